@@ -1,0 +1,46 @@
+"""Elapsed time that counts suspend and ignores steps of the wall clock, and the server's time of day.
+
+A Raspberry Pi has no clock chip: its wall clock starts years in the past and jumps when NTP answers. Nothing in this
+library measures a duration on it.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> float:
+    """Seconds on a clock that never steps and goes on while the machine sleeps (CLOCK_BOOTTIME, else monotonic)."""
+    return time.clock_gettime(_CLOCK)
+
+
+class ServerClock:
+    """The time of day as a server tells it in its HTTP ``Date`` header (RFC 9110 section 6.6.1), carried forward on
+    the elapsed clock. Until a server has spoken it is this machine's wall clock.
+    """
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether a server has told its time."""
+        return self._ahead is not None
+
+    def learn(self, date_header: str | None, at: float | None = None) -> None:
+        """Take over a ``Date`` header that was made at ``at`` (a reading of :func:`elapsed`; now by default).
+
+        A missing or unreadable header changes nothing.
+        """
+        try:
+            told = parsedate_to_datetime(date_header or "").timestamp()
+        except (ValueError, OverflowError):
+            return
+        self._ahead = told - (elapsed() if at is None else at)
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the server."""
+        return time.time() if self._ahead is None else elapsed() + self._ahead

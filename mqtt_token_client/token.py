@@ -1,0 +1,108 @@
+"""Token: what an authorization server issued, as a value."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import urlsafe_b64decode
+from typing import Any
+
+from .clock import elapsed
+from .errors import ConfigurationError
+
+
+def read_claims(value: str) -> dict[str, Any]:
+    """The claims of a JWT (RFC 7519), read without checking anything; empty for a token that is no JWT.
+
+    An access token is the broker's to check (RFC 9068 section 6); a device with a wrong clock could not.
+    """
+    try:
+        payload = value.split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _number(claims: dict[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class Token:
+    """An access token and how long it lives. Immutable; its repr shows neither secret.
+
+    Args:
+        value: the access token.
+        expires_in: seconds that it lives from ``since`` (RFC 6749 section 5.1). Without it, ``exp - iat`` of a JWT;
+            without these, for ever: such a token is renewed only when a broker refuses it.
+        refresh_token: the refresh token that came with it.
+        scope: the scope that was granted, space-separated.
+        since: reading of :func:`~mqtt_token_client.clock.elapsed` when the request for it was sent; now by default.
+
+    Raises:
+        ConfigurationError: the value is empty or not a string, or ``expires_in`` is not a number.
+    """
+
+    __slots__ = ("_claims", "lifetime", "refresh_token", "scope", "since", "value")
+
+    value: str
+    lifetime: float
+    refresh_token: str | None
+    scope: str | None
+    since: float
+
+    def __init__(
+        self,
+        value: str,
+        expires_in: float | None = None,
+        *,
+        refresh_token: str | None = None,
+        scope: str | None = None,
+        since: float | None = None,
+    ) -> None:
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError("token: the value is a string that is not empty")
+        claims = read_claims(value)
+        issued, ends = _number(claims, "iat"), _number(claims, "exp")
+        # Both are the issuer's clock, so their difference holds whatever time this device believes it is.
+        by_claims = ends - issued if issued is not None and ends is not None else math.inf
+        try:
+            lifetime = min(by_claims, math.inf if expires_in is None else float(expires_in))
+        except (TypeError, ValueError):
+            raise ConfigurationError("token: expires_in is a number of seconds") from None
+        if math.isnan(lifetime):
+            raise ConfigurationError("token: expires_in is a number of seconds")
+        for name, attribute in (
+            ("value", value),
+            ("lifetime", lifetime),
+            ("refresh_token", refresh_token),
+            ("scope", scope),
+            ("since", elapsed() if since is None else since),
+            ("_claims", claims),
+        ):
+            object.__setattr__(self, name, attribute)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Token does not change; {name} cannot be set")
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds left, now; negative once it has ended, infinite if nobody said when it ends."""
+        return self.since + self.lifetime - elapsed()
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The claims of the JWT, read and never verified; empty for an opaque token."""
+        return dict(self._claims)  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Token) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        jti = self.claims.get("jti")
+        name = f"jti=…{str(jti)[-6:]}, " if jti else ""
+        return f"Token({name}expires_in={self.expires_in:.1f})"
