@@ -1,0 +1,480 @@
+"""TokenClient: publish and subscribe; the token is somebody else's business."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from . import events
+from .backoff import Backoff
+from .clock import elapsed
+from .errors import ConfigurationError, MqttTokenError, TokenRefusedByBroker
+from .keeper import RenewalPolicy, TokenKeeper
+from .mqtt.connection import Connection, Settings
+from .mqtt.dial import check_context, check_proxy, parse_broker
+from .mqtt.engine import Publish, pack_properties
+from .mqtt.loop import Loop, Timer, acquire_loop, on_network_thread, release_loop
+from .mqtt.messages import Message, Will, check_filter, check_topic
+from .mqtt.outbox import Delivery, Outgoing
+from .mqtt.session import Session
+from .mqtt.subscriptions import Handler
+from .profiles import Credentials, Profile, open_profile
+from .sources import TokenSource
+from .stores import TokenStore
+from .token import Token
+
+log = logging.getLogger("mqtt_token_client")
+
+_LARGEST_PAYLOAD = 268_000_000  # bytes; a packet holds 268,435,455 with its topic and properties
+_WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a client has done so far.
+
+    ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of those received had been
+    delivered before and were not delivered again.
+    """
+
+    queued: int
+    inflight: int
+    delivered: int
+    received: int
+    duplicates: int
+    connects: int
+    rotations: int
+    renewals: int
+
+
+class TokenClient:
+    """An MQTT client whose password is a short-lived token.
+
+    Safe to use from any thread. Handlers and ``on_event`` are called on the network thread, which all clients of a
+    process share: what takes long belongs elsewhere.
+
+    Args:
+        broker: a URL, or several tried in turn: ``mqtts://host[:8883]``; ``mqtt://host[:1883]`` for loopback only,
+            unless ``allow_insecure``.
+        tokens: where tokens come from: a :class:`TokenSource`, or a :class:`TokenKeeper` to share with others.
+        client_id: the MQTT client identifier. One client at a time may use it.
+        store: keeps the token across restarts; by default it is forgotten at the end.
+        profile: how the broker takes the token: ``"password"``, or a :class:`Profile`.
+        protocol: 5, or 4 for MQTT 3.1.1.
+        keepalive: seconds of silence after which the connection is probed; 0 never does.
+        session_expiry: seconds that the broker keeps the session while the client is away; 0 keeps none. In MQTT 3.1.1
+            anything else means a persistent session, for as long as the broker likes.
+        will: published by the broker if this client is lost.
+        tls: the TLS context; by default the system's certificates, TLS 1.2 or newer.
+        proxy: the URL of an HTTP or SOCKS proxy to the broker; needs the ``proxy`` extra.
+        allow_insecure: allow ``mqtt://`` to other machines, and a TLS context that does not verify.
+        renewal: when tokens are renewed.
+        backoff: the delays between failed attempts to connect.
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once; the broker may want fewer.
+        max_queued: messages that may wait to be acknowledged, sent or not.
+        on_message: gets messages that no handler of a subscription takes.
+        on_event: gets every :class:`Event`.
+
+    Raises:
+        ConfigurationError: an argument is not what it should be.
+    """
+
+    def __init__(
+        self,
+        broker: str | Sequence[str],
+        tokens: TokenSource | TokenKeeper,
+        *,
+        client_id: str,
+        store: TokenStore | None = None,
+        profile: str | Profile = "password",
+        protocol: int = 5,
+        keepalive: int = 60,
+        session_expiry: int = 3600,
+        will: Will | None = None,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        allow_insecure: bool = False,
+        renewal: RenewalPolicy | None = None,
+        backoff: Backoff | None = None,
+        max_inflight: int = 100,
+        max_queued: int = 10_000,
+        on_message: Handler | None = None,
+        on_event: Callable[[events.Event], object] | None = None,
+    ) -> None:
+        addresses = tuple(
+            parse_broker(url, allow_insecure=allow_insecure)
+            for url in ([broker] if isinstance(broker, str) else broker)
+        )
+        if not addresses:
+            raise ConfigurationError("broker: at least one URL is needed")
+        if protocol not in (4, 5):
+            raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
+        if not isinstance(client_id, str) or not client_id or len(client_id.encode()) > 65_535:
+            raise ConfigurationError("client_id: a string that is not empty; a session needs a name that stays")
+        _check_range("keepalive", keepalive, 0, 65_535)
+        _check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
+        _check_range("max_inflight", max_inflight, 1, _WINDOW)
+        _check_range("max_queued", max_queued, 1, 2**31)
+        if will is not None and not isinstance(will, Will):
+            raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
+        if will is not None and will.delay and protocol == 4:
+            raise ConfigurationError("will: a delay needs protocol=5")
+        for name, function in (("on_message", on_message), ("on_event", on_event)):
+            if function is not None and not callable(function):
+                raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
+        context = None
+        if tls is not None:
+            context = check_context(tls, allow_insecure=allow_insecure)
+        elif any(address.tls for address in addresses):
+            context = _default_context()
+
+        self._settings = Settings(
+            brokers=addresses,
+            client_id=client_id,
+            protocol=protocol,
+            keepalive=keepalive,
+            session_expiry=session_expiry,
+            will=will,
+            context=context,
+            proxy=None if proxy is None else check_proxy(proxy),
+            backoff=backoff or Backoff(),
+        )
+        self._keeper = _keeper(tokens, store, renewal, client_id)
+        self._tokens = _Tokens(self._keeper, open_profile(profile), client_id)
+        self._on_message = on_message
+        self._on_event = on_event
+        self._session = Session(
+            max_queued=max_queued, max_inflight=max_inflight, emit=self._emit, deliver=self._deliver
+        )
+        self._lock = threading.Lock()
+        self._loop: Loop | None = None
+        self._connection: Connection | None = None
+        self._up = False
+        self._settled = threading.Event()  # the first connect has succeeded, or failed for good
+        self._hopeless: MqttTokenError | None = None
+        self._renewal: Timer | None = None
+        self._renewals = 0
+
+    # Connecting
+
+    def connect(self, timeout: float = 30.0) -> bool:
+        """Connect, and stay connected until :meth:`disconnect`.
+
+        Args:
+            timeout: seconds to wait for the first connection; 0 does not wait.
+
+        Returns:
+            Whether it is connected by now. If not, it goes on trying; ``on_event`` tells why.
+
+        Raises:
+            MqttTokenError: what retrying cannot mend: refused credentials, a certificate that is not trusted, a token
+                that the broker refuses twice. The client is disconnected then. With ``timeout=0`` it is reported as an
+                event and retried slowly instead.
+        """
+        with self._lock:
+            if self._connection is None:
+                self._settled.clear()
+                self._hopeless = None
+                self._session.outbox.open()
+                self._loop = loop = acquire_loop()
+                self._connection = Connection(loop, self._settings, self._tokens, self._session, self._emit)
+                self._keeper.add_listener(self._keeper_told)
+                loop.call_soon(self._connection.start)
+        if timeout and not on_network_thread():
+            self._settled.wait(timeout)
+            if self._hopeless is not None:
+                error = self._hopeless
+                self.disconnect(timeout=0)
+                raise error
+        return self._up
+
+    def disconnect(self, timeout: float = 5.0) -> None:
+        """Give the outbox so many seconds, then DISCONNECT; the broker drops the will.
+
+        What is not acknowledged by then fails its ``Delivery``, and :class:`MessagesAbandoned` tells how many.
+        """
+        with self._lock:
+            loop, connection = self._loop, self._connection
+            self._loop = self._connection = None
+        if loop is None or connection is None:
+            return
+        closed = threading.Event()
+
+        def finish() -> None:
+            self._up = False
+            self._keeper.remove_listener(self._keeper_told)
+            if self._renewal is not None:
+                self._renewal.cancel()
+            closed.set()
+            release_loop()
+
+        loop.call_soon(lambda: connection.close(timeout, finish))
+        if not on_network_thread():
+            closed.wait()
+        self._settled.set()
+
+    def __enter__(self) -> TokenClient:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+    # Messages
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes | bytearray | str,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Mapping[str, Any] | None = None,
+    ) -> Delivery:
+        """Send a message; returns at once, also while the client is offline or rotating.
+
+        Messages go out in the order in which they were given, each QoS among them.
+
+        Args:
+            topic: where to.
+            payload: what; a string is sent as UTF-8.
+            qos: 0, 1 or 2.
+            retain: whether the broker keeps it for later subscribers.
+            properties: those of MQTT 5, by their names in snake_case, such as ``{"message_expiry_interval": 60}``.
+
+        Returns:
+            What becomes of it.
+
+        Raises:
+            OutboxFull: ``max_queued`` messages wait already; nothing was taken.
+            ClientClosed: the client has been disconnected.
+            ConfigurationError: an argument is not what it should be.
+        """
+        encoded = check_topic(topic, "publish")
+        if isinstance(payload, str):
+            payload = payload.encode()
+        elif not isinstance(payload, bytes):
+            if not isinstance(payload, bytearray | memoryview):
+                raise ConfigurationError(f"publish: payload is bytes or a string, not {type(payload).__name__}")
+            payload = bytes(payload)
+        if len(payload) > _LARGEST_PAYLOAD:
+            raise ConfigurationError(f"publish: the payload has {len(payload)} bytes, MQTT carries {_LARGEST_PAYLOAD}")
+        if qos not in (0, 1, 2):
+            raise ConfigurationError(f"publish: qos is 0, 1 or 2, not {qos!r}")
+        packed = b""
+        if properties:
+            if self._settings.protocol != 5:
+                raise ConfigurationError("publish: properties need protocol=5")
+            made = pack_properties(properties)
+            packed = made.pack() if made is not None else b""
+        message = Outgoing(encoded, payload, qos, bool(retain), packed)
+        self._session.outbox.put(message)
+        connection = self._connection
+        if connection is not None:
+            connection.wake()
+        return message.delivery
+
+    def subscribe(self, topic_filter: str, handler: Handler | None = None, *, qos: int = 1) -> None:
+        """Receive the messages of a topic filter, now and after every reconnect.
+
+        Args:
+            topic_filter: which topics; ``+`` and ``#`` are wildcards, ``$share/group/filter`` shares them.
+            handler: gets each :class:`Message`; without one, ``on_message`` does. Its exceptions are logged and
+                reported as :class:`HandlerFailed`.
+            qos: the highest QoS to receive them with.
+
+        Raises:
+            ConfigurationError: an argument is not what it should be. A filter that the broker refuses is reported as
+                :class:`SubscriptionRefused`.
+        """
+        check_filter(topic_filter, "subscribe")
+        if qos not in (0, 1, 2):
+            raise ConfigurationError(f"subscribe: qos is 0, 1 or 2, not {qos!r}")
+        if handler is not None and not callable(handler):
+            raise ConfigurationError(f"subscribe: handler is a function, not {type(handler).__name__}")
+        self._change_subscriptions(lambda: self._session.subscriptions.add(topic_filter, handler, qos))
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Receive the messages of a topic filter no longer."""
+        check_filter(topic_filter, "unsubscribe")
+        self._change_subscriptions(lambda: self._session.subscriptions.remove(topic_filter))
+
+    # The token
+
+    def rotate(self) -> None:
+        """Renew the token and move the connection onto it, now. Returns once the token is renewed;
+        :class:`Rotated` tells when the connection is on it. In a handler it does not wait.
+
+        Raises:
+            TokenError: the token could not be renewed; the current one and the connection stay.
+        """
+        loop = self._loop
+        if loop is not None and on_network_thread():
+            loop.run_blocking(self._keeper.renew, lambda _token, _error: None)
+        else:
+            self._keeper.renew()
+
+    @property
+    def token_expires_in(self) -> float | None:
+        """Seconds that the current token lives, or None while there is none."""
+        token = self._keeper.current
+        return None if token is None else token.expires_in
+
+    @property
+    def state(self) -> str:
+        """``connected``, ``rotating``, ``connecting``, ``waiting`` (for the next try) or ``closed``."""
+        connection = self._connection
+        return "closed" if connection is None else connection.state
+
+    @property
+    def stats(self) -> Stats:
+        """What the client has done so far."""
+        counters, outbox = self._session.counters, self._session.outbox
+        return Stats(
+            queued=len(outbox),
+            inflight=outbox.inflight,
+            delivered=counters.delivered,
+            received=counters.received,
+            duplicates=counters.duplicates,
+            connects=counters.connects,
+            rotations=counters.rotations,
+            renewals=self._renewals,
+        )
+
+    def __repr__(self) -> str:
+        return f"TokenClient({str(self._settings.brokers[0])!r}, client_id={self._settings.client_id!r}, {self.state})"
+
+    # On the network thread
+
+    def _change_subscriptions(self, change: Callable[[], None]) -> None:
+        with self._lock:
+            loop, connection = self._loop, self._connection
+            if loop is None or connection is None:
+                change()
+                return
+
+        def apply() -> None:
+            change()
+            connection.subscribe()
+
+        loop.call_soon(apply)
+
+    def _deliver(self, received: Publish) -> None:
+        message = Message(
+            received.topic, received.payload, received.qos, received.retain, received.duplicate, received.properties
+        )
+        handlers = list(self._session.subscriptions.handlers(message.topic))
+        if not handlers and self._on_message is not None:
+            handlers = [self._on_message]
+        for handler in handlers:
+            try:
+                handler(message)
+            except Exception as error:
+                log.exception("a handler of %s raised; the network thread goes on", message.topic)
+                self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
+
+    def _emit(self, event: events.Event) -> None:
+        log.info("%s: %s", self._settings.client_id, event)
+        match event:
+            case events.Connected():
+                self._up = True
+                self._settled.set()
+                self._schedule_renewal()
+            case events.Disconnected():
+                self._up = False
+            case events.ConnectFailed(error=error) | events.RenewalFailed(error=error) if error.permanent:
+                self._give_up(error)
+            case events.TokenRefused(reason=reason, reason_name=name, times=times) if times > 1:
+                text = (
+                    f"the broker refused {times} new tokens in a row: {name}; check issuer, audience, keys and rights"
+                )
+                self._give_up(TokenRefusedByBroker(text, reason=reason, permanent=True))
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except Exception:
+                log.exception("on_event raised; the network thread goes on")
+
+    def _give_up(self, error: MqttTokenError) -> None:
+        """What is hopeless before the first connection is raised by connect()."""
+        if not self._settled.is_set():
+            self._hopeless = error
+            self._settled.set()
+
+    def _keeper_told(self, event: events.Event) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(lambda: self._renewal_ended(event))
+
+    def _renewal_ended(self, event: events.Event) -> None:
+        self._emit(event)
+        token, connection = self._keeper.current, self._connection
+        if isinstance(event, events.TokenRenewed) and token is not None and connection is not None:
+            self._renewals += 1
+            connection.rotate(token)
+        self._schedule_renewal()
+
+    def _schedule_renewal(self, no_sooner_than: float = 0.0) -> None:
+        """Only a client that is connected renews ahead; a reconnect gets what token it needs by itself."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+        due = self._keeper.renewal_due
+        if self._loop is not None and self._up and due < float("inf"):
+            self._renewal = self._loop.call_at(max(due, elapsed() + no_sooner_than), self._renew)
+
+    def _renew(self) -> None:
+        if self._loop is not None and self._up:
+            # Somebody else may be renewing the same token: then this returns at once, and the keeper tells.
+            self._loop.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule_renewal(1.0))
+
+
+class _Tokens:
+    """The keeper and the profile as the connection sees them."""
+
+    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str) -> None:
+        self._keeper = keeper
+        self._profile = profile
+        self._client_id = client_id
+
+    def credentials(self, refused: Token | None) -> Credentials:
+        token = self._keeper.get(refused)
+        try:
+            return self._profile.place(token, self._client_id)
+        except MqttTokenError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's profile; its text may hold the token
+            raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
+
+    def retry_in(self) -> float:
+        return max(0.0, self._keeper.renewal_due - elapsed())
+
+
+def _keeper(
+    tokens: TokenSource | TokenKeeper, store: TokenStore | None, renewal: RenewalPolicy | None, client_id: str
+) -> TokenKeeper:
+    if isinstance(tokens, TokenKeeper):
+        if store is not None or renewal is not None:
+            raise ConfigurationError("tokens: a TokenKeeper has its own store and renewal; give them to it")
+        return tokens
+    key = None if hasattr(tokens, "key") else client_id
+    return TokenKeeper(tokens, store, key=key, policy=renewal)
+
+
+def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ConfigurationError(f"{name}: a whole number from {lowest} to {highest}, not {value!r}")
+
+
+@functools.cache
+def _default_context() -> ssl.SSLContext:
+    """One for all clients: reading the system's certificates takes tens of milliseconds."""
+    return check_context(ssl.create_default_context())

@@ -1,0 +1,338 @@
+"""The packets of one MQTT connection: bytes in, packets out, and the other way round. It opens no socket.
+
+paho-mqtt builds and reads what carries properties and reason codes (CONNECT, CONNACK, SUBSCRIBE, SUBACK and so on).
+PUBLISH and its acknowledgements, a few bytes each and nearly all of the traffic, are built and read here: paho makes a
+``Properties`` and a ``ReasonCode`` object for each of them, which costs more than everything else together.
+
+This is the only file that touches a private name of paho; tests/unit/test_paho_contract.py guards those names.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from ..errors import ConfigurationError, ProtocolError
+
+log = logging.getLogger("mqtt_token_client.mqtt")
+
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
+SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x90, 0xB0, 0xD0, 0xE0
+_ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL, PUBCOMP))
+_READ_BY_PAHO = frozenset((CONNACK, SUBACK, UNSUBACK))
+
+PINGREQ_PACKET = b"\xc0\x00"
+_LONGEST_PACKET = 268_435_455  # four bytes of Remaining Length, MQTT 5 section 1.5.5
+
+# MQTT 5 section 2.2.2.2, in Python's spelling: "Message Expiry Interval" is message_expiry_interval.
+_PROPERTY_NAMES = {
+    name.replace(" ", ""): name.lower().replace(" ", "_") for name in Properties(PacketTypes.CONNECT).names
+}
+_PAHO_NAMES = {ours: theirs for theirs, ours in _PROPERTY_NAMES.items()}
+
+
+class Connack(NamedTuple):
+    session_present: bool
+    reason: int  # MQTT 5; return codes of 3.1.1 are translated
+    properties: dict[str, Any]
+
+
+class Publish(NamedTuple):
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    duplicate: bool
+    packet_id: int
+    properties: dict[str, Any]
+
+
+class Acknowledgement(NamedTuple):
+    kind: int  # PUBACK, PUBREC, PUBREL or PUBCOMP
+    packet_id: int
+    reason: int
+
+
+class Suback(NamedTuple):
+    packet_id: int
+    reasons: list[int]
+
+
+class Unsuback(NamedTuple):
+    packet_id: int
+
+
+class Pingresp(NamedTuple):
+    pass
+
+
+class Disconnect(NamedTuple):
+    reason: int
+
+
+Packet = Connack | Publish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect
+
+_NO_PROPERTIES: dict[str, Any] = {}
+
+
+def _read_properties(properties: Properties | None) -> dict[str, Any]:
+    if properties is None:
+        return {}
+    return {_PROPERTY_NAMES[name]: value for name, value in vars(properties).items() if name in _PROPERTY_NAMES}
+
+
+def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH") -> Properties | None:
+    """paho's form of properties given by their MQTT 5 names in snake_case.
+
+    Raises:
+        ConfigurationError: a name or a value that MQTT 5 does not know in such a packet.
+    """
+    if not properties:
+        return None
+    packed = Properties(getattr(PacketTypes, packet))
+    for name, value in properties.items():
+        try:
+            setattr(packed, _PAHO_NAMES[name], value)
+        except KeyError:
+            raise ConfigurationError(f"properties: {name!r} is no property of MQTT 5; one is 'content_type'") from None
+        except Exception as error:  # noqa: BLE001 - paho raises whatever the value leads to
+            raise ConfigurationError(f"properties: {name}: {error}") from None
+    try:
+        packed.pack()
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ConfigurationError(f"properties: {error}") from None
+    return packed
+
+
+class _Paho(paho.Client):
+    """paho without its network: what it would send is kept, what it reads is what it is given."""
+
+    def __init__(self, client_id: str, protocol: int, clean: bool) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion(protocol),
+            clean_session=clean if protocol == 4 else None,
+            reconnect_on_failure=False,  # otherwise a refusal of 3.1.1 makes paho dial by itself
+        )
+        self._clean_start = clean
+        self.built = b""
+        self.read: list[Packet] = []
+        self.next_packet_id = 0
+        self.on_connect = self._keep_connack
+        self.on_subscribe = self._keep_suback
+        self.on_unsubscribe = self._keep_unsuback
+
+    def _packet_queue(self, command: int, packet: bytes | bytearray, mid: int, qos: int, info: Any = None) -> Any:  # noqa: ARG002 - paho's signature
+        self.built = bytes(packet)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _mid_generate(self) -> int:
+        return self.next_packet_id
+
+    def _easy_log(self, level: Any, fmt: str, *args: Any) -> None:  # noqa: ARG002 - paho's signature
+        if log.isEnabledFor(logging.DEBUG):
+            if "CONNECT" in fmt and "properties" in fmt:  # Authentication Data is among them
+                fmt, args = fmt.partition(" properties")[0], args[:-1]
+            log.debug("paho: " + fmt, *args)  # noqa: G003 - the format is paho's
+
+    def _keep_connack(self, _client: Any, _userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self.read.append(Connack(flags.session_present, reason.value, _read_properties(properties)))
+
+    def _keep_suback(self, _client: Any, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        self.read.append(Suback(mid, [reason.value for reason in reasons]))
+
+    def _keep_unsuback(self, _client: Any, _userdata: Any, mid: int, _reasons: Any, _properties: Any) -> None:
+        self.read.append(Unsuback(mid))
+
+    def build_connect(self, keepalive: int, properties: Properties | None) -> bytes:
+        self._connect_properties = properties
+        self._send_connect(keepalive)
+        return self.built
+
+    def build_subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
+        self.next_packet_id = packet_id
+        five = self._protocol == MQTTProtocolVersion.MQTTv5
+        self._send_subscribe(0, [(name.encode(), SubscribeOptions(qos) if five else qos) for name, qos in filters])
+        return self.built
+
+    def build_unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
+        self.next_packet_id = packet_id
+        self._send_unsubscribe(0, [name.encode() for name in filters])
+        return self.built
+
+    def build_disconnect(self) -> bytes:
+        self._send_disconnect()
+        return self.built
+
+    def parse(self, command: int, body: bytes) -> Packet:
+        self.read = []
+        packet: dict[str, Any] = {"command": command, "packet": bytearray(body), "remaining_length": len(body)}
+        self._in_packet.update(packet)  # type: ignore[typeddict-item]  # the rest of it serves paho's own reading
+        self._packet_handle()
+        if not self.read:
+            raise ProtocolError(f"the broker sent a packet of type {command >> 4} that cannot be read")
+        return self.read[0]
+
+
+class Engine:
+    """Builds and reads the packets of one connection.
+
+    Args:
+        protocol: 5, or 4 for MQTT 3.1.1.
+        clean: Clean Start of MQTT 5, Clean Session of 3.1.1.
+    """
+
+    def __init__(self, client_id: str, protocol: int, *, clean: bool) -> None:
+        self.five = protocol == 5
+        self._paho = _Paho(client_id, protocol, clean)
+        self._partial = bytearray()
+        self._needed = 2
+
+    # What goes out
+
+    def connect(
+        self,
+        username: str,
+        password: bytes,
+        *,
+        keepalive: int,
+        properties: Mapping[str, Any],
+        will: tuple[str, bytes, int, bool, Mapping[str, Any]] | None,
+    ) -> bytes:
+        """CONNECT; the properties go out in MQTT 5 only. A will is topic, payload, QoS, retain and its properties."""
+        self._paho.username_pw_set(username, password.decode())
+        if will is not None:
+            topic, payload, qos, retain, will_properties = will
+            packed = pack_properties(will_properties, "WILLMESSAGE") if self.five else None
+            self._paho.will_set(topic, payload, qos, retain, packed)
+        return self._paho.build_connect(keepalive, pack_properties(properties, "CONNECT") if self.five else None)
+
+    def publish(
+        self, topic: bytes, payload: bytes, qos: int, retain: bool, packet_id: int, duplicate: bool, properties: bytes
+    ) -> bytes:
+        """PUBLISH; ``properties`` as packed for MQTT 5 (empty for none)."""
+        body_length = len(topic) + len(payload) + (4 if qos else 2)
+        if self.five:
+            properties = properties or b"\x00"
+            body_length += len(properties)
+        else:
+            properties = b""
+        command = PUBLISH | (duplicate << 3) | (qos << 1) | retain
+        head = bytearray((command,))
+        length = body_length
+        while length > 0x7F:
+            head.append(length & 0x7F | 0x80)
+            length >>= 7
+        head.append(length)
+        head += struct.pack("!H", len(topic))
+        identifier = struct.pack("!H", packet_id) if qos else b""
+        return b"".join((head, topic, identifier, properties, payload))
+
+    def acknowledge(self, kind: int, packet_id: int) -> bytes:
+        """PUBACK, PUBREC, PUBREL or PUBCOMP with Success, which MQTT 5 lets go without saying (section 3.4.2.1)."""
+        return struct.pack("!BBH", kind | 2 if kind == PUBREL else kind, 2, packet_id)
+
+    def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
+        """SUBSCRIBE to filters with the QoS of each."""
+        return self._paho.build_subscribe(packet_id, filters)
+
+    def unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
+        """UNSUBSCRIBE."""
+        return self._paho.build_unsubscribe(packet_id, filters)
+
+    def disconnect(self) -> bytes:
+        """DISCONNECT with Normal disconnection, after which the broker drops the will."""
+        return self._paho.build_disconnect()
+
+    # What comes in
+
+    def receive(self, data: bytes) -> list[Packet]:
+        """The packets that are complete with this data.
+
+        Raises:
+            ProtocolError: it is no MQTT.
+        """
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return []
+            data = bytes(self._partial)
+            self._partial.clear()
+        packets: list[Packet] = []
+        start, size = 0, len(data)
+        while size - start >= 2:
+            position = start + 1
+            length = data[position] & 0x7F
+            shift = 7
+            while data[position] & 0x80:
+                position += 1
+                if shift > 21:
+                    raise ProtocolError("the broker sent a packet with a Remaining Length of more than four bytes")
+                if position == size:
+                    break
+                length |= (data[position] & 0x7F) << shift
+                shift += 7
+            else:
+                end = position + 1 + length
+                if end <= size:
+                    packets.append(self._read(data[start], data[position + 1 : end]))
+                    start = end
+                    continue
+                self._needed = end - start
+                break
+            self._needed = size - start + 1
+            break
+        if start < size:
+            if size - start < 2:
+                self._needed = 2
+            self._partial += data[start:]
+        return packets
+
+    def _read(self, command: int, body: bytes) -> Packet:
+        kind = command & 0xF0
+        try:
+            if kind == PUBLISH:
+                return self._read_publish(command, body)
+            if kind in _ACKNOWLEDGEMENTS:
+                return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
+            if kind in _READ_BY_PAHO:
+                return self._paho.parse(command, body)
+            if kind == PINGRESP:
+                return Pingresp()
+            if kind == DISCONNECT and self.five:  # paho 2.1 loses the reason of a DISCONNECT without properties
+                return Disconnect(body[0] if body else 0)
+        except ProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - paho's readers raise whatever malformed bytes lead to
+            raise ProtocolError(f"the broker sent a malformed packet of type {kind >> 4} ({error})") from None
+        raise ProtocolError(f"the broker sent a packet of type {kind >> 4}, which has no place here")
+
+    def _read_publish(self, command: int, body: bytes) -> Publish:
+        qos = command >> 1 & 3
+        position = 2 + (body[0] << 8 | body[1])
+        topic = body[2:position].decode()
+        packet_id = 0
+        if qos:
+            packet_id = body[position] << 8 | body[position + 1]
+            position += 2
+        properties = _NO_PROPERTIES
+        if self.five:
+            if body[position] == 0:
+                position += 1
+            else:
+                unpacked = Properties(PacketTypes.PUBLISH)
+                position += unpacked.unpack(body[position:])[1]
+                properties = _read_properties(unpacked)
+        if position > len(body) or qos == 3 or (qos and not packet_id):
+            raise ProtocolError("the broker sent a malformed PUBLISH")
+        return Publish(topic, body[position:], qos, bool(command & 1), bool(command & 8), packet_id, properties)

@@ -1,0 +1,222 @@
+"""One network connection to the broker: a socket, its engine, what waits to be written, and the keepalive."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import ssl
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from ..clock import elapsed
+from ..errors import ProtocolError
+from .engine import PINGREQ_PACKET, Engine, Packet
+from .loop import Loop, Timer
+
+log = logging.getLogger("mqtt_token_client.mqtt")
+
+_READ_SIZE = 65_536
+_READS_A_TURN = 16  # then the other connections get their turn
+_HIGH_WATER = 65_536  # bytes waiting to be written beyond which nothing is taken from the outbox
+_LONGEST_PING = 15.0  # seconds that a broker has for its PINGRESP, if the keepalive is not shorter
+
+
+_Item = TypeVar("_Item")
+
+
+class LinkOwner(Protocol[_Item]):
+    """Who is told of what happens on a link."""
+
+    def packets_arrived(self, link: Link[_Item], packets: list[Packet]) -> None: ...
+
+    def link_writable(self, link: Link[_Item]) -> None:
+        """It had been full, and takes more."""
+
+    def link_wrote(self, item: _Item) -> None:
+        """The operating system has all bytes that were written with this item."""
+
+    def link_closed(self, link: Link[_Item], cause: str) -> None:
+        """It failed; this is its last call."""
+
+
+class Link(Generic[_Item]):
+    """A connected socket: packets come in, bytes go out, it stays alive or it fails.
+
+    All of it runs on the network thread.
+    """
+
+    def __init__(self, loop: Loop, sock: socket.socket, engine: Engine, owner: LinkOwner[_Item]) -> None:
+        self.engine = engine
+        self.closed = False
+        self._loop = loop
+        self._sock = sock
+        self._owner = owner
+        self._out = bytearray()
+        self._queued = self._sent = 0  # bytes, since the beginning
+        self._marks: deque[tuple[int, _Item]] = deque()
+        self._paused = self._ended = False
+        self._keepalive = 0.0
+        self._timer: Timer | None = None
+        self._ping_sent: float | None = None
+        self._last_in = self._last_out = elapsed()
+        self._watch()
+
+    # Writing
+
+    @property
+    def room(self) -> bool:
+        """Whether more may be written without piling up."""
+        return len(self._out) < _HIGH_WATER
+
+    @property
+    def flushed(self) -> bool:
+        """Whether everything has been handed to the operating system."""
+        return not self._out
+
+    def write(self, data: bytes, item: _Item | None = None) -> None:
+        """Add to what goes out at the next flush; the owner is told when ``item`` is written."""
+        if self._ended:
+            return
+        self._out += data
+        self._queued += len(data)
+        if item is not None:
+            self._marks.append((self._queued, item))
+
+    def end(self) -> None:
+        """Send DISCONNECT, after which nothing may follow [MQTT-3.14.4-2]; what arrives is still read."""
+        self.write(self.engine.disconnect())
+        self._ended = True
+        self.flush()
+
+    def unwritten(self) -> list[_Item]:
+        """The items that the broker cannot have got, since not all of their bytes went out."""
+        return [item for _, item in self._marks]
+
+    def flush(self) -> None:
+        """Send what is waiting, as far as the socket takes it; the rest follows when it is writable."""
+        if self.closed:
+            return
+        try:
+            while self._out:
+                with memoryview(self._out) as view:
+                    sent = self._sock.send(view[:_HIGH_WATER])
+                del self._out[:sent]
+                self._sent += sent
+                self._last_out = elapsed()
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            self._fail(_cause(error))
+            return
+        while self._marks and self._marks[0][0] <= self._sent:
+            self._owner.link_wrote(self._marks.popleft()[1])
+        self._watch()
+
+    # Reading
+
+    def pause_reading(self) -> None:
+        """Leave what arrives in the operating system's buffer."""
+        self._paused = True
+        self._watch()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._watch()
+        if isinstance(self._sock, ssl.SSLSocket):  # what TLS has decrypted already makes no socket readable
+            self._loop.call_soon(self.read)
+
+    def read(self) -> None:
+        """Read and hand on what has arrived."""
+        try:
+            for _ in range(_READS_A_TURN):
+                if self.closed or self._paused:
+                    return
+                data = self._sock.recv(_READ_SIZE)
+                if not data:
+                    self._fail("the broker closed the connection")
+                    return
+                self._last_in = elapsed()
+                packets = self.engine.receive(data)
+                if packets:
+                    self._arrived(packets)
+            self._loop.call_soon(self.read)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except ProtocolError as error:
+            self._fail(str(error))
+        except OSError as error:
+            self._fail(_cause(error))
+
+    def _arrived(self, packets: list[Packet]) -> None:
+        try:
+            self._owner.packets_arrived(self, packets)
+        except Exception:
+            log.exception("an error of this library, please report it; the connection is made again")
+            self._fail("an internal error")
+            return
+        self.flush()
+
+    # Staying alive
+
+    def keep_alive(self, seconds: float) -> None:
+        """From now on, prove every so many seconds that the other end lives; 0 does not."""
+        self._keepalive = seconds
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._keepalive and not self.closed:
+            due = min(self._last_in, self._last_out) + self._keepalive
+            if self._ping_sent is not None:
+                due = self._ping_sent + min(self._keepalive, _LONGEST_PING)
+            self._timer = self._loop.call_at(due, self._check)
+
+    def _check(self) -> None:
+        now = elapsed()
+        if self._ping_sent is not None:
+            if self._last_in < self._ping_sent:
+                self._fail("the broker did not answer PINGREQ")
+                return
+            self._ping_sent = None
+        elif now >= min(self._last_in, self._last_out) + self._keepalive:
+            self._ping_sent = now
+            self.write(PINGREQ_PACKET)
+            self.flush()
+        self._set_timer()
+
+    # The end
+
+    def close(self) -> None:
+        """Close the socket without a word; the owner is not told."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.watch(self._sock, 0, self._ready)
+        self._sock.close()
+
+    def _fail(self, cause: str) -> None:
+        if not self.closed:
+            self.close()
+            self._loop.call_soon(lambda: self._owner.link_closed(self, cause))
+
+    def _watch(self) -> None:
+        if not self.closed:
+            reading = 0 if self._paused else selectors.EVENT_READ
+            self._loop.watch(self._sock, reading | (selectors.EVENT_WRITE if self._out else 0), self._ready)
+
+    def _ready(self, ready: int) -> None:
+        if ready & selectors.EVENT_WRITE:
+            self.flush()
+            if self.room and not self.closed:
+                self._owner.link_writable(self)
+        if ready & selectors.EVENT_READ:
+            self.read()
+
+
+def _cause(error: OSError) -> str:
+    return f"the connection broke: {error.strerror or type(error).__name__}"

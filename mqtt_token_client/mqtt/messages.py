@@ -1,0 +1,100 @@
+"""What an application gives and gets: a message from the broker, and the will."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message from the broker.
+
+    ``duplicate`` is the DUP flag: it may have been delivered before. ``properties`` are those of MQTT 5, by their names
+    in snake_case, such as ``content_type``; empty in MQTT 3.1.1.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    duplicate: bool
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """The message that the broker publishes if this client is lost (MQTT 5 section 3.1.2.5).
+
+    A planned rotation never fires it. With a ``delay``, and a session that is kept, the broker itself sees to that, and
+    a rotation has no gap; without one the client has to end the first connection before the second one is accepted.
+
+    Args:
+        topic: where it is published.
+        payload: what is published.
+        qos: 0, 1 or 2.
+        retain: whether the broker keeps it for later subscribers.
+        delay: seconds that the broker waits for the client to come back (MQTT 5 only; Will Delay Interval).
+
+    Raises:
+        ConfigurationError: an argument is not what it should be.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    delay: int | None = None
+
+    def __post_init__(self) -> None:
+        check_topic(self.topic, "will")
+        if not isinstance(self.payload, bytes) or len(self.payload) > 65_535:
+            raise ConfigurationError("will: the payload is bytes, 65535 at most")
+        if self.qos not in (0, 1, 2):
+            raise ConfigurationError(f"will: qos is 0, 1 or 2, not {self.qos!r}")
+        if self.delay is not None and not 0 <= self.delay <= 0xFFFFFFFF:
+            raise ConfigurationError(f"will: delay is seconds, 0 or more, not {self.delay!r}")
+
+
+def check_topic(topic: str, where: str) -> bytes:
+    """A topic name to publish to, encoded (MQTT 5 section 4.7).
+
+    Raises:
+        ConfigurationError: it is empty, too long, or has a wildcard.
+    """
+    encoded = _encode(topic, where, "topic")
+    if b"+" in encoded or b"#" in encoded:
+        raise ConfigurationError(f"{where}: a topic to publish to has no wildcard; {topic!r} has")
+    return encoded
+
+
+def check_filter(topic_filter: str, where: str) -> str:
+    """A topic filter to subscribe to (MQTT 5 section 4.7.1).
+
+    Raises:
+        ConfigurationError: it is empty, too long, or a wildcard is misplaced.
+    """
+    _encode(topic_filter, where, "topic_filter")
+    levels = topic_filter.split("/")
+    misplaced = any("#" in level and (level != "#" or level is not levels[-1]) for level in levels)
+    if misplaced or any("+" in level and level != "+" for level in levels):
+        raise ConfigurationError(
+            f"{where}: in {topic_filter!r} a wildcard is misplaced: + is a whole level, # the whole last level"
+        )
+    if topic_filter.startswith("$share/") and (len(levels) < 3 or not levels[1] or not topic_filter.split("/", 2)[2]):
+        raise ConfigurationError(f"{where}: a shared subscription is $share/group/filter, not {topic_filter!r}")
+    return topic_filter
+
+
+def _encode(topic: str, where: str, argument: str) -> bytes:
+    if not isinstance(topic, str) or not topic or "\0" in topic:
+        raise ConfigurationError(f"{where}: {argument} is a string that is not empty")
+    try:
+        encoded = topic.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{where}: {argument} cannot be written in UTF-8") from None
+    if len(encoded) > 65_535:
+        raise ConfigurationError(f"{where}: {argument} has {len(encoded)} bytes, at most 65535 are allowed")
+    return encoded

@@ -1,0 +1,265 @@
+"""Messages that publish() accepted and the broker has not acknowledged, in the order in which they were given.
+
+It outlives every connection: what was sent and not acknowledged is sent again on the next one, before anything newer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+
+from ..errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
+from .loop import on_network_thread
+
+log = logging.getLogger("mqtt_token_client.outbox")
+
+_HIGHEST_PACKET_ID = 65_535
+# An MQTT 3.1.1 broker cannot tell how many messages of QoS 2 it takes at once; Mosquitto closes the connection at more
+# than its max_inflight_messages, which is 20.
+_UNTOLD_WINDOW_AT_QOS_2 = 20
+
+_waiting_lock = threading.Lock()
+
+
+class Delivery:
+    """What becomes of a published message: acknowledged by the broker, or failed.
+
+    A message of QoS 0 counts as delivered once the operating system has taken it; the broker acknowledges none.
+    """
+
+    __slots__ = ("_callbacks", "_error", "_event", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._error: MqttTokenError | None = None
+        self._event: threading.Event | None = None
+        self._callbacks: list[Callable[[Delivery], object]] | None = None
+
+    @property
+    def error(self) -> MqttTokenError | None:
+        """Why it failed; None while it is under way, and once it is delivered."""
+        return self._error
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the message is delivered.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            DeliveryFailed: the broker refused it, or the client was closed before it was acknowledged.
+            TimeoutError: it is still under way.
+            RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
+        """
+        if not self.done:
+            if on_network_thread():
+                raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
+            if not self._finished().wait(timeout):
+                raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still under way")
+        if self._error is not None:
+            raise self._error
+
+    def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
+        """Have ``callback(delivery)`` called when it is delivered or has failed: on the network thread, or at once if
+        that has happened already.
+        """
+        with _waiting_lock:
+            if not self.done:
+                self._callbacks = [*(self._callbacks or ()), callback]
+                return
+        callback(self)
+
+    def _finished(self) -> threading.Event:
+        with _waiting_lock:
+            if self._event is None:
+                self._event = threading.Event()
+            if self.done:
+                self._event.set()
+            return self._event
+
+    def finish(self, error: MqttTokenError | None = None) -> None:
+        """Mark as delivered, or as failed. For the outbox only."""
+        with _waiting_lock:
+            self._error = error
+            self.done = True
+            event, callbacks = self._event, self._callbacks
+        if event is not None:
+            event.set()
+        for callback in callbacks or ():
+            try:
+                callback(self)
+            except Exception:
+                log.exception("a done callback of a Delivery raised")
+
+
+class Stage(Enum):
+    """How far a message has come."""
+
+    NEW = auto()
+    SENT = auto()  # PUBLISH went out: PUBACK or PUBREC is awaited
+    RELEASED = auto()  # PUBREL went out: PUBCOMP is awaited
+
+
+class Outgoing:
+    """A message on its way out."""
+
+    __slots__ = ("delivery", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
+
+    def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties  # as packed for MQTT 5
+        self.delivery = Delivery()
+        self.packet_id = 0
+        self.stage = Stage.NEW
+
+
+class PacketIds:
+    """The packet identifiers of one session: each in use once (MQTT 5 section 2.2.1)."""
+
+    def __init__(self) -> None:
+        self._in_use: set[int] = set()
+        self._last = 0
+
+    def take(self) -> int:
+        """An identifier that nobody uses."""
+        while True:
+            self._last = self._last % _HIGHEST_PACKET_ID + 1
+            if self._last not in self._in_use:
+                self._in_use.add(self._last)
+                return self._last
+
+    def free(self, packet_id: int) -> None:
+        self._in_use.discard(packet_id)
+
+
+class Outbox:
+    """The queue of messages, and those that are in flight.
+
+    ``put`` may be called from any thread; everything else runs on the network thread.
+
+    Args:
+        packet_ids: shared with whatever else takes identifiers in this session.
+        max_queued: messages that may wait, in flight or not.
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
+    """
+
+    def __init__(self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int) -> None:
+        self._ids = packet_ids
+        self._max_queued = max_queued
+        self._max_inflight = max_inflight
+        self._lock = threading.Lock()
+        self._new: deque[Outgoing] = deque()
+        self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
+        self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
+        self._size = 0
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def inflight(self) -> int:
+        """Messages sent and not acknowledged."""
+        return len(self._inflight)
+
+    def open(self) -> None:
+        """Take messages again after :meth:`close`."""
+        with self._lock:
+            self._closed = False
+
+    def put(self, message: Outgoing) -> None:
+        """Accept a message.
+
+        Raises:
+            OutboxFull: ``max_queued`` messages wait already.
+            ClientClosed: it takes none now.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("publish: the client has been disconnected; call connect() again first")
+            if self._size >= self._max_queued:
+                raise OutboxFull(f"publish: {self._size} messages wait already (max_queued); publish less, or wait")
+            self._size += 1
+            self._new.append(message)
+
+    def next(self, receive_maximum: int | None) -> Outgoing | None:
+        """The message to send now, or None: nothing waits, or as many are in flight as may be.
+
+        ``receive_maximum`` is the broker's, None where it cannot tell.
+        """
+        while self._again and self._again[0].packet_id not in self._inflight:
+            self._again.popleft()
+        waiting = self._again or self._new
+        if not waiting:
+            return None
+        message = waiting[0]
+        if message.qos and len(self._inflight) - len(self._again) >= self._window(message.qos, receive_maximum):
+            return None
+        waiting.popleft()
+        if message.qos and not message.packet_id:
+            message.packet_id = self._ids.take()
+            self._inflight[message.packet_id] = message
+        return message
+
+    def _window(self, qos: int, receive_maximum: int | None) -> int:
+        if receive_maximum is None:
+            receive_maximum = _UNTOLD_WINDOW_AT_QOS_2 if qos == 2 else _HIGHEST_PACKET_ID
+        return min(receive_maximum, self._max_inflight)
+
+    def written(self, message: Outgoing) -> None:
+        """A message of QoS 0 has gone out."""
+        self._finish(message)
+
+    def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
+        """PUBACK, PUBCOMP, or a PUBREC that refuses: the message that is done, or None for an unknown identifier."""
+        message = self._inflight.pop(packet_id, None)
+        if message is None:
+            return None
+        self._ids.free(packet_id)
+        refused = reason >= 0x80 and message.stage is not Stage.RELEASED
+        text = f"the broker refused a message on {message.topic.decode()} (reason code 0x{reason:02x})"
+        self._finish(message, DeliveryFailed(text, reason=reason) if refused else None)
+        return message
+
+    def received(self, packet_id: int) -> None:
+        """PUBREC: the broker has the message, PUBREL is due."""
+        message = self._inflight.get(packet_id)
+        if message is not None:
+            message.stage = Stage.RELEASED
+
+    def connection_lost(self, unwritten: list[Outgoing]) -> None:
+        """What was in flight is to be sent again, in the order of its first sending, and after it the messages of
+        QoS 0 that did not go out whole.
+        """
+        self._again = deque(self._inflight.values())
+        self._new.extendleft(reversed(unwritten))
+
+    def session_lost(self) -> None:
+        """The broker knows nothing of what it was sent: each message in flight starts anew."""
+        for message in self._again:
+            message.stage = Stage.NEW
+
+    def close(self) -> int:
+        """Take no more messages, fail those that wait, and tell how many."""
+        with self._lock:
+            self._closed = True
+        abandoned = [*self._inflight.values(), *self._new]
+        for message in self._inflight.values():
+            self._ids.free(message.packet_id)
+        self._inflight.clear()
+        self._again.clear()
+        self._new.clear()
+        for message in abandoned:
+            self._finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))
+        return len(abandoned)
+
+    def _finish(self, message: Outgoing, error: MqttTokenError | None = None) -> None:
+        with self._lock:
+            self._size -= 1
+        message.delivery.finish(error)

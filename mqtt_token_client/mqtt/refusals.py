@@ -1,0 +1,91 @@
+"""What a broker's refusal means: the token's fault, the broker's trouble, or ours.
+
+The codes are those of MQTT 5 (section 3.2.2.2 for CONNACK, 3.14.2.1 for DISCONNECT); the return codes of 3.1.1
+(section 3.2.2.3) are translated to them: 1 is 0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fault(Enum):
+    """Whose fault a refusal is, and so what to do."""
+
+    TOKEN = "get a new token"  # noqa: S105 - no password
+    BROKER = "keep the token and come back later"
+    OURS = "tell whoever configured this"
+
+
+_CONNACK: dict[int, tuple[str, Fault]] = {
+    0x80: ("Unspecified error", Fault.BROKER),
+    0x81: ("Malformed Packet", Fault.OURS),
+    0x82: ("Protocol Error", Fault.OURS),
+    0x83: ("Implementation specific error", Fault.BROKER),
+    0x84: ("Unsupported Protocol Version", Fault.OURS),
+    0x85: ("Client Identifier not valid", Fault.OURS),
+    0x86: ("Bad User Name or Password", Fault.TOKEN),
+    0x87: ("Not authorized", Fault.TOKEN),
+    0x88: ("Server unavailable", Fault.BROKER),
+    0x89: ("Server busy", Fault.BROKER),
+    0x8A: ("Banned", Fault.OURS),
+    0x8C: ("Bad authentication method", Fault.OURS),
+    0x90: ("Topic Name invalid", Fault.OURS),  # of the will, as are 0x99, 0x9A and 0x9B
+    0x95: ("Packet too large", Fault.OURS),
+    0x97: ("Quota exceeded", Fault.BROKER),
+    0x99: ("Payload format invalid", Fault.OURS),
+    0x9A: ("Retain not supported", Fault.OURS),
+    0x9B: ("QoS not supported", Fault.OURS),
+    0x9C: ("Use another server", Fault.BROKER),
+    0x9D: ("Server moved", Fault.BROKER),
+    0x9F: ("Connection rate exceeded", Fault.BROKER),
+}
+
+# How brokers end a connection whose token has ended: EMQX 0x87, Mosquitto's kick 0x98, RabbitMQ 0xA0.
+_TOKEN_ENDED = frozenset((0x87, 0x98, 0xA0))
+
+_DISCONNECT_NAMES = {
+    0x00: "Normal disconnection",
+    0x8B: "Server shutting down",
+    0x8D: "Keep Alive timeout",
+    0x8E: "Session taken over",
+    0x93: "Receive Maximum exceeded",
+    0x96: "Message rate too high",
+    0x98: "Administrative action",
+    0xA0: "Maximum connect time",
+}
+
+_ADVICE = {
+    0x81: "the broker cannot read what this client sends; try the other protocol version",
+    0x82: "the broker objects to what this client sends; try the other protocol version",
+    0x84: "the broker does not speak this version of MQTT; try the other protocol (5 or 4)",
+    0x85: "choose a client_id that the broker allows",
+    0x8A: "the broker has banned this client; ask who runs it",
+    0x8C: "the broker does not offer this way to authenticate; choose another profile",
+    0x90: "choose a will topic that the broker allows",
+    0x95: "the token is too large for the broker; ask for fewer claims",
+    0x99: "the will's payload is not what its properties say",
+    0x9A: "the broker keeps no retained messages; set retain=False in the will",
+    0x9B: "choose a lower qos for the will",
+}
+
+
+def connack_fault(reason: int) -> Fault:
+    """Whose fault a CONNACK with this code is. A code that MQTT does not know is the broker's trouble."""
+    return _CONNACK.get(reason, ("", Fault.BROKER))[1]
+
+
+def disconnect_fault(reason: int) -> Fault:
+    """Whose fault a DISCONNECT from the broker is."""
+    return Fault.TOKEN if reason in _TOKEN_ENDED else Fault.BROKER
+
+
+def reason_name(reason: int) -> str:
+    """The name of a code, as the MQTT 5 specification writes it."""
+    known = _CONNACK.get(reason)
+    return known[0] if known else _DISCONNECT_NAMES.get(reason, f"reason code 0x{reason:02x}")
+
+
+def advice(reason: int) -> str:
+    """What a person can do about a refusal that is ours."""
+    return _ADVICE.get(reason, "see the broker's log")

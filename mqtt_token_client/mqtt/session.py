@@ -1,0 +1,150 @@
+"""The session: what outlives every connection, and what its packets do to it.
+
+It holds the messages on their way out, the identifiers of those that came in, and the subscriptions. A connection
+lends it a link to speak over; after a loss the next one goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import events
+from .engine import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Publish, Suback, Unsuback
+from .inbox import Inbox
+from .link import Link
+from .outbox import Outbox, Outgoing, PacketIds, Stage
+from .subscriptions import Subscriptions
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened so far."""
+
+    connects: int = 0
+    rotations: int = 0
+    delivered: int = 0
+    received: int = 0
+    duplicates: int = 0
+
+
+class Session:
+    """One client's session. All of it runs on the network thread, except ``outbox.put``.
+
+    Args:
+        max_queued: messages that may wait to be acknowledged.
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
+        emit: gets events.
+        deliver: gets each new message; it does not raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_queued: int,
+        max_inflight: int,
+        emit: Callable[[events.Event], None],
+        deliver: Callable[[Publish], None],
+    ) -> None:
+        packet_ids = PacketIds()
+        self.outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
+        self.subscriptions = Subscriptions(packet_ids)
+        self.counters = Counters()
+        self._inbox = Inbox()
+        self._emit = emit
+        self._deliver = deliver
+
+    def lost(self) -> None:
+        """The broker has not kept it: both sides start anew, without forgetting what is to be sent."""
+        self._inbox.session_lost()
+        self.subscriptions.session_lost()
+        self.outbox.session_lost()
+
+    def connection_lost(self, link: Link[Outgoing]) -> None:
+        """The link is closed: what it did not finish is for the next one."""
+        self.outbox.connection_lost(link.unwritten())
+        self.subscriptions.connection_lost()
+
+    def subscribe(self, link: Link[Outgoing]) -> None:
+        """Send SUBSCRIBE and UNSUBSCRIBE for what is not as the application wants it."""
+        wanted = self.subscriptions.to_subscribe()
+        if wanted:
+            link.write(link.engine.subscribe(self.subscriptions.ask([name for name, _ in wanted]), wanted))
+        unwanted = self.subscriptions.to_unsubscribe()
+        if unwanted:
+            link.write(link.engine.unsubscribe(self.subscriptions.ask(unwanted), unwanted))
+        link.flush()
+
+    def send(self, link: Link[Outgoing], receive_maximum: int | None) -> None:
+        """Send from the outbox what the socket and the broker take (None: it cannot tell its Receive Maximum)."""
+        sent = True
+        while sent and link.room and not link.closed:
+            sent = False
+            while link.room and (message := self.outbox.next(receive_maximum)) is not None:
+                self._send_one(link, message)
+                sent = True
+            link.flush()
+
+    def written(self, message: Outgoing) -> None:
+        """A message of QoS 0 has gone out."""
+        self.counters.delivered += 1
+        self.outbox.written(message)
+
+    def receive(self, link: Link[Outgoing], packet: Packet) -> None:
+        """Do what a packet asks for."""
+        match packet:
+            case Publish():
+                self._receive_message(link, packet)
+            case Acknowledgement(kind, packet_id, reason):
+                self._receive_acknowledgement(link, kind, packet_id, reason)
+            case Suback(packet_id, reasons):
+                for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
+                    self._emit(events.SubscriptionRefused(topic_filter, reason))
+            case Unsuback(packet_id):
+                self.subscriptions.unsubscribed(packet_id)
+            case _:
+                pass  # PINGRESP has done its work by arriving
+
+    def _send_one(self, link: Link[Outgoing], message: Outgoing) -> None:
+        if message.stage is Stage.RELEASED:
+            link.write(link.engine.acknowledge(PUBREL, message.packet_id))
+            return
+        duplicate = message.stage is Stage.SENT
+        packet = link.engine.publish(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            message.packet_id,
+            duplicate,
+            message.properties,
+        )
+        message.stage = Stage.SENT
+        link.write(packet, None if message.qos else message)
+
+    def _receive_message(self, link: Link[Outgoing], message: Publish) -> None:
+        if self._inbox.is_new(message):
+            self.counters.received += 1
+            self._deliver(message)
+        else:
+            self.counters.duplicates += 1
+        if message.qos:
+            link.write(link.engine.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id))
+
+    def _receive_acknowledgement(self, link: Link[Outgoing], kind: int, packet_id: int, reason: int) -> None:
+        if kind == PUBREL:
+            self._inbox.released(packet_id)
+            link.write(link.engine.acknowledge(PUBCOMP, packet_id))
+        elif kind == PUBREC and reason < 0x80:
+            self.outbox.received(packet_id)
+            link.write(link.engine.acknowledge(PUBREL, packet_id))
+        else:
+            self._finished(self.outbox.acknowledged(packet_id, reason), reason)
+
+    def _finished(self, message: Outgoing | None, reason: int) -> None:
+        if message is None:
+            return
+        if message.delivery.error is None:
+            self.counters.delivered += 1
+        else:
+            self._emit(events.DeliveryRefused(message.topic.decode(), reason))

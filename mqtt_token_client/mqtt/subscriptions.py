@@ -1,0 +1,109 @@
+"""The topic filters that the application wants, what the broker has confirmed, and whose handler a message is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from paho.mqtt.matcher import MQTTMatcher
+
+from .messages import Message
+from .outbox import PacketIds
+
+Handler = Callable[[Message], object]
+
+
+def _without_group(topic_filter: str) -> str:
+    """The filter of a shared subscription ($share/group/filter, MQTT 5 section 4.8.2)."""
+    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
+
+
+@dataclass(slots=True)
+class _Subscription:
+    handler: Handler | None
+    qos: int
+    confirmed: bool = False
+
+
+class Subscriptions:
+    """What is subscribed. All of it runs on the network thread."""
+
+    def __init__(self, packet_ids: PacketIds) -> None:
+        self._ids = packet_ids
+        self._wanted: dict[str, _Subscription] = {}
+        self._unwanted: set[str] = set()  # UNSUBSCRIBE is due or not confirmed
+        self._asked: dict[int, list[str]] = {}  # SUBSCRIBE and UNSUBSCRIBE that are not answered
+        self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
+
+    def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
+        self._wanted[topic_filter] = _Subscription(handler, qos)
+        self._unwanted.discard(topic_filter)
+        self._index()
+
+    def remove(self, topic_filter: str) -> None:
+        if self._wanted.pop(topic_filter, None) is not None:
+            self._unwanted.add(topic_filter)
+            self._index()
+
+    def to_subscribe(self) -> list[tuple[str, int]]:
+        """The filters, with their QoS, to send SUBSCRIBE for: not confirmed, and not asked for already."""
+        asked = {name for names in self._asked.values() for name in names}
+        return [
+            (name, wanted.qos) for name, wanted in self._wanted.items() if not wanted.confirmed and name not in asked
+        ]
+
+    def to_unsubscribe(self) -> list[str]:
+        """The filters to send UNSUBSCRIBE for."""
+        asked = {name for names in self._asked.values() for name in names}
+        return [name for name in self._unwanted if name not in asked]
+
+    def ask(self, names: list[str]) -> int:
+        """The packet identifier of a SUBSCRIBE or UNSUBSCRIBE for these filters."""
+        packet_id = self._ids.take()
+        self._asked[packet_id] = names
+        return packet_id
+
+    def subscribed(self, packet_id: int, reasons: list[int]) -> Iterator[tuple[str, int]]:
+        """SUBACK: the filters that the broker refused, with its reason; they are forgotten."""
+        for name, reason in zip(self._answered(packet_id), reasons, strict=False):
+            wanted = self._wanted.get(name)
+            if wanted is not None and reason < 0x80:
+                wanted.confirmed = True
+            elif wanted is not None:
+                del self._wanted[name]
+                self._index()
+                yield name, reason
+
+    def unsubscribed(self, packet_id: int) -> None:
+        """UNSUBACK."""
+        self._unwanted.difference_update(self._answered(packet_id))
+
+    def connection_lost(self) -> None:
+        """What was asked and not answered is to be asked again."""
+        for packet_id in self._asked:
+            self._ids.free(packet_id)
+        self._asked.clear()
+
+    def session_lost(self) -> None:
+        """The broker has forgotten every filter."""
+        self._unwanted.clear()
+        for wanted in self._wanted.values():
+            wanted.confirmed = False
+
+    def handlers(self, topic: str) -> Iterator[Handler]:
+        """The handlers of every filter that a topic matches."""
+        for handlers in self._matcher.iter_match(topic):
+            yield from handlers
+
+    def _index(self) -> None:
+        by_filter: dict[str, list[Handler]] = {}
+        for name, wanted in self._wanted.items():
+            if wanted.handler is not None:
+                by_filter.setdefault(_without_group(name), []).append(wanted.handler)
+        self._matcher = MQTTMatcher()
+        for topic_filter, handlers in by_filter.items():
+            self._matcher[topic_filter] = handlers
+
+    def _answered(self, packet_id: int) -> list[str]:
+        self._ids.free(packet_id)
+        return self._asked.pop(packet_id, [])
