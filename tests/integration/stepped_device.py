@@ -1,0 +1,46 @@
+"""A device whose wall clock steps while it publishes to itself; run by test_clock_steps.py, prints what it saw."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from mqtt_token_client import ClientCredentials, Connected, Event, Rotated, TokenClient, TokenRenewed
+
+
+def main() -> None:
+    told = json.load(sys.stdin)
+    source = ClientCredentials(issuer=told["issuer"], client_id=told["client_id"], client_secret=told["client_secret"])
+    heard: set[int] = set()
+    events: list[Event] = []
+    client = TokenClient(told["broker"], source, client_id=told["name"], on_event=events.append)
+    client.subscribe(f"{told['name']}/#", lambda message: heard.add(int(message.payload)))
+    pause = threading.Event()
+    steps_at = 25 * told["seconds"] // 2  # in the middle of a token's life and of the run
+    difference = 0.0
+    with client:
+        deliveries = []
+        for number in range(25 * told["seconds"]):
+            if number == steps_at:
+                before = time.time() - time.monotonic()
+                Path(told["clock"]).write_text(told["step"] + "\n", encoding="ascii")
+                difference = time.time() - time.monotonic() - before
+            deliveries.append(client.publish(f"{told['name']}/{number % 5}", b"%d" % number, qos=1))
+            pause.wait(0.04)
+        for delivery in deliveries:
+            delivery.wait(10)
+    wanted = (Connected, Rotated, TokenRenewed)
+    result = {
+        "lost": len(deliveries) - len(heard),
+        "rotations": client.stats.rotations,
+        "stepped": difference,
+        "unwanted": [repr(event) for event in events if not isinstance(event, wanted)],
+    }
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

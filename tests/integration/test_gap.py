@@ -1,0 +1,57 @@
+"""How long a handover is felt: TLS over a link with a round trip of 20 and 100 ms, 200 messages a second each way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mqtt_token_client import Event, TokenClient
+from tests.integration.traffic import Peer, Traffic, source, trusting
+from tests.servers.delay_proxy import DelayProxy
+from tests.servers.keys import Keys
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.oidc import AuthorizationServer
+from tests.servers.pki import Pki
+
+RATE = 200
+NOISE = 0.03  # seconds, of a machine with other work; the figures are in the benchmarks
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("round_trip", [0.02, 0.1])
+class TestHandoverOverALongLine:
+    def test_is_felt_for_a_round_trip_at_most_and_loses_nothing_at_any_qos(
+        self,
+        protocol: int,
+        round_trip: float,
+        keys: Keys,
+        oidc: AuthorizationServer,
+        mosquitto: Mosquitto,
+        pki: Pki,
+        delay: Callable[..., DelayProxy],
+    ) -> None:
+        oidc.config(at=5)
+        proxy = delay(mosquitto.tls_port, round_trip=round_trip)
+        events: list[Event] = []
+        name = f"gap-{protocol}-{round_trip}"
+        client = TokenClient(
+            f"mqtts://localhost:{proxy.port}",
+            source(oidc),
+            client_id=name,
+            protocol=protocol,
+            tls=trusting(pki.ca),
+            on_event=events.append,
+        )
+        with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
+            traffic.run(seconds=12, rate=RATE, qos=lambda number: number % 4 and 1)
+            traffic.settle()
+        gaps = [rotation.gap for rotation in traffic.rotations]
+        assert len(gaps) >= 3
+        assert {rotation.kind for rotation in traffic.rotations} == {"handover"}
+        assert sorted(gaps)[len(gaps) // 2] < round_trip + NOISE  # one round trip: CONNECT to CONNACK
+        assert traffic.down.longest_gap < round_trip + 3 * NOISE
+        assert (traffic.down.lost_of(traffic.sent), traffic.down.reordered, traffic.down.duplicated) == (set(), 0, 0)
+        up = traffic.peer.arrivals
+        assert (up.lost_of(traffic.sent), up.reordered, up.duplicated) == (set(), 0, 0)
+        assert traffic.losses == []

@@ -1,0 +1,124 @@
+"""Rule 5: a new token never costs the live connection. Clients with 5-second tokens under traffic, on real brokers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import ConnectFailed, Event, RenewalFailed, SessionLost, TokenClient, TokenRefused, Will
+from tests.integration.traffic import Peer, Traffic, source, trusting
+from tests.servers.keys import Keys
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.oidc import AuthorizationServer
+from tests.servers.pki import Pki
+from tests.servers.rabbitmq import RabbitMQ
+
+SECONDS, RATE, LIFE = 60, 100, 5
+
+
+@dataclass(frozen=True)
+class Case:
+    broker: str
+    protocol: int
+    tls: bool = False
+    will: bool = False
+    delay: int | None = None
+
+    @property
+    def name(self) -> str:
+        will = f"-will{self.delay or ''}" if self.will else ""
+        return f"{self.broker}-{self.protocol}{'-tls' if self.tls else ''}{will}"
+
+    @property
+    def kind(self) -> str:
+        return "reconnect" if self.will and not self.delay else "handover"
+
+
+CASES = [
+    Case("mosquitto", 4),
+    Case("mosquitto", 4, tls=True, will=True),
+    Case("mosquitto", 5),
+    Case("mosquitto", 5, tls=True, will=True, delay=10),
+    Case("mosquitto", 5, tls=True, will=True),
+    Case("rabbitmq", 4),
+    Case("rabbitmq", 4, will=True),
+]
+
+
+@pytest.fixture(scope="module")
+def minute(
+    keys: Keys, oidc: AuthorizationServer, mosquitto: Mosquitto, rabbitmq: RabbitMQ, pki: Pki
+) -> dict[str, Traffic]:
+    """All cases at once, for a minute."""
+    oidc.reset()
+    oidc.config(at=LIFE)
+    lasting = keys.token(3600)
+    traffic = {case.name: _traffic(case, oidc, mosquitto, rabbitmq, pki, lasting) for case in CASES}
+    threads = [threading.Thread(target=_run, args=(one,)) for one in traffic.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return traffic
+
+
+def _run(one: Traffic) -> None:
+    with one:
+        one.run(SECONDS, RATE)
+        one.settle()
+
+
+def _traffic(
+    case: Case, oidc: AuthorizationServer, mosquitto: Mosquitto, rabbitmq: RabbitMQ, pki: Pki, lasting: str
+) -> Traffic:
+    plain = mosquitto.port if case.broker == "mosquitto" else rabbitmq.port
+    arguments: dict[str, Any] = {}
+    url = f"mqtt://127.0.0.1:{plain}"
+    if case.tls:
+        url, arguments["tls"] = f"mqtts://localhost:{mosquitto.tls_port}", trusting(pki.ca)
+    if case.will:
+        arguments["will"] = Will(f"will/{case.name}", b"lost", qos=1, delay=case.delay)
+    events: list[Event] = []
+    client = TokenClient(
+        url, source(oidc), client_id=case.name, protocol=case.protocol, on_event=events.append, **arguments
+    )
+    return Traffic(client, Peer(plain, case.name, lasting), events)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+class TestAMinuteOfFiveSecondTokens:
+    def test_rotates_at_least_twelve_times_in_the_way_that_the_will_allows(
+        self, minute: dict[str, Traffic], case: Case
+    ) -> None:
+        rotations = minute[case.name].rotations
+        assert len(rotations) >= SECONDS / LIFE
+        assert {rotation.kind for rotation in rotations} == {case.kind}
+
+    def test_loses_and_reorders_nothing_in_either_direction(self, minute: dict[str, Traffic], case: Case) -> None:
+        one = minute[case.name]
+        assert one.sent == SECONDS * RATE
+        assert (one.peer.arrivals.lost_of(one.sent), one.peer.arrivals.reordered) == (set(), 0)
+        assert (one.down.lost_of(one.sent), one.down.reordered) == (set(), 0)
+
+    def test_hands_over_no_message_twice_where_identifiers_are_kept(
+        self, minute: dict[str, Traffic], case: Case
+    ) -> None:
+        if case.broker == "rabbitmq":
+            # It sends again under new identifiers (at most its prefetch of 10 a rotation), which must be delivered.
+            assert minute[case.name].down.duplicated <= 10 * len(minute[case.name].rotations)
+        else:
+            assert minute[case.name].down.duplicated == 0
+
+    def test_no_connection_ends_but_by_rotation_and_no_token_is_refused(
+        self, minute: dict[str, Traffic], case: Case
+    ) -> None:
+        one = minute[case.name]
+        unwanted = (TokenRefused, ConnectFailed, RenewalFailed, SessionLost)
+        assert [event for event in one.events if isinstance(event, unwanted)] + one.losses == []
+
+    def test_fires_no_will(self, minute: dict[str, Traffic], case: Case) -> None:
+        assert minute[case.name].peer.wills == 0

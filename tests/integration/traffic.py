@@ -1,0 +1,184 @@
+"""Numbered messages in both directions between a client under test and an independent one, and what became of them."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from mqtt_token_client import ClientCredentials, Delivery, Disconnected, Event, Message, Rotated, TokenClient
+from tests.servers.keys import RIGHTS
+from tests.servers.oidc import AuthorizationServer
+from tests.servers.processes import wait_until
+
+
+def source(oidc: AuthorizationServer) -> ClientCredentials:
+    return ClientCredentials(
+        issuer=oidc.issuer, client_id=oidc.client_id, client_secret=oidc.client_secret, scope=RIGHTS
+    )
+
+
+@dataclass
+class Arrivals:
+    """Numbered messages by topic, in the order in which they arrived."""
+
+    by_topic: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    at: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+
+    def add(self, topic: str, payload: bytes | bytearray) -> None:
+        number, sent_at = payload.split()
+        now = time.monotonic()
+        self.at.append(now)
+        self.delays.append(now - float(sent_at))
+        self.by_topic[topic].append(int(number))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for numbers in self.by_topic.values() for number in numbers]
+
+    def lost_of(self, count: int) -> set[int]:
+        return set(range(count)) - set(self.numbers)
+
+    @property
+    def duplicated(self) -> int:
+        return len(self.numbers) - len(set(self.numbers))
+
+    @property
+    def reordered(self) -> int:
+        """Messages that came first after a later one of their topic had come."""
+        count = 0
+        for numbers in self.by_topic.values():
+            highest, seen = -1, set()
+            for number in numbers:
+                count += number < highest and number not in seen
+                seen.add(number)
+                highest = max(highest, number)
+        return count
+
+    @property
+    def longest_gap(self) -> float:
+        return max((later - earlier for earlier, later in zip(self.at, self.at[1:], strict=False)), default=0.0)
+
+
+def payload(number: int) -> bytes:
+    return b"%d %.6f" % (number, time.monotonic())
+
+
+class Peer:
+    """An independent client (paho-mqtt, MQTT 3.1.1) with a token that lasts; it sees what the client under test sends,
+    and its will.
+    """
+
+    def __init__(self, port: int, name: str, token: str) -> None:
+        self.name = name
+        self.arrivals = Arrivals()
+        self.wills = 0
+        self._subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"peer-of-{name}")
+        self._client.username_pw_set("peer", token)
+        self._client.max_inflight_messages_set(1000)
+        self._client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._arrived
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def _arrived(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if message.topic.startswith("will/"):
+            self.wills += 1
+        else:
+            self.arrivals.add(message.topic, message.payload)
+
+    def publish(self, topic: str, number: int, qos: int = 1) -> None:
+        self._client.publish(topic, payload(number), qos=qos)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Traffic:
+    """A client under test and its peer, and everything that happens to them."""
+
+    def __init__(self, client: TokenClient, peer: Peer, events: list[Event]) -> None:
+        self.client = client
+        self.peer = peer
+        self.events = events
+        self.down = Arrivals()
+        self.deliveries: list[Delivery] = []
+        self.waits: list[float] = []
+        self.sent = 0
+
+    def __enter__(self) -> Traffic:
+        self.client.subscribe(f"down/{self.peer.name}/#", self._arrived, qos=2)
+        assert self.client.connect(), self.events
+        # Once its own subscription works, the client hears itself.
+        ready = threading.Event()
+        self.client.subscribe(f"ready/{self.peer.name}", lambda _message: ready.set())
+        wait_until(lambda: self._say_ready(ready), "the subscriptions work")
+        return self
+
+    def _say_ready(self, ready: threading.Event) -> bool:
+        self.client.publish(f"ready/{self.peer.name}", b"", qos=1)
+        return ready.wait(0.2)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.client.disconnect()
+        self.peer.close()
+
+    def _arrived(self, message: Message) -> None:
+        self.down.add(message.topic, message.payload)
+
+    def publish(self, number: int, qos: int = 1, topics: int = 5) -> Delivery:
+        began = time.monotonic()
+        delivery = self.client.publish(f"up/{self.peer.name}/{number % topics}", payload(number), qos=qos)
+        delivery.add_done_callback(lambda _: self.waits.append(time.monotonic() - began))
+        self.deliveries.append(delivery)
+        return delivery
+
+    def run(self, seconds: float, rate: float, qos: Callable[[int], int] = lambda _number: 1) -> None:
+        """Send ``rate`` messages a second each way."""
+        pause = threading.Event()
+        began = time.monotonic()
+        while (ahead := began + self.sent / rate - time.monotonic()) < seconds:
+            if self.sent >= seconds * rate:
+                break
+            if ahead > 0:
+                pause.wait(ahead)
+            level = qos(self.sent)
+            self.publish(self.sent, level)
+            self.peer.publish(f"down/{self.peer.name}/{self.sent % 5}", self.sent, level)
+            self.sent += 1
+
+    def settle(self, timeout: float = 20) -> None:
+        """Wait until all that was sent at QoS 1 or 2 has arrived."""
+        for delivery in self.deliveries:
+            delivery.wait(timeout)
+        wait_until(lambda: not self.peer.arrivals.lost_of(self.sent), "all messages up", timeout)
+        wait_until(lambda: not self.down.lost_of(self.sent), "all messages down", timeout)
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def rotations(self) -> list[Rotated]:
+        return [event for event in self.events if isinstance(event, Rotated)]
+
+    @property
+    def losses(self) -> list[Event]:
+        return self.of(Disconnected)
+
+
+def trusting(ca: object) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca))
