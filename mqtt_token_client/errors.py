@@ -51,6 +51,12 @@ class AuthorizationServerUnavailable(TokenError):  # noqa: N818
     """No answer, or one that says to come back later: no network, a time-out, HTTP 5xx, 408 or 429."""
 
 
+class AuthorizationServerUntrusted(TokenError):  # noqa: N818
+    """The authorization server's certificate is not trusted, or is for another host."""
+
+    permanent = True
+
+
 class InvalidTokenResponse(TokenError):  # noqa: N818
     """An answer that is no token response (RFC 6749 section 5.1): not JSON, fields missing or of a wrong type."""
 

@@ -47,6 +47,13 @@ class RenewalFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFailed(Event):
+    """The token store could not load or save; the token is used all the same, and lost when the process ends."""
+
+    error: MqttTokenError
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRefused(Event):
     """The broker did not take the token, for the ``times``-th time in a row; the next try is in ``retry_in`` seconds.
     A connection that was up stays up, unless the broker ended it.

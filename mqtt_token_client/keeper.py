@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 
-from .backoff import Backoff
-from .events import Event
+from .clock import elapsed
+from .errors import ClientClosed, ConfigurationError, InvalidTokenResponse, MqttTokenError, TokenError, TokenUnchanged
+from .events import Event, RenewalFailed, StoreFailed, TokenRenewed
+from .renewal import RenewalPolicy
 from .sources import TokenSource
 from .stores import TokenStore
+from .stores.memory import MemoryStore
 from .token import Token
 
+__all__ = ["RenewalPolicy", "TokenKeeper"]
 
-@dataclass(frozen=True, slots=True)
-class RenewalPolicy:
-    """When a token is renewed.
+_log = logging.getLogger(__name__)
 
-    Args:
-        fraction: the part of its life after which the renewal begins.
-        jitter: the part of its life by which, at most, the renewal begins earlier, at random, so that devices that
-            started together do not ask together.
-        backoff: the delays between failed tries.
+_APART = 1.0  # seconds, at least, between one request and the next renewal in the background
+_ROUNDING = 2.0  # seconds by which the end of one and the same token may seem to move
 
-    Raises:
-        ConfigurationError: the numbers leave no life before or after the renewal.
-    """
 
-    fraction: float = 2 / 3
-    jitter: float = 1 / 20
-    backoff: Backoff = Backoff()
+class _Flight:
+    """One look for a token, which any number of threads wait for."""
+
+    def __init__(self) -> None:
+        self.landed = False
+        self.asked = False  # whether the source answered; not so if a stored token was enough, or at an interrupt
+        self.result: Token | MqttTokenError = TokenError("the request for a token was interrupted")
+
+    def outcome(self) -> Token:
+        if isinstance(self.result, Token):
+            return self.result
+        raise _bare(self.result)
 
 
 class TokenKeeper:
@@ -42,7 +50,11 @@ class TokenKeeper:
         store: keeps the token across restarts; None keeps it in this object only.
         key: the name under which the store keeps it; by default the source's own ``key``.
         policy: when to renew.
-        on_event: gets :class:`TokenRenewed` and :class:`RenewalFailed`, on the thread that renewed.
+        on_event: gets :class:`TokenRenewed`, :class:`RenewalFailed` and :class:`StoreFailed`, on the thread that
+            renewed.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or there is a store and no key.
     """
 
     def __init__(
@@ -53,7 +65,33 @@ class TokenKeeper:
         key: str | None = None,
         policy: RenewalPolicy | None = None,
         on_event: Callable[[Event], None] | None = None,
-    ) -> None: ...
+    ) -> None:
+        if not callable(getattr(source, "fetch", None)):
+            raise ConfigurationError("source: an object with fetch(previous) is needed")
+        if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "save", "delete")):
+            raise ConfigurationError("store: an object with load(key), save(key, token) and delete(key) is needed")
+        key = getattr(source, "key", None) if key is None else key
+        if store is not None and (not isinstance(key, str) or not key):
+            raise ConfigurationError("key: a name for the stored token is needed, as the source has none of its own")
+        if policy is not None and not isinstance(policy, RenewalPolicy):
+            raise ConfigurationError(f"policy: a RenewalPolicy is needed, not {type(policy).__name__}")
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event: a function of one event is needed")
+        self._source = source
+        self._store = MemoryStore() if store is None else store
+        self._key = key or ""
+        self._policy = policy or RenewalPolicy()
+        self._listeners = [] if on_event is None else [on_event]
+        # Guards all below. What follows _closed is changed by the thread of the one flight only.
+        self._changed = threading.Condition()
+        self._flight: _Flight | None = None
+        self._closed = False
+        self._token: Token | None = None
+        self._due = -math.inf
+        self._error: MqttTokenError | None = None  # of the last request; None once one has succeeded
+        self._failures = 0
+        self._loaded = False
+        self._asked_at = -math.inf
 
     @property
     def token(self) -> Token:
@@ -62,47 +100,226 @@ class TokenKeeper:
 
         Raises:
             TokenError: there is none, and none could be obtained; during a back-off the last error, without a request.
+            ClientClosed: there is none, and the keeper is closed.
         """
-        ...
+        token = self.get()
+        if self.renewal_due <= elapsed():
+            with suppress(RuntimeError):  # no thread to be had: the next caller tries again
+                threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
+        return token
 
     @property
     def current(self) -> Token | None:
         """The token in hand, alive or not; never blocks."""
-        ...
+        return self._token
 
     @property
     def renewal_due(self) -> float:
         """When the next renewal or retry begins, as a reading of :func:`~mqtt_token_client.clock.elapsed`; infinite
-        for a token without an end, and minus infinity while there is no token and nothing failed.
+        for a token without an end and for a closed keeper, and minus infinity while there is no token and nothing
+        failed. While a request is under way it is ahead, by a second or more: look again then.
         """
-        ...
+        with self._changed:
+            if self._closed:
+                return math.inf
+            return self._due if self._flight is None else max(self._due, elapsed() + _APART)
 
     def get(self, refused: Token | None = None) -> Token:
         """Like :attr:`token`, but never ``refused``, a token that a broker did not take: if that is the current one, a
         new one is fetched. Past the renewal time it does not renew in the background.
         """
-        ...
+
+        def enough() -> bool:
+            return _is_alive(self._token) and self._token != refused
+
+        with self._changed:
+            while True:
+                if self._token is not None and enough():
+                    return self._token
+                flight = self._flight
+                if flight is None:
+                    break
+                self._wait_for(flight)
+                if flight.asked and not isinstance(flight.result, Token) and not enough():
+                    raise _bare(flight.result)
+            if self._error is not None and elapsed() < self._due:
+                raise _bare(self._error)
+            flight = self._start()
+        return self._fly(flight, enough, refused)
 
     def renew(self) -> Token:
         """Fetch a new token now, back-off or not; callers at the same time share the request.
 
         Raises:
             TokenError: it could not be obtained. The current token stays.
+            ClientClosed: the keeper is closed.
         """
-        ...
+        with self._changed:
+            while (flight := self._flight) is not None:
+                self._wait_for(flight)
+                if flight.asked:
+                    return flight.outcome()
+            flight = self._start()
+        return self._fly(flight, lambda: False)
 
     def renew_when_due(self) -> None:
         """Renew if :attr:`renewal_due` has passed and nobody is at it; never raises for a failed renewal, whose event
         tells. Returns at once where there is nothing to do.
         """
-        ...
+        with self._changed:
+            if self.renewal_due > elapsed():
+                return
+            flight = self._start()
+        with suppress(MqttTokenError):
+            self._fly(flight, lambda: _is_alive(self._token) and self._due > elapsed())
 
     def add_listener(self, listener: Callable[[Event], None]) -> None:
         """Have each event told to ``listener`` too, on the thread that renewed."""
-        ...
+        with self._changed:
+            self._listeners.append(listener)
 
-    def remove_listener(self, listener: Callable[[Event], None]) -> None: ...
+    def remove_listener(self, listener: Callable[[Event], None]) -> None:
+        """Tell ``listener`` no further events; no error if it was not told any."""
+        with self._changed, suppress(ValueError):
+            self._listeners.remove(listener)
 
     def close(self) -> None:
         """Start no further renewals. Does not wait for one under way."""
-        ...
+        with self._changed:
+            self._closed = True
+
+    # One flight at a time
+
+    def _start(self) -> _Flight:
+        """Begin a flight; the lock is held, and there is none."""
+        if self._closed:
+            raise ClientClosed("the token keeper is closed")
+        self._flight = _Flight()
+        return self._flight
+
+    def _wait_for(self, flight: _Flight) -> None:
+        while not flight.landed:
+            self._changed.wait()
+
+    def _fly(self, flight: _Flight, enough: Callable[[], bool], refused: Token | None = None) -> Token:
+        """Load the stored token if nobody has, ask the source unless that is ``enough``, and tell what happened."""
+        events: list[Event] = []
+        try:
+            if not self._loaded:
+                self._load(events)
+            if self._token is not None and enough():
+                flight.result = self._token
+            else:
+                flight.result = self._ask(refused, events)
+                flight.asked = True
+        finally:
+            with self._changed:
+                self._flight = None
+                flight.landed = True
+                self._changed.notify_all()
+        for event in events:
+            self._tell(event)
+        return flight.outcome()
+
+    def _ask(self, refused: Token | None, events: list[Event]) -> Token | MqttTokenError:
+        previous, self._asked_at = self._token, elapsed()
+        try:
+            token = self._source.fetch(previous)
+        except MqttTokenError as error:
+            return self._fail(_bare(error), events)
+        except Exception as error:  # noqa: BLE001 - a user's source, and its text may hold a secret
+            return self._fail(TokenError(f"source: fetch() raised {type(error).__name__}"), events)
+        fault = _fault(token, previous, refused)
+        if fault is None or token == previous:  # the same token may bring a new refresh token
+            self._save(token, previous, events)
+            self._token = token
+        return self._fail(fault, events) if fault else self._succeed(token, previous, events)
+
+    def _succeed(self, token: Token, previous: Token | None, events: list[Event]) -> Token:
+        if previous is not None and token == previous and _end(token) - _end(previous) <= _ROUNDING:
+            due = elapsed() + self._policy.fraction * token.expires_in
+        else:
+            due = self._policy.due(token)
+            jti = token.claims.get("jti")
+            events.append(TokenRenewed(token.expires_in, jti if isinstance(jti, str) else None))
+        with self._changed:
+            self._due = max(due, self._asked_at + _APART)
+            self._error, self._failures = None, 0
+        return token
+
+    def _fail(self, error: MqttTokenError, events: list[Event]) -> MqttTokenError:
+        now = elapsed()
+        with self._changed:
+            self._failures += 1
+            self._due = max(now + self._policy.delay(error, self._failures), self._asked_at + _APART)
+            self._error = error
+        left = 0.0 if self._token is None else max(0.0, self._token.expires_in)
+        events.append(RenewalFailed(error, self._due - now, left))
+        return error
+
+    # What belongs to others: none of it may raise here
+
+    def _load(self, events: list[Event]) -> None:
+        self._loaded = True
+        try:
+            stored: object = self._store.load(self._key)
+        except Exception as error:  # noqa: BLE001 - a user's store
+            events.append(StoreFailed(_named("load", error)))
+            return
+        if isinstance(stored, Token):
+            with self._changed:
+                self._token, self._due = stored, self._policy.due(stored)
+        elif stored is not None:
+            events.append(StoreFailed(MqttTokenError(f"store: load() returned {type(stored).__name__}, not a Token")))
+
+    def _save(self, token: Token, previous: Token | None, events: list[Event]) -> None:
+        if previous is not None and token == previous and token.refresh_token == previous.refresh_token:
+            return
+        try:
+            self._store.save(self._key, token)
+        except Exception as error:  # noqa: BLE001 - a user's store
+            events.append(StoreFailed(_named("save", error)))
+
+    def _tell(self, event: Event) -> None:
+        with self._changed:
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - a user's function
+                _log.exception("a listener for token events raised an exception; it is ignored")
+
+
+def _is_alive(token: Token | None) -> bool:
+    """Whether there is a token and it has enough life left to connect with."""
+    return token is not None and token.expires_in > min(1.0, 0.02 * token.lifetime)
+
+
+def _end(token: Token) -> float:
+    return token.since + token.lifetime
+
+
+def _fault(token: object, previous: Token | None, refused: Token | None) -> TokenError | None:
+    """What is wrong with what a source returned, or None."""
+    if not isinstance(token, Token):
+        return InvalidTokenResponse(f"source: fetch() returned {type(token).__name__}, not a Token")
+    if token == refused:
+        return TokenUnchanged("source: fetch() returned the very token that the broker refused")
+    if not _is_alive(token):
+        if token == previous:
+            return TokenUnchanged("source: fetch() returned the very token that has ended")
+        return InvalidTokenResponse("source: fetch() returned a token that has ended already")
+    return None
+
+
+def _named(method: str, error: Exception) -> MqttTokenError:
+    """The error of a store, without a text that may hold a secret."""
+    if isinstance(error, MqttTokenError):
+        return error
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return MqttTokenError(f"store: {method}() raised {why}")
+
+
+def _bare(error: MqttTokenError) -> MqttTokenError:
+    """An error to be raised again, in any thread: without the frames of the last time, which hold on to secrets."""
+    return error.with_traceback(None)

@@ -1,0 +1,78 @@
+"""Elapsed time, and the server's time of day."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqtt_token_client import clock
+from mqtt_token_client.clock import ServerClock, elapsed
+
+YEAR = 365 * 86400.0
+
+
+def test_elapsed_time_counts_suspend_where_the_system_can() -> None:
+    wanted = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    before, now, after = time.clock_gettime(wanted), elapsed(), time.clock_gettime(wanted)
+    assert before <= now <= after
+
+
+@pytest.mark.parametrize("step", [-YEAR, YEAR])
+def test_a_step_of_the_wall_clock_moves_neither_elapsed_time_nor_a_known_server_time(
+    monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    server = ServerClock()
+    server.learn(formatdate(1_000_000_000, usegmt=True))
+    before = elapsed(), server.now()
+    monkeypatch.setattr(time, "time", lambda wall=time.time: wall() + step)
+    assert 0 <= elapsed() - before[0] < 60
+    assert 0 <= server.now() - before[1] < 60
+
+
+def test_until_a_server_has_spoken_its_time_is_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 5.0)
+    assert not ServerClock().known
+    assert ServerClock().now() == 5.0
+
+
+def test_server_time_goes_on_from_when_the_header_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "elapsed", lambda: 107.0)
+    server = ServerClock()
+    server.learn("Sun, 09 Sep 2001 01:46:40 GMT", at=100.0)
+    assert server.known
+    assert server.now() == 1_000_000_007
+
+
+def test_server_time_is_what_the_last_header_says() -> None:
+    server = ServerClock()
+    for told in (1_500_000_000, 1_000_000_000):
+        server.learn(formatdate(told, usegmt=True))
+        assert told <= server.now() < told + 60
+
+
+@pytest.mark.parametrize("header", [None, "", "soon", "Mon, 99 Nov 2026 00:00:00 GMT", "5"])
+def test_a_header_that_is_missing_or_unreadable_changes_nothing(header: str | None) -> None:
+    fresh, known = ServerClock(), ServerClock()
+    known.learn(formatdate(1_000_000_000, usegmt=True))
+    for server in (fresh, known):
+        server.learn(header)
+    assert not fresh.known
+    assert 1_000_000_000 <= known.now() < 1_000_000_060
+
+
+@given(
+    st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d{1,3}:\d{1,3}:\d{1,3} [-+A-Z0-9]{0,6}")
+)
+def test_no_header_raises(header: str) -> None:
+    ServerClock().learn(header)
+
+
+@given(st.integers(0, 4_000_000_000))
+def test_every_http_date_is_understood(told: int) -> None:
+    server = ServerClock()
+    server.learn(formatdate(told, usegmt=True), at=elapsed())
+    assert told <= server.now() < told + 60

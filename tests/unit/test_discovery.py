@@ -1,0 +1,153 @@
+"""Discovery against a scripted server: where it looks, what it believes, when it looks again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from mqtt_token_client.errors import (
+    AuthorizationServerUnavailable,
+    InvalidTokenResponse,
+    IssuerMismatch,
+    TokenError,
+    TokenRequestRefused,
+)
+from mqtt_token_client.sources.client_auth import ClientSecretBasic
+from mqtt_token_client.sources.discovery import discover, metadata_urls
+from mqtt_token_client.sources.exchange import Transport
+from mqtt_token_client.sources.token_endpoint import TokenEndpoint
+
+from . import oauth_server
+from .oauth_server import Answer, OAuthServer, answer, endless, token_answer
+
+OPENID = "/.well-known/openid-configuration"
+OAUTH = "/.well-known/oauth-authorization-server"
+GRANT = [("grant_type", "client_credentials")]
+
+
+@pytest.fixture
+def server() -> Iterator[OAuthServer]:
+    with OAuthServer() as server:
+        yield server
+
+
+def transport() -> Transport:
+    return Transport((5.0, 5.0))
+
+
+def endpoint(issuer: str) -> TokenEndpoint:
+    return TokenEndpoint("pump-17", ClientSecretBasic("secret"), issuer, transport())
+
+
+def paths(server: OAuthServer) -> list[str]:
+    return [request.path for request in server.requests]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "openid", "oauth"),
+    [
+        ("https://a.example", f"https://a.example{OPENID}", f"https://a.example{OAUTH}"),
+        ("https://a.example/", f"https://a.example{OPENID}", f"https://a.example{OAUTH}"),
+        ("https://a.example:8443/x/y", f"https://a.example:8443/x/y{OPENID}", f"https://a.example:8443{OAUTH}/x/y"),
+        ("https://a.example/x/", f"https://a.example/x{OPENID}", f"https://a.example{OAUTH}/x"),
+    ],
+)
+def test_metadata_is_below_the_issuer_or_between_its_host_and_path(issuer: str, openid: str, oauth: str) -> None:
+    assert metadata_urls(issuer) == (openid, oauth)
+
+
+class TestDiscover:
+    @pytest.mark.parametrize("path", [OPENID, OAUTH])
+    def test_finds_metadata_at_either_place(self, server: OAuthServer, path: str) -> None:
+        server.describe(path)
+        assert discover(server.origin, transport())["token_endpoint"] == server.token_endpoint
+
+    @pytest.mark.parametrize(
+        "nothing",
+        [
+            answer(b"<html>", content_type="text/html"),
+            answer([1]),
+            answer(b"[" * 100_000),
+            answer(b"", 401),
+            answer({"error": "Realm does not exist"}, 404),
+            endless(b"HTTP/1.1 302 Elsewhere\r\nLocation: https://login.example/\r\n\r\n", b"x"),
+        ],
+    )
+    def test_goes_on_to_the_second_place_when_the_first_has_none(self, server: OAuthServer, nothing: Answer) -> None:
+        server.pages[OPENID] = nothing
+        server.describe(OAUTH)
+        assert discover(server.origin, transport())["issuer"] == server.origin
+
+    def test_without_metadata_says_where_it_looked(self, server: OAuthServer) -> None:
+        with pytest.raises(InvalidTokenResponse) as caught:
+            discover(server.origin, transport())
+        assert all(f"{server.origin}{path}: HTTP 404" in str(caught.value) for path in (OPENID, OAUTH))
+
+    @pytest.mark.parametrize("other", ["{}/", "{}/realms/plant", "https://evil.example", None, 5, ["{}"]])
+    def test_takes_no_metadata_of_another_issuer(self, server: OAuthServer, other: Any) -> None:
+        server.describe(OPENID, issuer=other.format(server.origin) if isinstance(other, str) else other)
+        server.describe(OAUTH)
+        with pytest.raises(IssuerMismatch, match=server.origin) as caught:
+            discover(server.origin, transport())
+        assert caught.value.permanent
+
+    def test_server_in_trouble_is_asked_once_and_not_elsewhere(self, server: OAuthServer) -> None:
+        server.script.append(answer(b"", 503, retry_after="9"))
+        with pytest.raises(AuthorizationServerUnavailable) as caught:
+            discover(server.origin, transport())
+        assert caught.value.retry_after == 9
+        assert paths(server) == [OPENID]
+
+    def test_teaches_the_servers_time_before_the_first_token_request(self, server: OAuthServer) -> None:
+        server.script.append(answer({"issuer": server.origin}, date=formatdate(1_000_000_000, usegmt=True)))
+        learned = transport()
+        discover(server.origin, learned)
+        assert 1_000_000_000 <= learned.clock.now() < 1_000_000_060
+
+
+class TestMetadata:
+    def test_is_fetched_at_the_first_request_and_kept(self, server: OAuthServer) -> None:
+        server.describe(OPENID)
+        client = endpoint(server.origin)
+        assert not server.requests
+        for _ in range(3):
+            client.token(GRANT)
+        assert paths(server) == [OPENID, "/token", "/token", "/token"]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [answer(b"", 503), answer(b"<html>"), answer(b"", 302), token_answer(expires_in=-1), oauth_server.HANG_UP],
+    )
+    def test_is_fetched_again_after_a_failure_and_the_server_found_where_it_moved(
+        self, server: OAuthServer, wrong: bytes
+    ) -> None:
+        server.describe(OPENID)
+        client = endpoint(server.origin)
+        client.token(GRANT)
+        server.describe(OPENID, token_endpoint=f"{server.origin}/moved")
+        server.script.append(wrong)
+        with pytest.raises(TokenError):
+            client.token(GRANT)
+        client.token(GRANT)
+        assert paths(server) == [OPENID, "/token", "/token", OPENID, "/moved"]
+
+    @pytest.mark.parametrize("error", ["invalid_client", "slow_down"])
+    def test_is_kept_when_the_server_answers_with_an_error_of_rfc_6749(self, server: OAuthServer, error: str) -> None:
+        server.describe(OPENID)
+        client = endpoint(server.origin)
+        client.token(GRANT)
+        server.script.append(answer({"error": error}, 400))
+        with pytest.raises((TokenRequestRefused, AuthorizationServerUnavailable)):
+            client.token(GRANT)
+        client.token(GRANT)
+        assert paths(server) == [OPENID, "/token", "/token", "/token"]
+
+    @pytest.mark.parametrize("url", [None, 5, "http://id.example.com/token", "/token", "https://u:p@id.example.com/"])
+    def test_must_name_a_token_endpoint_that_is_safe(self, server: OAuthServer, url: object) -> None:
+        server.describe(OPENID, token_endpoint=url)
+        with pytest.raises(InvalidTokenResponse, match="token_endpoint"):
+            endpoint(server.origin).token(GRANT)
+        assert paths(server) == [OPENID]

@@ -1,0 +1,149 @@
+"""TokenKeeper and its store: used across restarts, and not trusted to work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mqtt_token_client.errors import MqttTokenError
+from mqtt_token_client.events import StoreFailed, TokenRenewed
+from mqtt_token_client.keeper import TokenKeeper
+from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.token import Token
+
+from .keeping import Clock, Source, keep
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+class Broken:
+    """A store that fails."""
+
+    def __init__(self, *names: str, error: Exception) -> None:
+        self.names, self.error = names, error
+        self.kept = MemoryStore()
+
+    def _do(self, name: str, *arguments: Any) -> Any:
+        if name in self.names:
+            raise self.error
+        return getattr(self.kept, name)(*arguments)
+
+    def load(self, key: str) -> Token | None:
+        return self._do("load", key)  # type: ignore[no-any-return]  # MemoryStore's
+
+    def save(self, key: str, token: Token) -> None:
+        self._do("save", key, token)
+
+    def delete(self, key: str) -> None:
+        self._do("delete", key)
+
+
+def test_gives_the_token_of_the_last_process_without_a_request(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    stored = Token("stored", 60.0, since=clock.now - 10)
+    store.save(source.key, stored)
+    keeper, events = keep(source, store)
+    assert keeper.get() is stored
+    assert (source.requests, events) == (0, [])
+    assert keeper.renewal_due == pytest.approx(clock.now + 30)
+
+
+def test_is_read_once_however_often_it_has_nothing(clock: Clock) -> None:
+    loads = []
+
+    class Counting(MemoryStore):
+        def load(self, key: str) -> Token | None:
+            loads.append(key)
+            return None
+
+    keeper, _ = keep(Source(), Counting(), key="mine")
+    for _ in range(3):
+        keeper.renew()
+    assert loads == ["mine"]
+
+
+def test_gives_an_ended_token_to_the_source_for_its_refresh_token(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    ended = Token("ended", 60.0, since=clock.now - 100, refresh_token="refresh")
+    store.save(source.key, ended)
+    keeper, _ = keep(source, store)
+    assert keeper.get().value == "token 1"
+    assert source.asked_with == [ended]
+
+
+def test_that_gave_a_token_past_its_renewal_has_it_renewed_when_due(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    store.save(source.key, Token("stored", 60.0, since=clock.now - 45))
+    keeper, _ = keep(source, store)
+    keeper.renew_when_due()
+    assert source.requests == 1
+
+
+def test_that_gave_a_token_before_its_renewal_keeps_the_source_unasked(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    store.save(source.key, Token("stored", 60.0))
+    keeper, _ = keep(source, store)
+    keeper.renew_when_due()
+    assert source.requests == 0
+
+
+def test_gets_each_new_token_before_anybody_uses_it(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    seen = []
+    keeper = TokenKeeper(source, store, on_event=lambda _event: seen.append(store.load("a source")))
+    keeper.get()
+    keeper.renew()
+    assert [token and token.value for token in seen] == ["token 1", "token 2"]
+
+
+def test_is_not_written_for_the_same_token_again(clock: Clock) -> None:
+    source = Source()
+    source.always = Token("the only one", 60.0)
+    keeper, events = keep(source, Broken("save", error=OSError(28, "No space left on device")))
+    for _ in range(3):
+        keeper.renew()
+    assert [type(event) for event in events] == [StoreFailed, TokenRenewed]
+
+
+@pytest.mark.parametrize("broken", ["load", "save"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("a text with a secret in it"), "ValueError"),
+        (MqttTokenError("the keyring is locked"), "the keyring is locked"),
+    ],
+)
+def test_that_fails_is_told_and_the_token_used_all_the_same(
+    clock: Clock, broken: str, error: Exception, told: str
+) -> None:
+    keeper, events = keep(Source(), Broken(broken, error=error))
+    assert keeper.get().value == "token 1"
+    failed = [event for event in events if isinstance(event, StoreFailed)]
+    assert len(failed) == 1
+    assert told in str(failed[0].error)
+    assert "secret" not in f"{failed[0]} {failed[0].error.__context__}"
+    assert keeper.get().value == "token 1"
+
+
+def test_that_returns_no_token_is_told(clock: Clock) -> None:
+    store: Any = Broken(error=ValueError())
+    store.kept.save("a source", {"access_token": "a"})
+    keeper, events = keep(Source(), store)
+    assert keeper.get().value == "token 1"
+    assert isinstance(events[0], StoreFailed)
+    assert "dict" in str(events[0].error)
+
+
+def test_holds_the_tokens_of_two_sources_apart(clock: Clock) -> None:
+    store = MemoryStore()
+    keep(Source(), store, key="one")[0].get()
+    assert keep(Source(), store, key="two")[0].get() is not store.load("one")
+    store.delete("one")
+    store.delete("one")
+    assert store.load("one") is None
+    assert store.load("two") is not None

@@ -1,0 +1,350 @@
+"""The token endpoint client against a scripted server: what it takes for a token, what it says of everything else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from mqtt_token_client.clock import elapsed
+from mqtt_token_client.errors import (
+    AuthorizationServerUnavailable,
+    InvalidTokenResponse,
+    TokenError,
+    TokenRequestRefused,
+)
+from mqtt_token_client.sources.client_auth import ClientSecretBasic, ClientSecretPost, TokenRequest
+from mqtt_token_client.sources.exchange import Transport
+from mqtt_token_client.sources.token_endpoint import TokenEndpoint
+from tests.servers.processes import free_port
+
+from . import oauth_server
+from .oauth_server import Answer, OAuthServer, Request, answer, token_answer
+
+SECRET = "s3cr&t wörd+%/<of> the:client"
+FORMS = [  # of the secret, or parts of it, as they may be met: as it is, in a form, in Basic, in HTML
+    SECRET,
+    "wörd",
+    "s3cr%26t",
+    "w%C3%B6rd",
+    base64.b64encode(b"pump-17:s3cr%26t+w%C3%B6rd%2B%25%2F%3Cof%3E+the%3Aclient").decode(),
+    "s3cr&amp;t",
+]
+GRANT = [("grant_type", "client_credentials")]
+
+
+@pytest.fixture
+def server() -> Iterator[OAuthServer]:
+    with OAuthServer() as server:
+        yield server
+
+
+def endpoint(url: str, auth: Any = None, **transport: Any) -> TokenEndpoint:
+    given = {"timeout": (5.0, 5.0)} | transport
+    return TokenEndpoint("pump-17", auth or ClientSecretBasic(SECRET), {"token_endpoint": url}, Transport(**given))
+
+
+def failure(url: str, **transport: Any) -> TokenError:
+    """What asking for a token raises."""
+    with pytest.raises(TokenError) as caught:
+        endpoint(url, **transport).token(GRANT)
+    return caught.value
+
+
+def jwt(**claims: object) -> str:
+    parts = ({"alg": "none"}, claims)
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".x"
+
+
+class TestTokenResponse:
+    def test_is_a_token(self, server: OAuthServer) -> None:
+        server.script.append(token_answer("value", refresh_token="again", scope="a b"))
+        token = endpoint(server.token_endpoint).token(GRANT)
+        assert (token.value, token.refresh_token, token.scope, token.lifetime) == ("value", "again", "a b", 3600)
+
+    def test_life_counts_from_the_moment_the_request_was_sent(self, server: OAuthServer) -> None:
+        def slowly(connection: Any, closing: threading.Event) -> None:
+            closing.wait(0.3)
+            connection.sendall(token_answer(expires_in=60))
+
+        server.script.append(slowly)
+        before = elapsed()
+        token = endpoint(server.token_endpoint).token(GRANT)
+        assert before <= token.since
+        assert token.expires_in <= 59.7
+
+    @pytest.mark.parametrize("told", [3600, 3600.0, "3600"])
+    def test_expires_in_may_be_any_number(self, server: OAuthServer, told: object) -> None:
+        server.script.append(token_answer(expires_in=told))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
+
+    @pytest.mark.parametrize("told", [-1, 0, True, "soon", "nan", "1e400", 1e30, 10**400, 1_790_000_000, [1], {}])
+    def test_expires_in_that_is_no_duration_is_refused(self, server: OAuthServer, told: object) -> None:
+        server.script.append(token_answer(expires_in=told))
+        error = failure(server.token_endpoint)
+        assert isinstance(error, InvalidTokenResponse)
+        assert "expires_in" in str(error)
+
+    def test_without_expires_in_an_opaque_token_has_no_end(self, server: OAuthServer) -> None:
+        server.script.append(token_answer(expires_in=None))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == float("inf")
+
+    @pytest.mark.parametrize("kind", ["bearer", "BEARER", "BearerToken", None])
+    def test_token_type_is_bearer_in_any_spelling_or_missing(self, server: OAuthServer, kind: str | None) -> None:
+        server.script.append(token_answer(token_type=kind))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
+
+    @pytest.mark.parametrize("of_wall_clock", [-365, 365])
+    def test_a_token_made_earlier_ends_at_its_exp_by_the_servers_clock(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch, of_wall_clock: int
+    ) -> None:
+        monkeypatch.setattr(time, "time", lambda wall=time.time: wall() + of_wall_clock * 86400)
+        cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
+        told = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "scope": "a"}
+        server.script.append(answer(told, date=formatdate(1_000_003_000)))
+        before = elapsed()
+        token = endpoint(server.token_endpoint).token(GRANT)
+        assert 590 < token.expires_in <= 600
+        assert (token.value, token.refresh_token, token.scope) == (cached, "again", "a")
+        assert before <= token.since < elapsed()
+
+    def test_exp_makes_no_life_longer_than_the_server_says(self, server: OAuthServer) -> None:
+        token = jwt(exp=1_000_003_600)
+        server.script.append(answer({"access_token": token, "expires_in": 60}, date=formatdate(1_000_000_000)))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 60
+
+    def test_exp_is_not_judged_by_this_machines_clock(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "time", lambda: 1_000_003_000.0)
+        server.script.append(token_answer(jwt(exp=1_000_003_600)))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
+
+    def test_a_date_after_exp_is_not_the_servers_and_counts_for_nothing(self, server: OAuthServer) -> None:
+        token = jwt(iat=1_000_000_000, exp=1_000_003_600)
+        server.script.append(answer({"access_token": token, "expires_in": 3600}, date=formatdate(1_500_000_000)))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            answer(b"<html>Log in</html>", content_type="text/html"),
+            answer(b""),
+            answer(b'{"access_token": "abc", "expi', content_type="application/json"),
+            answer(b"\xff\xfe\x00", content_type="application/json"),
+            answer(b"[" * 100_000),
+            answer(b'{"access_token": "a", "expires_in": ' + b"9" * 10_000 + b"}"),
+            answer([1]),
+            answer({}),
+            answer({"error": {"code": 7}}, 400),
+            answer(b"no such page", 404, content_type="text/plain"),
+            answer({"access_token": "of a failure"}, 400),
+            token_answer(token_type="mac"),
+            token_answer(token_type=5),
+            answer({"access_token": 5}),
+            answer({"access_token": ""}),
+            answer({"access_token": jwt(exp=10**400)}),
+            token_answer(refresh_token=5),
+            token_answer(scope=["a", "b"]),
+            answer(b"this is not gzip", content_encoding="gzip"),
+        ],
+        ids=lambda wrong: wrong.partition(b"\r\n\r\n")[2][:30].decode("ascii", "replace") or "empty",
+    )
+    def test_anything_else_is_an_invalid_token_response(self, server: OAuthServer, wrong: bytes) -> None:
+        server.script.append(wrong)
+        error = failure(server.token_endpoint)
+        assert type(error) is InvalidTokenResponse
+        assert "\n" not in str(error)
+
+    def test_of_a_page_only_status_and_kind_are_told(self, server: OAuthServer) -> None:
+        server.script.append(answer(b"<html>secrets of the page</html>", 403, content_type="text/html"))
+        assert "HTTP 403 with text/html" in str(error := failure(server.token_endpoint))
+        assert "secrets" not in str(error)
+
+
+class TestErrorResponse:
+    @pytest.mark.parametrize("status", [400, 401, 403, 200])
+    def test_of_rfc_6749_is_a_refusal_that_a_person_mends(self, server: OAuthServer, status: int) -> None:
+        told = {"error": "invalid_client", "error_description": "no such\r\n\tclient"}
+        server.script.append(answer(told, status, date=formatdate(1_000_000_000)))
+        error = failure(server.token_endpoint)
+        assert isinstance(error, TokenRequestRefused)
+        assert (error.error, error.description, error.status) == ("invalid_client", "no such client", status)
+        assert error.permanent
+        assert str(error) == f"{server.token_endpoint}: invalid_client (no such client)"
+
+    @pytest.mark.parametrize("description", [None, 5, ["a"]])
+    def test_needs_no_description(self, server: OAuthServer, description: object) -> None:
+        server.script.append(answer({"error": "invalid_scope", "error_description": description}, 400))
+        error = failure(server.token_endpoint)
+        assert isinstance(error, TokenRequestRefused)
+        assert error.description == ""
+
+    @pytest.mark.parametrize(
+        "busy",
+        [
+            answer({"error": name}, 400, retry_after="7")
+            for name in ("temporarily_unavailable", "slow_down", "server_error")
+        ]
+        + [answer(b"busy", status, retry_after="7") for status in (408, 429, 500, 502, 503)]
+        + [answer({"error": "invalid_client"}, 503, retry_after="7")],
+    )
+    def test_that_says_to_come_back_later_passes(self, server: OAuthServer, busy: bytes) -> None:
+        server.script.append(busy)
+        error = failure(server.token_endpoint)
+        assert isinstance(error, AuthorizationServerUnavailable)
+        assert not error.permanent
+        assert error.retry_after == 7
+
+    @pytest.mark.parametrize(
+        ("told", "seconds"),
+        [("7", 7), ("0", 0), ("1.5", 1.5), ("-5", 0), ("86400", 3600), ("inf", 3600), ("nan", None), ("soon", None)],
+    )
+    def test_retry_after_in_seconds_is_never_negative_and_an_hour_at_most(
+        self, server: OAuthServer, told: str, seconds: float | None
+    ) -> None:
+        server.script.append(answer(b"", 503, retry_after=told))
+        assert failure(server.token_endpoint).retry_after == seconds
+
+    @pytest.mark.parametrize(("ahead", "seconds"), [(30, 30), (-30, 0), (86400, 3600)])
+    def test_retry_after_as_a_date_is_judged_by_the_answers_own_date(
+        self, server: OAuthServer, ahead: int, seconds: float
+    ) -> None:
+        then = 1_000_000_000  # a time that this machine's clock never shows
+        busy = answer(b"", 503, date=formatdate(then, usegmt=True), retry_after=formatdate(then + ahead, usegmt=True))
+        server.script.append(busy)
+        assert failure(server.token_endpoint).retry_after == pytest.approx(seconds, abs=5)
+
+    def test_retry_after_as_a_date_without_a_date_is_judged_by_what_the_server_said_before(
+        self, server: OAuthServer
+    ) -> None:
+        client = endpoint(server.token_endpoint)
+        server.script.append(answer(b"", 503, date=formatdate(1_000_000_000, usegmt=True)))
+        server.script.append(answer(b"", 503, retry_after=formatdate(1_000_000_030, usegmt=True)))
+        for _ in range(2):
+            with pytest.raises(AuthorizationServerUnavailable) as caught:
+                client.token(GRANT)
+        assert caught.value.retry_after == pytest.approx(30, abs=5)
+
+    def test_retry_after_as_a_date_that_cannot_be_read_is_none(self, server: OAuthServer) -> None:
+        server.script.append(answer(b"", 503, retry_after="Mon, 99 Nov 99999999 00:00:00 GMT"))
+        assert failure(server.token_endpoint).retry_after is None
+
+    def test_teaches_the_servers_time_too(self, server: OAuthServer) -> None:
+        client = endpoint(server.token_endpoint)
+        server.script.append(answer({"error": "invalid_client"}, 401, date=formatdate(1_000_000_000, usegmt=True)))
+        with pytest.raises(TokenRequestRefused):
+            client.token(GRANT)
+        assert 1_000_000_000 <= client.clock.now() < 1_000_000_060
+
+
+class TestClientAuthentication:
+    def test_netrc_does_not_replace_our_authorization(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        endpoint(server.token_endpoint).token(GRANT)
+        endpoint(server.token_endpoint, ClientSecretPost(SECRET)).token(GRANT)
+        basic, post = server.requests
+        assert base64.b64decode(basic.headers["authorization"].removeprefix("Basic ")).startswith(b"pump-17:")
+        assert "authorization" not in post.headers
+
+
+def everything(error: BaseException) -> str:
+    """All texts that hang on an exception, and on those in its chain."""
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    shown = [f"{one!s} {one!r} {one.args} {vars(one)}" for one in chain]
+    return "\n".join([*shown, *traceback.format_exception(error)])
+
+
+ECHOES: dict[str, Callable[[Request], str]] = {
+    "the body": lambda request: request.body,
+    "the fields": lambda request: str(request.form),
+    "the header": lambda request: request.headers.get("authorization", ""),
+    "the header, decoded": lambda request: str(base64.b64decode(request.headers.get("authorization", "")[6:])),
+    "the secret": lambda _request: SECRET,
+    "the secret in HTML": lambda _request: escape(SECRET),
+    "the secret in a URL": lambda _request: quote(SECRET).lower(),
+}
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("auth", [ClientSecretBasic(SECRET), ClientSecretPost(SECRET)])
+    @pytest.mark.parametrize("name", ECHOES)
+    def test_server_that_sends_back_what_it_got_does_not_make_us_show_it(
+        self, server: OAuthServer, name: str, auth: Any
+    ) -> None:
+        grant = [*GRANT, ("refresh_token", f"{SECRET} that is longer")]
+
+        def echo(connection: Any, _closing: object) -> None:
+            told = ECHOES[name](server.requests[0])
+            connection.sendall(answer({"error": told or "nothing", "error_description": f"you sent {told}"}, 400))
+
+        server.script.append(echo)
+        with pytest.raises(TokenRequestRefused) as caught:
+            endpoint(server.token_endpoint, auth).token(grant)
+        shown = everything(caught.value)
+        assert not [one for one in [*FORMS, "that is longer", "that+is+longer"] if one in shown]
+        if name == "the secret":
+            assert caught.value.description == "you sent …"
+
+    def test_text_of_the_server_is_one_short_line(self, server: OAuthServer) -> None:
+        server.script.append(answer({"error": "e" * 1000, "error_description": "d\x1b[31m\n\u2028" * 1000}, 400))
+        error = failure(server.token_endpoint)
+        assert isinstance(error, TokenRequestRefused)
+        assert (len(error.error), len(error.description)) == (200, 200)
+        assert str(error).isprintable()
+
+    def test_what_is_no_secret_stays_readable(self, server: OAuthServer) -> None:
+        server.script.append(answer({"error": "invalid_scope", "error_description": "pump-17 has no scope mqtt"}, 400))
+        with pytest.raises(TokenRequestRefused, match="pump-17 has no scope mqtt"):
+            endpoint(server.token_endpoint).token([*GRANT, ("scope", "mqtt")])
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [oauth_server.HANG_UP, oauth_server.CUT_OFF, answer(b"{"), answer(b"", 503), answer({"error": "e"}, 400)],
+    )
+    def test_failure_has_no_exception_of_another_library_in_its_chain(self, server: OAuthServer, wrong: Answer) -> None:
+        server.script.append(wrong)
+        error = failure(server.token_endpoint)
+        assert (error.__cause__, error.__context__) == (None, None)
+        assert not [secret for secret in FORMS if secret in everything(error)]
+
+    def test_debug_log_of_everything_shows_none(
+        self, server: OAuthServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        for auth in (ClientSecretBasic(SECRET), ClientSecretPost(SECRET)):
+            server.script.append(token_answer("the-token-itself", refresh_token="the-refresh-token"))
+            endpoint(server.token_endpoint, auth).token(GRANT)
+            server.script.append(answer({"error": "invalid_client"}, 401))
+            failure(server.token_endpoint)
+        failure(f"http://127.0.0.1:{free_port()}/token")
+        shown = caplog.text + "".join(capfd.readouterr())
+        assert "/token" in shown  # urllib3 logs each request
+        assert not [one for one in [*FORMS, "the-token-itself", "the-refresh-token"] if one in shown]
+
+    def test_repr_of_what_holds_one_does_not_show_it(self) -> None:
+        request = TokenRequest("pump-17", "https://id.example.com", {}, Transport().clock, [("refresh_token", SECRET)])
+        for auth in (ClientSecretBasic(SECRET), ClientSecretPost(SECRET)):
+            auth.authenticate(request)
+            assert not [one for one in FORMS if one in repr(auth) + repr(request)]
+        assert "password" not in repr(Transport(proxies={"https": "http://user:password@proxy.example.com"}))
