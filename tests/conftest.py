@@ -1,0 +1,88 @@
+"""The real servers as fixtures, and their logs in the report of a failed test."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from tests.servers import processes, secret_check
+from tests.servers.delay_proxy import DelayProxy
+from tests.servers.keys import Keys
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.oidc import AuthorizationServer
+from tests.servers.pki import Pki
+from tests.servers.rabbitmq import RabbitMQ
+
+_SERVERS = ("oidc", "mosquitto", "rabbitmq")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(secret_check, "secret_check")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def oidc(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthorizationServer]:
+    server = AuthorizationServer(keys, tmp_path_factory.mktemp("oidc"))
+    yield server
+    for secret in server.secrets():
+        secret_check.remember_secret(secret)
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mosquitto(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    broker = Mosquitto(keys, pki, tmp_path_factory.mktemp("mosquitto"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(oidc: AuthorizationServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    broker = RabbitMQ(oidc.jwks_uri, tmp_path_factory.mktemp("rabbitmq"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(autouse=True)
+def _servers_as_new(request: pytest.FixtureRequest) -> None:
+    """Each test finds the servers that it uses running, and nothing counted yet, whatever the one before did."""
+    for name in _SERVERS:
+        if name in request.fixturenames:
+            request.getfixturevalue(name).reset()
+
+
+@pytest.fixture
+def delay() -> Iterator[Callable[..., DelayProxy]]:
+    """``delay(port, round_trip=0.02)``: a proxy before a loopback port, with a ``port`` of its own."""
+    proxies: list[DelayProxy] = []
+
+    def start(port: int, round_trip: float = 0.02) -> DelayProxy:
+        proxies.append(DelayProxy(port, round_trip))
+        return proxies[-1]
+
+    yield start
+    for proxy in proxies:
+        proxy.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and any(name in item.fixturenames for name in _SERVERS):
+        report.sections += [(f"log of the {one.name}", one.tail()) for one in processes.started]
+    return report

@@ -1,0 +1,201 @@
+"""A TCP proxy that makes a loopback port as far away as a test wants."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .processes import free_port
+
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds
+
+
+def _reset(one: socket.socket) -> None:
+    """Close with RST, where close() alone sends FIN."""
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+    one.close()
+
+
+class _Direction:
+    """The bytes on their way from one socket to the other, each piece with the time when it is due."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket, opens: float) -> None:
+        self.source = source
+        self.sink = sink
+        self.reading = True
+        self.blocked = False
+        self.ended = False
+        self._opens = opens
+        self._pieces: deque[tuple[float, bytes | None]] = deque()
+
+    @property
+    def due(self) -> float:
+        return self._pieces[0][0] if self._pieces and not self.blocked else float("inf")
+
+    def read(self, delay: float) -> None:
+        data: bytes | None
+        try:
+            data = self.source.recv(65_536)
+        except OSError:
+            data = None
+        self.reading = bool(data)  # the end (empty) and a reset (None) travel as long as the rest
+        self._pieces.append((max(time.monotonic(), self._opens) + delay, data))
+
+    def write(self) -> None:
+        """Send what is due; raises ConnectionResetError for a reset."""
+        self.blocked = False
+        while self.due <= time.monotonic():
+            due, data = self._pieces.popleft()
+            if data is None:
+                raise ConnectionResetError
+            try:
+                if not data:
+                    self.ended = True
+                    self.sink.shutdown(socket.SHUT_WR)
+                elif (sent := self.sink.send(data)) < len(data):
+                    self._pieces.appendleft((due, data[sent:]))
+            except BlockingIOError:
+                self._pieces.appendleft((due, data))
+                self.blocked = True
+            except OSError:
+                pass  # the other side has gone, which the opposite direction reads and passes on
+
+
+class DelayProxy:
+    """Forwards connections to a loopback port; either direction takes half a round trip.
+
+    What a client sends in the first round trip after it was accepted leaves only then, as if its SYN had travelled too.
+
+    Args:
+        target: the port.
+        round_trip: seconds.
+
+    Attributes:
+        port: where it listens.
+        round_trip: may be changed, for what is read from then on; infinite: nothing arrives, and nobody is told.
+        connections: how many it accepted.
+    """
+
+    def __init__(self, target: int, round_trip: float = 0.02) -> None:
+        self.port = free_port()
+        self.round_trip = round_trip
+        self.connections = 0
+        self._target = target
+        self._pairs: list[tuple[_Direction, _Direction]] = []
+        self._listener: socket.socket | None = self._listen()
+        self._commands: deque[tuple[Callable[[], object], threading.Event]] = deque()
+        self._wake, self._woken = socket.socketpair()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="delay proxy", daemon=True)
+        self._thread.start()
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._pairs)
+
+    def cut(self) -> None:
+        """Reset every connection, now, on both sides; what was on its way is lost."""
+        self._do(self._cut)
+
+    def refuse(self) -> None:
+        """Refuse new connections; open ones go on."""
+        self._do(self._close_listener)
+
+    def accept(self) -> None:
+        """Accept connections again, on the same port."""
+        self._do(self._open_listener)
+
+    def close(self) -> None:
+        """Reset every connection and end."""
+        if self._thread:
+            self.refuse()
+            self.cut()
+            thread, self._thread = self._thread, None
+            self._wake.close()
+            thread.join()
+            self._woken.close()
+
+    def _do(self, command: Callable[[], object]) -> None:
+        """Have the proxy's thread carry out a command, and wait until it has."""
+        done = threading.Event()
+        self._commands.append((command, done))
+        self._wake.send(b"!")
+        done.wait()
+
+    def _run(self) -> None:
+        while True:
+            directions = [direction for pair in self._pairs for direction in pair]
+            sources: list[socket.socket] = [one.source for one in directions if one.reading]
+            sources += [self._woken, *([self._listener] if self._listener else [])]
+            sinks = [one.sink for one in directions if one.blocked]
+            wait = min((one.due for one in directions), default=60.0) - time.monotonic()
+            # select() and not epoll: a time-out of epoll is a whole number of milliseconds
+            readable, writable, _ = select.select(sources, sinks, [], min(max(wait, 0.0), 60.0))
+            if self._woken in readable:
+                if not self._woken.recv(1):
+                    return
+                command, done = self._commands.popleft()
+                command()
+                done.set()
+            if self._listener in readable:
+                self._accept()
+            for pair in list(self._pairs):
+                try:
+                    for one in pair:
+                        if one.reading and one.source in readable:
+                            one.read(self.round_trip / 2)
+                        if one.sink in writable or one.due <= time.monotonic():
+                            one.write()
+                except ConnectionResetError:
+                    self._reset(pair)
+                if all(one.ended for one in pair):
+                    self._end(pair)
+
+    def _accept(self) -> None:
+        assert self._listener
+        client, _ = self._listener.accept()
+        self.connections += 1
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=1)
+        except OSError:
+            _reset(client)
+            return
+        for one in (client, server):
+            one.setblocking(False)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opens = time.monotonic() + self.round_trip
+        self._pairs.append((_Direction(client, server, opens), _Direction(server, client, opens)))
+
+    def _reset(self, pair: tuple[_Direction, _Direction]) -> None:
+        for one in pair:
+            one.ended = True
+            _reset(one.source)
+
+    def _end(self, pair: tuple[_Direction, _Direction]) -> None:
+        self._pairs.remove(pair)
+        for one in pair:
+            one.source.close()
+
+    def _cut(self) -> None:
+        for pair in list(self._pairs):
+            self._reset(pair)
+            self._end(pair)
+
+    def _open_listener(self) -> None:
+        if not self._listener:
+            self._listener = self._listen()
+
+    def _close_listener(self) -> None:
+        if self._listener:
+            self._listener.close()
+            self._listener = None
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", self.port), backlog=1024)

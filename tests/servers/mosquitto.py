@@ -1,0 +1,127 @@
+"""Mosquitto with a plugin that takes JWTs: MQTT 3.1.1 and 5, plain and TLS."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+from .keys import Keys
+from .pki import Pki
+from .processes import BUILD, INSTALL, Process, accepts, free_port, need, unavailable
+
+_SOURCE = Path(__file__).parent / "jwt_auth.c"
+_PACKAGES = "mosquitto mosquitto-dev libmosquitto-dev libcjson-dev libssl-dev gcc libc6-dev"
+
+
+def _plugin() -> Path:
+    """The compiled plugin, made if its source is newer."""
+    plugin = BUILD / "jwt_auth.so"
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "plugin.lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if not plugin.exists() or plugin.stat().st_mtime < _SOURCE.stat().st_mtime:
+            flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Werror", "-fPIC", "-shared"]
+            command = ["gcc", *flags, str(_SOURCE), "-o", str(plugin), "-lcjson", "-lcrypto"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                unavailable(f"jwt_auth.c: {done.stderr}\na header missing? {INSTALL} {_PACKAGES}")
+    return plugin
+
+
+class Mosquitto:
+    """A broker that takes tokens for the audience ``rabbitmq`` signed with any of the keys, as password or by the
+    authentication method OAUTH2-JWT, and ends a connection when its token ends.
+
+    Attributes:
+        host: 127.0.0.1.
+        port: plain.
+        tls_port: TLS with a certificate for localhost and 127.0.0.1.
+        other_host_tls_port: TLS with a certificate for another host.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, keys: Keys, pki: Pki, folder: Path) -> None:
+        need("mosquitto", "gcc", packages=_PACKAGES)
+        self.port, self.tls_port, self.other_host_tls_port = free_port(), free_port(), free_port()
+        self._database, self._die = folder / "mosquitto.db", folder / "die"
+        lines = f"""\
+per_listener_settings false
+allow_anonymous false
+user root
+log_dest stderr
+log_type all
+connection_messages true
+persistence true
+persistence_location {folder}/
+autosave_interval 0
+max_queued_messages 100000
+max_inflight_messages 100
+set_tcp_nodelay true
+plugin {_plugin()}
+plugin_opt_aud rabbitmq
+plugin_opt_on_expiry kick
+plugin_opt_database {self._database}
+plugin_opt_die {self._die}
+"""
+        lines += "".join(f"plugin_opt_key {path}\n" for path in keys.public)
+        lines += f"listener {self.port} {self.host}\n"
+        for port, certificate in ((self.tls_port, pki.server), (self.other_host_tls_port, pki.other_host)):
+            lines += f"listener {port} {self.host}\n"
+            lines += f"certfile {certificate.certificate}\nkeyfile {certificate.key}\n"
+        config = folder / "mosquitto.conf"
+        config.write_text(lines)
+        self._process = Process("mosquitto", ["mosquitto", "-c", str(config)], folder / "mosquitto.log")
+        self._from = 0
+
+    def start(self) -> None:
+        """Start it, on the same ports each time; with all sessions if it was stopped or saved, else with none."""
+        self._die.unlink(missing_ok=True)
+        self._process.start(lambda: accepts(self.other_host_tls_port))
+
+    def stop(self) -> None:
+        """End it with SIGTERM: it sends no DISCONNECT and no wills, and saves its sessions."""
+        self._process.stop()
+
+    def kill(self, *, save: bool = False) -> None:
+        """End it with SIGKILL, in the middle of whatever it does.
+
+        With ``save``, straight after a save: it comes back with its sessions, subscriptions and queued messages as
+        they were, and has acknowledged nothing that is not in there. Without, it comes back empty.
+        """
+        if save:
+            self._die.touch()
+            self._process.signal(signal.SIGUSR1)
+            self._process.wait()
+        else:
+            self._process.kill()
+            self._database.unlink(missing_ok=True)
+
+    def reset(self) -> None:
+        """Have it run, and :meth:`log` begin here."""
+        if not self._process.alive:
+            self.start()
+        self._from = self._process.logged()
+
+    def log(self) -> str:
+        """What it logged since :meth:`reset`."""
+        return self._process.read(self._from)
+
+    def count(self, pattern: str) -> int:
+        """How many lines of its log since :meth:`reset` match a regular expression."""
+        return len(re.findall(pattern, self.log()))
+
+    def accepted(self, client_id: str) -> int:
+        """How many connections of a client it accepted."""
+        return self.count(rf"New client connected from \S+ as {re.escape(client_id)} ")
+
+    def refused(self, client_id: str) -> int:
+        """How many tokens of a client it refused."""
+        return self.count(rf"jwt_auth: \S+ refused for {re.escape(client_id)}: ")
+
+    def sent(self, topic: str) -> int:
+        """How many times it sent a message on a topic to any client: for a will that somebody subscribed to."""
+        return self.count(rf"Sending PUBLISH to .*'{re.escape(topic)}'")

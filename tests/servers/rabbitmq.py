@@ -1,0 +1,101 @@
+"""RabbitMQ with its own OAuth 2.0 backend, which fetches the keys of the authorization server: MQTT 3.1.1."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .processes import Process, accepts, free_port, need
+
+# The wrapper in /usr/sbin changes user; this one runs as whoever starts it.
+_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+
+class RabbitMQ:
+    """A broker that takes tokens for the audience ``rabbitmq`` with rights in the claim ``scope``, as password.
+
+    Version 3.10, which Debian 12 has, goes on with a connection whose token has ended, and keeps sessions and queued
+    messages through a SIGKILL.
+
+    Attributes:
+        host: 127.0.0.1.
+        port: plain.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, jwks_uri: str, folder: Path) -> None:
+        need(_SERVER, "epmd", packages="rabbitmq-server")
+        self.port = free_port()
+        epmd_port = free_port()
+        (folder / "home").mkdir()
+        (folder / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_auth_backend_oauth2].\n")
+        (folder / "rabbitmq.conf").write_text(f"""\
+listeners.tcp = none
+mqtt.listeners.tcp.1 = {self.host}:{self.port}
+mqtt.allow_anonymous = false
+mqtt.vhost = /
+mqtt.exchange = amq.topic
+auth_backends.1 = rabbit_auth_backend_oauth2
+log.file = false
+log.console = true
+log.console.use_colors = off
+""")
+        (folder / "advanced.config").write_text(f"""\
+[{{rabbitmq_auth_backend_oauth2, [
+    {{resource_server_id, <<"rabbitmq">>}},
+    {{key_config, [{{jwks_url, "{jwks_uri}"}}, {{algorithms, [<<"RS256">>, <<"ES256">>]}}]}}
+]}}].
+""")
+        environment = {
+            "HOME": str(folder / "home"),
+            "RABBITMQ_NODENAME": "test@localhost",
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_EPMD_ADDRESS": self.host,
+            "RABBITMQ_ALLOW_INPUT": "1",  # without a shell around it: the process that we start is the broker
+            # epmd, which names the node, would outlive it as a daemon: we start our own
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false -setcookie test "
+            "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+        self._epmd_port = epmd_port
+        self._epmd = Process("epmd", ["epmd"], folder / "epmd.log", environment)
+        self._process = Process("rabbitmq", [_SERVER], folder / "rabbitmq.log", environment)
+        self._from = 0
+
+    def start(self) -> None:
+        """Start it, on the same port and with the same sessions each time; takes some 5 to 10 seconds."""
+        self._epmd.start(lambda: accepts(self._epmd_port))
+        begin = self._process.logged()
+        self._process.start(lambda: "Server startup complete" in self._process.read(begin), timeout=60)
+
+    def stop(self) -> None:
+        """End it with SIGTERM."""
+        self._process.stop(timeout=20)
+        self._epmd.stop()
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+        self._epmd.kill()
+
+    def reset(self) -> None:
+        """Have it run, and :meth:`log` begin here."""
+        if not self._process.alive:
+            self.start()
+        self._from = self._process.logged()
+
+    def log(self) -> str:
+        """What it logged since :meth:`reset`."""
+        return self._process.read(self._from)
+
+    def accepted(self, client_id: str) -> int:
+        """How many connections of a client it accepted."""
+        return len(re.findall(rf"accepting MQTT connection .*client id: {re.escape(client_id)}\)", self.log()))
