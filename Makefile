@@ -1,0 +1,33 @@
+# Each of these works as the first command in a fresh checkout.
+
+.PHONY: demo test lint format clean
+
+demo: .venv/demo  ## 30 seconds of tokens ending and nobody noticing
+	.venv/bin/mqtt-token demo --seconds 30
+
+test: .venv/dev  ## everything, against real servers
+	scripts/setup-servers
+	$(MAKE) lint
+	scripts/test
+
+lint: .venv/dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/dev
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:
+	rm -rf .venv .nox .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf tests/servers/node_modules tests/servers/build
+
+.venv/demo: pyproject.toml
+	scripts/make-venv -e '.[demo]'
+	touch $@
+
+.venv/dev: pyproject.toml
+	scripts/make-venv -e '.[demo,proxy]' --group dev
+	touch $@ .venv/demo

@@ -1,0 +1,16 @@
+"""The ``mqtt-token`` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command; without the extra ``cli`` say in a line what is missing."""
+    try:
+        from .commands import mqtt_token
+    except ModuleNotFoundError as error:
+        if error.name not in {"click", "rich"}:
+            raise
+        sys.exit("mqtt-token needs the \"cli\" extra: pip install 'mqtt-token-client[cli]'")
+    mqtt_token(prog_name="mqtt-token")

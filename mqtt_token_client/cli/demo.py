@@ -1,0 +1,173 @@
+"""The demo: a client that talks to itself while its tokens change, and what becomes of its messages."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+
+from ..client import TokenClient
+from ..events import Connected, Event, Rotated, TokenRenewed
+from ..sources.client_credentials import ClientCredentials
+from ..testing import AuthorizationServer, Broker
+from .display import Snapshot, describe, line, short, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+_LIFETIME = 6.0  # seconds that a token lives
+_PERIOD = 1 / 50  # seconds from message to message
+_GRACE = 5.0  # seconds after which a message that has not arrived counts as lost
+_TOPIC = "demo/numbers"
+
+
+class Traffic:
+    """Numbered messages on their way.
+
+    A message counts as lost once ``grace`` seconds have passed since it was sent, for as long as it has not arrived.
+    One thread sends, one receives, any may read.
+    """
+
+    def __init__(self, grace: float = _GRACE) -> None:
+        self.sent = 0
+        self.received = 0
+        self.duplicated = 0
+        self._grace = grace
+        self._under_way: dict[int, float] = {}  # the time at which each was sent
+
+    def send(self) -> int:
+        """The number of the next message, which is sent now."""
+        self.sent += 1
+        self._under_way[self.sent] = time.monotonic()
+        return self.sent
+
+    def receive(self, number: int) -> None:
+        if self._under_way.pop(number, None) is None:
+            self.duplicated += 1
+        else:
+            self.received += 1
+
+    @property
+    def lost(self) -> int:
+        overdue = time.monotonic() - self._grace
+        return sum(sent <= overdue for sent in self._under_way.copy().values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether each message has arrived or is lost."""
+        return self.lost == len(self._under_way)
+
+
+class Watch:
+    """What a client goes through, told by its events.
+
+    Args:
+        tell: gets a line for each event that a log should have.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.traffic = Traffic()
+        self.client: TokenClient | None = None
+        self._tell = tell
+        self._started = time.monotonic()
+        self._connected = False
+        self._token = ""
+        self._lifetime = 0.0
+        self._renewals = 0
+        self._gaps: list[float] = []
+        self._events: deque[tuple[float, str]] = deque(maxlen=20)
+
+    def on_event(self, event: Event) -> None:
+        match event:
+            case TokenRenewed(expires_in=expires_in, jti=jti):
+                self._token, self._lifetime = short(jti), expires_in
+                self._renewals += self._connected  # the first token renews nothing
+            case Connected():
+                self._connected = True
+            case Rotated(gap=gap):
+                self._gaps.append(gap)
+        self._events.append((time.monotonic() - self._started, describe(event)))
+        if not isinstance(event, TokenRenewed):
+            self._tell(line(self.snapshot()))
+
+    def snapshot(self) -> Snapshot:
+        left = self.client.token_expires_in if self.client is not None else None
+        return Snapshot(
+            elapsed=time.monotonic() - self._started,
+            token=self._token,
+            token_left=left or 0.0,
+            token_lifetime=self._lifetime,
+            renewals=self._renewals,
+            gaps=tuple(self._gaps),
+            sent=self.traffic.sent,
+            received=self.traffic.received,
+            lost=self.traffic.lost,
+            duplicated=self.traffic.duplicated,
+            events=tuple(self._events),
+        )
+
+
+def run(seconds: float | None, console: Console) -> Snapshot:
+    """Run the demo for so many seconds, or until Ctrl-C, and show it.
+
+    Returns:
+        How it stood at the end, when all messages had arrived or were lost.
+
+    Raises:
+        MqttTokenError: the client could not connect.
+    """
+    lines: deque[str] = deque()
+    watch = Watch(lines.append)
+    picture = (
+        Live(get_renderable=lambda: table(watch.snapshot()), console=console, refresh_per_second=8)
+        if console.is_terminal
+        else nullcontext()
+    )
+    with AuthorizationServer(_LIFETIME) as server, Broker(server) as broker:
+        source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
+        client = TokenClient(broker.url, source, client_id="demo", protocol=4, on_event=watch.on_event)
+        client.subscribe(_TOPIC, lambda message: watch.traffic.receive(int(message.payload)), qos=1)
+        watch.client = client
+        with _first_interrupt() as interrupted, picture, client:
+            for _ in _ticks(seconds, interrupted):
+                client.publish(_TOPIC, str(watch.traffic.send()), qos=1)
+                while lines and not console.is_terminal:
+                    console.out(lines.popleft(), highlight=False)
+            while not watch.traffic.settled:
+                time.sleep(_PERIOD)
+        return watch.snapshot()
+
+
+def _ticks(seconds: float | None, interrupted: Callable[[], bool]) -> Iterator[None]:
+    """Yields once a period until the time is over."""
+    start = due = time.monotonic()
+    while not interrupted() and (seconds is None or due < start + seconds):
+        yield
+        # After a suspend there is nothing to catch up with.
+        due = max(due + _PERIOD, time.monotonic() - 1.0)
+        time.sleep(max(due - time.monotonic(), 0.0))
+
+
+@contextmanager
+def _first_interrupt() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C has been pressed, so that it does not strike in the middle of something. The second time
+    it does.
+    """
+    pressed = False
+
+    def first(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

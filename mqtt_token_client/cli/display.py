@@ -1,0 +1,148 @@
+"""How the demo looks: from a snapshot of its counters to something that rich can print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..events import (
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    Event,
+    RenewalFailed,
+    Rotated,
+    RotationFailed,
+    SessionLost,
+    TokenRefused,
+    TokenRenewed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+_WIDTH = 80
+_BAR = 30
+_EVENTS = 6
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The demo at one moment; times are in seconds."""
+
+    elapsed: float = 0.0
+    token: str = ""  # the last characters of its jti
+    token_left: float = 0.0
+    token_lifetime: float = 0.0
+    renewals: int = 0
+    gaps: tuple[float, ...] = ()  # one a rotation
+    sent: int = 0
+    received: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    events: tuple[tuple[float, str], ...] = ()
+
+
+def short(jti: str | None) -> str:
+    """The last characters of a token's identifier."""
+    return f"…{jti[-6:]}" if jti else "(no jti)"
+
+
+def describe(event: Event) -> str:
+    """An event in plain words."""
+    match event:
+        case TokenRenewed(expires_in=expires_in, jti=jti):
+            return f"new token {short(jti)}, good for {expires_in:.1f} s"
+        case Rotated(kind=kind, gap=gap):
+            return f"moved onto the new token by {kind}, gap {milliseconds(gap)}"
+        case Connected(broker=broker, session_present=session_present):
+            return f"connected to {broker}" + (", which had kept the session" if session_present else "")
+        case Disconnected(cause=cause, retry_in=retry_in):
+            return f"connection lost: {cause}; next try in {retry_in:.1f} s"
+        case TokenRefused(reason_name=reason_name, retry_in=retry_in):
+            return f"the broker refused the token: {reason_name}; next try in {retry_in:.1f} s"
+        case RenewalFailed(error=error, retry_in=retry_in):
+            return f"no new token: {error}; next try in {retry_in:.1f} s"
+        case RotationFailed(error=error, retry_in=retry_in) | ConnectFailed(error=error, retry_in=retry_in):
+            return f"no new connection: {error}; next try in {retry_in:.1f} s"
+        case SessionLost(resent=resent):
+            return f"the broker had lost the session; {resent} messages sent again"
+    return str(event)
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A row of blocks, the greatest value the highest."""
+    top = max(values, default=0.0)
+    return "".join(_SPARKS[round((len(_SPARKS) - 1) * value / top)] if top else _SPARKS[0] for value in values)
+
+
+def life_bar(left: float, lifetime: float) -> Text:
+    """What is left of a token's life: yellow in the last third, where it is being renewed, red in the last tenth."""
+    part = min(max(left / lifetime, 0.0), 1.0) if lifetime else 0.0
+    filled = round(part * _BAR)
+    colour = "green" if part > 1 / 3 else "yellow" if part > 1 / 10 else "red"
+    return Text.assemble(("█" * filled, colour), ("░" * (_BAR - filled), "dim"), f" {max(left, 0.0):4.1f} s left")
+
+
+def table(now: Snapshot) -> RenderableType:
+    """The whole picture, 80 columns wide at most."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="bold", no_wrap=True, min_width=9)
+    rows.add_column(no_wrap=True, overflow="ellipsis")
+    rows.add_row("token", Text.assemble((f"{now.token:<8}", "cyan"), " ", life_bar(now.token_left, now.token_lifetime)))
+    rows.add_row("rotations", f"{len(now.gaps):<8} {now.renewals} renewals in {now.elapsed:.0f} s")
+    if now.gaps:
+        recent = now.gaps[-_BAR:]
+        last_and_max = f"last {milliseconds(now.gaps[-1])}, max {milliseconds(max(now.gaps))}"
+        rows.add_row("gap", Text.assemble(f"{last_and_max}  ", (sparkline(recent), "cyan")))
+    else:
+        rows.add_row("gap", "no rotation yet")
+    rows.add_row(
+        "messages",
+        Text.assemble(
+            f"sent {now.sent}   received {now.received}   ",
+            (f"lost {now.lost}", "bold red" if now.lost else "green"),
+            "   ",
+            (f"duplicated {now.duplicated}", "bold yellow" if now.duplicated else "green"),
+        ),
+    )
+    rows.add_row()
+    events = [(f"{at:6.1f} s", what) for at, what in now.events[-_EVENTS:]]
+    for at, what in events + [("", "")] * (_EVENTS - len(events)):
+        rows.add_row(Text(at, "dim", justify="right"), what)
+    return Panel(rows, title="mqtt-token demo", subtitle="Ctrl-C ends it", width=_WIDTH, padding=(1, 2))
+
+
+def line(now: Snapshot) -> str:
+    """The last event and the counters on one line, for a log."""
+    at, what = now.events[-1]
+    return (
+        f"{at:6.1f} s  {what}; sent {now.sent}, received {now.received}, lost {now.lost}, duplicated {now.duplicated}"
+    )
+
+
+def verdict(end: Snapshot) -> str:
+    """What the demo has shown, in a paragraph."""
+    if not end.gaps:
+        return (
+            f"In {end.elapsed:.0f} s the connection never moved onto a new token: nothing is shown. Let it run longer."
+        )
+    rotations = "once" if len(end.gaps) == 1 else f"{len(end.gaps)} times"
+    lost = f"{end.lost} WERE LOST" if end.lost else "none was lost"
+    twice = end.duplicated or "none"
+    return (
+        f"In {end.elapsed:.0f} s, on tokens that live {end.token_lifetime:.0f} s, the connection moved onto a new "
+        f"token {rotations}. The longest time in which nothing could pass was {milliseconds(max(end.gaps))}. "
+        f"Of {end.sent} messages {lost} and {twice} arrived twice."
+    )

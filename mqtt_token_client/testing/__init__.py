@@ -1,0 +1,19 @@
+"""An authorization server and a broker inside this process, on loopback: for the demo and for your own tests.
+
+    with AuthorizationServer(lifetime=2) as server, Broker(server) as broker:
+        source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
+        with TokenClient(broker.url, source, client_id="pump-17", protocol=4) as client:
+            ...
+
+They need the extra ``demo``. Neither is made to be reached by anybody else.
+"""
+
+try:
+    from .authorization_server import AuthorizationServer
+    from .broker import Broker
+except ImportError as error:
+    raise ImportError(
+        "mqtt_token_client.testing needs the \"demo\" extra: pip install 'mqtt-token-client[demo]'"
+    ) from error
+
+__all__ = ["AuthorizationServer", "Broker"]
