@@ -7,6 +7,7 @@ library measures a duration on it.
 from __future__ import annotations
 
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -15,6 +16,15 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def elapsed() -> float:
     """Seconds on a clock that never steps and goes on while the machine sleeps (CLOCK_BOOTTIME, else monotonic)."""
     return time.clock_gettime(_CLOCK)
+
+
+def http_date(text: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date, in any of its forms (RFC 9110 section 5.6.7); None for anything else."""
+    try:
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 class ServerClock:
@@ -35,9 +45,8 @@ class ServerClock:
 
         A missing or unreadable header changes nothing.
         """
-        try:
-            told = parsedate_to_datetime(date_header or "").timestamp()
-        except (ValueError, OverflowError):
+        told = http_date(date_header)
+        if told is None:
             return
         self._ahead = told - (elapsed() if at is None else at)
 

@@ -19,14 +19,19 @@ def read_claims(value: str) -> dict[str, Any]:
     try:
         payload = value.split(".")[1]
         claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
 
 
 def _number(claims: dict[str, Any], name: str) -> float | None:
     value = claims.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # of hundreds of digits
+        return None
 
 
 class Token:
@@ -68,7 +73,7 @@ class Token:
         # Both are the issuer's clock, so their difference holds whatever time this device believes it is.
         by_claims = ends - issued if issued is not None and ends is not None else math.inf
         try:
-            lifetime = min(by_claims, math.inf if expires_in is None else float(expires_in))
+            lifetime = min(math.inf if expires_in is None else float(expires_in), by_claims)
         except (TypeError, ValueError):
             raise ConfigurationError("token: expires_in is a number of seconds") from None
         if math.isnan(lifetime):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
 
-from ..clock import ServerClock, elapsed
+from ..clock import ServerClock, elapsed, http_date
 from ..errors import (
     AuthorizationServerUnavailable,
     AuthorizationServerUntrusted,
@@ -217,10 +216,10 @@ def _retry_after(told: str | None, clock: ServerClock) -> float | None:
     try:
         seconds = float(told)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(told).timestamp() - clock.now()
-        except (ValueError, OverflowError):
+        date = http_date(told)
+        if date is None:
             return None
+        seconds = date - clock.now()
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
 
 
@@ -242,6 +241,8 @@ def _explain(error: Exception, where: str) -> TokenError:
 
     from requests.exceptions import ContentDecodingError
 
+    if type(error) is OSError:  # of requests itself, which names a file of certificates that it does not find
+        return AuthorizationServerUntrusted(f"{where}: {error}")
     why = type(error).__name__
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -71,6 +71,19 @@ def test_no_header_raises(header: str) -> None:
     ServerClock().learn(header)
 
 
+@pytest.mark.parametrize("header", ["Sun Sep  9 01:46:40 2001", "Sunday, 09-Sep-01 01:46:40 GMT"])
+def test_the_older_forms_of_a_date_are_in_utc_wherever_the_device_is(
+    header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert clock.http_date(header) == 1_000_000_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(st.integers(0, 4_000_000_000))
 def test_every_http_date_is_understood(told: int) -> None:
     server = ServerClock()

@@ -256,6 +256,14 @@ class TestTls:
         assert error.permanent
         assert "certificate" in str(error)
 
+    def test_trusted_certificates_that_are_not_there_are_for_a_person_to_mend(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file.pem")
+        error = failure(server.token_endpoint.replace("http:", "https:"))
+        assert isinstance(error, AuthorizationServerUntrusted)
+        assert "/no/such/file.pem" in str(error)
+
     def test_certificate_of_another_host_is_for_a_person_to_mend(self, pki: Pki) -> None:
         with OAuthServer(self.context(pki.other_host.certificate, pki.other_host.key)) as server:
             error = failure(server.token_endpoint, ca_bundle=pki.ca)

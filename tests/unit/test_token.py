@@ -33,7 +33,8 @@ class TestLife:
         assert Token(jwt(iat=1000, exp=1060), told).lifetime == life
 
     @pytest.mark.parametrize(
-        "claims", [{}, {"exp": 1060}, {"iat": 1000}, {"iat": True, "exp": 5}, {"iat": "1", "exp": 5}]
+        "claims",
+        [{}, {"exp": 1060}, {"iat": 1000}, {"iat": True, "exp": 5}, {"iat": "1", "exp": 5}, {"iat": 1, "exp": 10**400}],
     )
     def test_has_no_end_where_nobody_says_when(self, claims: dict[str, object]) -> None:
         assert Token(jwt(**claims)).lifetime == math.inf
@@ -47,7 +48,7 @@ class TestLife:
         monkeypatch.setattr(token_module, "elapsed", lambda: 1100.0)
         assert token.expires_in == -50
 
-    @pytest.mark.parametrize("told", ["soon", [], {}])
+    @pytest.mark.parametrize("told", ["soon", [], {}, math.nan])
     def test_must_be_a_number(self, told: Any) -> None:
         with pytest.raises(ConfigurationError, match="expires_in"):
             Token("opaque", told)

@@ -316,7 +316,7 @@ class TestSecrets:
     def test_what_is_no_secret_stays_readable(self, server: OAuthServer) -> None:
         server.script.append(answer({"error": "invalid_scope", "error_description": "pump-17 has no scope mqtt"}, 400))
         with pytest.raises(TokenRequestRefused, match="pump-17 has no scope mqtt"):
-            endpoint(server.token_endpoint).token([*GRANT, ("scope", "mqtt")])
+            endpoint(server.token_endpoint).token([*GRANT, ("scope", "mqtt"), ("empty", "")])
 
     @pytest.mark.parametrize(
         "wrong",

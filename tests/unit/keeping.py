@@ -1,0 +1,56 @@
+"""What the tests of the keeper share: a clock to turn, and a source that does what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import keeper, token
+from mqtt_token_client.errors import AuthorizationServerUnavailable
+from mqtt_token_client.events import Event
+from mqtt_token_client.keeper import RenewalPolicy, TokenKeeper
+from mqtt_token_client.token import Token
+
+
+class Clock:
+    """An elapsed clock for keepers and tokens that moves when it is told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        patch.setattr(keeper, "elapsed", lambda: self.now)
+        patch.setattr(token, "elapsed", lambda: self.now)
+
+
+class Source:
+    """Gives a new token each time, unless it is told to do something else first."""
+
+    key = "a source"
+
+    def __init__(self, life: float | None = 60.0) -> None:
+        self.life = life
+        self.asked_with: list[Token | None] = []
+        self.next: list[Any] = []  # tokens to return, exceptions to raise, functions to call
+        self.always: Any = None
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked_with)
+
+    def fetch(self, previous: Token | None) -> Token:
+        self.asked_with.append(previous)
+        step = self.next.pop(0) if self.next else self.always
+        if isinstance(step, BaseException):
+            raise step
+        if callable(step):
+            step = step()
+        return Token(f"token {self.requests}", self.life) if step is None else step
+
+
+EXACT = RenewalPolicy(jitter=0.0)
+BUSY = AuthorizationServerUnavailable("busy")
+
+
+def keep(source: Any, store: Any = None, **more: Any) -> tuple[TokenKeeper, list[Event]]:
+    events: list[Event] = []
+    return TokenKeeper(source, store, on_event=events.append, **{"policy": EXACT, **more}), events
