@@ -150,7 +150,7 @@ def _token(answer: dict[str, Any], sent: float, clock: ServerClock) -> Token:
     value, refresh_token, scope = (_text(answer, name) for name in ("access_token", "refresh_token", "scope"))
     lifetime = _lifetime(answer.get("expires_in"))
     token = None
-    with suppress(ConfigurationError, OverflowError, RecursionError):
+    with suppress(ConfigurationError):
         token = Token(value or "", lifetime, refresh_token=refresh_token, scope=scope, since=sent)
     if token is None:
         raise InvalidTokenResponse("token response: access_token is missing or makes no sense")
