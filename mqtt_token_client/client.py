@@ -14,7 +14,7 @@ from typing import Any
 from . import events
 from .backoff import Backoff
 from .clock import elapsed
-from .errors import ConfigurationError, MqttTokenError, TokenRefusedByBroker
+from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.connection import Connection, Settings
 from .mqtt.dial import check_context, check_proxy, parse_broker
@@ -109,13 +109,13 @@ class TokenClient:
     ) -> None:
         addresses = tuple(
             parse_broker(url, allow_insecure=allow_insecure)
-            for url in ([broker] if isinstance(broker, str) else broker)
+            for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])
         )
         if not addresses:
             raise ConfigurationError("broker: at least one URL is needed")
         if protocol not in (4, 5):
             raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
-        if not isinstance(client_id, str) or not client_id or len(client_id.encode()) > 65_535:
+        if not isinstance(client_id, str) or not 0 < len(_encode(client_id, "client_id")) <= 65_535:
             raise ConfigurationError("client_id: a string that is not empty; a session needs a name that stays")
         _check_range("keepalive", keepalive, 0, 65_535)
         _check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
@@ -128,6 +128,8 @@ class TokenClient:
         for name, function in (("on_message", on_message), ("on_event", on_event)):
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
         context = None
         if tls is not None:
             context = check_context(tls, allow_insecure=allow_insecure)
@@ -157,6 +159,8 @@ class TokenClient:
         self._connection: Connection | None = None
         self._up = False
         self._settled = threading.Event()  # the first connect has succeeded, or failed for good
+        self._gone = threading.Event()  # nothing of an earlier connection is left
+        self._gone.set()
         self._hopeless: MqttTokenError | None = None
         self._renewal: Timer | None = None
         self._renewals = 0
@@ -176,7 +180,12 @@ class TokenClient:
             MqttTokenError: what retrying cannot mend: refused credentials, a certificate that is not trusted, a token
                 that the broker refuses twice. The client is disconnected then. With ``timeout=0`` it is reported as an
                 event and retried slowly instead.
+            ClientClosed: called in a handler while ``disconnect()`` has not come to its end.
         """
+        if not on_network_thread():
+            self._gone.wait()
+        elif not self._gone.is_set():
+            raise ClientClosed("connect: disconnect() has not ended yet, and a handler cannot wait for it")
         with self._lock:
             if self._connection is None:
                 self._settled.clear()
@@ -201,23 +210,23 @@ class TokenClient:
         """
         with self._lock:
             loop, connection = self._loop, self._connection
+            if loop is None or connection is None:
+                return
             self._loop = self._connection = None
-        if loop is None or connection is None:
-            return
-        closed = threading.Event()
+            self._gone.clear()
 
         def finish() -> None:
             self._up = False
             self._keeper.remove_listener(self._keeper_told)
             if self._renewal is not None:
                 self._renewal.cancel()
-            closed.set()
+            self._settled.set()
+            self._gone.set()
             release_loop()
 
         loop.call_soon(lambda: connection.close(timeout, finish))
         if not on_network_thread():
-            closed.wait()
-        self._settled.set()
+            self._gone.wait()
 
     def __enter__(self) -> TokenClient:
         self.connect()
@@ -260,19 +269,20 @@ class TokenClient:
         """
         encoded = check_topic(topic, "publish")
         if isinstance(payload, str):
-            payload = payload.encode()
+            payload = _encode(payload, "publish: payload")
         elif not isinstance(payload, bytes):
             if not isinstance(payload, bytearray | memoryview):
                 raise ConfigurationError(f"publish: payload is bytes or a string, not {type(payload).__name__}")
             payload = bytes(payload)
         if len(payload) > _LARGEST_PAYLOAD:
             raise ConfigurationError(f"publish: the payload has {len(payload)} bytes, MQTT carries {_LARGEST_PAYLOAD}")
-        if qos not in (0, 1, 2):
-            raise ConfigurationError(f"publish: qos is 0, 1 or 2, not {qos!r}")
+        _check_qos(qos, "publish")
         packed = b""
         if properties:
             if self._settings.protocol != 5:
                 raise ConfigurationError("publish: properties need protocol=5")
+            if not isinstance(properties, Mapping):
+                raise ConfigurationError(f"publish: properties is a mapping, not {type(properties).__name__}")
             made = pack_properties(properties)
             packed = made.pack() if made is not None else b""
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
@@ -296,8 +306,7 @@ class TokenClient:
                 :class:`SubscriptionRefused`.
         """
         check_filter(topic_filter, "subscribe")
-        if qos not in (0, 1, 2):
-            raise ConfigurationError(f"subscribe: qos is 0, 1 or 2, not {qos!r}")
+        _check_qos(qos, "subscribe")
         if handler is not None and not callable(handler):
             raise ConfigurationError(f"subscribe: handler is a function, not {type(handler).__name__}")
         self._change_subscriptions(lambda: self._session.subscriptions.add(topic_filter, handler, qos))
@@ -355,17 +364,10 @@ class TokenClient:
     # On the network thread
 
     def _change_subscriptions(self, change: Callable[[], None]) -> None:
-        with self._lock:
-            loop, connection = self._loop, self._connection
-            if loop is None or connection is None:
-                change()
-                return
-
-        def apply() -> None:
-            change()
-            connection.subscribe()
-
-        loop.call_soon(apply)
+        self._session.change_subscriptions(change)
+        connection = self._connection
+        if connection is not None:
+            connection.wake()
 
     def _deliver(self, received: Publish) -> None:
         message = Message(
@@ -377,8 +379,10 @@ class TokenClient:
         for handler in handlers:
             try:
                 handler(message)
-            except Exception as error:
+            except BaseException as error:  # sys.exit() in a handler is one too
                 log.exception("a handler of %s raised; the network thread goes on", message.topic)
+                if not isinstance(error, Exception):
+                    error = RuntimeError(f"it raised {type(error).__name__}")
                 self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
 
     def _emit(self, event: events.Event) -> None:
@@ -386,11 +390,12 @@ class TokenClient:
         match event:
             case events.Connected():
                 self._up = True
+                self._hopeless = None
                 self._settled.set()
                 self._schedule_renewal()
             case events.Disconnected():
                 self._up = False
-            case events.ConnectFailed(error=error) | events.RenewalFailed(error=error) if error.permanent:
+            case events.ConnectFailed(error=error) if error.permanent:
                 self._give_up(error)
             case events.TokenRefused(reason=reason, reason_name=name, times=times) if times > 1:
                 text = (
@@ -400,7 +405,7 @@ class TokenClient:
         if self._on_event is not None:
             try:
                 self._on_event(event)
-            except Exception:
+            except BaseException:  # as above
                 log.exception("on_event raised; the network thread goes on")
 
     def _give_up(self, error: MqttTokenError) -> None:
@@ -448,11 +453,14 @@ class _Tokens:
     def credentials(self, refused: Token | None) -> Credentials:
         token = self._keeper.get(refused)
         try:
-            return self._profile.place(token, self._client_id)
-        except MqttTokenError:
+            placed: object = self._profile.place(token, self._client_id)
+        except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - a user's profile; its text may hold the token
             raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
+        if not isinstance(placed, Credentials):
+            raise ConfigurationError(f"profile: place() returned {type(placed).__name__}, not Credentials")
+        return placed
 
     def retry_in(self) -> float:
         return max(0.0, self._keeper.renewal_due - elapsed())
@@ -465,8 +473,26 @@ def _keeper(
         if store is not None or renewal is not None:
             raise ConfigurationError("tokens: a TokenKeeper has its own store and renewal; give them to it")
         return tokens
+    if not callable(getattr(tokens, "fetch", None)):
+        raise ConfigurationError(
+            f"tokens: a TokenKeeper, or a source with fetch(previous), not {type(tokens).__name__}"
+        )
+    if renewal is not None and not isinstance(renewal, RenewalPolicy):
+        raise ConfigurationError(f"renewal: a RenewalPolicy, not {type(renewal).__name__}")
     key = None if hasattr(tokens, "key") else client_id
     return TokenKeeper(tokens, store, key=key, policy=renewal)
+
+
+def _encode(text: str, name: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name}: it cannot be written in UTF-8") from None
+
+
+def _check_qos(qos: int, where: str) -> None:
+    if not isinstance(qos, int) or not 0 <= qos <= 2:
+        raise ConfigurationError(f"{where}: qos is 0, 1 or 2, not {qos!r}")
 
 
 def _check_range(name: str, value: int, lowest: int, highest: int) -> None:

@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from .commands import mqtt_token
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
         sys.exit("mqtt-token needs the \"cli\" extra: pip install 'mqtt-token-client[cli]'")
     mqtt_token(prog_name="mqtt-token")

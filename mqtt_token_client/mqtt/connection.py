@@ -26,7 +26,15 @@ from typing import Any, Protocol
 from .. import events
 from ..backoff import Backoff
 from ..clock import elapsed
-from ..errors import BrokerRefused, BrokerUnreachable, ConfigurationError, MqttTokenError, ProtocolError, TokenError
+from ..errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    ConfigurationError,
+    MqttTokenError,
+    ProtocolError,
+    TokenError,
+    TokenUnchanged,
+)
 from ..profiles import Credentials
 from ..token import Token
 from .dial import Address, dial
@@ -98,7 +106,7 @@ class _Attempt:
     accepted: Connack | None = None
     backlog: list[Packet] = field(default_factory=list)
     kind: events.RotationKind | None = None  # None while there was no connection to rotate
-    ended: tuple[str, int | None] | None = None  # how the first connection ended, once CONNECT was out
+    ended: tuple[str, int | None] | None = None  # how the rotation ended the first connection: a loss if it fails
     timer: Timer | None = None
 
 
@@ -122,7 +130,7 @@ class Connection:
         self._link: Link[Outgoing] | None = None
         self._token: Token | None = None  # the one that the link was accepted with
         self._receive_maximum: int | None = None
-        self._up_since = 0.0
+        self._stable_at = 0.0  # when the connection will have lived long enough to count as a success
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
         self._retry: Timer | None = None
@@ -156,18 +164,14 @@ class Connection:
         """Move onto a new token, if the connection is not on it already."""
         self._wanted = token
         if self._link is not None and self._attempt is None and self._retry is None and token != self._token:
+            self._count_anew_if_stable()
             self._begin()
 
     def wake(self) -> None:
-        """Something waits in the outbox. May be called from any thread."""
+        """Something waits in the outbox, or the subscriptions have changed. May be called from any thread."""
         if not self._pump_due:
             self._pump_due = True
             self._loop.call_soon(self._pump_now)
-
-    def subscribe(self) -> None:
-        """Tell the broker what has changed in the subscriptions."""
-        if self._link is not None and self._held_since is None:
-            self._session.subscribe(self._link)
 
     def close(self, timeout: float, done: Callable[[], None]) -> None:
         """Give the outbox ``timeout`` seconds, then DISCONNECT; ``done`` is called when all is closed."""
@@ -212,8 +216,10 @@ class Connection:
         self._leave_first_when_flushed(attempt)
 
     def _leave_first_when_flushed(self, attempt: _Attempt) -> None:
-        if self._link is not None and self._link.flushed:
-            self._leave_first(attempt)
+        if self._link is not None:
+            self._link.flush()
+            if self._link.flushed:
+                self._leave_first(attempt)
 
     def _leave_first(self, attempt: _Attempt) -> None:
         if attempt.kind == "reconnect" and self._link is not None:
@@ -227,6 +233,9 @@ class Connection:
         link, credentials, settings = attempt.link, attempt.credentials, self._settings
         if link is None or credentials is None:
             return
+        if link.closed:
+            self._fail(BrokerUnreachable(f"{settings.brokers[self._broker]}: the connection broke before CONNECT"))
+            return
         attempt.stage = _Stage.CONNECTING
         self._deadline(attempt, _CONNACK_TIME, lambda _: self._fail(BrokerUnreachable("the broker sent no CONNACK")))
         properties: dict[str, Any] = {"session_expiry_interval": settings.session_expiry}
@@ -234,15 +243,18 @@ class Connection:
         if settings.will is not None:
             delay = {"will_delay_interval": settings.will.delay} if settings.will.delay else {}
             will = (settings.will.topic, settings.will.payload, settings.will.qos, settings.will.retain, delay)
-        link.write(
-            link.engine.connect(
+        try:
+            packet = link.engine.connect(
                 credentials.username,
                 credentials.password,
                 keepalive=settings.keepalive,
                 properties=properties,
                 will=will,
             )
-        )
+        except Exception as error:  # noqa: BLE001 - a user's profile may give what CONNECT cannot hold
+            self._fail(error)
+            return
+        link.write(packet)
         link.flush()
 
     def _answered(self, attempt: _Attempt, packets: list[Packet]) -> None:
@@ -280,7 +292,7 @@ class Connection:
             self._session.lost()
         gap = self._release()
         if attempt.kind is None:
-            self._up_since = elapsed()
+            self._stable_at = elapsed() + min(self._settings.backoff.stable_after, credentials.token.lifetime / 2)
             self._emit(events.Connected(str(self._settings.brokers[self._broker]), accepted.session_present))
         else:
             self._failures = self._refusals = 0
@@ -288,21 +300,22 @@ class Connection:
             self._emit(events.Rotated(attempt.kind, gap))
         if known and not accepted.session_present and self._settings.session_expiry:
             self._emit(events.SessionLost(self._session.outbox.inflight))
-        self.subscribe()
+        self._session.subscribe(link)
         self._pump()
         if attempt.backlog:
             self.packets_arrived(link, attempt.backlog)
         link.resume_reading()
         if self._wanted is not None:
             self.rotate(self._wanted)
+        self._close_when_empty()
 
     # What goes wrong
 
     def _refuse(self, attempt: _Attempt, reason: int) -> None:
         fault = connack_fault(reason)
         if fault is Fault.TOKEN and attempt.credentials is not None:
-            self._abandon(attempt)
             delay = self._token_refused(attempt.credentials.token)
+            self._abandon(attempt, delay)
             self._emit(events.TokenRefused(reason, reason_name(reason), self._refusals, delay))
             self._try_again(delay)
             return
@@ -322,38 +335,41 @@ class Connection:
         attempt = self._attempt
         if attempt is None:
             return
-        self._abandon(attempt)
         if not isinstance(error, MqttTokenError):
             log.error("an attempt to connect failed unexpectedly", exc_info=error)
             error = ConfigurationError(f"connecting failed with {type(error).__name__}; see the log")
+        if isinstance(error, TokenUnchanged):
+            self._refused = None  # there is no other; the broker may take it by then
         if isinstance(error, TokenError):
-            delay = self._tokens.retry_in()  # the keeper has told of the error
+            delay = self._tokens.retry_in()
         elif error.permanent:
             delay = self._settings.backoff.slow_delay()
         else:
             self._failures += 1
             delay = self._settings.backoff.delay(self._failures)
-        if not isinstance(error, TokenError):
-            failed = events.ConnectFailed if self._link is None else events.RotationFailed
-            self._emit(failed(error, delay))
+        self._abandon(attempt, delay)
+        failed = events.ConnectFailed if self._link is None else events.RotationFailed
+        self._emit(failed(error, delay))
         if self._link is None:
             self._broker = (self._broker + 1) % len(self._settings.brokers)
         self._try_again(delay)
 
-    def _abandon(self, attempt: _Attempt) -> None:
+    def _abandon(self, attempt: _Attempt, delay: float) -> None:
         if attempt.link is not None:
             attempt.link.close()
         self._end_attempt()
         self._release()
         if attempt.ended is not None:
             cause, reason = attempt.ended
-            self._emit(events.Disconnected(cause, reason, 0.0))
+            self._emit(events.Disconnected(cause, reason, delay))
         elif self._link is not None:
-            self.subscribe()
             self._pump()
 
     def _first_ended(self, cause: str, reason: int | None) -> None:
         """The connection ended; whether that was planned depends on the attempt."""
+        if self._said_goodbye:
+            self._closed()
+            return
         token = self._token
         self._retire_link()
         attempt = self._attempt
@@ -362,19 +378,19 @@ class Connection:
         elif attempt.stage is _Stage.DRAINING:
             self._adopt(attempt)
         elif attempt.stage is _Stage.ENDING:
+            attempt.ended = ("it was ended for a rotation that failed", None)
             self._send_connect(attempt)
         elif attempt.stage is _Stage.CONNECTING:
             attempt.ended = (cause, reason)
         else:
+            attempt.kind = None  # a loss, and no rotation any more
             self._emit(events.Disconnected(cause, reason, 0.0))
             if attempt.stage is _Stage.HOLDING:
                 self._send_connect(attempt)
 
     def _lost(self, cause: str, reason: int | None, token: Token | None) -> None:
-        life = token.lifetime if token is not None else 0.0
-        if elapsed() - self._up_since >= min(self._settings.backoff.stable_after, life / 2):
-            self._failures = self._refusals = 0
-        ended = token is not None and token.expires_in < min(_NEAR_THE_END, life / 10)
+        self._count_anew_if_stable()
+        ended = token is not None and token.expires_in < min(_NEAR_THE_END, token.lifetime / 10)
         if token is not None and (ended if reason is None else disconnect_fault(reason) is Fault.TOKEN):
             delay = self._token_refused(token)
         else:
@@ -383,9 +399,15 @@ class Connection:
         self._emit(events.Disconnected(cause, reason, delay))
         self._try_again(delay)
 
+    def _count_anew_if_stable(self) -> None:
+        if elapsed() >= self._stable_at:
+            self._failures = self._refusals = 0
+
     def _try_again(self, delay: float) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
         self._close_when_empty()
-        if self._retry is None and not self._said_goodbye:
+        if not self._said_goodbye:
             self._retry = self._loop.call_later(delay, self._begin)
 
     def _retire_link(self) -> None:
@@ -422,19 +444,13 @@ class Connection:
                     self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
                 else:
                     self._session.receive(link, packet)
-            self._pump()
-            self._close_when_empty()
+            self._go_on()
         elif attempt is not None and link is attempt.link and attempt.stage is _Stage.CONNECTING:
             self._answered(attempt, packets)
 
     def link_writable(self, link: Link[Outgoing]) -> None:
-        if link is not self._link:
-            return
-        if self._attempt is not None and self._attempt.stage is _Stage.HOLDING:
-            self._leave_first_when_flushed(self._attempt)
-        else:
-            self._pump()
-            self._close_when_empty()
+        if link is self._link:
+            self._go_on()
 
     def link_wrote(self, item: Outgoing) -> None:
         self._session.written(item)
@@ -442,12 +458,17 @@ class Connection:
     def link_closed(self, link: Link[Outgoing], cause: str) -> None:
         attempt = self._attempt
         if link is self._link:
-            if self._said_goodbye:
-                self._closed()
-            else:
-                self._first_ended(cause, None)
-        elif attempt is not None and link is attempt.link:
+            self._first_ended(cause, None)
+        elif attempt is not None and link is attempt.link and attempt.stage is not _Stage.ENDING:  # seen at its end
             self._fail(BrokerUnreachable(f"{self._settings.brokers[self._broker]}: {cause} before CONNACK"))
+
+    def _go_on(self) -> None:
+        """The connection has room, or an answer may have made some."""
+        if self._attempt is not None and self._attempt.stage is _Stage.HOLDING:
+            self._leave_first_when_flushed(self._attempt)
+        else:
+            self._pump()
+            self._close_when_empty()
 
     def _pump_now(self) -> None:
         self._pump_due = False
@@ -468,6 +489,8 @@ class Connection:
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
+        if self._attempt is not None and self._attempt.stage is _Stage.DRAINING:
+            self._adopt(self._attempt)  # the broker listens to the second connection by now
         if self._said_goodbye:
             return
         self._said_goodbye = True

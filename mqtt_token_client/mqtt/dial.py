@@ -39,19 +39,21 @@ def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"broker: a URL such as 'mqtts://broker.example.com', not {type(url).__name__}")
-    parts = urlsplit(url)
+    misshapen = ConfigurationError(
+        "broker: the URL has a host, and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
+    )
     try:
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as the resolver will do
     except ValueError:
-        raise ConfigurationError("broker: the port of the URL is a number from 1 to 65535") from None
+        raise misshapen from None
     if parts.scheme not in _PORTS:
         raise ConfigurationError(f"broker: the URL begins with mqtts:// or mqtt://, not {parts.scheme or 'nothing'}://")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("broker: no user name or password in the URL; the token is the password")
     if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError(
-            "broker: the URL has a host and perhaps a port, such as mqtts://broker.example.com:8883"
-        )
+        raise misshapen
     if parts.scheme == "mqtt" and not allow_insecure and not _is_loopback(host):
         raise ConfigurationError(
             f"broker: mqtt:// to {host} would send the token unencrypted; use mqtts://, or allow_insecure=True"

@@ -29,15 +29,18 @@ CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x90, 0xB0, 0xD0, 0xE0
 _ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL, PUBCOMP))
 _READ_BY_PAHO = frozenset((CONNACK, SUBACK, UNSUBACK))
+# MQTT 3.1.1 section 3.2.2.3; any other is an Unspecified error. For 1 paho would dial again, or say nothing.
+_RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 PINGREQ_PACKET = b"\xc0\x00"
-_LONGEST_PACKET = 268_435_455  # four bytes of Remaining Length, MQTT 5 section 1.5.5
 
 # MQTT 5 section 2.2.2.2, in Python's spelling: "Message Expiry Interval" is message_expiry_interval.
 _PROPERTY_NAMES = {
     name.replace(" ", ""): name.lower().replace(" ", "_") for name in Properties(PacketTypes.CONNECT).names
 }
 _PAHO_NAMES = {ours: theirs for theirs, ours in _PROPERTY_NAMES.items()}
+# The one is for the broker to set [MQTT-3.3.4-6]; the other ends with its connection, and a message may outlive that.
+_NOT_TO_SEND = frozenset(("subscription_identifier", "topic_alias"))
 
 
 class Connack(NamedTuple):
@@ -81,12 +84,8 @@ class Disconnect(NamedTuple):
 
 Packet = Connack | Publish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect
 
-_NO_PROPERTIES: dict[str, Any] = {}
 
-
-def _read_properties(properties: Properties | None) -> dict[str, Any]:
-    if properties is None:
-        return {}
+def _read_properties(properties: Properties) -> dict[str, Any]:
     return {_PROPERTY_NAMES[name]: value for name, value in vars(properties).items() if name in _PROPERTY_NAMES}
 
 
@@ -100,6 +99,8 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH
         return None
     packed = Properties(getattr(PacketTypes, packet))
     for name, value in properties.items():
+        if name in _NOT_TO_SEND:
+            raise ConfigurationError(f"properties: {name} is not for an application to set")
         try:
             setattr(packed, _PAHO_NAMES[name], value)
         except KeyError:
@@ -109,7 +110,7 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH
     try:
         packed.pack()
     except Exception as error:  # noqa: BLE001 - as above
-        raise ConfigurationError(f"properties: {error}") from None
+        raise ConfigurationError(f"properties: {', '.join(properties)}: {error}") from None
     return packed
 
 
@@ -122,7 +123,6 @@ class _Paho(paho.Client):
             client_id=client_id,
             protocol=MQTTProtocolVersion(protocol),
             clean_session=clean if protocol == 4 else None,
-            reconnect_on_failure=False,  # otherwise a refusal of 3.1.1 makes paho dial by itself
         )
         self._clean_start = clean
         self.built = b""
@@ -210,7 +210,7 @@ class Engine:
         will: tuple[str, bytes, int, bool, Mapping[str, Any]] | None,
     ) -> bytes:
         """CONNECT; the properties go out in MQTT 5 only. A will is topic, payload, QoS, retain and its properties."""
-        self._paho.username_pw_set(username, password.decode())
+        self._paho.username_pw_set(username, password)  # type: ignore[arg-type]  # it sends bytes as they are
         if will is not None:
             topic, payload, qos, retain, will_properties = will
             packed = pack_properties(will_properties, "WILLMESSAGE") if self.five else None
@@ -305,6 +305,8 @@ class Engine:
                 return self._read_publish(command, body)
             if kind in _ACKNOWLEDGEMENTS:
                 return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
+            if kind == CONNACK and not self.five:
+                return Connack(bool(body[0] & 1), _RETURN_CODES.get(body[1], 0x80), {})
             if kind in _READ_BY_PAHO:
                 return self._paho.parse(command, body)
             if kind == PINGRESP:
@@ -325,7 +327,7 @@ class Engine:
         if qos:
             packet_id = body[position] << 8 | body[position + 1]
             position += 2
-        properties = _NO_PROPERTIES
+        properties: dict[str, Any] = {}
         if self.five:
             if body[position] == 0:
                 position += 1

@@ -66,8 +66,8 @@ class Link(Generic[_Item]):
 
     @property
     def room(self) -> bool:
-        """Whether more may be written without piling up."""
-        return len(self._out) < _HIGH_WATER
+        """Whether more may be written, and without piling up."""
+        return not self._ended and len(self._out) < _HIGH_WATER
 
     @property
     def flushed(self) -> bool:
@@ -108,7 +108,6 @@ class Link(Generic[_Item]):
             pass
         except OSError as error:
             self._fail(_cause(error))
-            return
         while self._marks and self._marks[0][0] <= self._sent:
             self._owner.link_wrote(self._marks.popleft()[1])
         self._watch()
@@ -151,7 +150,7 @@ class Link(Generic[_Item]):
     def _arrived(self, packets: list[Packet]) -> None:
         try:
             self._owner.packets_arrived(self, packets)
-        except Exception:
+        except BaseException:  # sys.exit() in a handler is one too
             log.exception("an error of this library, please report it; the connection is made again")
             self._fail("an internal error")
             return
@@ -169,10 +168,14 @@ class Link(Generic[_Item]):
             self._timer.cancel()
             self._timer = None
         if self._keepalive and not self.closed:
-            due = min(self._last_in, self._last_out) + self._keepalive
+            due = self._silent_since() + self._keepalive
             if self._ping_sent is not None:
                 due = self._ping_sent + min(self._keepalive, _LONGEST_PING)
             self._timer = self._loop.call_at(due, self._check)
+
+    def _silent_since(self) -> float:
+        # PINGREQ would wait behind what waits already: as long as that moves, the other end lives.
+        return self._last_out if self._out else min(self._last_in, self._last_out)
 
     def _check(self) -> None:
         now = elapsed()
@@ -181,7 +184,7 @@ class Link(Generic[_Item]):
                 self._fail("the broker did not answer PINGREQ")
                 return
             self._ping_sent = None
-        elif now >= min(self._last_in, self._last_out) + self._keepalive:
+        elif now >= self._silent_since() + self._keepalive:
             self._ping_sent = now
             self.write(PINGREQ_PACKET)
             self.flush()

@@ -62,6 +62,7 @@ class Loop:
         self._wake_writer.setblocking(False)
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake_ups)
         self._workers = _Workers()
+        self._jobs = 0  # given to workers, their result not told yet
         self._thread = threading.Thread(target=self._run, name="mqtt-token-network", daemon=True)
         self._thread.start()
 
@@ -76,7 +77,7 @@ class Loop:
                 self._wake_writer.send(b"\0")
 
     def stop(self) -> None:
-        """End the thread once it has run what was given before."""
+        """End the thread once it has run what was given before, and told the results of the jobs under way."""
         self.call_soon(self._stop)
 
     # On the network thread
@@ -117,8 +118,15 @@ class Loop:
                 result = job()
             except Exception as caught:  # noqa: BLE001 - handed on, to be reported
                 error = caught
-            self.call_soon(lambda: then(result, error))
+            except BaseException as caught:  # noqa: BLE001 - sys.exit() in a token source
+                error = RuntimeError(f"a job raised {type(caught).__name__}")
+            self.call_soon(lambda: tell(result, error))
 
+        def tell(result: _Result | None, error: Exception | None) -> None:
+            self._jobs -= 1
+            then(result, error)
+
+        self._jobs += 1
         self._workers.submit(work)
 
     def _stop(self) -> None:
@@ -130,7 +138,7 @@ class Loop:
 
     def _run(self) -> None:
         _here.network = True
-        while self._running or self._calls:
+        while self._running or self._calls or self._jobs:
             for key, ready in self._wait():
                 self._guard(key.data, ready)
             for _ in range(len(self._calls)):
@@ -161,7 +169,7 @@ class Loop:
     def _guard(callback: Callable[..., None], *arguments: Any) -> None:
         try:
             callback(*arguments)
-        except Exception:
+        except BaseException:  # sys.exit() in a handler would end the thread for everybody
             log.exception("an error of this library, please report it; the network thread goes on")
 
 

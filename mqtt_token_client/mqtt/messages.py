@@ -52,10 +52,10 @@ class Will:
         check_topic(self.topic, "will")
         if not isinstance(self.payload, bytes) or len(self.payload) > 65_535:
             raise ConfigurationError("will: the payload is bytes, 65535 at most")
-        if self.qos not in (0, 1, 2):
+        if not isinstance(self.qos, int) or not 0 <= self.qos <= 2:
             raise ConfigurationError(f"will: qos is 0, 1 or 2, not {self.qos!r}")
-        if self.delay is not None and not 0 <= self.delay <= 0xFFFFFFFF:
-            raise ConfigurationError(f"will: delay is seconds, 0 or more, not {self.delay!r}")
+        if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
+            raise ConfigurationError(f"will: delay is whole seconds, 0 to 4294967295, not {self.delay!r}")
 
 
 def check_topic(topic: str, where: str) -> bytes:
@@ -78,19 +78,19 @@ def check_filter(topic_filter: str, where: str) -> str:
     """
     _encode(topic_filter, where, "topic_filter")
     levels = topic_filter.split("/")
-    misplaced = any("#" in level and (level != "#" or level is not levels[-1]) for level in levels)
-    if misplaced or any("+" in level and level != "+" for level in levels):
+    not_last = any("#" in level for level in levels[:-1])
+    if not_last or any(wildcard in level and level != wildcard for level in levels for wildcard in "+#"):
         raise ConfigurationError(
             f"{where}: in {topic_filter!r} a wildcard is misplaced: + is a whole level, # the whole last level"
         )
-    if topic_filter.startswith("$share/") and (len(levels) < 3 or not levels[1] or not topic_filter.split("/", 2)[2]):
+    if topic_filter.startswith("$share/") and (levels[1] in ("", "+") or levels[2:] in ([], [""])):
         raise ConfigurationError(f"{where}: a shared subscription is $share/group/filter, not {topic_filter!r}")
     return topic_filter
 
 
 def _encode(topic: str, where: str, argument: str) -> bytes:
     if not isinstance(topic, str) or not topic or "\0" in topic:
-        raise ConfigurationError(f"{where}: {argument} is a string that is not empty")
+        raise ConfigurationError(f"{where}: {argument} is a string that is not empty and has no NUL")
     try:
         encoded = topic.encode()
     except UnicodeEncodeError:

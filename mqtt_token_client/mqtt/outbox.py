@@ -91,7 +91,7 @@ class Delivery:
         for callback in callbacks or ():
             try:
                 callback(self)
-            except Exception:
+            except BaseException:  # sys.exit() there must not keep the others from being called
                 log.exception("a done callback of a Delivery raised")
 
 
@@ -238,6 +238,8 @@ class Outbox:
         QoS 0 that did not go out whole.
         """
         self._again = deque(self._inflight.values())
+        for message in unwritten:
+            message.stage = Stage.NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
         self._new.extendleft(reversed(unwritten))
 
     def session_lost(self) -> None:

@@ -6,6 +6,7 @@ lends it a link to speak over; after a loss the next one goes on where the last 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Counters:
 
 
 class Session:
-    """One client's session. All of it runs on the network thread, except ``outbox.put``.
+    """One client's session. All of it runs on the network thread, except ``outbox.put`` and ``change_subscriptions``.
 
     Args:
         max_queued: messages that may wait to be acknowledged.
@@ -51,6 +52,7 @@ class Session:
         self.subscriptions = Subscriptions(packet_ids)
         self.counters = Counters()
         self._inbox = Inbox()
+        self._changes: deque[Callable[[], None]] = deque()  # of the subscriptions, not made yet
         self._emit = emit
         self._deliver = deliver
 
@@ -65,8 +67,14 @@ class Session:
         self.outbox.connection_lost(link.unwritten())
         self.subscriptions.connection_lost()
 
+    def change_subscriptions(self, change: Callable[[], None]) -> None:
+        """Have a change made, and told to the broker before whatever is published after it."""
+        self._changes.append(change)
+
     def subscribe(self, link: Link[Outgoing]) -> None:
         """Send SUBSCRIBE and UNSUBSCRIBE for what is not as the application wants it."""
+        while self._changes:
+            self._changes.popleft()()
         wanted = self.subscriptions.to_subscribe()
         if wanted:
             link.write(link.engine.subscribe(self.subscriptions.ask([name for name, _ in wanted]), wanted))
@@ -76,11 +84,17 @@ class Session:
         link.flush()
 
     def send(self, link: Link[Outgoing], receive_maximum: int | None) -> None:
-        """Send from the outbox what the socket and the broker take (None: it cannot tell its Receive Maximum)."""
+        """Send changed subscriptions, and from the outbox what the socket and the broker take (None: it cannot tell
+        its Receive Maximum).
+        """
+        if self._changes:
+            self.subscribe(link)
         sent = True
         while sent and link.room and not link.closed:
             sent = False
             while link.room and (message := self.outbox.next(receive_maximum)) is not None:
+                if self._changes:  # perhaps made just before this message was published
+                    self.subscribe(link)
                 self._send_one(link, message)
                 sent = True
             link.flush()

@@ -32,7 +32,8 @@ class Subscriptions:
         self._ids = packet_ids
         self._wanted: dict[str, _Subscription] = {}
         self._unwanted: set[str] = set()  # UNSUBSCRIBE is due or not confirmed
-        self._asked: dict[int, list[str]] = {}  # SUBSCRIBE and UNSUBSCRIBE that are not answered
+        # SUBSCRIBE, with what it subscribes, and UNSUBSCRIBE, with None, that are not answered; oldest first
+        self._asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
 
     def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
@@ -47,36 +48,40 @@ class Subscriptions:
 
     def to_subscribe(self) -> list[tuple[str, int]]:
         """The filters, with their QoS, to send SUBSCRIBE for: not confirmed, and not asked for already."""
-        asked = {name for names in self._asked.values() for name in names}
+        asked = self._asked_last()
         return [
-            (name, wanted.qos) for name, wanted in self._wanted.items() if not wanted.confirmed and name not in asked
+            (name, wanted.qos)
+            for name, wanted in self._wanted.items()
+            if not wanted.confirmed and asked.get(name) is not wanted
         ]
 
     def to_unsubscribe(self) -> list[str]:
         """The filters to send UNSUBSCRIBE for."""
-        asked = {name for names in self._asked.values() for name in names}
-        return [name for name in self._unwanted if name not in asked]
+        asked = self._asked_last()
+        return [name for name in self._unwanted if name not in asked or asked[name] is not None]
 
     def ask(self, names: list[str]) -> int:
         """The packet identifier of a SUBSCRIBE or UNSUBSCRIBE for these filters."""
         packet_id = self._ids.take()
-        self._asked[packet_id] = names
+        self._asked[packet_id] = [(name, self._wanted.get(name)) for name in names]
         return packet_id
 
     def subscribed(self, packet_id: int, reasons: list[int]) -> Iterator[tuple[str, int]]:
         """SUBACK: the filters that the broker refused, with its reason; they are forgotten."""
-        for name, reason in zip(self._answered(packet_id), reasons, strict=False):
-            wanted = self._wanted.get(name)
-            if wanted is not None and reason < 0x80:
-                wanted.confirmed = True
-            elif wanted is not None:
+        for (name, asked), reason in zip(self._answered(packet_id), reasons, strict=False):
+            if asked is None or self._wanted.get(name) is not asked:
+                continue  # something else is wanted by now
+            if reason < 0x80:
+                asked.confirmed = True
+            else:
                 del self._wanted[name]
                 self._index()
                 yield name, reason
 
     def unsubscribed(self, packet_id: int) -> None:
-        """UNSUBACK."""
-        self._unwanted.difference_update(self._answered(packet_id))
+        """UNSUBACK: its filters are gone, unless more has been asked about them since."""
+        names = {name for name, _ in self._answered(packet_id)}
+        self._unwanted -= names - self._asked_last().keys()
 
     def connection_lost(self) -> None:
         """What was asked and not answered is to be asked again."""
@@ -104,6 +109,11 @@ class Subscriptions:
         for topic_filter, handlers in by_filter.items():
             self._matcher[topic_filter] = handlers
 
-    def _answered(self, packet_id: int) -> list[str]:
-        self._ids.free(packet_id)
+    def _asked_last(self) -> dict[str, _Subscription | None]:
+        """What the last request about each filter was, of those that are not answered."""
+        return {name: asked for filters in self._asked.values() for name, asked in filters}
+
+    def _answered(self, packet_id: int) -> list[tuple[str, _Subscription | None]]:
+        if packet_id in self._asked:  # otherwise it may be a message's
+            self._ids.free(packet_id)
         return self._asked.pop(packet_id, [])

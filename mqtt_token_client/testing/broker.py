@@ -94,12 +94,12 @@ class Broker:
         self._stopping = asyncio.Event()
         self._accepting = asyncio.Lock()
         self._sessions: dict[str, Session] = {}
-        connections: set[asyncio.Task[None]] = set()
+        connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = asyncio.create_task(self._serve(reader, writer))
-            connections.add(connection)
-            connection.add_done_callback(connections.discard)
+            connections[connection] = writer
+            connection.add_done_callback(lambda _: connections.pop(connection).close())
 
         try:
             self._amqtt = AmqttBroker({"listeners": {"default": {"type": "external"}}, "plugins": {_ADMIT: {}}})
@@ -110,6 +110,9 @@ class Broker:
             return
         serving.set_result(None)
         await self._stopping.wait()
+        self._loop.remove_reader(listener)
+        for _ in range(3):
+            await asyncio.sleep(0)  # what asyncio has just accepted becomes a connection, which is closed below
         server.close()
         for connection in connections:
             connection.cancel()
@@ -140,8 +143,6 @@ class Broker:
                 timer.cancel()
         except (EOFError, OSError, AMQTTError, MQTTError, NoDataError):
             pass  # the client is gone, or speaks something else than MQTT
-        finally:
-            writer.close()
 
     async def _serve_client(
         self, packet: bytes, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -23,7 +23,10 @@ _DUP = 0x08
 _QOS = 0x06
 _PINGREQ = bytes([PINGREQ << 4, 0])
 _PINGRESP = bytes([PINGRESP << 4, 0])
+_DISCONNECT = bytes([DISCONNECT << 4, 0])
 _RESUMED = bytes([CONNACK << 4, 2, 1, 0])  # accepted, session present
+
+_PATIENCE = 2.0  # seconds for amqtt to answer; it needs none, unless it has failed
 
 
 async def read_packet(reader: asyncio.StreamReader) -> bytes:
@@ -42,14 +45,16 @@ async def read_packet(reader: asyncio.StreamReader) -> bytes:
     return header + await reader.readexactly(length)
 
 
-def _identifier(packet: bytes) -> bytes:
-    """The packet identifier of a PUBLISH with QoS 1 or 2, or of an answer to one."""
+def _topic_and_identifier(packet: bytes) -> tuple[bytes, bytes]:
+    """The topic of a PUBLISH, and the packet identifier of one with QoS 1 or 2 or of an answer to it."""
     start = 2
     while packet[start - 1] & 0x80:
         start += 1
+    topic = b""
     if packet[0] >> 4 == PUBLISH:
-        start += 2 + int.from_bytes(packet[start : start + 2], "big")
-    return packet[start : start + 2]
+        end = start + 2 + int.from_bytes(packet[start : start + 2], "big")
+        topic, start = packet[start + 2 : end], end
+    return topic, packet[start : start + 2]
 
 
 def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,8 +122,8 @@ class Session:
         """End the connection and what amqtt knows of the session."""
         stop_reading(self._reader, self._writer)
         await self.wait_closed()
-        self._to_amqtt.feed_eof()
-        await asyncio.wait([self._served_by_amqtt], timeout=2)
+        self._to_amqtt.feed_data(_DISCONNECT)  # or else amqtt would publish the Will
+        await asyncio.wait([self._served_by_amqtt], timeout=_PATIENCE)
         self._served_by_amqtt.cancel()
 
     async def wait_closed(self) -> None:
@@ -147,11 +152,13 @@ class Session:
                 if kind == PINGREQ:
                     self._send(_PINGRESP)
                     continue
+                topic, identifier = _topic_and_identifier(packet)
+                if b"+" in topic or b"#" in topic:
+                    raise ConnectionAbortedError("[MQTT-3.3.2-2]")  # amqtt would lose its place in what follows
                 if kind in (PUBACK, PUBCOMP):
-                    self._unacknowledged.pop(_identifier(packet), None)
+                    self._unacknowledged.pop(identifier, None)
                 elif kind == PUBREC:
-                    release = bytes([PUBREL << 4 | 2, 2]) + _identifier(packet)
-                    self._unacknowledged[_identifier(packet)] = release
+                    self._unacknowledged[identifier] = release = bytes([PUBREL << 4 | 2, 2]) + identifier
                     self._send(release)
                 self._to_amqtt.feed_data(packet)
         except (EOFError, OSError):
@@ -164,7 +171,8 @@ class Session:
         """Wait until amqtt has answered all that it was given: it answers a PINGREQ after what came before."""
         self._caught_up = asyncio.get_running_loop().create_future()
         self._to_amqtt.feed_data(_PINGREQ)
-        await asyncio.wait([self._caught_up, self._served_by_amqtt], return_when=asyncio.FIRST_COMPLETED)
+        answers = [self._caught_up, self._served_by_amqtt]
+        await asyncio.wait(answers, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
 
     async def _publish_will(self, connect: ConnectPacket) -> None:
         topic, message, qos = connect.will_topic, connect.will_message, connect.will_qos
@@ -194,7 +202,8 @@ class Session:
         elif self._writer.is_closing():
             self._waiting.append(packet)
         else:
-            self._unacknowledged[_identifier(packet)] = bytes([packet[0] | _DUP]) + packet[1:]
+            _, identifier = _topic_and_identifier(packet)
+            self._unacknowledged[identifier] = bytes([packet[0] | _DUP]) + packet[1:]
             self._send(packet)
 
     async def drain(self) -> None:

@@ -291,6 +291,7 @@ class Connection:
         will: tuple[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         self._socket = socket.create_connection(("127.0.0.1", broker.port), timeout=5)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent first arrives first
         self._received = b""
         flags = 0xC0 | clean << 1 | (0x0C if will else 0)
         wills = b"" if will is None else text(will[0].encode()) + text(will[1])

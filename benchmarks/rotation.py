@@ -1,0 +1,264 @@
+"""How long a change of token is felt: this library's ways and those of paho-mqtt, side by side on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+import json
+import os
+import platform
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+
+from benchmarks.ways import LONG_LIFE, PATIENCE, ROTATIONS, WAYS, Client, Place
+from tests.integration.traffic import Arrivals, Peer, payload, trusting
+from tests.servers.delay_proxy import DelayProxy
+from tests.servers.keys import Keys
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.oidc import AuthorizationServer
+from tests.servers.pki import Pki
+from tests.servers.processes import wait_until
+
+RATE = 200  # messages a second, each way
+RUNS = 3
+
+# Seconds, all of them.
+ROUND_TRIPS = (0.0, 0.02, 0.1)
+LEAD = 1.0  # of traffic before the first rotation
+APART = 2.0  # of traffic after each
+
+
+def qos_of(number: int) -> int:
+    """Every fourth message is of QoS 0."""
+    return 1 if number % 4 else 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one run: ``gap`` and ``wait`` in milliseconds, the rest in messages; down is to the client that rotates."""
+
+    gap: float
+    wait: float
+    lost_qos_0_down: int
+    lost_qos_0_up: int
+    lost_qos_1_down: int
+    lost_qos_1_up: int
+    duplicates_down: int
+    duplicates_up: int
+    sent: int
+    connections: int
+
+    def shown(self) -> tuple[float, ...]:
+        """What the table has of it."""
+        return (
+            self.gap,
+            self.wait,
+            self.lost_qos_0_down + self.lost_qos_0_up,
+            self.lost_qos_1_down + self.lost_qos_1_up,
+            self.duplicates_down + self.duplicates_up,
+        )
+
+
+class Servers:
+    """The authorization server, and the broker that trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keys, self.pki = Keys(folder), Pki(folder)
+        self.mosquitto = Mosquitto(self.keys, self.pki, folder)
+        self.mosquitto.start()
+        self.oidc = AuthorizationServer(self.keys, folder)
+
+    def close(self) -> None:
+        self.mosquitto.stop()
+        self.oidc.close()
+
+
+class PromptPeer(Peer):
+    """The other client, without Nagle's algorithm: that would hold its messages back while the first one is silent, up
+    to 40 ms, and the gap would not be the first one's.
+    """
+
+    def __init__(self, port: int, name: str, token: str) -> None:
+        super().__init__(port, name, token)
+        sock = self._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def measure(connect: Callable[[Place], Client], name: str, servers: Servers, round_trip: float) -> Figures:
+    """One run of one way, under a client id that no run before had."""
+    down, ready, stop = Arrivals(), threading.Event(), threading.Event()
+
+    def arrived(topic: str, content: bytes) -> None:
+        if topic.endswith("/ready"):
+            ready.set()
+        else:
+            down.add(topic, content)
+
+    tls = trusting(servers.pki.ca)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    gc.collect()
+    with ExitStack() as stack:
+        proxy = stack.enter_context(closing(DelayProxy(servers.mosquitto.tls_port, round_trip)))
+        peer = stack.enter_context(closing(PromptPeer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFE))))
+        client = stack.enter_context(closing(connect(Place(name, proxy.port, tls, servers.oidc, arrived))))
+        wait_until(lambda: _reaches(peer, name, ready), "the subscription works", PATIENCE)
+        with ThreadPoolExecutor(2) as senders:
+            # A thread for each direction: a publish() that blocks in one must not be felt in the other.
+            downward = senders.submit(_send, lambda n: peer.publish(f"down/{name}/n", n, qos_of(n)), stop)
+            upward = senders.submit(_send, lambda n: client.publish(f"up/{name}/n", payload(n), qos_of(n)), stop)
+            try:
+                time.sleep(LEAD)
+                for _ in range(ROTATIONS):
+                    client.rotate()
+                    time.sleep(APART)
+            finally:
+                stop.set()
+        up, sent = peer.arrivals, downward.result() + upward.result()
+        lost_down, lost_up = _lost(down, downward.result()), _lost(up, upward.result())
+        connections = proxy.connections
+    return Figures(
+        gap=round(1000 * down.longest_gap, 1),
+        wait=round(1000 * _longest_extra_wait(up), 1),
+        lost_qos_0_down=len(lost_down) - sum(map(qos_of, lost_down)),
+        lost_qos_0_up=len(lost_up) - sum(map(qos_of, lost_up)),
+        lost_qos_1_down=sum(map(qos_of, lost_down)),
+        lost_qos_1_up=sum(map(qos_of, lost_up)),
+        duplicates_down=down.duplicated,
+        duplicates_up=up.duplicated,
+        sent=sent,
+        connections=connections,
+    )
+
+
+def _reaches(peer: Peer, name: str, ready: threading.Event) -> bool:
+    peer.publish(f"down/{name}/ready", 0)
+    return ready.wait(0.2)
+
+
+def _send(publish: Callable[[int], None], stop: threading.Event) -> int:
+    """Publish numbered messages until told to stop, and tell how many."""
+    began, number = time.monotonic(), 0
+    while not stop.wait(max(0.0, began + number / RATE - time.monotonic())):
+        publish(number)
+        number += 1
+    return number
+
+
+def _lost(arrivals: Arrivals, sent: int) -> set[int]:
+    """What has not arrived after it had time enough."""
+    began = time.monotonic()
+    while lost := arrivals.lost_of(sent):
+        if time.monotonic() - began > (PATIENCE if any(map(qos_of, lost)) else 1.0):
+            break
+        time.sleep(0.05)
+    return lost
+
+
+def _longest_extra_wait(arrivals: Arrivals) -> float:
+    """Seconds from publish() to the first arrival, beyond the median; of one topic, whose lists are parallel."""
+    first: dict[int, float] = {}
+    for number, delay in zip(arrivals.numbers, arrivals.delays, strict=True):
+        first.setdefault(number, delay)
+    return max(first.values()) - statistics.median(first.values())
+
+
+Rows = dict[tuple[float, str], list[Figures]]
+
+
+def report(rows: Rows, about: dict[str, str]) -> str:
+    """The table in Markdown, and how it was measured."""
+    runs = [run for figures in rows.values() for run in figures]
+    repeated = len(runs) // len(rows)
+    shown = f"Medians of {repeated} runs, lowest and highest in brackets" if repeated > 1 else "One run"
+    sent = f"{min(run.sent for run in runs)} to {max(run.sent for run in runs)}"
+    how = (
+        f"{shown}; in each {ROTATIONS} rotations under {RATE} messages a second each way, every fourth of QoS 0 and "
+        f"the rest of QoS 1, over TLS 1.3 to Mosquitto {about['mosquitto']}, through a proxy that makes the round "
+        "trip. The gap is in what the rotating client receives; the wait is from its publish() to the arrival at "
+        "another client, beyond the median; lost messages and duplicates handed to the application are those of both "
+        f"directions, of {sent} sent. The row without rotation is the noise. The proxy acknowledges TCP segments "
+        "itself, so Nagle's algorithm, which paho-mqtt leaves on, does not cost it a further round trip here. "
+        f"Measured on {about['date']} on {about['machine']}, load {about['load']} at the start, with Python "
+        f"{about['python']}, OpenSSL {about['openssl']}, mqtt-token-client {about['mqtt-token-client']}, "
+        f"paho-mqtt {about['paho-mqtt']}."
+    )
+    lines = [
+        "# How long a rotation is felt",
+        "",
+        how,
+        "",
+        "| round trip | way | longest gap, ms | longest extra wait, ms | lost, QoS 0 | lost, QoS 1 | duplicates |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (round_trip, way), figures in rows.items():
+        cells = [_cell(values) for values in zip(*(run.shown() for run in figures), strict=True)]
+        lines.append(f"| {round_trip * 1000:.0f} ms | {way} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: tuple[float, ...]) -> str:
+    middle, low, high = (f"{value:.0f}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def surroundings() -> dict[str, str]:
+    """What the figures depend on."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "Model"))]
+    mosquitto = subprocess.run(["mosquitto", "-h"], capture_output=True, text=True, check=False).stdout
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{cpu[-1].partition(':')[2].strip() if cpu else platform.machine()}, {os.cpu_count()} cores",
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION.split()[1],
+        "mqtt-token-client": version("mqtt-token-client"),
+        "paho-mqtt": version("paho-mqtt"),
+        "mosquitto": mosquitto.split()[2],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rotation", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="one run at one round trip: does it work?")
+    parser.add_argument("--output", type=Path, metavar="FILE.md", help="also FILE.json, which has every run")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
+    runs, round_trips = (1, (0.02,)) if arguments.short else (RUNS, ROUND_TRIPS)
+    about = surroundings()
+    rows: Rows = {(round_trip, way): [] for round_trip, way in product(round_trips, WAYS)}
+    with tempfile.TemporaryDirectory() as folder, closing(Servers(Path(folder))) as servers:
+        # All ways in turn, then again: what slows the machine for a while slows them all.
+        for number, (_, (round_trip, way)) in enumerate(product(range(runs), rows)):
+            figures = measure(WAYS[way], f"device-{number}", servers, round_trip)
+            rows[round_trip, way].append(figures)
+            print(f"{round_trip * 1000:.0f} ms, {way}: {figures}", file=sys.stderr)
+    text = report(rows, about)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text)
+        every = [
+            {"round_trip": round_trip, "way": way, "runs": [asdict(run) for run in figures]}
+            for (round_trip, way), figures in rows.items()
+        ]
+        document = {**about, "rate": RATE, "rotations": ROTATIONS, "rows": every}
+        arguments.output.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

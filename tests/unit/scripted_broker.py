@@ -1,0 +1,160 @@
+"""A broker that does nothing by itself: the test plays it, step by step, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+
+from tests.unit import packets
+from tests.unit.packets import CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
+
+_NAMES = {
+    value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 15
+}
+PATIENCE = 10.0  # seconds for what has to come; a machine that is busy may take long
+
+
+class Peer:
+    """The broker's side of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.five = True  # until CONNECT tells
+        self._sock = sock
+        self._data = bytearray()
+        self._ended = False
+
+    # What the client sends
+
+    def packet(self, timeout: float = PATIENCE) -> Packet | None:
+        """The next packet, or None at the end of the connection."""
+        deadline = time.monotonic() + timeout
+        while (found := packets.split(self._data)) is None:
+            if self._ended or not self._receive(deadline - time.monotonic()):
+                return None
+        first, body, size = found
+        del self._data[:size]
+        packet = packets.parse(first, body, self.five)
+        if packet.kind == CONNECT:
+            self.five = packet.protocol == 5
+        return packet
+
+    def expect(self, kind: int, timeout: float = PATIENCE) -> Packet:
+        """The next packet, which has to be of a kind."""
+        packet = self.packet(timeout)
+        assert packet is not None, f"{_NAMES[kind]} was expected, and the connection ended"
+        assert packet.kind == kind, f"{_NAMES[kind]} was expected, and this came: {packet}"
+        return packet
+
+    def expect_messages(self, count: int) -> list[Packet]:
+        return [self.expect(PUBLISH) for _ in range(count)]
+
+    def drain(self, quiet: float = 0.3) -> list[Packet]:
+        """What comes until nothing has come for some seconds."""
+        found = []
+        with contextlib.suppress(TimeoutError):
+            while (packet := self.packet(quiet)) is not None:
+                found.append(packet)
+        return found
+
+    def expect_nothing(self, seconds: float = 0.1) -> None:
+        """No packet comes within the time, and the connection stays open."""
+        try:
+            packet = self.packet(seconds)
+        except TimeoutError:
+            assert not self._data, "half a packet came"
+            return
+        raise AssertionError(f"nothing was expected, and this came: {packet or 'the end'}")
+
+    def expect_end(self, timeout: float = PATIENCE) -> None:
+        """The client closes the connection, and sends nothing before that."""
+        packet = self.packet(timeout)
+        assert packet is None, f"the end was expected, and this came: {packet}"
+
+    def expect_subscribe(self, *codes: int) -> Packet:
+        """SUBSCRIBE, answered with these codes, or with the QoS that it asks for."""
+        packet = self.expect(SUBSCRIBE)
+        granted = list(codes) or [options & 3 for options in packet.filters.values()]
+        self.send(packets.suback(self.five, packet.packet_id, granted))
+        return packet
+
+    def expect_unsubscribe(self) -> Packet:
+        packet = self.expect(UNSUBSCRIBE)
+        self.send(packets.unsuback(self.five, packet.packet_id, len(packet.filters)))
+        return packet
+
+    def _receive(self, timeout: float) -> bool:
+        self._sock.settimeout(max(timeout, 0.001))
+        try:
+            data = self._sock.recv(65_536)
+        except ConnectionError:
+            data = b""
+        self._data += data
+        self._ended = not data
+        return bool(data)
+
+    # What the broker sends
+
+    def send(self, data: bytes) -> None:
+        self._sock.settimeout(PATIENCE)
+        self._sock.sendall(data)
+
+    def connack(
+        self, code: int = 0, *, session_present: bool = False, properties: dict[int, int] | None = None
+    ) -> None:
+        self.send(packets.connack(self.five, code, session_present=session_present, properties=properties))
+
+    def publish(self, topic: str, payload: bytes, qos: int = 0, packet_id: int = 0, *, dup: bool = False) -> None:
+        self.send(packets.publish(self.five, topic, payload, qos, packet_id, dup=dup))
+
+    def acknowledge(self, kind: int, packet_id: int, reason: int = 0) -> None:
+        self.send(packets.acknowledgement(kind, packet_id, reason))
+
+    def disconnect(self, reason: int) -> None:
+        """DISCONNECT (MQTT 5), and the end."""
+        self.send(packets.disconnect(reason))
+        self.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class ScriptedBroker:
+    """A listening loopback socket, with TLS where there is a context for it."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'mqtts' if context else 'mqtt'}://127.0.0.1:{self.port}"
+        self._peers: list[Peer] = []
+
+    def accept(self, timeout: float = PATIENCE) -> Peer:
+        """The next connection that the client opens."""
+        self._listener.settimeout(timeout)
+        sock = self._listener.accept()[0]
+        if self._context is not None:
+            sock.settimeout(PATIENCE)
+            sock = self._context.wrap_socket(sock, server_side=True)
+        self._peers.append(Peer(sock))
+        return self._peers[-1]
+
+    def expect_no_connection(self, seconds: float = 0.1) -> None:
+        try:
+            self.accept(seconds)
+        except TimeoutError:
+            return
+        raise AssertionError("a connection was opened")
+
+    def close_listener(self) -> None:
+        """Refuse connections."""
+        self._listener.close()
+
+    def listen_again(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+
+    def close(self) -> None:
+        self._listener.close()
+        for peer in self._peers:
+            peer.close()

@@ -1,0 +1,194 @@
+"""Each wrong argument gives one clear line that names it, before anything is done."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import (
+    Backoff,
+    ClientClosed,
+    ConfigurationError,
+    MemoryStore,
+    RenewalPolicy,
+    TokenClient,
+    TokenKeeper,
+    Will,
+)
+from tests.unit.device import Device, Source, devices
+from tests.unit.packets import PUBLISH
+
+GOOD: dict[str, Any] = {"broker": "mqtts://broker.example.com", "tokens": Source(), "client_id": "device"}
+
+
+def unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def keeper() -> TokenKeeper:
+    return TokenKeeper(Source())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("broker", {"broker": ""}),
+        ("broker", {"broker": None}),
+        ("broker", {"broker": 8883}),
+        ("broker", {"broker": []}),
+        ("broker", {"broker": ["mqtts://a", 5]}),
+        ("broker", {"broker": b"mqtts://a"}),
+        ("broker", {"broker": "https://broker.example.com"}),
+        ("broker", {"broker": "mqtt://broker.example.com"}),
+        ("broker", {"broker": "mqtts://name:secret-secret@broker.example.com"}),
+        ("broker", {"broker": "mqtts://broker.example.com:99999"}),
+        ("tokens", {"tokens": None}),
+        ("tokens", {"tokens": "a token"}),
+        ("tokens", {"tokens": keeper(), "store": MemoryStore()}),
+        ("tokens", {"tokens": keeper(), "renewal": RenewalPolicy()}),
+        ("client_id", {"client_id": ""}),
+        ("client_id", {"client_id": None}),
+        ("client_id", {"client_id": "x" * 65_536}),
+        ("client_id", {"client_id": "\ud800"}),
+        ("store", {"store": {}}),
+        ("profile", {"profile": "pass word"}),
+        ("profile", {"profile": 5}),
+        ("protocol", {"protocol": 3}),
+        ("protocol", {"protocol": "5"}),
+        ("protocol", {"protocol": None}),
+        ("keepalive", {"keepalive": -1}),
+        ("keepalive", {"keepalive": 65_536}),
+        ("keepalive", {"keepalive": 1.5}),
+        ("keepalive", {"keepalive": True}),
+        ("session_expiry", {"session_expiry": -1}),
+        ("session_expiry", {"session_expiry": 2**32}),
+        ("session_expiry", {"session_expiry": None}),
+        ("will", {"will": "gone"}),
+        ("will", {"will": Will("gone", b"", delay=5), "protocol": 4}),
+        ("tls", {"tls": True}),
+        ("tls", {"tls": unverified()}),
+        ("proxy", {"proxy": "nonsense"}),
+        ("proxy", {"proxy": 5}),
+        ("renewal", {"renewal": 0.5}),
+        ("backoff", {"backoff": 5.0}),
+        ("max_inflight", {"max_inflight": 0}),
+        ("max_inflight", {"max_inflight": 65_536}),
+        ("max_queued", {"max_queued": 0}),
+        ("max_queued", {"max_queued": "many"}),
+        ("on_message", {"on_message": "print"}),
+        ("on_event", {"on_event": 5}),
+    ],
+)
+def test_a_wrong_argument_of_the_client_is_named(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        TokenClient(**{**GOOD, **options})
+    text = str(raised.value)
+    assert text.startswith(f"{name}: ")
+    assert "\n" not in text
+    assert len(text) < 200
+    assert "secret-secret" not in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"broker": ["mqtts://one.example.com", "mqtts://two.example.com:8884"]},
+        {"broker": "mqtt://broker.example.com", "allow_insecure": True},
+        {"broker": "mqtt://[::1]:1883"},
+        {"protocol": 4, "will": Will("gone", b"")},
+        {"keepalive": 0, "session_expiry": 0},
+        {"tls": unverified(), "allow_insecure": True},
+        {"tokens": keeper()},
+        {"store": MemoryStore()},
+        {"backoff": Backoff(), "renewal": RenewalPolicy()},
+    ],
+)
+def test_what_is_right_is_taken(options: dict[str, Any]) -> None:
+    client = TokenClient(**{**GOOD, **options})
+    assert client.state == "closed"
+    assert client.token_expires_in is None
+    assert re.fullmatch(r"TokenClient\('mqtts?://\S+:\d+', client_id='device', closed\)", repr(client))
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with devices() as make:
+        yield make()
+
+
+@pytest.mark.parametrize(
+    ("named", "arguments", "options"),
+    [
+        ("topic", ("", b""), {}),
+        ("topic", (None, b""), {}),
+        ("topic", ("a/+", b""), {}),
+        ("topic", ("a\0b", b""), {}),
+        ("payload", ("t", 21.5), {}),
+        ("payload", ("t", None), {}),
+        ("payload", ("t", "\ud800"), {}),
+        ("qos", ("t", b""), {"qos": 3}),
+        ("qos", ("t", b""), {"qos": "1"}),
+        ("qos", ("t", b""), {"qos": 1.0}),
+        ("qos", ("t", b""), {"qos": None}),
+        ("properties", ("t", b""), {"properties": {"no_such_property": 1}}),
+        ("properties", ("t", b""), {"properties": {"message_expiry_interval": "soon"}}),
+        ("properties", ("t", b""), {"properties": ["content_type"]}),
+    ],
+)
+def test_a_wrong_argument_of_publish_is_named_and_nothing_is_sent(
+    device: Device, named: str, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    peer = device.start()
+    with pytest.raises(ConfigurationError, match=named) as raised:
+        device.client.publish(*arguments, **options)
+    assert "\n" not in str(raised.value)
+    device.client.publish("t", b"right")
+    assert peer.expect(PUBLISH).payload == b"right"
+    device.until(lambda: device.client.stats.queued == 0)
+
+
+def test_a_payload_that_no_packet_holds_is_named(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqtt_token_client.client._LARGEST_PAYLOAD", 3)
+    with pytest.raises(ConfigurationError, match="payload has 4 bytes"):
+        device.client.publish("t", b"four")
+
+
+def test_properties_need_mqtt_5() -> None:
+    client = TokenClient(**GOOD, protocol=4)
+    with pytest.raises(ConfigurationError, match="properties need protocol=5"):
+        client.publish("t", b"", properties={"content_type": "text/plain"})
+
+
+@pytest.mark.parametrize(
+    ("named", "arguments", "options"),
+    [
+        ("topic_filter", ("",), {}),
+        ("wildcard", ("a/#/b",), {}),
+        ("qos", ("a",), {"qos": 3}),
+        ("qos", ("a",), {"qos": 1.0}),
+        ("handler", ("a", "print"), {}),
+    ],
+)
+def test_a_wrong_argument_of_subscribe_is_named_and_nothing_is_sent(
+    device: Device, named: str, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    peer = device.start()
+    with pytest.raises(ConfigurationError, match=named):
+        device.client.subscribe(*arguments, **options)
+    with pytest.raises(ConfigurationError, match="unsubscribe"):
+        device.client.unsubscribe("a/#/b")
+    peer.expect_nothing(0.05)
+
+
+def test_a_closed_client_takes_no_message(device: Device) -> None:
+    device.start().close()
+    device.client.disconnect(timeout=0)
+    with pytest.raises(ClientClosed, match=r"connect\(\)"):
+        device.client.publish("t", b"")

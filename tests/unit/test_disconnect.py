@@ -1,0 +1,227 @@
+"""disconnect() at any time: what it waits for, what it says, and that it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mqtt_token_client import (
+    Backoff,
+    ConnectFailed,
+    DeliveryFailed,
+    Disconnected,
+    MessagesAbandoned,
+    Will,
+)
+from tests.unit.device import Device, devices, end
+from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
+from tests.unit.scripted_broker import PATIENCE
+
+Make = Callable[..., Device]
+both = pytest.mark.parametrize("protocol", [4, 5])
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield make_device
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
+        yield executor
+
+
+class TestDisconnect:
+    @both
+    def test_waits_for_acknowledgements_then_says_disconnect_and_nothing_after_it(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        device = make(protocol)
+        peer = device.start()
+        deliveries = [device.client.publish("t", b"%d" % qos, qos=qos) for qos in (0, 1, 2)]
+        disconnecting = pool.submit(device.client.disconnect, PATIENCE)
+        sent = peer.expect_messages(3)
+        peer.expect_nothing()
+        peer.acknowledge(PUBACK, sent[1].packet_id)
+        peer.acknowledge(PUBREC, sent[2].packet_id)
+        peer.expect(PUBREL)
+        assert not disconnecting.done()
+        peer.acknowledge(PUBCOMP, sent[2].packet_id)
+        end(peer, disconnecting)
+        for delivery in deliveries:
+            delivery.wait(0)
+        assert not device.told(MessagesAbandoned)
+        assert not device.told(Disconnected)
+        assert device.client.state == "closed"
+
+    @both
+    def test_fails_what_is_not_acknowledged_in_time_and_tells_how_many(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        device = make(protocol, max_inflight=1)
+        peer = device.start()
+        deliveries = [device.client.publish("t", b"%d" % n, qos=qos) for n, qos in enumerate((1, 1, 0, 2))]
+        sent = peer.expect(PUBLISH)
+        disconnecting = pool.submit(device.client.disconnect, 0.1)
+        peer.expect(DISCONNECT)
+        peer.acknowledge(PUBACK, sent.packet_id)
+        peer.publish("t", b"too late", 1, 1)
+        peer.expect_nothing()
+        peer.close()
+        disconnecting.result(PATIENCE)
+        deliveries[0].wait(0)
+        for delivery in deliveries[1:]:
+            with pytest.raises(DeliveryFailed, match="closed before"):
+                delivery.wait(0)
+        assert device.event(MessagesAbandoned).count == 3
+        assert device.client.stats.queued == 0
+
+    def test_ends_though_the_broker_never_closes(self, make: Make) -> None:
+        device = make()
+        peer = device.start()
+        before = time.monotonic()
+        device.client.disconnect(timeout=0)
+        assert time.monotonic() - before < 5
+        peer.expect(DISCONNECT)
+        peer.expect_end()
+
+    def test_ends_at_once_where_the_broker_answers_with_disconnect(self, make: Make, pool: ThreadPoolExecutor) -> None:
+        device = make()
+        peer = device.start()
+        disconnecting = pool.submit(device.client.disconnect)
+        peer.expect(DISCONNECT)
+        peer.disconnect(0x8B)
+        disconnecting.result(1.0)
+        assert not device.told(Disconnected)
+
+    def test_in_a_handler_does_not_wait_for_itself(self, make: Make) -> None:
+        device = make()
+        device.client.subscribe("stop", lambda _: device.client.disconnect())
+        peer = device.start()
+        peer.expect_subscribe()
+        peer.publish("stop", b"", 1, 1)
+        assert peer.expect(PUBACK).packet_id == 1
+        peer.expect(DISCONNECT)
+        peer.close()
+        device.until(lambda: device.client.state == "closed")
+
+    def test_before_connect_and_twice_does_nothing(self, make: Make) -> None:
+        device = make()
+        device.client.disconnect()
+        peer = device.start()
+        peer.close()
+        device.client.disconnect(timeout=0)
+        device.client.disconnect()
+        assert device.client.state == "closed"
+
+    @both
+    def test_while_waiting_for_the_next_try_ends_at_once(self, make: Make, protocol: int) -> None:
+        device = make(protocol, backoff=Backoff(initial=60.0, maximum=60.0))
+        device.client.connect(timeout=0)
+        device.answer(0x88 if protocol == 5 else 3)
+        device.event(ConnectFailed)
+        device.until(lambda: device.client.state == "waiting")
+        quickly(device)
+
+    def test_with_something_to_send_goes_on_trying_until_its_time_is_over(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        device.client.publish("t", b"1", qos=1)
+        device.client.connect(timeout=0)
+        device.answer(0x88)
+        disconnecting = pool.submit(device.client.disconnect, PATIENCE)
+        peer = device.answer()
+        peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
+        end(peer, disconnecting)
+        assert not device.told(MessagesAbandoned)
+
+    def test_during_a_token_request_ends_at_once(self, make: Make) -> None:
+        device = make()
+        device.source.gate.clear()
+        device.client.connect(timeout=0)
+        assert device.source.asked.acquire(timeout=PATIENCE)
+        quickly(device)
+        device.source.gate.set()
+        device.broker.accept().expect_end()
+
+    @both
+    def test_while_connack_is_awaited_ends_within_its_timeout(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        device.client.connect(timeout=0)
+        peer = device.broker.accept()
+        peer.expect(CONNECT)
+        quickly(device, timeout=0.1)
+        peer.expect_end()
+
+    @both
+    def test_during_a_rotation_lets_it_end_and_does_not_wait_longer(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        device = make(protocol)
+        device.start()
+        second = device.rotate()
+        disconnecting = pool.submit(device.client.disconnect, 60.0)
+        second.expect_nothing()
+        second.connack(session_present=True)
+        end(second, disconnecting)
+
+    def test_during_a_rotation_that_is_refused_goes_on_with_the_first(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        first = device.start()
+        second = device.rotate()
+        device.client.publish("t", b"held")
+        disconnecting = pool.submit(device.client.disconnect, PATIENCE)
+        second.expect_nothing()
+        second.connack(0x87)
+        assert first.expect(PUBLISH).payload == b"held"
+        end(first, disconnecting)
+
+    @both
+    def test_during_a_rotation_that_does_not_end_ends_within_its_timeout(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        device = make(protocol)
+        first = device.start()
+        second = device.rotate()
+        held = device.client.publish("t", b"held", qos=1)
+        disconnecting = pool.submit(device.client.disconnect, 0.1)
+        end(first, disconnecting)
+        second.expect_end()
+        with pytest.raises(DeliveryFailed):
+            held.wait(0)
+
+    def test_after_the_second_connection_was_accepted_says_so_on_the_second(
+        self, make: Make, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._LAST_WORDS_TIME", 60.0)
+        device = make(will=Will("gone", b"", delay=9))
+        device.start()
+        second = device.rotate()
+        second.connack(session_present=True)
+        second.expect_nothing()
+        end(second, pool.submit(device.client.disconnect, 0.1))
+
+    def test_between_the_two_connections_of_a_rotation_ends_within_its_timeout(self, make: Make) -> None:
+        device = make(4, will=Will("gone", b""))
+        first = device.start()
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(DISCONNECT)
+        quickly(device, timeout=0.1)
+        first.expect_end()
+        second.expect_end()
+
+
+def quickly(device: Device, timeout: float = 5.0) -> None:
+    before = time.monotonic()
+    device.client.disconnect(timeout)
+    assert time.monotonic() - before < timeout + 3.0
+    assert device.client.state == "closed"

@@ -1,0 +1,519 @@
+"""The outbox: what is sent next, what is sent again, and what becomes of a Delivery."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
+from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.outbox import Delivery, Outbox, Outgoing, PacketIds, Stage
+from tests.servers.processes import wait_until
+from tests.unit.network_thread import call
+
+
+def message(name: str, qos: int = 1) -> Outgoing:
+    return Outgoing(name.encode(), b"", qos, False, b"")
+
+
+def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | None = None) -> Outbox:
+    return Outbox(ids or PacketIds(), max_queued=max_queued, max_inflight=max_inflight)
+
+
+def put(box: Outbox, *names: str, qos: int = 1) -> list[Outgoing]:
+    messages = [message(name, qos) for name in names]
+    for one in messages:
+        box.put(one)
+    return messages
+
+
+def send(box: Outbox, receive_maximum: int | None = 65_535) -> list[str]:
+    """Send all that may be sent, as a session does; the topics, in order."""
+    sent = []
+    while (one := box.next(receive_maximum)) is not None:
+        if one.stage is not Stage.RELEASED:
+            one.stage = Stage.SENT
+        sent.append(one.topic.decode())
+    return sent
+
+
+def done(one: Outgoing) -> bool:
+    return one.delivery.done
+
+
+class TestOrder:
+    def test_messages_go_out_as_they_were_given_whatever_their_qos(self) -> None:
+        box = outbox()
+        for name, qos in (("a", 1), ("b", 0), ("c", 2), ("d", 0), ("e", 1)):
+            put(box, name, qos=qos)
+        assert send(box) == ["a", "b", "c", "d", "e"]
+
+    def test_only_what_is_acknowledged_has_an_identifier(self) -> None:
+        box = outbox()
+        (zero,) = put(box, "zero", qos=0)
+        one, two = put(box, "one")[0], put(box, "two", qos=2)[0]
+        send(box)
+        assert (zero.packet_id, one.packet_id, two.packet_id) == (0, 1, 2)
+
+    def test_what_was_in_flight_is_sent_again_in_the_same_order_before_anything_new(self) -> None:
+        box = outbox()
+        sent = put(box, "a", "b", "c")
+        send(box)
+        identifiers = [one.packet_id for one in sent]
+        put(box, "d")
+        box.connection_lost([])
+        put(box, "e")
+        assert send(box) == ["a", "b", "c", "d", "e"]
+        assert [one.packet_id for one in sent] == identifiers
+
+    def test_so_it_is_when_the_next_connection_is_lost_in_the_middle_of_that(self) -> None:
+        box = outbox()
+        put(box, "a", "b", "c", "d")
+        send(box)
+        box.connection_lost([])
+        box.next(65_535)
+        box.next(65_535)
+        box.connection_lost([])
+        assert send(box) == ["a", "b", "c", "d"]
+
+    def test_what_was_acknowledged_before_the_loss_is_not_sent_again(self) -> None:
+        box = outbox()
+        put(box, "a", "b", "c")
+        send(box)
+        box.acknowledged(2, 0)
+        box.connection_lost([])
+        assert send(box) == ["a", "c"]
+
+    def test_what_is_acknowledged_after_the_loss_is_not_sent_again_either(self) -> None:
+        box = outbox()
+        put(box, "a", "b", "c")
+        send(box)
+        box.connection_lost([])
+        box.acknowledged(1, 0)
+        box.acknowledged(2, 0)
+        assert send(box) == ["c"]
+
+    def test_a_message_of_qos_0_that_did_not_go_out_whole_comes_before_anything_new(self) -> None:
+        box = outbox()
+        unwritten = put(box, "a", "b", qos=0)
+        put(box, "c")
+        assert send(box) == ["a", "b", "c"]
+        put(box, "d", qos=0)
+        box.connection_lost(unwritten)
+        assert [one.stage for one in unwritten] == [Stage.NEW, Stage.NEW]
+        assert send(box) == ["c", "a", "b", "d"]
+
+    def test_what_comes_after_a_message_that_must_wait_waits_too(self) -> None:
+        box = outbox(max_inflight=1)
+        put(box, "a", "b")
+        put(box, "c", qos=0)
+        assert send(box) == ["a"]
+        box.acknowledged(1, 0)
+        assert send(box) == ["b", "c"]
+
+
+class TestStages:
+    def test_a_message_that_the_broker_has_is_released_again_and_not_published_again(self) -> None:
+        box = outbox()
+        first, second = put(box, "a", "b", qos=2)
+        send(box)
+        box.received(first.packet_id)
+        box.connection_lost([])
+        again = [box.next(65_535), box.next(65_535)]
+        assert again == [first, second]
+        assert (first.stage, second.stage) == (Stage.RELEASED, Stage.SENT)
+
+    def test_after_a_lost_session_it_starts_anew_with_its_identifier(self) -> None:
+        box = outbox()
+        first, second = put(box, "a", "b", qos=2)
+        send(box)
+        box.received(first.packet_id)
+        box.connection_lost([])
+        box.session_lost()
+        assert (first.stage, second.stage) == (Stage.NEW, Stage.NEW)
+        assert send(box) == ["a", "b"]
+        assert (first.packet_id, second.packet_id) == (1, 2)
+
+    def test_a_receipt_for_an_unknown_identifier_is_nobody(self) -> None:
+        box = outbox()
+        (only,) = put(box, "a", qos=2)
+        send(box)
+        box.received(77)
+        assert only.stage is Stage.SENT
+
+
+class TestWindow:
+    def test_is_our_own_where_the_broker_allows_more(self) -> None:
+        box = outbox(max_inflight=3)
+        put(box, *"abcdef")
+        assert send(box, 65_535) == ["a", "b", "c"]
+        assert box.inflight == 3
+        box.acknowledged(2, 0)
+        assert send(box, 65_535) == ["d"]
+
+    def test_is_the_receive_maximum_where_that_is_smaller(self) -> None:
+        box = outbox(max_inflight=100)
+        put(box, *"abcdef")
+        assert send(box, 2) == ["a", "b"]
+
+    def test_counts_what_is_released_until_it_is_complete(self) -> None:
+        box = outbox()
+        put(box, *"abc", qos=2)
+        assert send(box, 2) == ["a", "b"]
+        box.received(1)
+        assert send(box, 2) == []
+        box.acknowledged(1, 0)
+        assert send(box, 2) == ["c"]
+
+    def test_does_not_hold_messages_of_qos_0(self) -> None:
+        box = outbox(max_inflight=1)
+        put(box, "a")
+        put(box, *"bcd", qos=0)
+        assert send(box) == ["a", "b", "c", "d"]
+
+    def test_is_20_at_qos_2_where_the_broker_cannot_tell(self) -> None:
+        box = outbox()
+        put(box, *map(str, range(30)), qos=2)
+        assert len(send(box, None)) == 20
+        box.acknowledged(1, 0)
+        assert send(box, None) == ["20"]
+
+    def test_is_our_own_at_qos_1_where_the_broker_cannot_tell(self) -> None:
+        box = outbox(max_inflight=25)
+        put(box, *map(str, range(30)))
+        assert len(send(box, None)) == 25
+
+    def test_holds_for_what_is_sent_again_too(self) -> None:
+        box = outbox()
+        put(box, *"abcd")
+        send(box, 4)
+        put(box, "e")
+        box.connection_lost([])
+        assert send(box, 2) == ["a", "b"]
+        box.acknowledged(1, 0)
+        assert send(box, 2) == ["c"]
+        box.acknowledged(2, 0)
+        box.acknowledged(3, 0)
+        assert send(box, 2) == ["d", "e"]
+
+
+class TestBound:
+    def test_more_than_max_queued_is_refused_and_not_taken(self) -> None:
+        box = outbox(max_queued=2)
+        put(box, "a", "b")
+        with pytest.raises(OutboxFull, match=r"^publish: 2 messages wait already \(max_queued\)"):
+            put(box, "c")
+        assert len(box) == 2
+        assert send(box) == ["a", "b"]
+
+    def test_what_is_in_flight_counts_until_it_is_done(self) -> None:
+        box = outbox(max_queued=1)
+        put(box, "a", qos=2)
+        send(box)
+        box.received(1)
+        with pytest.raises(OutboxFull):
+            put(box, "b")
+        box.acknowledged(1, 0)
+        put(box, "b")
+
+    def test_a_message_of_qos_0_counts_until_it_is_written(self) -> None:
+        box = outbox(max_queued=1)
+        (only,) = put(box, "a", qos=0)
+        send(box)
+        with pytest.raises(OutboxFull):
+            put(box, "b")
+        box.written(only)
+        put(box, "b")
+
+    def test_holds_for_many_threads(self) -> None:
+        box, refused = outbox(max_queued=500), threading.Semaphore(0)
+
+        def publish() -> None:
+            for _ in range(100):
+                try:
+                    put(box, "a", qos=0)
+                except OutboxFull:
+                    refused.release()
+
+        threads = [threading.Thread(target=publish) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        taken: list[Outgoing] = []
+        while len(taken) < 500:
+            if (one := box.next(None)) is not None:
+                taken.append(one)
+        for thread in threads:
+            thread.join()
+        assert len(box) == 500
+        assert box.next(None) is None
+        assert sum(refused.acquire(blocking=False) for _ in range(301)) == 300
+
+
+class TestAcknowledgements:
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_finish_the_delivery_and_free_the_identifier(self, qos: int) -> None:
+        ids = PacketIds()
+        box = outbox(ids=ids)
+        (only,) = put(box, "a", qos=qos)
+        send(box)
+        assert not done(only)
+        assert box.acknowledged(1, 0) is only
+        assert done(only)
+        assert only.delivery.error is None
+        assert (len(box), box.inflight) == (0, 0)
+        ids._last = 0
+        assert ids.take() == 1
+
+    def test_may_come_in_any_order(self) -> None:
+        box = outbox()
+        first, second = put(box, "a", "b")
+        send(box)
+        assert box.acknowledged(2, 0) is second
+        assert (first.delivery.done, second.delivery.done) == (False, True)
+
+    def test_of_nobody_are_nobody(self) -> None:
+        box = outbox()
+        put(box, "a")
+        send(box)
+        assert box.acknowledged(9, 0) is None
+        assert box.acknowledged(1, 0x10) is not None  # No matching subscribers is a success
+        assert box.acknowledged(1, 0) is None
+        assert len(box) == 0
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    @pytest.mark.parametrize("reason", [0x80, 0x87, 0x99])
+    def test_that_refuse_fail_the_delivery_with_their_reason(self, qos: int, reason: int) -> None:
+        box = outbox()
+        (only,) = put(box, "pump/17", qos=qos)
+        send(box)
+        box.acknowledged(1, reason)
+        error = only.delivery.error
+        assert isinstance(error, DeliveryFailed)
+        assert error.reason == reason
+        assert str(error) == f"the broker refused a message on pump/17 (reason code 0x{reason:x})"
+        assert len(box) == 0
+
+    def test_of_what_was_released_are_no_refusal(self) -> None:
+        """PUBCOMP with Packet Identifier not found: the broker had the message, and is done with it."""
+        box = outbox()
+        (only,) = put(box, "a", qos=2)
+        send(box)
+        box.received(1)
+        box.acknowledged(1, 0x92)
+        assert only.delivery.done
+        assert only.delivery.error is None
+
+    def test_of_qos_0_are_its_writing(self) -> None:
+        box = outbox()
+        (only,) = put(box, "a", qos=0)
+        send(box)
+        assert not done(only)
+        box.written(only)
+        assert done(only)
+        assert len(box) == 0
+
+
+class TestClose:
+    def test_fails_all_that_waits_and_tells_how_many(self) -> None:
+        box = outbox(max_inflight=2)
+        messages = put(box, *"abcd")
+        send(box)
+        assert box.close() == 4
+        for one in messages:
+            assert isinstance(one.delivery.error, DeliveryFailed)
+            assert one.delivery.error.reason is None
+        assert (len(box), box.inflight) == (0, 0)
+        assert send(box) == []
+
+    def test_counts_what_was_to_be_sent_again_once(self) -> None:
+        box = outbox()
+        put(box, *"abc")
+        send(box)
+        put(box, "d")
+        box.connection_lost([])
+        assert box.next(65_535) is not None
+        assert box.close() == 4
+        assert len(box) == 0
+
+    def test_takes_no_message_until_it_is_opened_again(self) -> None:
+        box = outbox()
+        box.close()
+        with pytest.raises(ClientClosed, match=r"^publish: the client has been disconnected; call connect\(\)"):
+            put(box, "a")
+        box.open()
+        put(box, "b")
+        assert send(box) == ["b"]
+
+    def test_frees_the_identifiers(self) -> None:
+        ids = PacketIds()
+        box = outbox(ids=ids)
+        put(box, "a")
+        send(box)
+        box.close()
+        ids._last = 0
+        assert ids.take() == 1
+
+    def test_of_an_empty_outbox_fails_nothing(self) -> None:
+        assert outbox().close() == 0
+
+
+class TestPacketIds:
+    def test_begin_at_1_and_wrap_after_65535(self) -> None:
+        ids = PacketIds()
+        for expected in range(1, 65_536):
+            assert ids.take() == expected
+            ids.free(expected)
+        assert ids.take() == 1
+
+    def test_skip_those_in_use(self) -> None:
+        ids = PacketIds()
+        for _ in range(65_535):
+            ids.take()
+        for free in (5, 6, 65_535):
+            ids.free(free)
+        assert [ids.take() for _ in range(3)] == [5, 6, 65_535]
+
+    def test_may_be_freed_twice(self) -> None:
+        ids = PacketIds()
+        ids.free(ids.take())
+        ids.free(1)
+        assert ids.take() == 2
+
+
+class TestDelivery:
+    @pytest.fixture
+    def loop(self) -> Iterator[Loop]:
+        loop = Loop()
+        yield loop
+        loop.stop()
+        loop._thread.join(timeout=10)
+
+    def test_is_waited_for_in_another_thread(self) -> None:
+        delivery, seen = Delivery(), queue.SimpleQueue[bool]()
+
+        def wait() -> None:
+            delivery.wait(20)
+            seen.put(delivery.done)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        wait_until(lambda: delivery._event is not None, "the other thread to wait")
+        delivery.finish()
+        assert seen.get(timeout=20)
+        waiting.join()
+
+    def test_is_waited_for_by_many_threads(self) -> None:
+        """Some begin to wait before it is done, some while it becomes done, some after."""
+        delivery, together = Delivery(), threading.Barrier(5)
+
+        def wait() -> None:
+            together.wait(10)
+            delivery.wait()
+
+        threads = [threading.Thread(target=wait) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        together.wait(10)
+        delivery.finish()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def test_that_becomes_done_just_before_the_wait_is_not_waited_for(self) -> None:
+        delivery = Delivery()
+        delivery.finish()
+        for _ in range(2):
+            assert delivery._finished().is_set()
+
+    def test_that_is_done_is_not_waited_for(self) -> None:
+        delivery = Delivery()
+        delivery.finish()
+        delivery.wait(0)
+        delivery.wait()
+
+    def test_that_failed_raises_its_error_each_time(self) -> None:
+        delivery, error = Delivery(), DeliveryFailed("refused", reason=0x87)
+        delivery.finish(error)
+        for _ in range(2):
+            with pytest.raises(DeliveryFailed) as raised:
+                delivery.wait()
+            assert raised.value is error
+
+    def test_under_way_times_out_and_stays_under_way(self) -> None:
+        delivery = Delivery()
+        with pytest.raises(TimeoutError, match=r"not acknowledged within 0\.01 s; it is still under way"):
+            delivery.wait(0.01)
+        assert not delivery.done
+        delivery.finish()
+        delivery.wait(0)
+
+    def test_is_not_waited_for_on_the_network_thread(self, loop: Loop) -> None:
+        delivery = Delivery()
+        with pytest.raises(RuntimeError, match=r"use add_done_callback\(\)"):
+            call(loop, delivery.wait)
+        delivery.finish()
+        call(loop, delivery.wait)
+
+    def test_calls_back_in_order_when_it_is_done(self) -> None:
+        delivery, calls = Delivery(), []
+        delivery.add_done_callback(lambda told: calls.append(("first", told.done)))
+        delivery.add_done_callback(lambda told: calls.append(("second", told is delivery)))
+        assert calls == []
+        delivery.finish()
+        assert calls == [("first", True), ("second", True)]
+
+    def test_calls_back_at_once_when_it_is_done_already(self) -> None:
+        delivery, calls = Delivery(), []
+        delivery.finish(DeliveryFailed("refused"))
+        delivery.add_done_callback(lambda told: calls.append(told.error))
+        assert [str(error) for error in calls] == ["refused"]
+
+    @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit("of a callback")])
+    def test_calls_the_others_back_though_one_raises(
+        self, error: BaseException, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        delivery, calls = Delivery(), []
+
+        def fail(_delivery: Delivery) -> None:
+            raise error
+
+        delivery.add_done_callback(fail)
+        delivery.add_done_callback(lambda _: calls.append("called"))
+        delivery.finish()
+        assert calls == ["called"]
+        assert "of a callback" in caplog.text
+
+    def test_can_be_asked_again_in_its_callback(self) -> None:
+        delivery, calls = Delivery(), []
+
+        def ask(told: Delivery) -> None:
+            told.wait()
+            told.add_done_callback(lambda _: calls.append("asked"))
+
+        delivery.add_done_callback(ask)
+        delivery.finish()
+        assert calls == ["asked"]
+
+    def test_is_finished_while_others_add_callbacks_and_none_is_forgotten(self) -> None:
+        for _ in range(50):
+            calls: queue.SimpleQueue[int] = queue.SimpleQueue()
+            delivery, together = Delivery(), threading.Barrier(3)
+
+            def add(delivery: Delivery, together: threading.Barrier, callback: Callable[[Delivery], object]) -> None:
+                together.wait(10)
+                delivery.add_done_callback(callback)
+
+            threads = [
+                threading.Thread(target=add, args=(delivery, together, lambda _, calls=calls: calls.put(1)))
+                for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            together.wait(10)
+            delivery.finish()
+            for thread in threads:
+                thread.join()
+            assert calls.qsize() == 2

@@ -1,0 +1,152 @@
+"""publish() and subscribe() as an application sees them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mqtt_token_client import (
+    DeliveryFailed,
+    DeliveryRefused,
+    OutboxFull,
+)
+from tests.unit.device import Device, devices
+from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
+from tests.unit.scripted_broker import PATIENCE
+
+Make = Callable[..., Device]
+both = pytest.mark.parametrize("protocol", [4, 5])
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield make_device
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
+        yield executor
+
+
+class TestPublish:
+    @both
+    def test_tells_what_became_of_each_message(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        peer = device.start()
+        done: list[object] = []
+        deliveries = [device.client.publish("t", "text", qos=qos, retain=True) for qos in (0, 1, 2)]
+        for delivery in deliveries:
+            delivery.add_done_callback(done.append)
+        sent = peer.expect_messages(3)
+        assert [(m.topic, m.payload, m.qos, m.retain, m.dup) for m in sent] == [
+            ("t", b"text", qos, True, False) for qos in (0, 1, 2)
+        ]
+        deliveries[0].wait(PATIENCE)
+        with pytest.raises(TimeoutError):
+            deliveries[1].wait(0.01)
+        peer.acknowledge(PUBACK, sent[1].packet_id)
+        deliveries[1].wait(PATIENCE)
+        peer.acknowledge(PUBREC, sent[2].packet_id)
+        peer.expect(PUBREL)
+        assert not deliveries[2].done
+        peer.acknowledge(PUBCOMP, sent[2].packet_id)
+        deliveries[2].wait(PATIENCE)
+        device.until(lambda: len(done) == 3)
+        assert done == deliveries
+        assert device.client.stats.delivered == 3
+
+    @pytest.mark.parametrize(("qos", "kind", "reason"), [(1, PUBACK, 0x87), (2, PUBREC, 0x97)])
+    def test_fails_with_the_reason_of_a_broker_that_refuses(self, make: Make, qos: int, kind: int, reason: int) -> None:
+        device = make(max_inflight=1)
+        peer = device.start()
+        refused = device.client.publish("forbidden", b"1", qos=qos)
+        after = device.client.publish("t", b"2", qos=1)
+        peer.acknowledge(kind, peer.expect(PUBLISH).packet_id, reason)
+        with pytest.raises(DeliveryFailed) as raised:
+            refused.wait(PATIENCE)
+        assert raised.value.reason == reason
+        assert raised.value.permanent
+        told = device.event(DeliveryRefused)
+        assert (told.topic, told.reason) == ("forbidden", reason)
+        peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
+        after.wait(PATIENCE)
+        assert device.client.stats.delivered == 1
+
+    def test_takes_no_more_than_max_queued_and_says_so(self, make: Make) -> None:
+        device = make(max_queued=2)
+        for _ in range(2):
+            device.client.publish("t", b"", qos=1)
+        with pytest.raises(OutboxFull, match="max_queued"):
+            device.client.publish("t", b"")
+        peer = device.start()
+        peer.acknowledge(PUBACK, peer.expect_messages(2)[0].packet_id)
+        device.until(lambda: device.client.stats.queued == 1)
+        device.client.publish("t", b"there is room again")
+        assert peer.expect(PUBLISH).payload == b"there is room again"
+
+    def test_sends_properties_in_mqtt_5(self, make: Make) -> None:
+        device = make()
+        peer = device.start()
+        device.client.publish("t", bytearray(b"1"), properties={"message_expiry_interval": 60})
+        message = peer.expect(PUBLISH)
+        assert (message.payload, message.properties) == (b"1", {0x02: 60})
+
+    def test_of_many_threads_loses_nothing_and_keeps_the_order_of_each(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        peer = device.start()
+
+        def thread(name: int) -> None:
+            for number in range(200):
+                device.client.publish(f"t/{name}", b"%d" % number, qos=number % 2)
+
+        list(pool.map(thread, range(4)))
+        received: dict[str, list[int]] = {}
+        for _ in range(800):
+            message = peer.expect(PUBLISH)
+            received.setdefault(message.topic, []).append(int(message.payload))
+            if message.qos:
+                peer.acknowledge(PUBACK, message.packet_id)
+        assert received == {f"t/{name}": list(range(200)) for name in range(4)}
+        device.until(lambda: device.client.stats.delivered == 800)
+
+
+class TestSubscribe:
+    def test_goes_out_before_what_is_published_after_it(self, make: Make) -> None:
+        device = make()
+        busy, free = threading.Event(), threading.Event()
+
+        def handler(_: object) -> None:
+            busy.set()
+            free.wait(PATIENCE)
+
+        device.client.subscribe("busy", handler)
+        peer = device.start()
+        peer.expect_subscribe()
+        peer.publish("busy", b"")
+        assert busy.wait(PATIENCE)
+        device.client.subscribe("answers")
+        device.client.publish("t", b"question")
+        free.set()
+        assert set(peer.expect_subscribe().filters) == {"answers"}
+        assert peer.expect(PUBLISH).payload == b"question"
+
+    def test_in_a_handler_goes_out_before_what_the_handler_publishes_after_it(self, make: Make) -> None:
+        device = make()
+
+        def handler(_: object) -> None:
+            device.client.subscribe("answers")
+            device.client.publish("t", b"question")
+
+        device.client.subscribe("ask", handler)
+        peer = device.start()
+        peer.expect_subscribe()
+        peer.publish("ask", b"")
+        assert set(peer.expect_subscribe().filters) == {"answers"}
+        assert peer.expect(PUBLISH).payload == b"question"

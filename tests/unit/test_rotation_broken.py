@@ -1,0 +1,309 @@
+"""A rotation that is cut or refused at each of its stages: nothing is lost, and the state that follows is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client import (
+    AuthorizationServerUnavailable,
+    BrokerRefused,
+    BrokerUnreachable,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    Rotated,
+    RotationFailed,
+    TokenRefused,
+    Will,
+)
+from tests.unit.device import Device, devices, password
+from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH
+from tests.unit.scripted_broker import Peer
+
+Make = Callable[..., Device]
+both = pytest.mark.parametrize("protocol", [4, 5])
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield make_device
+
+
+def carries_on(device: Device, peer: Peer, *payloads: bytes) -> None:
+    """These messages come on a connection, and it is whole: both ways, and its token is renewed in time."""
+    assert [m.payload for m in peer.expect_messages(len(payloads))] == list(payloads)
+    peer.publish("t", b"to the device", 1, 99)
+    assert peer.expect(PUBACK).packet_id == 99
+    device.client.publish("t", b"from the device")
+    assert peer.expect(PUBLISH).payload == b"from the device"
+    assert device.client.state == "connected"
+    assert device.client.connect(timeout=1)
+
+
+class TestSecondConnectionThatFails:
+    @both
+    @pytest.mark.parametrize("how", ["cut", "refused for the broker's trouble", "refused for good", "silent"])
+    def test_leaves_the_first_up_with_all_that_was_held(
+        self, make: Make, protocol: int, how: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device = make(protocol)
+        first = device.start()
+        if how == "silent":
+            monkeypatch.setattr("mqtt_token_client.mqtt.connection._CONNACK_TIME", 0.3)
+        second = device.rotate()
+        monkeypatch.undo()
+        device.broker.close_listener()
+        device.client.publish("t", b"held", qos=1)
+        device.client.subscribe("a/#")
+        match how:
+            case "cut":
+                second.close()
+            case "refused for the broker's trouble":
+                second.connack(0x88 if protocol == 5 else 3)
+            case "refused for good":
+                second.connack(0x85 if protocol == 5 else 2)
+        first.expect_subscribe()
+        carries_on(device, first, b"held")
+        failed = device.event(RotationFailed)
+        assert isinstance(failed.error, BrokerUnreachable if how in ("cut", "silent") else BrokerRefused)
+        assert not device.told(Disconnected)
+        device.broker.listen_again()
+        third = device.broker.accept()
+        assert third.expect(CONNECT).password == password(2), "the token was not at fault"
+        third.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+        assert device.source.requests == 2
+
+    def test_to_open_leaves_the_first_up_and_is_tried_again(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        device.broker.close_listener()
+        device.client.rotate()
+        assert isinstance(device.event(RotationFailed).error, BrokerUnreachable)
+        device.client.publish("t", b"on the first")
+        carries_on(device, first, b"on the first")
+        device.broker.listen_again()
+        second = device.answer(session_present=True)
+        device.event(Rotated)
+        first.expect_end()
+        carries_on(device, second)
+
+    @both
+    def test_after_the_take_over_ended_the_first_is_a_loss(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"in flight", qos=1)
+        first.expect(PUBLISH)
+        second = device.rotate()
+        device.client.publish("t", b"held", qos=1)
+        first.close()
+        second.expect_nothing()
+        assert not device.told(Disconnected)
+        second.close()
+        lost = device.event(Disconnected)
+        assert lost.retry_in == device.event(ConnectFailed).retry_in
+        third = device.answer(session_present=True)
+        device.event(Connected)
+        carries_on(device, third, b"in flight", b"held")
+
+    @both
+    def test_with_a_refused_token_after_the_take_over_ended_the_first_is_a_loss(
+        self, make: Make, protocol: int
+    ) -> None:
+        device = make(protocol)
+        first = device.start()
+        second = device.rotate()
+        device.client.publish("t", b"held", qos=1)
+        first.close()
+        second.expect_nothing()
+        second.connack(0x87 if protocol == 5 else 5)
+        device.event(Disconnected)
+        third = device.broker.accept()
+        assert third.expect(CONNECT).password == password(3)
+        third.connack(session_present=True)
+        device.event(Connected)
+        carries_on(device, third, b"held")
+
+
+class TestFirstConnectionCut:
+    @both
+    def test_while_the_second_is_being_opened_goes_on_as_a_reconnect(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        second = _refused_once(device, first)
+        device.client.publish("t", b"1", qos=1)
+        sent = first.expect(PUBLISH)
+        assert device.source.asked.acquire(timeout=10)
+        first.close()
+        assert device.event(Disconnected).retry_in == 0.0
+        assert device.client.state == "connecting"
+        device.client.publish("t", b"2", qos=1)
+        device.source.gate.set()
+        third = device.answer(session_present=True)
+        device.event(Connected)
+        again = third.expect_messages(2)
+        assert [(m.payload, m.dup) for m in again] == [(b"1", True), (b"2", False)]
+        assert again[0].packet_id == sent.packet_id
+        carries_on(device, third)
+        assert not device.told(Rotated)
+        second.expect_end()
+
+    def test_while_it_is_being_flushed_goes_on_as_a_reconnect(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        device.source.life = 4.0
+        device.client.publish("t", b"in flight", qos=1)
+        device.client.publish("t", bytes(12_000_000))  # more than the operating system takes
+        device.client.publish("t", b"new")
+        device.client.rotate()
+        second = device.broker.accept()
+        second.expect_nothing()
+        assert device.client.state == "rotating"
+        first.close()
+        device.event(Disconnected)
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        device.event(Connected)
+        carries_on(device, second, b"in flight", bytes(12_000_000), b"new")
+        assert not device.told(Rotated), "a reconnect after a loss is no rotation"
+        third = device.broker.accept()
+        assert third.expect(CONNECT).password == password(3), "the next renewal comes in time"
+
+    @both
+    def test_while_connack_is_awaited_is_taken_for_the_take_over(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"in flight", qos=1)
+        first.expect(PUBLISH)
+        second = device.rotate()
+        first.close()
+        device.client.publish("t", b"held", qos=1)
+        second.expect_nothing()
+        second.connack(session_present=True)
+        device.event(Rotated)
+        carries_on(device, second, b"in flight", b"held")
+        assert not device.told(Disconnected)
+
+    @both
+    def test_while_a_failed_rotation_waits_for_its_next_try_is_a_loss_with_a_delay_of_its_own(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 60.0)
+        device = make(protocol)
+        first = device.start()
+        device.rotate().connack(0x85 if protocol == 5 else 2)
+        assert device.event(RotationFailed).retry_in == 60.0
+        first.close()
+        assert device.event(Disconnected).retry_in < 1.0
+        second = device.answer(session_present=True)
+        device.event(Connected)
+        carries_on(device, second)
+
+    def test_right_after_connack_is_no_loss(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        second = device.rotate()
+        second.connack(session_present=True)
+        first.close()
+        device.event(Rotated)
+        carries_on(device, second)
+        assert not device.told(Disconnected)
+
+    def test_together_with_the_second_right_after_connack_is_a_loss(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        second = device.rotate()
+        device.client.publish("t", b"held", qos=1)
+        second.connack(session_present=True)
+        second.close()
+        first.close()
+        device.event(Disconnected)
+        third = device.answer(session_present=True)
+        device.event(Connected)
+        carries_on(device, third, b"held")
+
+
+class TestRotationThatEndsTheFirst:
+    """Where a take-over would fire the will."""
+
+    def begin(self, make: Make) -> tuple[Device, Peer, Peer]:
+        device = make(4, will=Will("gone", b""))
+        first = device.start()
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(DISCONNECT)
+        for qos in (0, 1, 2):
+            device.client.publish("t", b"held at %d" % qos, qos=qos)
+        return device, first, second
+
+    HELD = (b"held at 0", b"held at 1", b"held at 2")
+
+    def test_and_finds_the_second_cut_before_connect_says_nothing_more_on_the_first_and_reconnects(
+        self, make: Make
+    ) -> None:
+        device, first, second = self.begin(make)
+        second.close()
+        first.expect_nothing(0.2)
+        first.close()
+        device.event(Disconnected)
+        third = device.answer(session_present=True)
+        device.event(Connected)
+        carries_on(device, third, *self.HELD)
+
+    @pytest.mark.parametrize("how", ["cut", "token refused", "refused"])
+    def test_and_fails_on_the_second_is_a_loss(self, make: Make, how: str) -> None:
+        device, first, second = self.begin(make)
+        first.close()
+        second.expect(CONNECT)
+        match how:
+            case "cut":
+                second.close()
+            case "token refused":
+                second.connack(5)
+            case "refused":
+                second.connack(3)
+        device.event(Disconnected)
+        assert device.event(TokenRefused if how == "token refused" else ConnectFailed)
+        assert not device.told(RotationFailed), "there is no connection that serves on"
+        third = device.answer(session_present=True)
+        device.event(Connected)
+        carries_on(device, third, *self.HELD)
+
+    def test_and_has_no_second_to_open_leaves_the_first_up(self, make: Make) -> None:
+        device = make(4, will=Will("gone", b""))
+        first = device.start()
+        device.broker.close_listener()
+        device.client.rotate()
+        device.event(RotationFailed)
+        device.client.publish("t", b"on the first")
+        carries_on(device, first, b"on the first")
+
+
+def _refused_once(device: Device, first: Peer) -> Peer:
+    """Have the broker refuse a token, and the request for the next one not end: a rotation that is being opened."""
+    second = device.rotate()
+    while device.source.asked.acquire(blocking=False):
+        pass
+    device.source.gate.clear()
+    second.connack(0x87 if second.five else 5)
+    return second
+
+
+class TestNoTokenForARotation:
+    @both
+    def test_leaves_the_first_up_and_asks_again_after_a_back_off(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        device.source.next = [None, AuthorizationServerUnavailable("down")]
+        device.rotate().connack(0x87 if protocol == 5 else 5)
+        assert isinstance(device.event(RotationFailed).error, AuthorizationServerUnavailable)
+        device.client.publish("t", b"on the first")
+        carries_on(device, first, b"on the first")
+        third = device.broker.accept()
+        assert third.expect(CONNECT).password == password(4)
+        third.connack(session_present=True)
+        device.event(Rotated)
+        assert device.source.requests == 4

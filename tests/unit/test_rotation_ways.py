@@ -1,0 +1,206 @@
+"""Rotations that are not the plain handover: a will, a full socket, TLS, a shared keeper."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client import Connected, Disconnected, Message, Rotated, TokenKeeper, TokenRenewed, Will
+from tests.servers.pki import Pki
+from tests.unit.device import Device, Source, devices, password
+from tests.unit.packets import CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
+from tests.unit.scripted_broker import Peer, ScriptedBroker
+
+Make = Callable[..., Device]
+both = pytest.mark.parametrize("protocol", [4, 5])
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield make_device
+
+
+class TestFirstConnectionThatIsFull:
+    """The broker reads nothing, and the first message is larger than what the operating system takes."""
+
+    SIZE = 12_000_000
+
+    def fill(self, device: Device) -> tuple[Peer, Peer]:
+        """The first connection, full, and the second, open: the rotation waits for the first to send."""
+        first = device.start()
+        for number in range(20):
+            device.client.publish("t", b"%02d" % number + bytes(0 if number else self.SIZE), qos=0)
+        device.client.rotate()
+        second = device.broker.accept()
+        second.expect_nothing()
+        assert device.client.state == "rotating"
+        return first, second
+
+    def test_sends_what_is_waiting_before_connect_goes_out_and_loses_nothing_of_qos_0(self, make: Make) -> None:
+        device = make()
+        first, second = self.fill(device)
+        assert len(first.expect(PUBLISH).payload) == self.SIZE + 2
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        first.expect_end()
+        assert [int(m.payload) for m in second.expect_messages(19)] == list(range(1, 20))
+
+    def test_holds_no_longer_than_that_also_where_the_rest_went_out_with_an_answer(self, make: Make) -> None:
+        device = make()
+        in_handler, drained = threading.Semaphore(0), threading.Semaphore(0)
+
+        def slow(_: Message) -> None:
+            in_handler.release()
+            assert drained.acquire(timeout=10)
+
+        device.client.subscribe("a/#", slow)
+        first, second = self.fill(device)
+        received: list[Packet] = []
+        first.publish("a/b", b"", 1, 1)
+        for number in range(2, 10):
+            assert in_handler.acquire(timeout=10)
+            received += first.drain(0.05)
+            first.publish("a/b", b"", 1, number)
+            drained.release()
+        drained.release()
+        assert [packet.kind for packet in received[:2]] == [SUBSCRIBE, PUBLISH], "all went out"
+        second.expect(CONNECT, timeout=3)
+
+    def test_is_left_after_a_while_and_what_it_had_not_sent_goes_out_on_the_second(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._FLUSH_TIME", 0.3)
+        device = make()
+        _, second = self.fill(device)
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        device.event(Rotated)
+        assert [int(m.payload[:2]) for m in second.expect_messages(20)] == list(range(20))
+
+
+class TestWill:
+    """A take-over fires it, unless the broker waits for its delay and keeps the session."""
+
+    CASES = pytest.mark.parametrize(
+        ("protocol", "options"),
+        [
+            (4, {"will": Will("gone", b"")}),
+            (5, {"will": Will("gone", b"")}),
+            (5, {"will": Will("gone", b"", delay=0)}),
+            (5, {"will": Will("gone", b"", delay=9), "session_expiry": 0}),
+        ],
+    )
+
+    @CASES
+    def test_is_put_off_by_disconnect_on_the_first_before_connect_on_the_second(
+        self, make: Make, protocol: int, options: dict[str, object]
+    ) -> None:
+        device = make(protocol, **options)
+        first = device.start()
+        device.client.publish("t", b"in flight", qos=1)
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        assert first.expect(DISCONNECT).reason == 0
+        device.client.publish("t", b"new", qos=1)
+        device.client.subscribe("a/#")
+        first.publish("t", b"last words", 1, 1)
+        first.expect_nothing()
+        second.expect_nothing()
+        first.close()
+        assert second.expect(CONNECT).password == password(2)
+        second.expect_nothing()
+        second.connack(session_present=True)
+        second.expect_subscribe()
+        assert [(m.payload, m.dup) for m in second.expect_messages(2)] == [(b"in flight", True), (b"new", False)]
+        rotated = device.event(Rotated)
+        assert rotated.kind == "reconnect"
+        assert rotated.gap > 0.2
+        assert device.payloads == [b"last words"]
+        assert not device.told(Disconnected)
+
+    def test_does_not_wait_for_a_broker_that_leaves_the_first_open_for_long(self, make: Make) -> None:
+        device = make(4, will=Will("gone", b""))
+        first = device.start()
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(DISCONNECT)
+        first.expect_end(timeout=4)
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        assert device.event(Rotated).gap > 1.0
+
+    def test_with_a_delay_and_a_session_allows_a_handover(self, make: Make) -> None:
+        device = make(5, will=Will("gone", b"", delay=9), session_expiry=60)
+        first = device.start()
+        device.client.rotate()
+        second = device.broker.accept()
+        will = second.expect(CONNECT).will
+        assert will is not None
+        assert will.properties == {WILL_DELAY_INTERVAL: 9}
+        first.expect_nothing()
+        second.connack(session_present=True)
+        first.expect_end()
+        assert device.event(Rotated).kind == "handover"
+
+
+class TestTls:
+    @both
+    def test_keeps_the_order_of_what_came_with_connack(self, make: Make, protocol: int, pki: Pki) -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(pki.server.certificate, pki.server.key)
+        broker = ScriptedBroker(server)
+        device = make(protocol, broker=broker, tls=ssl.create_default_context(cafile=str(pki.ca)))
+        device.client.connect(timeout=0)
+        first = device.answer()
+        device.event(Connected)
+        device.client.publish("t", b"in flight", qos=1)
+        first.expect(PUBLISH)
+        second = device.rotate()
+        device.client.publish("t", b"held", qos=1)
+        second.connack(session_present=True)  # a TLS record each: no socket tells of the last two
+        second.publish("t", b"3", 1, 3)
+        second.publish("t", b"4", 1, 4)
+        first.publish("t", b"1", 1, 1)
+        first.publish("t", b"2", 1, 2)
+        first.close()
+        assert [m.payload for m in second.expect_messages(2)] == [b"in flight", b"held"]
+        device.until(lambda: len(device.messages) == 4)
+        assert device.payloads == [b"1", b"2", b"3", b"4"]
+        assert device.event(Rotated).kind == "handover"
+
+
+class TestRenewal:
+    @both
+    def test_in_time_leads_to_a_rotation_by_itself(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        device.source.life = 3.0
+        device.start()
+        second = device.broker.accept()
+        assert second.expect(CONNECT).password == password(2)
+        second.connack(session_present=True)
+        device.event(Rotated)
+        assert device.client.stats.renewals == 2
+        assert device.source.requests == 2
+
+    def test_of_a_shared_keeper_is_one_request_and_rotates_every_client_on_one_network_thread(self, make: Make) -> None:
+        source = Source()
+        keeper = TokenKeeper(source)
+        before = {thread for thread in threading.enumerate() if "network" in thread.name}
+        pair = [make(5, tokens=keeper, client_id=name) for name in ("one", "two")]
+        for device in pair:
+            device.start()
+        assert len({thread for thread in threading.enumerate() if "network" in thread.name} - before) == 1
+        assert source.requests == 1
+        pair[0].client.rotate()
+        for device in pair:
+            device.event(TokenRenewed)
+            second = device.broker.accept()
+            assert second.expect(CONNECT).password == password(2)
+            second.connack(session_present=True)
+            device.event(Rotated)
+        assert source.requests == 2

@@ -1,0 +1,414 @@
+"""A session over a real link: what it sends, what it answers, and what it keeps over a loss."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from mqtt_token_client import events
+from mqtt_token_client.errors import DeliveryFailed
+from mqtt_token_client.mqtt.engine import Connack, Engine, Packet, Publish
+from mqtt_token_client.mqtt.link import Link
+from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.messages import Message
+from mqtt_token_client.mqtt.outbox import Delivery, Outgoing
+from mqtt_token_client.mqtt.session import Counters, Session
+from tests.unit.network_thread import call
+
+
+class Client:
+    """A session, a link that it speaks over, and the bytes that a broker would see."""
+
+    def __init__(self, loop: Loop, *, max_inflight: int = 100, protocol: int = 5) -> None:
+        self.loop = loop
+        self.protocol = protocol
+        self.told: list[events.Event] = []
+        self.delivered: list[Publish] = []
+        self.receive_maximum: int | None = 65_535 if protocol == 5 else None
+        self.session = Session(
+            max_queued=100_000, max_inflight=max_inflight, emit=self.told.append, deliver=self.delivered.append
+        )
+        self.connect()
+
+    def connect(self) -> None:
+        ours, self.broker = socket.socketpair()
+        ours.setblocking(False)
+        self.broker.settimeout(20)
+        engine = Engine("pump", self.protocol, clean=False)
+        self.link: Link[Outgoing] = call(self.loop, lambda: Link(self.loop, ours, engine, self))
+
+    def reconnect(self, *, session_present: bool = True) -> None:
+        """Lose the connection and get a new one, as a connection does."""
+
+        def lose() -> None:
+            self.link.close()
+            self.session.connection_lost(self.link)
+            if not session_present:
+                self.session.lost()
+
+        call(self.loop, lose)
+        self.broker.close()
+        self.connect()
+
+    def close(self) -> None:
+        call(self.loop, self.link.close)
+        self.broker.close()
+
+    # As a connection does
+
+    def packets_arrived(self, link: Link[Outgoing], packets: list[Packet]) -> None:
+        for packet in packets:
+            self.session.receive(link, packet)
+        self.session.send(link, self.receive_maximum)
+
+    def link_writable(self, link: Link[Outgoing]) -> None:
+        self.session.send(link, self.receive_maximum)
+
+    def link_wrote(self, item: Outgoing) -> None:
+        self.session.written(item)
+
+    def link_closed(self, link: Link[Outgoing], cause: str) -> None:
+        pass
+
+    # What a test does
+
+    def publish(self, topic: str, qos: int = 1, payload: bytes = b"") -> Outgoing:
+        """Publish, and send what may be sent."""
+        message = Outgoing(topic.encode(), payload, qos, False, b"")
+        self.session.outbox.put(message)
+        self.send()
+        return message
+
+    def send(self) -> None:
+        call(self.loop, lambda: self.session.send(self.link, self.receive_maximum))
+
+    def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
+        for name in filters:
+            self.session.subscriptions.add(name, handler, 1)
+        call(self.loop, lambda: self.session.subscribe(self.link))
+
+    def unsubscribe(self, *filters: str) -> None:
+        for name in filters:
+            self.session.subscriptions.remove(name)
+        call(self.loop, lambda: self.session.subscribe(self.link))
+
+    def answer(self, packet: str) -> None:
+        """Have the broker send a packet, and wait until it has been dealt with."""
+        self.broker.sendall(bytes.fromhex(packet))
+        call(self.loop, self.link.read)
+
+    def sees(self, expected: str) -> None:
+        """Check what the broker sees next, and that it is all."""
+        wanted = bytes.fromhex(expected)
+        assert self.read(len(wanted)).hex(" ") == wanted.hex(" ")
+
+    def read(self, count: int) -> bytes:
+        """At least so many bytes, as the broker sees them."""
+        data = bytearray()
+        while len(data) < count:
+            piece = self.broker.recv(65_536)
+            assert piece, f"closed after {bytes(data)!r}"
+            data += piece
+        return bytes(data)
+
+    def sees_nothing(self) -> None:
+        call(self.loop, lambda: None)
+        self.broker.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            self.broker.recv(1)
+        self.broker.settimeout(20)
+
+    @property
+    def counters(self) -> Counters:
+        return self.session.counters
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.stop()
+    loop._thread.join(timeout=10)
+
+
+@pytest.fixture
+def client(loop: Loop) -> Iterator[Client]:
+    client = Client(loop)
+    yield client
+    client.close()
+
+
+class TestSending:
+    def test_a_message_of_qos_0_is_delivered_when_it_is_written(self, client: Client) -> None:
+        message = client.publish("t", qos=0)
+        client.sees("30 04 0001 74 00")
+        call(client.loop, lambda: None)
+        assert message.delivery.done
+        assert client.counters.delivered == 1
+
+    def test_a_message_of_qos_1_is_delivered_when_it_is_acknowledged(self, client: Client) -> None:
+        message = client.publish("t")
+        client.sees("32 06 0001 74 0001 00")
+        assert (message.delivery.done, client.counters.delivered) == (False, 0)
+        client.answer("40 02 0001")
+        assert (message.delivery.done, client.counters.delivered) == (True, 1)
+
+    def test_a_message_of_qos_2_is_delivered_when_it_is_complete(self, client: Client) -> None:
+        message = client.publish("t", qos=2)
+        client.sees("34 06 0001 74 0001 00")
+        client.answer("50 02 0001")
+        client.sees("62 02 0001")
+        assert not message.delivery.done
+        client.answer("70 02 0001")
+        assert (message.delivery.done, client.counters.delivered) == (True, 1)
+
+    @pytest.mark.parametrize(("qos", "refusal"), [(1, "40 03 0001 87"), (2, "50 03 0001 87")])
+    def test_a_refused_message_fails_and_is_told(self, client: Client, qos: int, refusal: str) -> None:
+        message = client.publish("pump/17", qos=qos)
+        client.answer(refusal)
+        assert isinstance(message.delivery.error, DeliveryFailed)
+        assert client.told == [events.DeliveryRefused("pump/17", 0x87)]
+        assert client.counters.delivered == 0
+        assert len(client.session.outbox) == 0
+
+    def test_a_refused_message_of_qos_2_is_not_released(self, client: Client) -> None:
+        client.publish("t", qos=2)
+        client.sees("34 06 0001 74 0001 00")
+        client.answer("50 03 0001 97")
+        client.sees_nothing()
+
+    def test_the_window_opens_with_each_acknowledgement(self, client: Client) -> None:
+        client.receive_maximum = 2
+        for _ in range(3):
+            client.publish("t")
+        client.sees("32 06 0001 74 0001 00  32 06 0001 74 0002 00")
+        client.answer("40 02 0002")
+        client.sees("32 06 0001 74 0003 00")
+
+    def test_an_acknowledgement_for_nobody_changes_nothing(self, client: Client) -> None:
+        client.answer("40 02 0007")
+        client.answer("70 02 0007")
+        client.sees_nothing()
+        assert client.counters.delivered == 0
+
+    def test_a_receipt_for_nobody_is_released(self, client: Client) -> None:
+        """The broker may hold what an earlier session of this client sent; PUBREL is what frees it."""
+        client.answer("50 02 0007")
+        client.sees("62 02 0007")
+
+    def test_a_flood_waits_in_the_outbox_and_follows_in_order(self, client: Client) -> None:
+        """No more than a little piles up in the link."""
+        for number in range(3000):
+            client.session.outbox.put(Outgoing(b"%04d" % number, bytes(1000), 0, False, b""))
+        client.send()
+        assert not client.link.room
+        assert len(client.session.outbox) > 1000
+        size = 3 + 2 + 4 + 1 + 1000
+        data = client.read(3000 * size)
+        assert [int(data[start + 5 : start + 9]) for start in range(0, len(data), size)] == list(range(3000))
+        call(client.loop, lambda: None)
+        assert client.counters.delivered == 3000
+
+    def test_nothing_is_taken_from_the_outbox_for_a_link_that_is_ending(self, client: Client) -> None:
+        call(client.loop, client.link.end)
+        message = client.publish("t", qos=0)
+        assert client.session.outbox.close() == 1
+        assert isinstance(message.delivery.error, DeliveryFailed)
+
+
+class TestReceiving:
+    def test_a_message_of_qos_0_is_delivered(self, client: Client) -> None:
+        client.answer("30 05 0001 74 00 21")
+        assert client.delivered == [Publish("t", b"!", 0, False, False, 0, {})]
+        assert client.counters.received == 1
+        client.sees_nothing()
+
+    def test_a_message_of_qos_1_is_delivered_and_acknowledged(self, client: Client) -> None:
+        client.answer("32 07 0001 74 0102 00 21")
+        client.sees("40 02 0102")
+        assert len(client.delivered) == 1
+
+    def test_one_sent_again_after_its_acknowledgement_is_acknowledged_and_not_delivered(self, client: Client) -> None:
+        client.answer("32 07 0001 74 0102 00 21")
+        client.reconnect()
+        client.answer("3a 07 0001 74 0102 00 21")
+        client.sees("40 02 0102")
+        assert len(client.delivered) == 1
+        assert (client.counters.received, client.counters.duplicates) == (1, 1)
+
+    def test_a_message_of_qos_2_is_delivered_once_until_it_is_released(self, client: Client) -> None:
+        client.answer("34 07 0001 74 0102 00 21")
+        client.sees("50 02 0102")
+        client.reconnect()
+        client.answer("3c 07 0001 74 0102 00 21")
+        client.sees("50 02 0102")
+        client.answer("62 02 0102")
+        client.sees("70 02 0102")
+        assert (client.counters.received, client.counters.duplicates) == (1, 1)
+        client.answer("34 07 0001 74 0102 00 21")
+        assert client.counters.received == 2
+
+    def test_a_release_of_nobody_is_completed(self, client: Client) -> None:
+        client.answer("62 02 0007")
+        client.sees("70 02 0007")
+
+    def test_many_are_acknowledged_in_the_order_in_which_they_came(self, client: Client) -> None:
+        """[MQTT-4.6.0-2]"""
+        client.answer("32 07 0001 74 0003 00 21  32 07 0001 74 0001 00 21  34 07 0001 74 0002 00 21")
+        client.sees("40 02 0003  40 02 0001  50 02 0002")
+
+    def test_an_answer_to_a_ping_asks_for_nothing(self, client: Client) -> None:
+        client.answer("d0 00")
+        call(client.loop, lambda: client.session.receive(client.link, Connack(False, 0, {})))
+        client.sees_nothing()
+
+
+class TestSubscribing:
+    def test_asks_for_all_that_is_new_in_one_packet(self, client: Client) -> None:
+        client.subscribe("a", "b")
+        client.sees("82 0b 0001 00 0001 61 01 0001 62 01")
+        client.answer("90 05 0001 00 01 01")
+        client.subscribe()
+        client.sees_nothing()
+
+    def test_tells_what_the_broker_refused(self, client: Client) -> None:
+        client.subscribe("a", "b", handler=print)
+        client.answer("90 05 0001 00 01 87")
+        assert client.told == [events.SubscriptionRefused("b", 0x87)]
+        assert list(client.session.subscriptions.handlers("b")) == []
+
+    def test_gives_up_what_is_not_wanted(self, client: Client) -> None:
+        client.subscribe("a")
+        client.sees("82 07 0001 00 0001 61 01")
+        client.answer("90 04 0001 00 01")
+        client.unsubscribe("a")
+        client.sees("a2 06 0002 00 0001 61")
+        client.answer("b0 04 0002 00 00")
+        client.reconnect()
+        client.subscribe()
+        client.sees_nothing()
+
+    def test_takes_a_change_of_mind_to_the_broker_at_once(self, client: Client) -> None:
+        client.subscribe("a")
+        client.unsubscribe("a")
+        client.subscribe("a")
+        client.sees("82 07 0001 00 0001 61 01  a2 06 0002 00 0001 61  82 07 0003 00 0001 61 01")
+
+    def test_tells_a_change_before_what_is_published_after_it(self, client: Client) -> None:
+        session = client.session
+        session.change_subscriptions(lambda: session.subscriptions.add("a", None, 1))
+        client.publish("t", qos=0)
+        client.sees("82 07 0001 00 0001 61 01  30 04 0001 74 00")
+        session.change_subscriptions(lambda: session.subscriptions.remove("a"))
+        client.send()
+        client.sees("a2 06 0002 00 0001 61")
+
+    def test_tells_a_change_made_while_it_sends_before_what_is_published_after_it(self, client: Client) -> None:
+        session = client.session
+        first, second = (Outgoing(topic, b"", 0, False, b"") for topic in (b"t", b"u"))
+
+        def react(_delivery: Delivery) -> None:
+            session.change_subscriptions(lambda: session.subscriptions.add("a", None, 1))
+            session.outbox.put(second)
+
+        first.delivery.add_done_callback(react)
+        session.outbox.put(first)
+        client.send()
+        client.sees("30 04 0001 74 00  82 07 0001 00 0001 61 01  30 04 0001 75 00")
+
+    def test_makes_changes_in_their_order(self, client: Client) -> None:
+        session = client.session
+        for change in (session.subscriptions.remove, lambda name: session.subscriptions.add(name, None, 1)):
+            session.change_subscriptions(partial(change, "a"))
+        client.send()
+        client.sees("82 07 0001 00 0001 61 01")
+
+    def test_shares_its_identifiers_with_the_messages(self, client: Client) -> None:
+        client.publish("t")
+        client.subscribe("a")
+        client.publish("t")
+        client.sees("32 06 0001 74 0001 00  82 07 0002 00 0001 61 01  32 06 0001 74 0003 00")
+
+    def test_asks_again_for_what_was_not_answered(self, client: Client) -> None:
+        client.subscribe("a")
+        client.reconnect()
+        client.subscribe()
+        client.sees("82 07 0002 00 0001 61 01")
+
+    def test_asks_for_all_again_after_a_lost_session(self, client: Client) -> None:
+        client.subscribe("a", "b")
+        client.answer("90 05 0001 00 01 01")
+        client.reconnect(session_present=False)
+        client.subscribe()
+        client.sees("82 0b 0002 00 0001 61 01 0001 62 01")
+
+
+class TestAfterALoss:
+    def test_what_was_not_acknowledged_is_sent_again_with_dup_before_anything_new(self, client: Client) -> None:
+        for topic in "abc":
+            client.publish(topic)
+        client.answer("40 02 0002")
+        client.reconnect()
+        client.publish("d")
+        client.sees("3a 06 0001 61 0001 00  3a 06 0001 63 0003 00  32 06 0001 64 0004 00")
+
+    def test_what_was_received_by_the_broker_is_released_and_not_sent_again(self, client: Client) -> None:
+        client.publish("a", qos=2)
+        client.publish("b", qos=2)
+        client.answer("50 02 0001")
+        client.reconnect()
+        client.send()
+        client.sees("62 02 0001  3c 06 0001 62 0002 00")
+
+    def test_after_a_lost_session_all_is_sent_anew_without_dup(self, client: Client) -> None:
+        client.publish("a", qos=2)
+        client.publish("b")
+        client.answer("50 02 0001")
+        client.reconnect(session_present=False)
+        client.send()
+        client.sees("34 06 0001 61 0001 00  32 06 0001 62 0002 00")
+
+    def test_a_message_of_qos_0_that_did_not_go_out_whole_is_sent_on_the_next_connection(self, client: Client) -> None:
+        """Without DUP, which is 0 at QoS 0 [MQTT-3.3.1-2]."""
+        first = client.publish("a", qos=0, payload=bytes(4_000_000))
+        client.publish("b", qos=0)
+        assert client.counters.delivered == 0
+        client.reconnect()
+        client.send()
+        data = client.read(4_000_009 + 6)
+        assert data.startswith(bytes.fromhex("30 8492f401 0001 61 00"))
+        assert data.endswith(bytes.fromhex("30 04 0001 62 00"))
+        call(client.loop, lambda: None)
+        assert first.delivery.done
+        assert client.counters.delivered == 2
+
+    def test_nothing_goes_out_on_a_closed_link(self, client: Client) -> None:
+        call(client.loop, client.link.close)
+        message = client.publish("a")
+        assert message.packet_id == 0
+        assert client.session.outbox.inflight == 0
+
+
+class TestMqtt311:
+    @pytest.fixture
+    def client(self, loop: Loop) -> Iterator[Client]:
+        client = Client(loop, protocol=4)
+        yield client
+        client.close()
+
+    def test_speaks_its_packets(self, client: Client) -> None:
+        message = client.publish("t")
+        client.subscribe("a")
+        client.sees("32 05 0001 74 0001  82 06 0002 0001 61 01")
+        client.answer("40 02 0001  90 03 0002 80  32 06 0001 74 0102 21")
+        client.sees("40 02 0102")
+        assert message.delivery.done
+        assert client.told == [events.SubscriptionRefused("a", 0x80)]
+
+    def test_sends_20_of_qos_2_at_once_since_the_broker_cannot_tell(self, client: Client) -> None:
+        for _ in range(25):
+            client.publish("t", qos=2)
+        assert client.session.outbox.inflight == 20

@@ -1,0 +1,321 @@
+"""What is subscribed: whose handler a message is, what to ask the broker for, and what it has confirmed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from mqtt_token_client.mqtt.messages import Message
+from mqtt_token_client.mqtt.outbox import PacketIds
+from mqtt_token_client.mqtt.subscriptions import Handler, Subscriptions
+
+
+def handler(_message: Message) -> None:
+    """For subscriptions whose handler does not matter."""
+
+
+def subscriptions(*filters: str) -> Subscriptions:
+    made = Subscriptions(PacketIds())
+    for name in filters:
+        made.add(name, handler, 1)
+    return made
+
+
+def ask(made: Subscriptions) -> tuple[int, int]:
+    """Ask for all that is due, as a session does; the identifiers of SUBSCRIBE and UNSUBSCRIBE, 0 for none."""
+    wanted, unwanted = made.to_subscribe(), made.to_unsubscribe()
+    return (
+        made.ask([name for name, _ in wanted]) if wanted else 0,
+        made.ask(unwanted) if unwanted else 0,
+    )
+
+
+def confirmed(*filters: str) -> Subscriptions:
+    """Subscriptions that the broker has confirmed."""
+    made = subscriptions(*filters)
+    packet_id, _ = ask(made)
+    assert list(made.subscribed(packet_id, [1] * len(filters))) == []
+    return made
+
+
+class TestMatching:
+    """MQTT 5 section 4.7; the examples are its own."""
+
+    @pytest.mark.parametrize(
+        ("topic_filter", "topic"),
+        [
+            ("sport/tennis/player1", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon"),
+            ("sport/#", "sport"),
+            ("#", "a"),
+            ("#", "/"),
+            ("sport/tennis/+", "sport/tennis/player1"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("+/tennis/#", "a/tennis/b/c"),
+            ("$SYS/#", "$SYS/broker"),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients"),
+            ("$share/group/sport/+", "sport/tennis"),
+            ("$share/group/#", "a/b"),
+            ("$share/group//finance", "/finance"),
+            ("$share/group/$SYS/#", "$SYS/broker"),
+            ("$shared/group/a", "$shared/group/a"),
+            ("é/+", "é/ü"),
+        ],
+    )
+    def test_a_topic_that_matches(self, topic_filter: str, topic: str) -> None:
+        assert list(subscriptions(topic_filter).handlers(topic)) == [handler]
+
+    @pytest.mark.parametrize(
+        ("topic_filter", "topic"),
+        [
+            ("sport/tennis/player1", "sport/tennis/player2"),
+            ("sport/tennis/player1", "sport/tennis/player1/"),
+            ("Sport", "sport"),
+            ("sport/tennis/+", "sport/tennis/player1/ranking"),
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("a/#", "ab"),
+            ("#", "$SYS/broker"),
+            ("+/monitor/Clients", "$SYS/monitor/Clients"),
+            ("$share/group/#", "$SYS/broker"),
+            ("$share/group/a", "$share/group/a"),
+            ("$share/group/a", "group/a"),
+        ],
+    )
+    def test_a_topic_that_does_not(self, topic_filter: str, topic: str) -> None:
+        assert list(subscriptions(topic_filter).handlers(topic)) == []
+
+    def test_every_handler_whose_filter_matches_is_found(self) -> None:
+        made = Subscriptions(PacketIds())
+        filters = ("a/b", "a/+", "#", "$share/g/a/b", "$share/h/a/b", "a/c", "+")
+        handlers: dict[str, Handler] = {name: partial(print, name) for name in filters}
+        for name, one in handlers.items():
+            made.add(name, one, 1)
+        found = [name for name, one in handlers.items() if one in made.handlers("a/b")]
+        assert found == ["a/b", "a/+", "#", "$share/g/a/b", "$share/h/a/b"]
+        assert len(list(made.handlers("a/b"))) == 5
+
+    def test_without_a_subscription_nobody_handles_a_message(self) -> None:
+        assert list(Subscriptions(PacketIds()).handlers("a")) == []
+
+    def test_a_subscription_without_a_handler_has_none(self) -> None:
+        made = Subscriptions(PacketIds())
+        made.add("a", None, 1)
+        assert list(made.handlers("a")) == []
+
+    def test_the_last_handler_of_a_filter_counts(self) -> None:
+        made = subscriptions("a")
+        made.add("a", print, 1)
+        assert list(made.handlers("a")) == [print]
+
+    def test_a_filter_that_was_removed_matches_no_more(self) -> None:
+        made = subscriptions("a", "#")
+        made.remove("a")
+        assert list(made.handlers("a")) == [handler]
+        made.remove("#")
+        assert list(made.handlers("a")) == []
+
+
+class TestSubscribing:
+    def test_is_due_for_what_is_new_with_its_qos(self) -> None:
+        made = Subscriptions(PacketIds())
+        made.add("a", handler, 0)
+        made.add("b", None, 2)
+        assert made.to_subscribe() == [("a", 0), ("b", 2)]
+
+    def test_is_not_due_while_it_is_asked_for(self) -> None:
+        made = subscriptions("a")
+        ask(made)
+        assert made.to_subscribe() == []
+        made.add("b", handler, 1)
+        assert made.to_subscribe() == [("b", 1)]
+
+    def test_is_not_due_once_it_is_confirmed(self) -> None:
+        assert confirmed("a", "b").to_subscribe() == []
+
+    def test_frees_its_identifier_when_it_is_answered(self) -> None:
+        ids = PacketIds()
+        made = Subscriptions(ids)
+        made.add("a", handler, 1)
+        packet_id = made.ask(["a"])
+        assert packet_id in ids._in_use
+        list(made.subscribed(packet_id, [0]))
+        assert not ids._in_use
+
+    def test_a_refused_filter_is_told_and_forgotten(self) -> None:
+        made = subscriptions("a", "b", "c")
+        packet_id, _ = ask(made)
+        assert list(made.subscribed(packet_id, [1, 0x87, 0x80])) == [("b", 0x87), ("c", 0x80)]
+        assert made.to_subscribe() == []
+        assert [bool(list(made.handlers(topic))) for topic in "abc"] == [True, False, False]
+        assert ask(made) == (0, 0)
+
+    def test_a_granted_qos_that_is_lower_is_no_refusal(self) -> None:
+        made = Subscriptions(PacketIds())
+        made.add("a", handler, 2)
+        packet_id, _ = ask(made)
+        assert list(made.subscribed(packet_id, [0])) == []
+        assert made.to_subscribe() == []
+
+    def test_an_answer_to_nobody_changes_nothing(self) -> None:
+        made = subscriptions("a")
+        assert list(made.subscribed(77, [0x80])) == []
+        made.unsubscribed(78)
+        assert made.to_subscribe() == [("a", 1)]
+
+    def test_an_answer_to_nobody_frees_no_identifier_of_a_message(self) -> None:
+        ids = PacketIds()
+        made, of_a_message = Subscriptions(ids), ids.take()
+        list(made.subscribed(of_a_message, [0]))
+        made.unsubscribed(of_a_message)
+        assert of_a_message in ids._in_use
+
+    def test_an_answer_of_the_wrong_kind_confirms_nothing(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, packet_id = ask(made)
+        assert list(made.subscribed(packet_id, [1])) == []
+        assert made.to_unsubscribe() == ["a"]
+
+    def test_an_answer_that_is_too_short_leaves_the_rest_to_be_asked_again(self) -> None:
+        made = subscriptions("a", "b")
+        packet_id, _ = ask(made)
+        assert list(made.subscribed(packet_id, [1])) == []
+        assert made.to_subscribe() == [("b", 1)]
+
+
+class TestUnsubscribing:
+    def test_is_due_for_what_was_removed_until_it_is_answered(self) -> None:
+        made = confirmed("a", "b")
+        made.remove("a")
+        assert made.to_unsubscribe() == ["a"]
+        _, packet_id = ask(made)
+        assert made.to_unsubscribe() == []
+        made.unsubscribed(packet_id)
+        assert ask(made) == (0, 0)
+
+    def test_what_nobody_wanted_is_not_due(self) -> None:
+        made = confirmed("a")
+        made.remove("b")
+        assert made.to_unsubscribe() == []
+
+    def test_what_is_wanted_again_is_not_due(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        made.add("a", handler, 1)
+        assert made.to_unsubscribe() == []
+        assert made.to_subscribe() == [("a", 1)]
+
+
+class TestChangesWhileAnAnswerIsAwaited:
+    """The broker takes requests in their order, so the next one goes out at once."""
+
+    def test_a_filter_wanted_again_is_asked_for_after_the_unsubscribe(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, gone = ask(made)
+        made.add("a", handler, 1)
+        assert made.to_subscribe() == [("a", 1)]
+        back, _ = ask(made)
+        made.unsubscribed(gone)
+        assert list(made.subscribed(back, [1])) == []
+        assert ask(made) == (0, 0)
+
+    def test_a_filter_unwanted_again_is_given_up_after_the_subscribe(self) -> None:
+        made = subscriptions("a")
+        first, _ = ask(made)
+        made.remove("a")
+        assert made.to_unsubscribe() == ["a"]
+        _, gone = ask(made)
+        assert list(made.subscribed(first, [1])) == []
+        assert ask(made) == (0, 0)
+        made.unsubscribed(gone)
+        assert ask(made) == (0, 0)
+
+    def test_another_qos_is_asked_for_after_the_first(self) -> None:
+        made = Subscriptions(PacketIds())
+        made.add("a", handler, 0)
+        first, _ = ask(made)
+        made.add("a", handler, 2)
+        assert made.to_subscribe() == [("a", 2)]
+        second, _ = ask(made)
+        assert list(made.subscribed(first, [0])) == []
+        made.connection_lost()
+        assert made.to_subscribe() == [("a", 2)]
+        assert second != first
+
+    def test_a_refusal_of_an_earlier_request_forgets_no_later_one(self) -> None:
+        made = Subscriptions(PacketIds())
+        made.add("a", handler, 0)
+        first, _ = ask(made)
+        made.add("a", handler, 2)
+        second, _ = ask(made)
+        assert list(made.subscribed(first, [0x80])) == []
+        assert list(made.handlers("a")) == [handler]
+        assert list(made.subscribed(second, [0x80])) == [("a", 0x80)]
+
+    def test_a_refusal_of_what_is_not_wanted_any_more_is_nobody(self) -> None:
+        made = subscriptions("a")
+        packet_id, _ = ask(made)
+        made.remove("a")
+        assert list(made.subscribed(packet_id, [0x80])) == []
+
+    def test_an_earlier_unsubscribe_does_not_answer_a_later_one(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, first = ask(made)
+        made.add("a", handler, 1)
+        back, _ = ask(made)
+        made.remove("a")
+        _, second = ask(made)
+        made.unsubscribed(first)
+        list(made.subscribed(back, [1]))
+        made.connection_lost()
+        assert made.to_unsubscribe() == ["a"]
+        assert second not in (0, first)
+
+
+class TestLosses:
+    def test_what_was_not_answered_is_asked_again_on_the_next_connection(self) -> None:
+        made = confirmed("a", "b")
+        made.add("c", handler, 1)
+        made.remove("a")
+        ask(made)
+        made.connection_lost()
+        assert made.to_subscribe() == [("c", 1)]
+        assert made.to_unsubscribe() == ["a"]
+
+    def test_a_lost_connection_frees_the_identifiers(self) -> None:
+        ids = PacketIds()
+        made = Subscriptions(ids)
+        made.add("a", handler, 1)
+        made.ask(["a"])
+        made.connection_lost()
+        assert not ids._in_use
+
+    def test_an_answer_that_comes_after_the_loss_changes_nothing(self) -> None:
+        made = subscriptions("a")
+        packet_id, _ = ask(made)
+        made.connection_lost()
+        assert list(made.subscribed(packet_id, [1])) == []
+        assert made.to_subscribe() == [("a", 1)]
+
+    def test_what_is_confirmed_is_not_asked_again_while_the_session_is_kept(self) -> None:
+        made = confirmed("a")
+        made.connection_lost()
+        assert ask(made) == (0, 0)
+
+    def test_after_a_lost_session_all_that_is_wanted_is_asked_for(self) -> None:
+        made = confirmed("a", "b")
+        made.remove("a")
+        ask(made)
+        made.connection_lost()
+        made.session_lost()
+        assert made.to_subscribe() == [("b", 1)]
+        assert made.to_unsubscribe() == []
+        assert [bool(list(made.handlers(topic))) for topic in "ab"] == [False, True]
