@@ -13,21 +13,21 @@ from typing import Any
 
 from . import events
 from .backoff import Backoff
-from .clock import elapsed
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
+from .feed import TokenFeed, open_keeper
 from .keeper import RenewalPolicy, TokenKeeper
-from .mqtt.connection import Connection, Settings
+from .mqtt.connection import Connection
 from .mqtt.dial import check_context, check_proxy, parse_broker
 from .mqtt.engine import Publish, pack_properties
-from .mqtt.loop import Loop, Timer, acquire_loop, on_network_thread, release_loop
+from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
 from .mqtt.messages import Message, Will, check_filter, check_topic
 from .mqtt.outbox import Delivery, Outgoing
 from .mqtt.session import Session
+from .mqtt.settings import Settings
 from .mqtt.subscriptions import Handler
-from .profiles import Credentials, Profile, open_profile
+from .profiles import Profile, open_profile
 from .sources import TokenSource
 from .stores import TokenStore
-from .token import Token
 
 log = logging.getLogger("mqtt_token_client")
 
@@ -147,8 +147,8 @@ class TokenClient:
             proxy=None if proxy is None else check_proxy(proxy),
             backoff=backoff or Backoff(),
         )
-        self._keeper = _keeper(tokens, store, renewal, client_id)
-        self._tokens = _Tokens(self._keeper, open_profile(profile), client_id)
+        keeper = open_keeper(tokens, store, renewal, key=client_id)
+        self._feed = TokenFeed(keeper, open_profile(profile), client_id, self._renewal_ended)
         self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
@@ -162,7 +162,6 @@ class TokenClient:
         self._gone = threading.Event()  # nothing of an earlier connection is left
         self._gone.set()
         self._hopeless: MqttTokenError | None = None
-        self._renewal: Timer | None = None
         self._renewals = 0
 
     # Connecting
@@ -192,8 +191,8 @@ class TokenClient:
                 self._hopeless = None
                 self._session.outbox.open()
                 self._loop = loop = acquire_loop()
-                self._connection = Connection(loop, self._settings, self._tokens, self._session, self._emit)
-                self._keeper.add_listener(self._keeper_told)
+                self._connection = Connection(loop, self._settings, self._feed, self._session, self._emit)
+                self._feed.open(loop)
                 loop.call_soon(self._connection.start)
         if timeout and not on_network_thread():
             self._settled.wait(timeout)
@@ -217,9 +216,7 @@ class TokenClient:
 
         def finish() -> None:
             self._up = False
-            self._keeper.remove_listener(self._keeper_told)
-            if self._renewal is not None:
-                self._renewal.cancel()
+            self._feed.close()
             self._settled.set()
             self._gone.set()
             release_loop()
@@ -325,16 +322,12 @@ class TokenClient:
         Raises:
             TokenError: the token could not be renewed; the current one and the connection stay.
         """
-        loop = self._loop
-        if loop is not None and on_network_thread():
-            loop.run_blocking(self._keeper.renew, lambda _token, _error: None)
-        else:
-            self._keeper.renew()
+        self._feed.renew()
 
     @property
     def token_expires_in(self) -> float | None:
         """Seconds that the current token lives, or None while there is none."""
-        token = self._keeper.current
+        token = self._feed.token
         return None if token is None else token.expires_in
 
     @property
@@ -392,9 +385,10 @@ class TokenClient:
                 self._up = True
                 self._hopeless = None
                 self._settled.set()
-                self._schedule_renewal()
+                self._feed.renew_ahead(wanted=True)
             case events.Disconnected():
                 self._up = False
+                self._feed.renew_ahead(wanted=False)
             case events.ConnectFailed(error=error) if error.permanent:
                 self._give_up(error)
             case events.TokenRefused(reason=reason, reason_name=name, times=times) if times > 1:
@@ -414,73 +408,12 @@ class TokenClient:
             self._hopeless = error
             self._settled.set()
 
-    def _keeper_told(self, event: events.Event) -> None:
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon(lambda: self._renewal_ended(event))
-
     def _renewal_ended(self, event: events.Event) -> None:
         self._emit(event)
-        token, connection = self._keeper.current, self._connection
+        token, connection = self._feed.token, self._connection
         if isinstance(event, events.TokenRenewed) and token is not None and connection is not None:
             self._renewals += 1
             connection.rotate(token)
-        self._schedule_renewal()
-
-    def _schedule_renewal(self, no_sooner_than: float = 0.0) -> None:
-        """Only a client that is connected renews ahead; a reconnect gets what token it needs by itself."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
-        due = self._keeper.renewal_due
-        if self._loop is not None and self._up and due < float("inf"):
-            self._renewal = self._loop.call_at(max(due, elapsed() + no_sooner_than), self._renew)
-
-    def _renew(self) -> None:
-        if self._loop is not None and self._up:
-            # Somebody else may be renewing the same token: then this returns at once, and the keeper tells.
-            self._loop.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule_renewal(1.0))
-
-
-class _Tokens:
-    """The keeper and the profile as the connection sees them."""
-
-    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str) -> None:
-        self._keeper = keeper
-        self._profile = profile
-        self._client_id = client_id
-
-    def credentials(self, refused: Token | None) -> Credentials:
-        token = self._keeper.get(refused)
-        try:
-            placed: object = self._profile.place(token, self._client_id)
-        except ConfigurationError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a user's profile; its text may hold the token
-            raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
-        if not isinstance(placed, Credentials):
-            raise ConfigurationError(f"profile: place() returned {type(placed).__name__}, not Credentials")
-        return placed
-
-    def retry_in(self) -> float:
-        return max(0.0, self._keeper.renewal_due - elapsed())
-
-
-def _keeper(
-    tokens: TokenSource | TokenKeeper, store: TokenStore | None, renewal: RenewalPolicy | None, client_id: str
-) -> TokenKeeper:
-    if isinstance(tokens, TokenKeeper):
-        if store is not None or renewal is not None:
-            raise ConfigurationError("tokens: a TokenKeeper has its own store and renewal; give them to it")
-        return tokens
-    if not callable(getattr(tokens, "fetch", None)):
-        raise ConfigurationError(
-            f"tokens: a TokenKeeper, or a source with fetch(previous), not {type(tokens).__name__}"
-        )
-    if renewal is not None and not isinstance(renewal, RenewalPolicy):
-        raise ConfigurationError(f"renewal: a RenewalPolicy, not {type(renewal).__name__}")
-    key = None if hasattr(tokens, "key") else client_id
-    return TokenKeeper(tokens, store, key=key, policy=renewal)
 
 
 def _encode(text: str, name: str) -> bytes:

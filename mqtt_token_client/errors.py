@@ -124,7 +124,7 @@ class BrokerRefused(BrokerError):  # noqa: N818
 
 
 class TokenRefusedByBroker(BrokerRefused):
-    """The broker refused two new tokens in a row: not a matter of one token, but of issuer, audience, keys or rights."""
+    """The broker refused two new tokens in a row: a matter of issuer, audience, keys or rights, not of one token."""
 
 
 class DeliveryFailed(MqttTokenError):  # noqa: N818

@@ -16,15 +16,12 @@ If the first connection breaks in the middle of it, the attempt goes on as a rec
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from socket import socket
-from typing import Any, Protocol
 
 from .. import events
-from ..backoff import Backoff
 from ..clock import elapsed
 from ..errors import (
     BrokerRefused,
@@ -38,13 +35,14 @@ from ..errors import (
 from ..profiles import Credentials
 from ..token import Token
 from .dial import Address, dial
-from .engine import Connack, Disconnect, Engine, Packet
+from .engine import Connack, Disconnect, Packet
 from .link import Link
 from .loop import Loop, Timer
-from .messages import Will
 from .outbox import Outgoing
+from .patience import Patience, is_near_its_end
 from .refusals import Fault, advice, connack_fault, disconnect_fault, reason_name
 from .session import Session
+from .settings import CredentialsSource, Settings
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
@@ -53,41 +51,6 @@ _FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a r
 _END_TIME = 2.0  # for the broker to close a connection after DISCONNECT
 _CONNACK_TIME = 15.0
 _LAST_WORDS_TIME = 0.05  # for the end of the first connection to arrive once the second one is accepted
-_NEAR_THE_END = 30.0  # a bare close this close to the token's end, or in its last tenth, is taken for the token's
-
-
-class CredentialsSource(Protocol):
-    """Where the credentials for CONNECT come from."""
-
-    def credentials(self, refused: Token | None) -> Credentials:
-        """Credentials made of a valid token other than ``refused``. It may block: never on the network thread."""
-        ...
-
-    def retry_in(self) -> float:
-        """After a TokenError: seconds until it makes sense to ask again."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How one client connects."""
-
-    brokers: tuple[Address, ...]
-    client_id: str
-    protocol: int
-    keepalive: int
-    session_expiry: int
-    will: Will | None
-    context: ssl.SSLContext | None
-    proxy: str | None
-    backoff: Backoff
-
-    @property
-    def takeover_fires_will(self) -> bool:
-        """Whether a broker may publish the will when a second connection takes the session over [MQTT-3.1.4-3]."""
-        if self.will is None:
-            return False
-        return not (self.protocol == 5 and self.will.delay and self.session_expiry)
 
 
 class _Stage(Enum):
@@ -130,15 +93,12 @@ class Connection:
         self._link: Link[Outgoing] | None = None
         self._token: Token | None = None  # the one that the link was accepted with
         self._receive_maximum: int | None = None
-        self._stable_at = 0.0  # when the connection will have lived long enough to count as a success
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
         self._retry: Timer | None = None
         self._broker = 0
 
-        self._failures = 0  # in a row, and so are the refusals
-        self._refusals = 0
-        self._refused: Token | None = None
+        self._patience = Patience(settings.backoff)
         self._wanted: Token | None = None
         self._pump_due = False
         self._closing: Callable[[], None] | None = None
@@ -154,6 +114,10 @@ class Connection:
             return "connecting" if self._attempt.kind is None else "rotating"
         return "waiting" if self._retry is not None else "closed"
 
+    @property
+    def _address(self) -> Address:
+        return self._settings.brokers[self._broker]
+
     # Commands
 
     def start(self) -> None:
@@ -164,7 +128,7 @@ class Connection:
         """Move onto a new token, if the connection is not on it already."""
         self._wanted = token
         if self._link is not None and self._attempt is None and self._retry is None and token != self._token:
-            self._count_anew_if_stable()
+            self._patience.count_anew_if_stable()
             self._begin()
 
     def wake(self) -> None:
@@ -186,7 +150,7 @@ class Connection:
             self._retry.cancel()
             self._retry = None
         attempt = self._attempt = _Attempt()
-        refused, address = self._refused, self._settings.brokers[self._broker]
+        refused, address = self._patience.refused, self._address
 
         def prepare() -> tuple[Credentials, socket]:
             credentials = self._tokens.credentials(refused)
@@ -203,13 +167,17 @@ class Connection:
             self._fail(error or RuntimeError("nothing was opened"))
             return
         attempt.credentials, sock = opened
-        settings = self._settings
-        engine = Engine(settings.client_id, settings.protocol, clean=settings.session_expiry == 0)
-        attempt.link = Link(self._loop, sock, engine, self)
+        if self._link is not None and attempt.credentials.token == self._token:  # there is no other yet
+            sock.close()
+            self._wanted = None
+            self._end_attempt()
+            self._close_when_empty()
+            return
+        attempt.link = Link(self._loop, sock, self._settings.engine(), self)
         if self._link is None:
             self._send_connect(attempt)
             return
-        attempt.kind = "reconnect" if settings.takeover_fires_will else "handover"
+        attempt.kind = "reconnect" if self._settings.takeover_fires_will else "handover"
         attempt.stage = _Stage.HOLDING
         self._held_since = elapsed()
         self._deadline(attempt, _FLUSH_TIME, self._leave_first)
@@ -230,27 +198,16 @@ class Connection:
             self._send_connect(attempt)
 
     def _send_connect(self, attempt: _Attempt) -> None:
-        link, credentials, settings = attempt.link, attempt.credentials, self._settings
+        link, credentials = attempt.link, attempt.credentials
         if link is None or credentials is None:
             return
         if link.closed:
-            self._fail(BrokerUnreachable(f"{settings.brokers[self._broker]}: the connection broke before CONNECT"))
+            self._fail(BrokerUnreachable(f"{self._address}: the connection broke before CONNECT"))
             return
         attempt.stage = _Stage.CONNECTING
         self._deadline(attempt, _CONNACK_TIME, lambda _: self._fail(BrokerUnreachable("the broker sent no CONNACK")))
-        properties: dict[str, Any] = {"session_expiry_interval": settings.session_expiry}
-        will = None
-        if settings.will is not None:
-            delay = {"will_delay_interval": settings.will.delay} if settings.will.delay else {}
-            will = (settings.will.topic, settings.will.payload, settings.will.qos, settings.will.retain, delay)
         try:
-            packet = link.engine.connect(
-                credentials.username,
-                credentials.password,
-                keepalive=settings.keepalive,
-                properties=properties,
-                will=will,
-            )
+            packet = self._settings.connect(link.engine, credentials)
         except Exception as error:  # noqa: BLE001 - a user's profile may give what CONNECT cannot hold
             self._fail(error)
             return
@@ -292,10 +249,10 @@ class Connection:
             self._session.lost()
         gap = self._release()
         if attempt.kind is None:
-            self._stable_at = elapsed() + min(self._settings.backoff.stable_after, credentials.token.lifetime / 2)
-            self._emit(events.Connected(str(self._settings.brokers[self._broker]), accepted.session_present))
+            self._patience.connected(credentials.token)
+            self._emit(events.Connected(str(self._address), accepted.session_present))
         else:
-            self._failures = self._refusals = 0
+            self._patience.rotated()
             self._session.counters.rotations += 1
             self._emit(events.Rotated(attempt.kind, gap))
         if known and not accepted.session_present and self._settings.session_expiry:
@@ -314,21 +271,15 @@ class Connection:
     def _refuse(self, attempt: _Attempt, reason: int) -> None:
         fault = connack_fault(reason)
         if fault is Fault.TOKEN and attempt.credentials is not None:
-            delay = self._token_refused(attempt.credentials.token)
+            delay = self._patience.after_refusal(attempt.credentials.token)
             self._abandon(attempt, delay)
-            self._emit(events.TokenRefused(reason, reason_name(reason), self._refusals, delay))
+            self._emit(events.TokenRefused(reason, reason_name(reason), self._patience.refusals, delay))
             self._try_again(delay)
             return
-        text = f"{self._settings.brokers[self._broker]} refused the connection: {reason_name(reason)}"
+        text = f"{self._address} refused the connection: {reason_name(reason)}"
         if fault is Fault.OURS:
             text += f"; {advice(reason)}"
         self._fail(BrokerRefused(text, reason=reason, permanent=fault is Fault.OURS))
-
-    def _token_refused(self, token: Token) -> float:
-        """Seconds until a new one is tried: none at first, then a back-off."""
-        self._refused = token
-        self._refusals += 1
-        return 0.0 if self._refusals == 1 else self._settings.backoff.delay(self._refusals - 1)
 
     def _fail(self, error: Exception) -> None:
         """The attempt in hand failed."""
@@ -339,14 +290,11 @@ class Connection:
             log.error("an attempt to connect failed unexpectedly", exc_info=error)
             error = ConfigurationError(f"connecting failed with {type(error).__name__}; see the log")
         if isinstance(error, TokenUnchanged):
-            self._refused = None  # there is no other; the broker may take it by then
+            self._patience.refused = None  # there is no other; the broker may take it by then
         if isinstance(error, TokenError):
             delay = self._tokens.retry_in()
-        elif error.permanent:
-            delay = self._settings.backoff.slow_delay()
         else:
-            self._failures += 1
-            delay = self._settings.backoff.delay(self._failures)
+            delay = self._patience.after_failure(permanent=error.permanent)
         self._abandon(attempt, delay)
         failed = events.ConnectFailed if self._link is None else events.RotationFailed
         self._emit(failed(error, delay))
@@ -389,19 +337,14 @@ class Connection:
                 self._send_connect(attempt)
 
     def _lost(self, cause: str, reason: int | None, token: Token | None) -> None:
-        self._count_anew_if_stable()
-        ended = token is not None and token.expires_in < min(_NEAR_THE_END, token.lifetime / 10)
-        if token is not None and (ended if reason is None else disconnect_fault(reason) is Fault.TOKEN):
-            delay = self._token_refused(token)
+        self._patience.count_anew_if_stable()
+        fault = Fault.BROKER if reason is None else disconnect_fault(reason)
+        if token is not None and (fault is Fault.TOKEN or (reason is None and is_near_its_end(token))):
+            delay = self._patience.after_refusal(token)
         else:
-            self._failures += 1
-            delay = self._settings.backoff.delay(self._failures)
+            delay = self._patience.after_failure()
         self._emit(events.Disconnected(cause, reason, delay))
         self._try_again(delay)
-
-    def _count_anew_if_stable(self) -> None:
-        if elapsed() >= self._stable_at:
-            self._failures = self._refusals = 0
 
     def _try_again(self, delay: float) -> None:
         if self._retry is not None:
@@ -460,7 +403,7 @@ class Connection:
         if link is self._link:
             self._first_ended(cause, None)
         elif attempt is not None and link is attempt.link and attempt.stage is not _Stage.ENDING:  # seen at its end
-            self._fail(BrokerUnreachable(f"{self._settings.brokers[self._broker]}: {cause} before CONNACK"))
+            self._fail(BrokerUnreachable(f"{self._address}: {cause} before CONNACK"))
 
     def _go_on(self) -> None:
         """The connection has room, or an answer may have made some."""
@@ -483,9 +426,8 @@ class Connection:
     def _close_when_empty(self) -> None:
         if self._closing is None or len(self._session.outbox):
             return
-        if (
-            self._attempt is None or self._attempt.stage is _Stage.OPENING
-        ):  # else the session is between two connections
+        # Any later and the session is between two connections.
+        if self._attempt is None or self._attempt.stage is _Stage.OPENING:
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:

@@ -106,7 +106,7 @@ class Stage(Enum):
 class Outgoing:
     """A message on its way out."""
 
-    __slots__ = ("delivery", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
+    __slots__ = ("delivery", "number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.topic = topic
@@ -115,6 +115,7 @@ class Outgoing:
         self.retain = retain
         self.properties = properties  # as packed for MQTT 5
         self.delivery = Delivery()
+        self.number = 0  # its place in the order in which messages were given
         self.packet_id = 0
         self.stage = Stage.NEW
 
@@ -156,8 +157,9 @@ class Outbox:
         self._lock = threading.Lock()
         self._new: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
+        self._unsent = 0  # of those in flight, how many are among these
         self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
-        self._size = 0
+        self._size = self._given = 0
         self._closed = False
 
     def __len__(self) -> int:
@@ -186,6 +188,8 @@ class Outbox:
             if self._size >= self._max_queued:
                 raise OutboxFull(f"publish: {self._size} messages wait already (max_queued); publish less, or wait")
             self._size += 1
+            self._given += 1
+            message.number = self._given
             self._new.append(message)
 
     def next(self, receive_maximum: int | None) -> Outgoing | None:
@@ -193,16 +197,19 @@ class Outbox:
 
         ``receive_maximum`` is the broker's, None where it cannot tell.
         """
-        while self._again and self._again[0].packet_id not in self._inflight:
+        while self._again and self._again[0].qos and self._again[0].packet_id not in self._inflight:
             self._again.popleft()
+            self._unsent -= 1
         waiting = self._again or self._new
         if not waiting:
             return None
         message = waiting[0]
-        if message.qos and len(self._inflight) - len(self._again) >= self._window(message.qos, receive_maximum):
+        if message.qos and len(self._inflight) - self._unsent >= self._window(message.qos, receive_maximum):
             return None
         waiting.popleft()
-        if message.qos and not message.packet_id:
+        if message.packet_id:
+            self._unsent -= 1
+        elif message.qos:
             message.packet_id = self._ids.take()
             self._inflight[message.packet_id] = message
         return message
@@ -234,28 +241,30 @@ class Outbox:
             message.stage = Stage.RELEASED
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
-        """What was in flight is to be sent again, in the order of its first sending, and after it the messages of
-        QoS 0 that did not go out whole.
+        """What was in flight, and the messages of QoS 0 that did not go out whole, are to be sent again, in the order
+        in which they were given.
         """
-        self._again = deque(self._inflight.values())
         for message in unwritten:
             message.stage = Stage.NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
-        self._new.extendleft(reversed(unwritten))
+        waiting = (message for message in self._again if not message.qos)
+        self._again = deque(sorted((*self._inflight.values(), *waiting, *unwritten), key=lambda one: one.number))
+        self._unsent = len(self._inflight)
 
     def session_lost(self) -> None:
         """The broker knows nothing of what it was sent: each message in flight starts anew."""
-        for message in self._again:
+        for message in self._inflight.values():
             message.stage = Stage.NEW
 
     def close(self) -> int:
         """Take no more messages, fail those that wait, and tell how many."""
         with self._lock:
             self._closed = True
-        abandoned = [*self._inflight.values(), *self._new]
+        abandoned = [*self._inflight.values(), *(message for message in self._again if not message.qos), *self._new]
         for message in self._inflight.values():
             self._ids.free(message.packet_id)
         self._inflight.clear()
         self._again.clear()
+        self._unsent = 0
         self._new.clear()
         for message in abandoned:
             self._finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))

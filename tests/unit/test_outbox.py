@@ -96,7 +96,7 @@ class TestOrder:
         box.acknowledged(2, 0)
         assert send(box) == ["c"]
 
-    def test_a_message_of_qos_0_that_did_not_go_out_whole_comes_before_anything_new(self) -> None:
+    def test_a_message_of_qos_0_that_did_not_go_out_whole_keeps_its_place_before_later_ones(self) -> None:
         box = outbox()
         unwritten = put(box, "a", "b", qos=0)
         put(box, "c")
@@ -104,7 +104,7 @@ class TestOrder:
         put(box, "d", qos=0)
         box.connection_lost(unwritten)
         assert [one.stage for one in unwritten] == [Stage.NEW, Stage.NEW]
-        assert send(box) == ["c", "a", "b", "d"]
+        assert send(box) == ["a", "b", "c", "d"]
 
     def test_what_comes_after_a_message_that_must_wait_waits_too(self) -> None:
         box = outbox(max_inflight=1)

@@ -1,0 +1,51 @@
+"""When to try again: what failed in a row, which token was refused, and whether a connection has proved itself."""
+
+from __future__ import annotations
+
+from ..backoff import Backoff
+from ..clock import elapsed
+from ..token import Token
+
+_NEAR_THE_END = 30.0  # a bare close this many seconds before a token's end, or in its last tenth, is taken for its end
+
+
+class Patience:
+    """The failures and the refused tokens in a row, and the delays that follow from them."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._failures = 0
+        self._stable_at = 0.0
+        self.refusals = 0
+        self.refused: Token | None = None  # not to be presented again
+
+    def connected(self, token: Token) -> None:
+        """A first connection, or one after a loss: it counts as a success once it has lived for a while."""
+        self._stable_at = elapsed() + min(self._backoff.stable_after, token.lifetime / 2)
+
+    def rotated(self) -> None:
+        """The broker took a new token while the connection was up: a success."""
+        self._failures = self.refusals = 0
+
+    def count_anew_if_stable(self) -> None:
+        """Begin to count anew if the connection has lived long enough to count as a success."""
+        if elapsed() >= self._stable_at:
+            self._failures = self.refusals = 0
+
+    def after_failure(self, *, permanent: bool = False) -> float:
+        """Seconds until the next try, after what is not the token's fault."""
+        if permanent:
+            return self._backoff.slow_delay()
+        self._failures += 1
+        return self._backoff.delay(self._failures)
+
+    def after_refusal(self, token: Token) -> float:
+        """Seconds until a new token is tried: none at first, then a back-off."""
+        self.refused = token
+        self.refusals += 1
+        return 0.0 if self.refusals == 1 else self._backoff.delay(self.refusals - 1)
+
+
+def is_near_its_end(token: Token) -> bool:
+    """Whether a connection that ends without a reason ended because its token did."""
+    return token.expires_in < min(_NEAR_THE_END, token.lifetime / 10)

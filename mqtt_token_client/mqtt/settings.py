@@ -1,0 +1,66 @@
+"""How one client connects, and the CONNECT that says so."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..backoff import Backoff
+from ..profiles import Credentials
+from ..token import Token
+from .dial import Address
+from .engine import Engine
+from .messages import Will
+
+
+class CredentialsSource(Protocol):
+    """Where the credentials for CONNECT come from."""
+
+    def credentials(self, refused: Token | None) -> Credentials:
+        """Credentials made of a valid token other than ``refused``. It may block: never on the network thread."""
+        ...
+
+    def retry_in(self) -> float:
+        """After a TokenError: seconds until it makes sense to ask again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stays the same for all connections of a client."""
+
+    brokers: tuple[Address, ...]
+    client_id: str
+    protocol: int
+    keepalive: int
+    session_expiry: int
+    will: Will | None
+    context: ssl.SSLContext | None
+    proxy: str | None
+    backoff: Backoff
+
+    @property
+    def takeover_fires_will(self) -> bool:
+        """Whether a broker may publish the will when a second connection takes the session over [MQTT-3.1.4-3]."""
+        if self.will is None:
+            return False
+        return not (self.protocol == 5 and self.will.delay and self.session_expiry)
+
+    def engine(self) -> Engine:
+        """The engine of a new connection."""
+        return Engine(self.client_id, self.protocol, clean=self.session_expiry == 0)
+
+    def connect(self, engine: Engine, credentials: Credentials) -> bytes:
+        """The CONNECT packet with these credentials."""
+        will = None
+        if self.will is not None:
+            delay: dict[str, Any] = {"will_delay_interval": self.will.delay} if self.will.delay else {}
+            will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, delay)
+        return engine.connect(
+            credentials.username,
+            credentials.password,
+            keepalive=self.keepalive,
+            properties={"session_expiry_interval": self.session_expiry},
+            will=will,
+        )
