@@ -133,7 +133,7 @@ def measure(connect: Callable[[Place], Client], name: str, servers: Servers, rou
         lost_down, lost_up = _lost(down, downward.result()), _lost(up, upward.result())
         connections = proxy.connections
     return Figures(
-        gap=round(1000 * down.longest_gap, 1),
+        gap=round(1000 * down.longest_gap(), 1),
         wait=round(1000 * _longest_extra_wait(up), 1),
         lost_qos_0_down=len(lost_down) - sum(map(qos_of, lost_down)),
         lost_qos_0_up=len(lost_up) - sum(map(qos_of, lost_up)),

@@ -50,7 +50,8 @@ log = logging.getLogger("mqtt_token_client.mqtt")
 _FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a rotation
 _END_TIME = 2.0  # for the broker to close a connection after DISCONNECT
 _CONNACK_TIME = 15.0
-_LAST_WORDS_TIME = 0.05  # for the end of the first connection to arrive once the second one is accepted
+_LAST_WORDS_TIME = 0.5  # for the end of the first connection to arrive once the second one is accepted
+_LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first connection open the last time
 
 
 class _Stage(Enum):
@@ -95,6 +96,7 @@ class Connection:
         self._receive_maximum: int | None = None
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
+        self._leaves_first_open = False  # as MQTT does not allow [MQTT-3.1.4-2]
         self._retry: Timer | None = None
         self._broker = 0
 
@@ -229,7 +231,8 @@ class Connection:
             attempt.stage = _Stage.DRAINING
             if attempt.link is not None:
                 attempt.link.pause_reading()
-            self._deadline(attempt, _LAST_WORDS_TIME, self._adopt)
+            patience = _LAST_WORDS_TIME_IN_VAIN if self._leaves_first_open else _LAST_WORDS_TIME
+            self._deadline(attempt, patience, self._adopt)
             self._link.read()
 
     def _adopt(self, attempt: _Attempt) -> None:
@@ -237,6 +240,7 @@ class Connection:
         link, accepted, credentials = attempt.link, attempt.accepted, attempt.credentials
         if link is None or accepted is None or credentials is None:
             return
+        self._leaves_first_open = self._link is not None
         self._retire_link()
         self._end_attempt()
         known = self._session.counters.connects > 0

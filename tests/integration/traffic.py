@@ -63,9 +63,10 @@ class Arrivals:
                 highest = max(highest, number)
         return count
 
-    @property
-    def longest_gap(self) -> float:
-        return max((later - earlier for earlier, later in zip(self.at, self.at[1:], strict=False)), default=0.0)
+    def longest_gap(self, start: float = 0.0, end: float = float("inf")) -> float:
+        """Seconds without an arrival, at most, between two times."""
+        pairs = zip(self.at, self.at[1:], strict=False)
+        return max((later - earlier for earlier, later in pairs if later > start and earlier < end), default=0.0)
 
 
 def payload(number: int) -> bytes:
