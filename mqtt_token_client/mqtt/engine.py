@@ -141,7 +141,7 @@ class _Paho(paho.Client):
 
     def _easy_log(self, level: Any, fmt: str, *args: Any) -> None:  # noqa: ARG002 - paho's signature
         if log.isEnabledFor(logging.DEBUG):
-            if "CONNECT" in fmt and "properties" in fmt:  # Authentication Data is among them
+            if "CONN" in fmt and "properties" in fmt:  # Authentication Data is among them
                 fmt, args = fmt.partition(" properties")[0], args[:-1]
             log.debug("paho: " + fmt, *args)  # noqa: G003 - the format is paho's
 

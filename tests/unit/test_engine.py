@@ -134,6 +134,17 @@ class TestConnect:
         assert "a-secret" not in caplog.text
         assert "TOKEN" not in caplog.text
 
+    def test_the_debug_log_shows_no_properties_of_connack(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        data = b"a-secret-of-the-server"
+        properties = b"\x15\x00\x01m" + b"\x16" + len(data).to_bytes(2, "big") + data  # method, data
+        packet = bytes([0x20, 3 + len(properties), 0, 0, len(properties)]) + properties
+        (connack,) = engine(5).receive(packet)
+        assert isinstance(connack, Connack)
+        assert connack.properties["authentication_data"] == data
+        assert "Received CONNACK" in caplog.text
+        assert "a-secret" not in caplog.text
+
     def test_without_the_debug_log_nothing_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, logger="mqtt_token_client.mqtt")
         connect(engine(5))
@@ -362,6 +373,14 @@ class TestReceive:
             received += receiver.receive(packet[start : start + 1024])
         assert len(received) == 1
 
+    def test_a_packet_cut_within_its_length_comes_with_its_own_last_byte_whatever_came_before(self) -> None:
+        (large, first), (small, second) = _LARGE[1], _LARGE[0]
+        receiver = engine(4)
+        assert receiver.receive(large[:100]) == []
+        assert receiver.receive(large[100:] + small[:2]) == [first]
+        assert receiver.receive(small[2:3]) == []
+        assert receiver.receive(small[3:]) == [second]
+
     def test_each_message_has_properties_of_its_own(self) -> None:
         first, second = receive(5, "3006000361 2f6200" * 2)
         assert isinstance(first, Publish)
@@ -411,7 +430,9 @@ _MALFORMED = [
     (4, "b0 01 00"),
     (4, "b0 00"),
     (5, "b0 01 00"),
-    # what a broker never sends
+]
+
+_MISPLACED = [  # what a broker never sends
     (4, "10 00"),
     (4, "00 00"),
     (4, "82 00"),
@@ -420,19 +441,30 @@ _MALFORMED = [
     (4, "e0 00"),  # DISCONNECT of 3.1.1 goes to the broker only
     (4, "f0 00"),
     (5, "f0 00"),
-    # Remaining Length of five bytes [MQTT-1.5.5-1]
-    (4, "30 80 80 80 80 01"),
-    (5, "d0 ff ff ff ff"),
 ]
+
+_TOO_LONG = [(4, "30 80 80 80 80 01"), (5, "d0 ff ff ff ff")]  # Remaining Length of five bytes [MQTT-1.5.5-1]
 
 
 class TestMalformed:
     @pytest.mark.parametrize(("protocol", "data"), _MALFORMED)
     def test_is_a_protocol_error(self, protocol: int, data: str) -> None:
-        with pytest.raises(ProtocolError, match="the broker sent"):
+        says = r"^the broker sent a (malformed PUBLISH|malformed packet of type \d+ \(|packet of type \d+ that cannot)"
+        with pytest.raises(ProtocolError, match=says):
             receive(protocol, data)
 
-    @pytest.mark.parametrize(("protocol", "data"), _MALFORMED)
+    @pytest.mark.parametrize(("protocol", "data"), _MISPLACED)
+    def test_what_a_broker_never_sends_is_a_protocol_error(self, protocol: int, data: str) -> None:
+        says = f"^the broker sent a packet of type {int(data[0], 16)}, which has no place here$"
+        with pytest.raises(ProtocolError, match=says):
+            receive(protocol, data)
+
+    @pytest.mark.parametrize(("protocol", "data"), _TOO_LONG)
+    def test_a_remaining_length_of_five_bytes_is_a_protocol_error(self, protocol: int, data: str) -> None:
+        with pytest.raises(ProtocolError, match="with a Remaining Length of more than four bytes"):
+            receive(protocol, data)
+
+    @pytest.mark.parametrize(("protocol", "data"), [*_MALFORMED, *_MISPLACED, *_TOO_LONG])
     def test_is_a_protocol_error_byte_by_byte(self, protocol: int, data: str) -> None:
         receiver = engine(protocol)
         with pytest.raises(ProtocolError):

@@ -263,6 +263,7 @@ class TestReading:
 
     def test_what_arrives_after_the_end_is_still_read(self, wire: Wire) -> None:
         call(wire.loop, wire.link.end)
+        assert wire.read(2) == DISCONNECT
         wire.theirs.sendall(PINGRESP)
         assert wire.next() == ("packet", Pingresp())
 
@@ -285,6 +286,23 @@ class TestReading:
         assert wire.rest() == []
         call(wire.loop, wire.link.resume_reading)
         assert wire.next() == ("packet", Pingresp())
+
+    def test_what_waits_while_reading_is_paused_does_not_keep_the_loop_awake(self, wire: Wire) -> None:
+        wake_ups: list[None] = []
+        select = wire.loop._selector.select
+
+        def count(timeout: float | None = None) -> Any:
+            wake_ups.append(None)
+            return select(timeout)
+
+        def pause() -> None:
+            wire.link.pause_reading()
+            wire.theirs.sendall(PINGRESP)
+            wire.loop._selector.select = count  # type: ignore[method-assign]  # counted at the selector itself
+            wire.loop.call_later(0.1, lambda: wire.told.put(("sleeps", len(wake_ups))))
+
+        wire.loop.call_soon(pause)
+        assert wire.next() == ("sleeps", 1)
 
     def test_a_pause_by_the_owner_holds_from_the_next_piece_on(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch
@@ -402,6 +420,11 @@ class TestClose:
         assert wire.theirs.recv(1) == b""
         call(wire.loop, wire.link.close)
         assert wire.rest() == []
+
+    def test_leaves_its_descriptor_to_whoever_gets_it_next(self, wire: Wire) -> None:
+        assert len(wire.loop._selector.get_map()) == 2  # the loop watches its own wake-ups too
+        call(wire.loop, wire.link.close)
+        assert len(wire.loop._selector.get_map()) == 1
 
     def test_in_the_middle_of_reading_ends_the_reading(self, wire: Wire) -> None:
         data, packet = publish(1, 60_000)

@@ -106,6 +106,18 @@ class TestOrder:
         assert [one.stage for one in unwritten] == [Stage.NEW, Stage.NEW]
         assert send(box) == ["a", "b", "c", "d"]
 
+    def test_so_it_does_when_the_next_connection_is_lost_before_its_turn(self) -> None:
+        box = outbox()
+        put(box, "a")
+        unwritten = put(box, "b", qos=0)
+        put(box, "c")
+        send(box)
+        box.connection_lost(unwritten)
+        assert box.next(65_535) is not None
+        put(box, "d")
+        box.connection_lost([])
+        assert send(box) == ["a", "b", "c", "d"]
+
     def test_what_comes_after_a_message_that_must_wait_waits_too(self) -> None:
         box = outbox(max_inflight=1)
         put(box, "a", "b")
@@ -185,6 +197,17 @@ class TestWindow:
         box = outbox(max_inflight=25)
         put(box, *map(str, range(30)))
         assert len(send(box, None)) == 25
+
+    def test_holds_though_messages_of_qos_0_are_sent_again_between(self) -> None:
+        box = outbox()
+        put(box, "a")
+        unwritten = put(box, *"bc", qos=0)
+        put(box, *"def")
+        send(box, 4)
+        box.connection_lost(unwritten)
+        assert send(box, 2) == ["a", "b", "c", "d"]
+        box.acknowledged(1, 0)
+        assert send(box, 2) == ["e"]
 
     def test_holds_for_what_is_sent_again_too(self) -> None:
         box = outbox()
@@ -333,9 +356,12 @@ class TestClose:
         put(box, *"abc")
         send(box)
         put(box, "d")
-        box.connection_lost([])
+        unwritten = put(box, "e", qos=0)
+        assert send(box) == ["d", "e"]
+        put(box, "f")
+        box.connection_lost(unwritten)
         assert box.next(65_535) is not None
-        assert box.close() == 4
+        assert box.close() == 6
         assert len(box) == 0
 
     def test_takes_no_message_until_it_is_opened_again(self) -> None:

@@ -165,12 +165,13 @@ class TestSending:
         client.answer("70 02 0001")
         assert (message.delivery.done, client.counters.delivered) == (True, 1)
 
-    @pytest.mark.parametrize(("qos", "refusal"), [(1, "40 03 0001 87"), (2, "50 03 0001 87")])
-    def test_a_refused_message_fails_and_is_told(self, client: Client, qos: int, refusal: str) -> None:
+    @pytest.mark.parametrize(("qos", "kind"), [(1, "40"), (2, "50")])
+    @pytest.mark.parametrize("reason", [0x80, 0x87])
+    def test_a_refused_message_fails_and_is_told(self, client: Client, qos: int, kind: str, reason: int) -> None:
         message = client.publish("pump/17", qos=qos)
-        client.answer(refusal)
+        client.answer(f"{kind} 03 0001 {reason:x}")
         assert isinstance(message.delivery.error, DeliveryFailed)
-        assert client.told == [events.DeliveryRefused("pump/17", 0x87)]
+        assert client.told == [events.DeliveryRefused("pump/17", reason)]
         assert client.counters.delivered == 0
         assert len(client.session.outbox) == 0
 
@@ -384,6 +385,13 @@ class TestAfterALoss:
         call(client.loop, lambda: None)
         assert first.delivery.done
         assert client.counters.delivered == 2
+
+    @pytest.mark.parametrize("packet", ["3a 07 0001 74 0102 00 21", "3c 07 0001 74 0102 00 21"])
+    def test_after_a_lost_session_what_comes_in_is_new(self, client: Client, packet: str) -> None:
+        client.answer(packet)
+        client.reconnect(session_present=False)
+        client.answer(packet)
+        assert (client.counters.received, client.counters.duplicates) == (2, 0)
 
     def test_nothing_goes_out_on_a_closed_link(self, client: Client) -> None:
         call(client.loop, client.link.close)
