@@ -4,9 +4,10 @@ Every way to connect is the same attempt: a token and an open socket are made re
 broker accepts. What differs is whether a connection is up meanwhile. If none is, the attempt is a first connect or a
 reconnect. If one is, the attempt is a rotation:
 
-    handover    New PUBLISHes are held, the rest goes on. CONNECT goes out on the second connection; the broker accepts
-                the token and takes the session over. What it sent on the first connection before that is read to the
-                end, then the second one is the connection. If it refuses the token, the first one just goes on.
+    handover    New PUBLISHes are held, the rest goes on. Once the broker has read what the first connection carries,
+                CONNECT goes out on the second; the broker accepts the token and takes the session over. What it sent on
+                the first connection before that is read to the end, then the second one is the connection. If it
+                refuses the token, the first one just goes on.
     reconnect   Where the take-over would fire the will, the first connection is ended by DISCONNECT before CONNECT
                 goes out on the second, which is open and past its TLS handshake by then.
 
@@ -35,7 +36,7 @@ from ..errors import (
 from ..profiles import Credentials
 from ..token import Token
 from .dial import Address, dial
-from .engine import Connack, Disconnect, Packet
+from .engine import PINGREQ_PACKET, Connack, Disconnect, Packet, Pingresp
 from .link import Link
 from .loop import Loop, Timer
 from .outbox import Outgoing
@@ -50,6 +51,11 @@ log = logging.getLogger("mqtt_token_client.mqtt")
 _FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a rotation
 _END_TIME = 2.0  # for the broker to close a connection after DISCONNECT
 _CONNACK_TIME = 15.0
+# For the broker to read what the first connection carries, before it may read CONNECT on the second. One that is near
+# answers a PINGREQ at once, or is busy and has not read it yet; one that is far is not waited for a whole round trip:
+# both connections are equally long, so a head start is enough.
+_SETTLE_TIME_NEAR, _SETTLE_TIME_FAR, _NEAR = 0.1, 0.008, 0.015
+_QUIET_TIME = 1.0  # a connection that sent nothing for so long has nothing on its way
 _LAST_WORDS_TIME = 0.5  # for the end of the first connection to arrive once the second one is accepted
 _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first connection open the last time
 
@@ -57,6 +63,7 @@ _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first con
 class _Stage(Enum):
     OPENING = auto()  # a worker gets the token and the socket
     HOLDING = auto()  # what waits on the first connection is being sent
+    SETTLING = auto()  # PINGREQ went out on the first connection: the broker reads what went out before it
     ENDING = auto()  # DISCONNECT went out on the first connection, its end is awaited
     CONNECTING = auto()  # CONNECT went out, CONNACK is awaited
     DRAINING = auto()  # accepted; the last words of the first connection are awaited
@@ -71,6 +78,7 @@ class _Attempt:
     backlog: list[Packet] = field(default_factory=list)
     kind: events.RotationKind | None = None  # None while there was no connection to rotate
     ended: tuple[str, int | None] | None = None  # how the rotation ended the first connection: a loss if it fails
+    asked_at: float = 0.0  # when CONNECT went out
     timer: Timer | None = None
 
 
@@ -96,6 +104,7 @@ class Connection:
         self._receive_maximum: int | None = None
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
+        self._round_trip = 0.0  # from the last CONNECT to its CONNACK
         self._leaves_first_open = False  # as MQTT does not allow [MQTT-3.1.4-2]
         self._retry: Timer | None = None
         self._broker = 0
@@ -196,6 +205,13 @@ class Connection:
             attempt.stage = _Stage.ENDING
             self._deadline(attempt, _END_TIME, lambda _: self._first_ended("the broker left the connection open", None))
             self._link.end()
+        elif self._link is not None and self._link.quiet_for < _QUIET_TIME:
+            attempt.stage = _Stage.SETTLING
+            self._deadline(
+                attempt, _SETTLE_TIME_NEAR if self._round_trip < _NEAR else _SETTLE_TIME_FAR, self._send_connect
+            )
+            self._link.write(PINGREQ_PACKET)
+            self._link.flush()
         else:
             self._send_connect(attempt)
 
@@ -213,6 +229,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - a user's profile may give what CONNECT cannot hold
             self._fail(error)
             return
+        attempt.asked_at = elapsed()
         link.write(packet)
         link.flush()
 
@@ -224,6 +241,7 @@ class Connection:
             self._refuse(attempt, connack.reason)
         else:
             attempt.accepted, attempt.backlog = connack, packets[1:]
+            self._round_trip = elapsed() - attempt.asked_at
             if self._link is None:
                 self._adopt(attempt)
                 return
@@ -337,7 +355,7 @@ class Connection:
         else:
             attempt.kind = None  # a loss, and no rotation any more
             self._emit(events.Disconnected(cause, reason, 0.0))
-            if attempt.stage is _Stage.HOLDING:
+            if attempt.stage is not _Stage.OPENING:
                 self._send_connect(attempt)
 
     def _lost(self, cause: str, reason: int | None, token: Token | None) -> None:
@@ -389,6 +407,8 @@ class Connection:
                 if isinstance(packet, Disconnect):
                     link.close()
                     self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
+                elif isinstance(packet, Pingresp) and self._attempt and self._attempt.stage is _Stage.SETTLING:
+                    self._send_connect(self._attempt)
                 else:
                     self._session.receive(link, packet)
             self._go_on()

@@ -74,6 +74,11 @@ class Link(Generic[_Item]):
         """Whether everything has been handed to the operating system."""
         return not self._out
 
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since something went out."""
+        return elapsed() - self._last_out
+
     def write(self, data: bytes, item: _Item | None = None) -> None:
         """Add to what goes out at the next flush; the owner is told when ``item`` is written."""
         if self._ended:

@@ -27,6 +27,7 @@ _DISCONNECT = bytes([DISCONNECT << 4, 0])
 _RESUMED = bytes([CONNACK << 4, 2, 1, 0])  # accepted, session present
 
 _PATIENCE = 2.0  # seconds for amqtt to answer; it needs none, unless it has failed
+_GRACE = 0.1  # seconds for a client to acknowledge on its first connection what would else go out again
 
 
 async def read_packet(reader: asyncio.StreamReader) -> bytes:
@@ -87,6 +88,8 @@ class Session:
         self._moving = False
         self._waiting: list[bytes] = []  # PUBLISH that no connection has carried yet
         self._unacknowledged: dict[bytes, bytes] = {}  # by identifier: what the next connection carries again
+        self._settled = asyncio.Event()  # nothing is unacknowledged
+        self._settled.set()
         self._to_amqtt = asyncio.StreamReader()
         self._to_amqtt.feed_data(packet)
         self._use(connect, reader, writer)
@@ -104,6 +107,9 @@ class Session:
         acknowledged goes out again before anything new does.
         """
         self._moving = True
+        settled = asyncio.create_task(self._settled.wait())
+        await asyncio.wait([settled, self._receiving], timeout=_GRACE, return_when=asyncio.FIRST_COMPLETED)
+        settled.cancel()
         stop_reading(self._reader, self._writer)
         await self.wait_closed()
         self._use(connect, reader, writer)
@@ -157,6 +163,8 @@ class Session:
                     raise ConnectionAbortedError("[MQTT-3.3.2-2]")  # amqtt would lose its place in what follows
                 if kind in (PUBACK, PUBCOMP):
                     self._unacknowledged.pop(identifier, None)
+                    if not self._unacknowledged:
+                        self._settled.set()
                 elif kind == PUBREC:
                     self._unacknowledged[identifier] = release = bytes([PUBREL << 4 | 2, 2]) + identifier
                     self._send(release)
@@ -204,6 +212,7 @@ class Session:
         else:
             _, identifier = _topic_and_identifier(packet)
             self._unacknowledged[identifier] = bytes([packet[0] | _DUP]) + packet[1:]
+            self._settled.clear()
             self._send(packet)
 
     async def drain(self) -> None:

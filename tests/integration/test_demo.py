@@ -43,7 +43,7 @@ def test_ctrl_c_ends_the_demo_with_its_summary_and_without_noise() -> None:
         demo.kill()
     assert demo.returncode == 0
     summary = " ".join(rest.split())
-    assert "moved onto a new token once" in summary
+    assert "the connection moved onto a new token" in summary
     assert "none was lost" in summary
     assert errors == ""
     assert "\x1b" not in "".join(log) + rest

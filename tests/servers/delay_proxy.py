@@ -135,7 +135,7 @@ class DelayProxy:
             sources: list[socket.socket] = [one.source for one in directions if one.reading]
             sources += [self._woken, *([self._listener] if self._listener else [])]
             sinks = [one.sink for one in directions if one.blocked]
-            wait = min((one.due for one in directions), default=60.0) - time.monotonic()
+            wait = min((one.due for one in directions), default=float("inf")) - time.monotonic()
             # select() and not epoll: a time-out of epoll is a whole number of milliseconds
             readable, writable, _ = select.select(sources, sinks, [], min(max(wait, 0.0), 60.0))
             if self._woken in readable:

@@ -36,14 +36,24 @@ class _OneLine(logging.Formatter):
         return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
+class _LogFile(logging.FileHandler):
+    """Written in blocks: a system call for each record would slow down what the tests measure."""
+
+    def flush(self) -> None:
+        """Nothing; close() writes what is left."""
+
+
+def pytest_configure() -> None:
+    # Not in the fixture: pytest, too, sets the level for each phase of a test, and afterwards what it found.
+    logging.getLogger().setLevel(logging.DEBUG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _log_everything(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     log = pytestconfig.stash[_LOG] = tmp_path_factory.getbasetemp() / "debug.log"
-    handler = logging.FileHandler(log, encoding="utf-8")
+    handler = _LogFile(log, encoding="utf-8")
     handler.setFormatter(_OneLine("%(name)s\t%(levelname)s\t%(asctime)s\t%(threadName)s\t%(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(handler)
     with pytest.MonkeyPatch.context() as patch:
         plain = paho.mqtt.client.Client.__init__
 
@@ -54,6 +64,8 @@ def _log_everything(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
         patch.setattr(paho.mqtt.client.Client, "__init__", with_logger)
         yield
+    logging.getLogger().removeHandler(handler)
+    handler.close()
 
 
 @pytest.hookimpl(trylast=True)  # after the fixtures of the session have ended, which give their last secrets then

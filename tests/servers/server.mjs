@@ -4,10 +4,7 @@
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
-
-globalThis.crypto ??= crypto.webcrypto; // oidc-provider asks for this and the next one; Debian 12 has Node 18, without
-URL.parse ??= (...args) => { try { return new URL(...args); } catch { return null; } };
-const { default: Provider, errors } = await import('oidc-provider');
+import Provider, { errors } from 'oidc-provider'; // version 8 is the last that runs on Node 18, which Debian 12 has
 
 const { port, control, folder, secret, rights } = JSON.parse(process.env.TEST_SERVER);
 const issuer = `http://127.0.0.1:${port}`;

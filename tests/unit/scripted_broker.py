@@ -8,7 +8,7 @@ import ssl
 import time
 
 from tests.unit import packets
-from tests.unit.packets import CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
+from tests.unit.packets import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
 
 _NAMES = {
     value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 15
@@ -27,9 +27,19 @@ class Peer:
 
     # What the client sends
 
-    def packet(self, timeout: float = PATIENCE) -> Packet | None:
-        """The next packet, or None at the end of the connection."""
+    def packet(self, timeout: float = PATIENCE, *, pings: bool = False) -> Packet | None:
+        """The next packet, or None at the end of the connection; a PINGREQ is answered and passed over, if ``pings``
+        does not ask for it.
+        """
         deadline = time.monotonic() + timeout
+        while True:
+            packet = self._any_packet(deadline)
+            if packet is None or packet.kind != PINGREQ or pings:
+                return packet
+            with contextlib.suppress(OSError):  # a client that has gone on needs no answer
+                self.send(packets.PINGRESP_PACKET)
+
+    def _any_packet(self, deadline: float) -> Packet | None:
         while (found := packets.split(self._data)) is None:
             if self._ended or not self._receive(deadline - time.monotonic()):
                 return None
@@ -42,7 +52,7 @@ class Peer:
 
     def expect(self, kind: int, timeout: float = PATIENCE) -> Packet:
         """The next packet, which has to be of a kind."""
-        packet = self.packet(timeout)
+        packet = self.packet(timeout, pings=kind == PINGREQ)
         assert packet is not None, f"{_NAMES[kind]} was expected, and the connection ended"
         assert packet.kind == kind, f"{_NAMES[kind]} was expected, and this came: {packet}"
         return packet

@@ -147,6 +147,25 @@ class TestHandover:
         assert [second.expect(PUBACK).packet_id for _ in range(2)] == [200, 201]
 
     @both
+    def test_hands_over_nothing_of_the_second_before_the_first_has_ended(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._LAST_WORDS_TIME", 60.0)
+        device = make(protocol)
+        first = device.start()
+        second = device.rotate()
+        second.connack(session_present=True)
+        second.expect_nothing()
+        second.publish("t", b"3", 1, 3)
+        second.expect_nothing()
+        first.publish("t", b"1", 1, 1)
+        assert first.expect(PUBACK).packet_id == 1
+        first.publish("t", b"2", 1, 2)
+        first.close()
+        assert second.expect(PUBACK).packet_id == 3
+        assert device.payloads == [b"1", b"2", b"3"]
+
+    @both
     def test_waits_for_the_last_words_of_a_first_that_the_broker_leaves_open_for_only_a_moment(
         self, make: Make, protocol: int
     ) -> None:

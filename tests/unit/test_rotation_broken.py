@@ -202,6 +202,20 @@ class TestFirstConnectionCut:
         device.event(Connected)
         carries_on(device, second)
 
+    def test_while_a_failed_rotation_waits_leaves_nothing_of_that_behind(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 1.0)
+        device = make()
+        first = device.start()
+        device.rotate().connack(0x85)
+        device.event(RotationFailed)
+        first.close()
+        second = device.answer(session_present=True)
+        device.event(Connected)
+        device.broker.expect_no_connection(1.2)
+        carries_on(device, second)
+
     def test_right_after_connack_is_no_loss(self, make: Make) -> None:
         device = make()
         first = device.start()
@@ -224,6 +238,22 @@ class TestFirstConnectionCut:
         third = device.answer(session_present=True)
         device.event(Connected)
         carries_on(device, third, b"held")
+
+
+class TestNewerTokenDuringABackOff:
+    def test_does_not_hurry_the_next_try_which_uses_it(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 1.0)
+        device = make()
+        device.start()
+        device.rotate().connack(0x85)
+        device.event(RotationFailed)
+        device.client.rotate()
+        device.broker.expect_no_connection(0.2)
+        third = device.broker.accept()
+        assert third.expect(CONNECT).password == password(3)
+        third.connack(session_present=True)
+        device.event(Rotated)
+        device.broker.expect_no_connection()
 
 
 class TestRotationThatEndsTheFirst:

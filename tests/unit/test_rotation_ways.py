@@ -150,7 +150,10 @@ class TestWill:
 
 class TestTls:
     @both
-    def test_keeps_the_order_of_what_came_with_connack(self, make: Make, protocol: int, pki: Pki) -> None:
+    def test_keeps_the_order_of_what_came_with_connack(
+        self, make: Make, protocol: int, pki: Pki, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._LAST_WORDS_TIME", 60.0)
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(pki.server.certificate, pki.server.key)
         broker = ScriptedBroker(server)
@@ -165,6 +168,8 @@ class TestTls:
         second.connack(session_present=True)  # a TLS record each: no socket tells of the last two
         second.publish("t", b"3", 1, 3)
         second.publish("t", b"4", 1, 4)
+        second.expect_nothing()
+        first.expect_nothing()  # and nothing unread, or closing would reset the connection
         first.publish("t", b"1", 1, 1)
         first.publish("t", b"2", 1, 2)
         first.close()

@@ -13,6 +13,9 @@ _TEST = """
 import logging
 from tests.servers.secret_check import remember_secret
 
+def test_before():
+    pass
+
 def test():
     remember_secret("a b/c-secret-of-this-test")
     {statement}
@@ -20,10 +23,20 @@ def test():
 
 
 def _session(folder: Path, statement: str) -> subprocess.CompletedProcess[str]:
-    """A session of pytest with one test that passes, and the plugin."""
+    """A session of pytest with two tests that pass, and the plugin."""
     test = folder / "test_one.py"
     test.write_text(_TEST.format(statement=statement))
-    pytest_here = [sys.executable, "-m", "pytest", "-p", "tests.servers.secret_check", "-c", "/dev/null"]
+    pytest_here = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.servers.secret_check",
+        "-c",
+        "/dev/null",
+        "-o",
+        "log_level=INFO",
+    ]
     places = [f"--rootdir={folder}", f"--basetemp={folder / 'session'}", str(test)]
     return subprocess.run([*pytest_here, *places], cwd=_ROOT, capture_output=True, text=True, check=False)
 
@@ -39,7 +52,7 @@ def _session(folder: Path, statement: str) -> subprocess.CompletedProcess[str]:
 def test_a_session_whose_log_shows_a_secret_fails_and_names_the_logger(tmp_path: Path, statement: str) -> None:
     session = _session(tmp_path, statement)
     assert session.returncode == 1
-    assert "1 passed" in session.stdout
+    assert "2 passed" in session.stdout
     assert "logger some.library" in session.stdout
 
 
