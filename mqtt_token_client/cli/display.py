@@ -101,7 +101,8 @@ def table(now: Snapshot) -> RenderableType:
     rows.add_column(style="bold", no_wrap=True, min_width=9)
     rows.add_column(no_wrap=True, overflow="ellipsis")
     rows.add_row("token", Text.assemble((f"{now.token:<8}", "cyan"), " ", life_bar(now.token_left, now.token_lifetime)))
-    rows.add_row("rotations", f"{len(now.gaps):<8} {now.renewals} renewals in {now.elapsed:.0f} s")
+    renewals = f"{now.renewals} renewal{'' if now.renewals == 1 else 's'}"
+    rows.add_row("rotations", f"{len(now.gaps):<8} {renewals} in {now.elapsed:.0f} s")
     if now.gaps:
         recent = now.gaps[-_BAR:]
         last_and_max = f"last {milliseconds(now.gaps[-1])}, max {milliseconds(max(now.gaps))}"
