@@ -216,4 +216,4 @@ class TestARefusedToken:
         with pytest.raises(TokenRefusedByBroker, match="refused 2 new tokens in a row: Not authorized; check issuer"):
             device.client.connect()
         assert device.client.state == "closed"
-        assert not any(thread.name == "mqtt-token-network" for thread in threading.enumerate() if thread.is_alive())
+        wait_until(lambda: "mqtt-token-network" not in {one.name for one in threading.enumerate()}, "the thread's end")

@@ -8,7 +8,7 @@ import ssl
 import time
 
 from tests.unit import packets
-from tests.unit.packets import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
+from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
 
 _NAMES = {
     value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 15
@@ -24,17 +24,18 @@ class Peer:
         self._sock = sock
         self._data = bytearray()
         self._ended = False
+        self._serves = False  # the client has been answered, and has not said DISCONNECT
 
     # What the client sends
 
     def packet(self, timeout: float = PATIENCE, *, pings: bool = False) -> Packet | None:
         """The next packet, or None at the end of the connection; a PINGREQ is answered and passed over, if ``pings``
-        does not ask for it.
+        does not ask for it, but not before CONNACK and after DISCONNECT.
         """
         deadline = time.monotonic() + timeout
         while True:
             packet = self._any_packet(deadline)
-            if packet is None or packet.kind != PINGREQ or pings:
+            if packet is None or packet.kind != PINGREQ or pings or not self._serves:
                 return packet
             with contextlib.suppress(OSError):  # a client that has gone on needs no answer
                 self.send(packets.PINGRESP_PACKET)
@@ -48,6 +49,8 @@ class Peer:
         packet = packets.parse(first, body, self.five)
         if packet.kind == CONNECT:
             self.five = packet.protocol == 5
+        elif packet.kind == DISCONNECT:
+            self._serves = False
         return packet
 
     def expect(self, kind: int, timeout: float = PATIENCE) -> Packet:
@@ -107,6 +110,7 @@ class Peer:
     # What the broker sends
 
     def send(self, data: bytes) -> None:
+        self._serves = True
         self._sock.settimeout(PATIENCE)
         self._sock.sendall(data)
 

@@ -10,6 +10,7 @@ import pytest
 from mqtt_token_client import (
     AuthorizationServerUnavailable,
     Backoff,
+    BrokerRefused,
     ClientClosed,
     Connected,
     ConnectFailed,
@@ -88,6 +89,15 @@ class TestConnect:
         assert device.client.state == "closed"
         assert device.source.requests == 1
         device.broker.expect_no_connection(0.05)
+
+    def test_does_not_raise_again_what_the_last_one_raised(self, make: Make, pool: ThreadPoolExecutor) -> None:
+        device = make()
+        connecting = pool.submit(device.client.connect, PATIENCE)
+        device.answer(0x85)
+        with pytest.raises(BrokerRefused):
+            connecting.result(PATIENCE)
+        device.broker.close_listener()
+        assert device.client.connect(timeout=0.1) is False
 
     def test_raises_it_again_when_called_again(self, make: Make) -> None:
         device = make()

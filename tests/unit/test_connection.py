@@ -252,6 +252,22 @@ class TestMessagesReceived:
         assert device.client.stats.duplicates == 1
 
     @both
+    def test_are_new_in_a_new_session_whatever_their_identifiers(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        first.publish("t", b"1", 1, 4)
+        first.publish("t", b"2", 2, 5)
+        first.expect(PUBACK)
+        first.expect(PUBREC)
+        first.close()
+        second = device.answer(session_present=False)
+        second.publish("t", b"1", 1, 4, dup=True)
+        second.publish("t", b"3", 2, 5)
+        second.expect(PUBACK)
+        second.expect(PUBREC)
+        assert device.payloads == [b"1", b"2", b"1", b"3"]
+
+    @both
     def test_whose_puback_was_lost_are_acknowledged_again_and_not_handed_over_twice(
         self, make: Make, protocol: int
     ) -> None:

@@ -128,6 +128,23 @@ class TestDisconnect:
         device.until(lambda: device.client.state == "waiting")
         quickly(device)
 
+    def test_leaves_no_try_behind(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 0.5)
+        device, other = make(), make()
+        other.start()  # the network thread lives on
+        device.client.connect(timeout=0)
+        device.answer(0x85)
+        device.event(ConnectFailed)
+        quickly(device)
+        device.broker.expect_no_connection(0.8)
+
+    def test_ends_a_connect_that_waits_in_another_thread(self, make: Make, pool: ThreadPoolExecutor) -> None:
+        device = make()
+        connecting = pool.submit(device.client.connect, 60.0)
+        device.broker.accept().expect(CONNECT)
+        quickly(device, timeout=0.1)
+        assert connecting.result(PATIENCE) is False
+
     def test_with_something_to_send_goes_on_trying_until_its_time_is_over(
         self, make: Make, pool: ThreadPoolExecutor
     ) -> None:

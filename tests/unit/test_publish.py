@@ -118,6 +118,17 @@ class TestPublish:
 
 
 class TestSubscribe:
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_and_unsubscribe_go_out_at_once_while_connected(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        peer = device.start()
+        device.client.subscribe("a/#", qos=2)
+        assert peer.expect_subscribe().filters == {"a/#": 2}
+        device.client.unsubscribe("a/#")
+        assert set(peer.expect_unsubscribe().filters) == {"a/#"}
+        device.client.unsubscribe("never/subscribed")
+        peer.expect_nothing()
+
     def test_goes_out_before_what_is_published_after_it(self, make: Make) -> None:
         device = make()
         busy, free = threading.Event(), threading.Event()

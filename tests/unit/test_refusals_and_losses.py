@@ -144,9 +144,9 @@ class TestTokenRefused:
         assert device.event(ConnectFailed).retry_in > 0.3
         second = device.broker.accept()
         assert second.expect(CONNECT).password == b"the one and only token"
+        assert device.source.requests == 2  # once connected it asks for another again, in time
         second.connack()
         device.event(Connected)
-        assert device.source.requests == 2
 
 
 class TestBrokersTrouble:
@@ -195,6 +195,7 @@ class TestOurFault:
         failed = device.event(ConnectFailed)
         assert failed.error.permanent
         assert 0.5 <= failed.retry_in <= 1.0
+        assert device.client.connect(timeout=0.1) is False, "it goes on trying"
         device.broker.expect_no_connection(0.3)
         device.answer()
         device.event(Connected)
@@ -254,11 +255,13 @@ class TestConnectionEndedForItsToken:
         assert device.source.requests == 1
 
     @pytest.mark.parametrize("reason", [0x00, 0x8B, 0x8E, 0x93, 0x9C])
-    def test_is_not_what_another_reason_means(self, make: Make, reason: int) -> None:
-        device = make()
+    def test_is_not_what_another_reason_means_even_near_its_end(self, make: Make, reason: int) -> None:
+        device = make(renewal=RenewalPolicy(fraction=0.9999, jitter=0.0))
+        device.source.next = [Token("a token near its end", 200.0, since=elapsed() - 185.0)]
         device.start().disconnect(reason)
         assert device.event(Disconnected).reason == reason
-        assert device.broker.accept().expect(CONNECT).password == password(1)
+        assert device.broker.accept().expect(CONNECT).password == b"a token near its end"
+        assert device.source.requests == 1
 
 
 class TestLossInMidLife:

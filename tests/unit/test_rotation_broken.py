@@ -15,6 +15,7 @@ from mqtt_token_client import (
     Disconnected,
     Rotated,
     RotationFailed,
+    Token,
     TokenRefused,
     Will,
 )
@@ -240,6 +241,21 @@ class TestFirstConnectionCut:
         carries_on(device, third, b"held")
 
 
+class TestDeadlines:
+    def test_of_an_attempt_that_is_over_do_not_end_the_next_one(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._CONNACK_TIME", 0.5)
+        device = make()
+        device.start()
+        monkeypatch.undo()
+        second = device.rotate()
+        second.expect_nothing(0.7)
+        second.connack(session_present=True)
+        device.event(Rotated)
+        assert not device.told(RotationFailed)
+
+
 class TestNewerTokenDuringABackOff:
     def test_does_not_hurry_the_next_try_which_uses_it(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 1.0)
@@ -254,6 +270,23 @@ class TestNewerTokenDuringABackOff:
         third.connack(session_present=True)
         device.event(Rotated)
         device.broker.expect_no_connection()
+
+
+class TestRotationThatFindsNoOtherToken:
+    def test_ends_without_a_word_and_the_next_one_works(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.backoff.Backoff.slow_delay", lambda _: 0.5)
+        device = make()
+        one = Token("a token that comes twice", 3600.0)
+        device.source.next = [one, None, one]
+        first = device.start()
+        device.rotate().connack(0x85)
+        device.event(RotationFailed)
+        device.client.rotate()
+        device.broker.accept().expect_end()
+        carries_on(device, first)
+        device.rotate().connack(session_present=True)
+        device.event(Rotated)
+        assert len(device.told(RotationFailed)) == 1
 
 
 class TestRotationThatEndsTheFirst:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqtt_token_client import Connected, Disconnected, Message, Rotated, TokenKeeper, TokenRenewed, Will
+from mqtt_token_client import Connected, Disconnected, Message, Rotated, Token, TokenKeeper, TokenRenewed, Will
 from tests.servers.pki import Pki
 from tests.unit.device import Device, Source, devices, password
 from tests.unit.packets import CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
@@ -191,6 +191,17 @@ class TestRenewal:
         device.event(Rotated)
         assert device.client.stats.renewals == 2
         assert device.source.requests == 2
+
+    def test_that_brings_the_same_token_is_tried_again_later(self, make: Make) -> None:
+        device = make()
+        same = Token("a token that comes twice", 3.0)
+        device.source.next = [same, same]
+        device.start()
+        second = device.broker.accept()
+        assert second.expect(CONNECT).password == password(3)
+        second.connack(session_present=True)
+        device.event(Rotated)
+        assert device.source.requests == 3
 
     def test_of_a_shared_keeper_is_one_request_and_rotates_every_client_on_one_network_thread(self, make: Make) -> None:
         source = Source()
