@@ -49,8 +49,8 @@ class Broker:
 
     A context manager: it serves from ``__enter__`` to ``__exit__``, in a thread of its own. A bad or expired token is
     answered with CONNACK 5; when a token ends, the connection that it opened ends. A client that connects a second
-    time takes its session over; a token that is refused leaves the first connection as it is. Everything is forgotten
-    when the broker ends.
+    time takes its session over, and the first connection's Will is published [MQTT-3.1.2-8]; a token that is refused
+    leaves the first connection as it is. Everything is forgotten when the broker ends.
 
     Unlike MQTT it delivers a message with the subscription's QoS even if it was published with a lower one.
 
@@ -87,7 +87,7 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self._thread.join(timeout=10)
 
     async def _run(self, listener: socket.socket, serving: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -162,6 +162,15 @@ def test_the_will_is_published_when_the_client_is_lost_and_not_after_disconnect(
     assert will.payload == b"gone"
 
 
+def test_a_take_over_publishes_the_will_of_the_first_connection(connect: Connect) -> None:
+    watcher = connect("watcher")
+    watcher.accepted()
+    watcher.subscribe("will")
+    connect(will=("will", b"first")).accepted()
+    connect(will=("will", b"second")).accepted()
+    assert watcher.expect(PUBLISH).payload == b"first"
+
+
 def test_a_client_that_is_silent_for_one_and_a_half_keepalives_is_let_go(connect: Connect) -> None:
     start = time.monotonic()
     connection = connect(keepalive=1)
