@@ -88,6 +88,7 @@ class Peer:
         self.wills = 0
         self._subscribed = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"peer-of-{name}")
+        self._client.disable_logger()  # hundreds of lines a second that are not about the library
         self._client.username_pw_set("peer", token)
         self._client.max_inflight_messages_set(1000)
         self._client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
