@@ -4,10 +4,10 @@ Every way to connect is the same attempt: a token and an open socket are made re
 broker accepts. What differs is whether a connection is up meanwhile. If none is, the attempt is a first connect or a
 reconnect. If one is, the attempt is a rotation:
 
-    handover    New PUBLISHes are held, the rest goes on. Once the broker has read what the first connection carries,
-                CONNECT goes out on the second; the broker accepts the token and takes the session over. What it sent on
-                the first connection before that is read to the end, then the second one is the connection. If it
-                refuses the token, the first one just goes on.
+    handover    PINGREQ goes out on the first connection, and no QoS 0 after it: once it is answered, the broker has
+                read all of them. Then nothing new is sent, and CONNECT goes out on the second; the broker accepts the
+                token and takes the session over. What it sent on the first connection before that is read to the end,
+                then the second one is the connection. If it refuses the token, the first one just goes on.
     reconnect   Where the take-over would fire the will, the first connection is ended by DISCONNECT before CONNECT
                 goes out on the second, which is open and past its TLS handshake by then.
 
@@ -48,13 +48,13 @@ from .settings import CredentialsSource, Settings
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 # Seconds, all of them.
-_FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a rotation
+_SETTLE_TIME = 5.0  # for the broker to answer the PINGREQ before a handover
+# For the broker to read the rest of what the first connection carries. One that is near has answered a PINGREQ by then,
+# or gets to it. One that is far is not waited for: both connections are equally long, so a head start is enough.
+_HEAD_START = 0.008
+_FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a reconnect
 _END_TIME = 2.0  # for the broker to close a connection after DISCONNECT
 _CONNACK_TIME = 15.0
-# For the broker to read what the first connection carries, before it may read CONNECT on the second. One that is near
-# answers a PINGREQ at once, or is busy and has not read it yet; one that is far is not waited for a whole round trip:
-# both connections are equally long, so a head start is enough.
-_SETTLE_TIME_NEAR, _SETTLE_TIME_FAR, _NEAR = 0.1, 0.008, 0.015
 _QUIET_TIME = 1.0  # a connection that sent nothing for so long has nothing on its way
 _LAST_WORDS_TIME = 0.5  # for the end of the first connection to arrive once the second one is accepted
 _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first connection open the last time
@@ -62,9 +62,9 @@ _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first con
 
 class _Stage(Enum):
     OPENING = auto()  # a worker gets the token and the socket
-    HOLDING = auto()  # what waits on the first connection is being sent
-    SETTLING = auto()  # PINGREQ went out on the first connection: the broker reads what went out before it
-    ENDING = auto()  # DISCONNECT went out on the first connection, its end is awaited
+    SETTLING = auto()  # handover: PINGREQ went out on the first connection, QoS 0 waits
+    HOLDING = auto()  # nothing new is sent; what the first connection carries gets to the broker
+    ENDING = auto()  # reconnect: DISCONNECT went out on the first connection, its end is awaited
     CONNECTING = auto()  # CONNECT went out, CONNACK is awaited
     DRAINING = auto()  # accepted; the last words of the first connection are awaited
 
@@ -78,7 +78,6 @@ class _Attempt:
     backlog: list[Packet] = field(default_factory=list)
     kind: events.RotationKind | None = None  # None while there was no connection to rotate
     ended: tuple[str, int | None] | None = None  # how the rotation ended the first connection: a loss if it fails
-    asked_at: float = 0.0  # when CONNECT went out
     timer: Timer | None = None
 
 
@@ -104,7 +103,6 @@ class Connection:
         self._receive_maximum: int | None = None
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
-        self._round_trip = 0.0  # from the last CONNECT to its CONNACK
         self._leaves_first_open = False  # as MQTT does not allow [MQTT-3.1.4-2]
         self._retry: Timer | None = None
         self._broker = 0
@@ -119,10 +117,12 @@ class Connection:
     @property
     def state(self) -> str:
         """``connected``, ``rotating``, ``connecting``, ``waiting`` (for the next try) or ``closed``."""
+        if self._attempt is not None and self._attempt.kind is not None:
+            return "rotating"
         if self._link is not None:
-            return "connected" if self._held_since is None else "rotating"
+            return "connected"
         if self._attempt is not None:
-            return "connecting" if self._attempt.kind is None else "rotating"
+            return "connecting"
         return "waiting" if self._retry is not None else "closed"
 
     @property
@@ -188,32 +188,58 @@ class Connection:
         if self._link is None:
             self._send_connect(attempt)
             return
-        attempt.kind = "reconnect" if self._settings.takeover_fires_will else "handover"
+        if self._settings.takeover_fires_will:
+            attempt.kind = "reconnect"
+            attempt.stage = _Stage.HOLDING
+            self._held_since = elapsed()
+            self._deadline(attempt, _FLUSH_TIME, self._end_first)
+            self._end_first_when_flushed(attempt)
+        else:
+            attempt.kind = "handover"
+            self._settle(attempt, self._link)
+
+    def _settle(self, attempt: _Attempt, first: Link[Outgoing]) -> None:
+        """Let the broker read what the first connection carries before it may read CONNECT on the second. A QoS 0
+        message that it has not read by then is lost; of the others it tells which it has.
+        """
+        if first.flushed and first.quiet_for >= _QUIET_TIME:
+            self._send_connect(attempt)
+            return
+        attempt.stage = _Stage.SETTLING
+        self._deadline(attempt, _SETTLE_TIME, self._hold)
+        self._session.outbox.hold_qos_0()
+        first.write(PINGREQ_PACKET)
+        first.flush()
+
+    def _first_read_all(self, attempt: _Attempt) -> None:
+        """A PINGREQ on the first connection is answered."""
+        if attempt.stage is _Stage.SETTLING:
+            self._hold(attempt)
+        elif attempt.stage is _Stage.HOLDING:
+            self._send_connect(attempt)
+
+    def _hold(self, attempt: _Attempt) -> None:
+        """Send nothing new for a moment: a broker that is busy with the first connection may be late to end it, and
+        serve both (RabbitMQ), which changes the order of messages.
+        """
         attempt.stage = _Stage.HOLDING
         self._held_since = elapsed()
-        self._deadline(attempt, _FLUSH_TIME, self._leave_first)
-        self._leave_first_when_flushed(attempt)
+        self._deadline(attempt, _HEAD_START, self._send_connect)
+        if self._link is not None:
+            self._link.write(PINGREQ_PACKET)
+            self._link.flush()
 
-    def _leave_first_when_flushed(self, attempt: _Attempt) -> None:
+    def _end_first_when_flushed(self, attempt: _Attempt) -> None:
         if self._link is not None:
             self._link.flush()
             if self._link.flushed:
-                self._leave_first(attempt)
+                self._end_first(attempt)
 
-    def _leave_first(self, attempt: _Attempt) -> None:
-        if attempt.kind == "reconnect" and self._link is not None:
+    def _end_first(self, attempt: _Attempt) -> None:
+        if self._link is not None:
             attempt.stage = _Stage.ENDING
             self._deadline(attempt, _END_TIME, lambda _: self._first_ended("the broker left the connection open", None))
             self._link.end()
-        elif self._link is not None and self._link.quiet_for < _QUIET_TIME:
-            attempt.stage = _Stage.SETTLING
-            self._deadline(
-                attempt, _SETTLE_TIME_NEAR if self._round_trip < _NEAR else _SETTLE_TIME_FAR, self._send_connect
-            )
-            self._link.write(PINGREQ_PACKET)
-            self._link.flush()
-        else:
-            self._send_connect(attempt)
 
     def _send_connect(self, attempt: _Attempt) -> None:
         link, credentials = attempt.link, attempt.credentials
@@ -223,13 +249,14 @@ class Connection:
             self._fail(BrokerUnreachable(f"{self._address}: the connection broke before CONNECT"))
             return
         attempt.stage = _Stage.CONNECTING
+        if self._link is not None and self._held_since is None:
+            self._held_since = elapsed()
         self._deadline(attempt, _CONNACK_TIME, lambda _: self._fail(BrokerUnreachable("the broker sent no CONNACK")))
         try:
             packet = self._settings.connect(link.engine, credentials)
         except Exception as error:  # noqa: BLE001 - a user's profile may give what CONNECT cannot hold
             self._fail(error)
             return
-        attempt.asked_at = elapsed()
         link.write(packet)
         link.flush()
 
@@ -241,7 +268,6 @@ class Connection:
             self._refuse(attempt, connack.reason)
         else:
             attempt.accepted, attempt.backlog = connack, packets[1:]
-            self._round_trip = elapsed() - attempt.asked_at
             if self._link is None:
                 self._adopt(attempt)
                 return
@@ -385,6 +411,7 @@ class Connection:
         if self._attempt is not None and self._attempt.timer is not None:
             self._attempt.timer.cancel()
         self._attempt = None
+        self._session.outbox.release_qos_0()
 
     def _release(self) -> float:
         """End the hold, and tell how long it was."""
@@ -407,8 +434,8 @@ class Connection:
                 if isinstance(packet, Disconnect):
                     link.close()
                     self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
-                elif isinstance(packet, Pingresp) and self._attempt and self._attempt.stage is _Stage.SETTLING:
-                    self._send_connect(self._attempt)
+                elif isinstance(packet, Pingresp) and self._attempt and self._attempt.kind == "handover":
+                    self._first_read_all(self._attempt)
                 else:
                     self._session.receive(link, packet)
             self._go_on()
@@ -431,8 +458,9 @@ class Connection:
 
     def _go_on(self) -> None:
         """The connection has room, or an answer may have made some."""
-        if self._attempt is not None and self._attempt.stage is _Stage.HOLDING:
-            self._leave_first_when_flushed(self._attempt)
+        attempt = self._attempt
+        if attempt is not None and attempt.kind == "reconnect" and attempt.stage is _Stage.HOLDING:
+            self._end_first_when_flushed(attempt)
         else:
             self._pump()
             self._close_when_empty()

@@ -112,7 +112,7 @@ class Link(Generic[_Item]):
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
-            self._fail(_cause(error))
+            self._broken(_cause(error))
         while self._marks and self._marks[0][0] <= self._sent:
             self._owner.link_wrote(self._marks.popleft()[1])
         self._watch()
@@ -206,6 +206,17 @@ class Link(Generic[_Item]):
             self._timer.cancel()
         self._loop.watch(self._sock, 0, self._ready)
         self._sock.close()
+
+    def _broken(self, cause: str) -> None:
+        """Nothing more goes out; what arrived before that is still to be read."""
+        self._ended = True
+        self._out = bytearray()  # a new one: the exception in hand still refers to the old
+
+        def read_the_rest() -> None:
+            self.read()
+            self._fail(cause)
+
+        self._loop.call_soon(read_the_rest)
 
     def _fail(self, cause: str) -> None:
         if not self.closed:

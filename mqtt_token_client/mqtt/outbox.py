@@ -157,6 +157,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._new: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
+        self._held: deque[Outgoing] | None = None  # of QoS 0, passed over until they are released
         self._unsent = 0  # of those in flight, how many are among these
         self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
         self._size = self._given = 0
@@ -201,6 +202,9 @@ class Outbox:
             self._again.popleft()
             self._unsent -= 1
         waiting = self._again or self._new
+        while self._held is not None and waiting and not waiting[0].qos:
+            self._held.append(waiting.popleft())
+            waiting = self._again or self._new
         if not waiting:
             return None
         message = waiting[0]
@@ -213,6 +217,16 @@ class Outbox:
             message.packet_id = self._ids.take()
             self._inflight[message.packet_id] = message
         return message
+
+    def hold_qos_0(self) -> None:
+        """Have :meth:`next` pass over messages of QoS 0, which overtakes none of their own kind."""
+        if self._held is None:
+            self._held = deque()
+
+    def release_qos_0(self) -> None:
+        """Have them go out, before any that came later."""
+        held, self._held = self._held, None
+        self._new.extendleft(reversed(held or ()))
 
     def _window(self, qos: int, receive_maximum: int | None) -> int:
         if receive_maximum is None:
@@ -259,6 +273,7 @@ class Outbox:
         """Take no more messages, fail those that wait, and tell how many."""
         with self._lock:
             self._closed = True
+        self.release_qos_0()
         abandoned = [*self._inflight.values(), *(message for message in self._again if not message.qos), *self._new]
         for message in self._inflight.values():
             self._ids.free(message.packet_id)

@@ -372,6 +372,17 @@ class TestLoss:
         call(tcp.loop, reset_then_write)
         assert [kind for kind, _ in tcp.rest()] == ["closed"]
 
+    def test_what_arrived_before_a_reset_is_read_though_writing_sees_the_reset_first(self, tcp: Wire) -> None:
+        def reset_then_write() -> None:
+            tcp.theirs.sendall(PINGRESP * 3)
+            tcp.reset()
+            tcp.link.write(b"late")
+            tcp.link.flush()
+
+        call(tcp.loop, reset_then_write)
+        told = tcp.rest()
+        assert [kind for kind, _ in told] == ["packet", "packet", "packet", "closed"]
+
     @pytest.mark.parametrize("garbage", [b"\xf0\x00", b"\x16\x03\x01\x02\x00", b"\x30\xff\xff\xff\xff\x01"])
     def test_garbage_closes_with_its_cause(self, wire: Wire, garbage: bytes) -> None:
         wire.theirs.sendall(garbage)

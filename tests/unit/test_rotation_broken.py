@@ -152,7 +152,10 @@ class TestFirstConnectionCut:
         assert not device.told(Rotated)
         second.expect_end()
 
-    def test_while_it_is_being_flushed_goes_on_as_a_reconnect(self, make: Make) -> None:
+    def test_while_it_is_being_flushed_goes_on_as_a_reconnect(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
         device = make()
         first = device.start()
         device.source.life = 4.0

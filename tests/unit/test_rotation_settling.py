@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqtt_token_client import Connected, Rotated
+from mqtt_token_client import Connected, Rotated, RotationFailed
 from tests.unit import packets
 from tests.unit.device import Device, devices
 from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
@@ -26,7 +26,7 @@ class TestABusyFirstConnection:
     def test_is_asked_by_pingreq_whether_all_was_read_and_connect_waits_for_the_answer(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME_NEAR", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -41,7 +41,73 @@ class TestABusyFirstConnection:
         device.event(Rotated)
 
     @both
-    def test_that_does_not_answer_is_not_waited_for_long(self, make: Make, protocol: int) -> None:
+    def test_carries_what_can_be_sent_again_until_the_answer_and_nothing_else(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"0: before")
+        assert first.expect(PUBLISH).payload == b"0: before"
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        for payload in (b"0: held", b"1: sent", b"0: held too", b"1: sent too"):
+            device.client.publish("t", payload, qos=int(payload[:1]))
+        for payload in (b"1: sent", b"1: sent too"):
+            message = first.expect(PUBLISH)
+            assert message.payload == payload
+            first.send(packets.acknowledgement(packets.PUBACK, message.packet_id))
+        first.send(packets.PINGRESP_PACKET)
+        second.expect(CONNECT)
+        device.client.publish("t", b"1: held", qos=1)
+        first.expect_nothing()
+        second.connack(session_present=True)
+        payloads = [second.expect(PUBLISH).payload for _ in range(3)]
+        assert payloads == [b"0: held", b"0: held too", b"1: held"]
+        device.event(Rotated)
+
+    @both
+    def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._HEAD_START", 60.0)
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"at the last moment", qos=1)
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        device.client.publish("t", b"held", qos=1)
+        assert first.drain(0.1) == []
+        second.expect_nothing()
+        first.send(packets.PINGRESP_PACKET)
+        second.expect(CONNECT)
+
+    @both
+    def test_that_is_the_only_one_in_the_end_carries_what_was_held(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"at the last moment")
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        device.client.publish("t", b"held")
+        second.close()
+        first.send(packets.PINGRESP_PACKET)
+        device.event(RotationFailed)
+        assert first.expect(PUBLISH).payload == b"held"
+
+    @both
+    def test_that_does_not_answer_is_not_waited_for_long(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 0.05)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -56,7 +122,7 @@ class TestABusyFirstConnection:
     def test_that_is_lost_meanwhile_lets_connect_go_out_at_once(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME_NEAR", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -71,7 +137,7 @@ class TestABusyFirstConnection:
 
 
 def test_a_quiet_first_connection_is_not_asked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME_NEAR", 60.0)
+    monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
     monkeypatch.setattr("mqtt_token_client.mqtt.connection._QUIET_TIME", 0.05)
     device = make(5)
     first = device.start()

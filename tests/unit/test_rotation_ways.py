@@ -10,8 +10,9 @@ import pytest
 
 from mqtt_token_client import Connected, Disconnected, Message, Rotated, Token, TokenKeeper, TokenRenewed, Will
 from tests.servers.pki import Pki
+from tests.unit import packets
 from tests.unit.device import Device, Source, devices, password
-from tests.unit.packets import CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
+from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
 from tests.unit.scripted_broker import Peer, ScriptedBroker
 
 Make = Callable[..., Device]
@@ -44,13 +45,17 @@ class TestFirstConnectionThatIsFull:
         device = make()
         first, second = self.fill(device)
         assert len(first.expect(PUBLISH).payload) == self.SIZE + 2
+        first.expect(PINGREQ)
+        first.send(packets.PINGRESP_PACKET)
         second.expect(CONNECT)
         second.connack(session_present=True)
         first.expect_end()
         assert [int(m.payload) for m in second.expect_messages(19)] == list(range(1, 20))
 
-    def test_holds_no_longer_than_that_also_where_the_rest_went_out_with_an_answer(self, make: Make) -> None:
-        device = make()
+    def test_with_a_will_is_ended_once_all_went_out_also_where_the_rest_went_out_with_an_answer(
+        self, make: Make
+    ) -> None:
+        device = make(will=Will("gone", b""))
         in_handler, drained = threading.Semaphore(0), threading.Semaphore(0)
 
         def slow(_: Message) -> None:
@@ -68,12 +73,14 @@ class TestFirstConnectionThatIsFull:
             drained.release()
         drained.release()
         assert [packet.kind for packet in received[:2]] == [SUBSCRIBE, PUBLISH], "all went out"
+        first.drain(0.05)
+        first.close()
         second.expect(CONNECT, timeout=3)
 
     def test_is_left_after_a_while_and_what_it_had_not_sent_goes_out_on_the_second(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.connection._FLUSH_TIME", 0.3)
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 0.3)
         device = make()
         _, second = self.fill(device)
         second.expect(CONNECT)
