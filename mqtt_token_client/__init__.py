@@ -17,6 +17,8 @@ from .errors import (
     MqttTokenError,
     OutboxFull,
     ProtocolError,
+    StoreError,
+    StoreLocked,
     TokenError,
     TokenRefusedByBroker,
     TokenRequestRefused,
@@ -29,6 +31,7 @@ from .events import (
     Disconnected,
     Event,
     HandlerFailed,
+    LoginRequired,
     MessagesAbandoned,
     RenewalFailed,
     Rotated,
@@ -44,10 +47,18 @@ from .mqtt.messages import Message, Will
 from .mqtt.outbox import Delivery
 from .profiles import Credentials, Password, Profile
 from .sources import TokenSource
-from .sources.client_auth import ClientSecretBasic, ClientSecretPost
+from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
+from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
 from .sources.client_credentials import ClientCredentials
+from .sources.device_flow import DeviceFlow, DeviceLogin
+from .sources.mutual_tls import MutualTLS
+from .sources.signed_jwt import SignedJWT
+from .sources.token_file import TokenFile
 from .stores import TokenStore
+from .stores.file import FileStore
+from .stores.keyring import KeyringStore
 from .stores.memory import MemoryStore
+from .stores.opening import open_store
 from .token import Token
 
 __version__ = "0.1.0"
@@ -63,6 +74,7 @@ __all__ = [
     "ClientClosed",
     "ClientCredentials",
     "ClientSecretBasic",
+    "ClientSecretJWT",
     "ClientSecretPost",
     "ConfigurationError",
     "ConnectFailed",
@@ -71,30 +83,42 @@ __all__ = [
     "Delivery",
     "DeliveryFailed",
     "DeliveryRefused",
+    "DeviceFlow",
+    "DeviceLogin",
     "Disconnected",
     "Event",
+    "FileStore",
     "HandlerFailed",
     "InvalidTokenResponse",
     "IssuerMismatch",
+    "KeyringStore",
+    "LoginRequired",
     "MemoryStore",
     "Message",
     "MessagesAbandoned",
     "MqttTokenError",
+    "MutualTLS",
     "OutboxFull",
     "Password",
+    "PrivateKeyJWT",
     "Profile",
     "ProtocolError",
+    "PublicClient",
     "RenewalFailed",
     "RenewalPolicy",
     "Rotated",
     "RotationFailed",
     "SessionLost",
+    "SignedJWT",
     "Stats",
+    "StoreError",
     "StoreFailed",
+    "StoreLocked",
     "SubscriptionRefused",
     "Token",
     "TokenClient",
     "TokenError",
+    "TokenFile",
     "TokenKeeper",
     "TokenRefused",
     "TokenRefusedByBroker",
@@ -105,4 +129,5 @@ __all__ = [
     "TokenUnchanged",
     "Will",
     "__version__",
+    "open_store",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -16,6 +17,16 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def elapsed() -> float:
     """Seconds on a clock that never steps and goes on while the machine sleeps (CLOCK_BOOTTIME, else monotonic)."""
     return time.clock_gettime(_CLOCK)
+
+
+def boot_id() -> str:
+    """What names this boot of the machine, as the readings of :func:`elapsed` hold for it alone (Linux, random(4));
+    empty where nothing does.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def http_date(text: str | None) -> float | None:

@@ -48,7 +48,15 @@ class TokenError(MqttTokenError):
 
 
 class AuthorizationServerUnavailable(TokenError):  # noqa: N818
-    """No answer, or one that says to come back later: no network, a time-out, HTTP 5xx, 408 or 429."""
+    """No answer, or one that says to come back later: no network, a time-out, HTTP 5xx, 408 or 429.
+
+    Attributes:
+        error: the server's error code, such as ``slow_down``, or None if it gave none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, error: str | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.error = error
 
 
 class AuthorizationServerUntrusted(TokenError):  # noqa: N818
@@ -87,6 +95,17 @@ class IssuerMismatch(TokenError):  # noqa: N818
     """The metadata found under an issuer names another issuer (RFC 8414 section 3.3)."""
 
     permanent = True
+
+
+# The token store's
+
+
+class StoreError(MqttTokenError):
+    """The token store could not load, save, delete or lock. What it holds may be lost; the token in hand is not."""
+
+
+class StoreLocked(TokenError):  # noqa: N818
+    """Another process has been asking for a new token for too long, and the store lets only one ask at a time."""
 
 
 # The broker's, or of the way to it

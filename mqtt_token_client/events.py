@@ -47,6 +47,15 @@ class RenewalFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoginRequired(Event):
+    """The authorization server no longer takes the refresh token, and no other process has stored a newer one: a
+    person has to approve again. The token source is asking for it, by its ``prompt``.
+    """
+
+    error: MqttTokenError
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed(Event):
     """The token store could not load or save; the token is used all the same, and lost when the process ends."""
 

@@ -54,6 +54,7 @@ class TokenFeed:
         self._loop: Loop | None = None
         self._ahead = False
         self._timer: Timer | None = None
+        self._end_watch: Callable[[], None] = lambda: None
 
     @property
     def token(self) -> Token | None:
@@ -101,10 +102,12 @@ class TokenFeed:
         """Have the keeper's events told, from now on."""
         self._loop = loop
         self._keeper.add_listener(self._told)
+        self._end_watch = self._keeper.watch()
 
     def close(self) -> None:
         """No longer."""
         self._keeper.remove_listener(self._told)
+        self._end_watch()
         self.renew_ahead(wanted=False)
         self._loop = None
 

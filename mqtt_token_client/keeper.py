@@ -1,4 +1,4 @@
-"""TokenKeeper: the current token, renewed in time, once, for all threads."""
+"""TokenKeeper: the current token, renewed in time, once, for all threads and processes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .clock import elapsed
-from .errors import ClientClosed, ConfigurationError, InvalidTokenResponse, MqttTokenError, TokenError, TokenUnchanged
-from .events import Event, RenewalFailed, StoreFailed, TokenRenewed
+from .errors import (
+    ClientClosed,
+    ConfigurationError,
+    InvalidTokenResponse,
+    MqttTokenError,
+    StoreLocked,
+    TokenError,
+    TokenRequestRefused,
+    TokenUnchanged,
+)
+from .events import Event, LoginRequired, RenewalFailed, TokenRenewed
 from .renewal import RenewalPolicy
 from .sources import TokenSource
 from .stores import TokenStore
+from .stores.guarded import GuardedStore
 from .stores.memory import MemoryStore
 from .token import Token
 
@@ -29,6 +39,7 @@ class _Flight:
     """One look for a token, which any number of threads wait for."""
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.landed = False
         self.asked = False  # whether the source answered; not so if a stored token was enough, or at an interrupt
         self.result: Token | MqttTokenError = TokenError("the request for a token was interrupted")
@@ -42,16 +53,16 @@ class _Flight:
 class TokenKeeper:
     """Holds the current token and renews it before it ends.
 
-    Safe to use from any thread: callers at the same time share one request to the source. A failed renewal costs
-    nothing while the token lives.
+    Safe to use from any thread: callers at the same time share one request to the source, and so do all processes that
+    share a store with a lock. A failed renewal costs nothing while the token lives.
 
     Args:
         source: makes new tokens.
         store: keeps the token across restarts; None keeps it in this object only.
         key: the name under which the store keeps it; by default the source's own ``key``.
         policy: when to renew.
-        on_event: gets :class:`TokenRenewed`, :class:`RenewalFailed` and :class:`StoreFailed`, on the thread that
-            renewed.
+        on_event: gets :class:`TokenRenewed`, :class:`RenewalFailed`, :class:`LoginRequired` and
+            :class:`StoreFailed`, on the thread that renewed.
 
     Raises:
         ConfigurationError: an argument is wrong, or there is a store and no key.
@@ -78,8 +89,7 @@ class TokenKeeper:
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event: a function of one event is needed")
         self._source = source
-        self._store = MemoryStore() if store is None else store
-        self._key = key or ""
+        self._kept = GuardedStore(MemoryStore() if store is None else store, key or "", self._happened)
         self._policy = policy or RenewalPolicy()
         self._listeners = [] if on_event is None else [on_event]
         # Guards all below. What follows _closed is changed by the thread of the one flight only.
@@ -92,6 +102,7 @@ class TokenKeeper:
         self._failures = 0
         self._loaded = False
         self._asked_at = -math.inf
+        self._events: list[Event] = []  # to be told once the flight has landed
 
     @property
     def token(self) -> Token:
@@ -173,6 +184,23 @@ class TokenKeeper:
         with suppress(MqttTokenError):
             self._fly(flight, lambda: _is_alive(self._token) and self._due > elapsed())
 
+    def watch(self) -> Callable[[], None]:
+        """From now on renew as soon as the source has another token, where it can tell, as :class:`TokenFile` can.
+
+        Returns:
+            The function that ends it.
+        """
+        watch = getattr(self._source, "watch", None)
+        if not callable(watch):
+            return lambda: None
+
+        def changed() -> None:
+            with suppress(MqttTokenError):  # an event tells
+                self.renew()
+
+        end: Callable[[], None] = watch(changed)
+        return end
+
     def add_listener(self, listener: Callable[[Event], None]) -> None:
         """Have each event told to ``listener`` too, on the thread that renewed."""
         with self._changed:
@@ -198,89 +226,119 @@ class TokenKeeper:
         return self._flight
 
     def _wait_for(self, flight: _Flight) -> None:
+        if flight.thread == threading.get_ident():
+            raise TokenError("a token was asked for by the source or the listener that a request for it waits for")
         while not flight.landed:
             self._changed.wait()
 
     def _fly(self, flight: _Flight, enough: Callable[[], bool], refused: Token | None = None) -> Token:
         """Load the stored token if nobody has, ask the source unless that is ``enough``, and tell what happened."""
-        events: list[Event] = []
+        stale = False
         try:
             if not self._loaded:
-                self._load(events)
-            if self._token is not None and enough():
+                self._loaded = True
+                self._take_over(self._kept.load())
+                stale = self._due <= elapsed()
+            if self._token is not None and enough() and not stale:
                 flight.result = self._token
             else:
-                flight.result = self._ask(refused, events)
+                flight.result = self._look(enough, refused)
                 flight.asked = True
+                # A stored token that is due may have ended while the power was off, for all that a device without a
+                # clock knows: a new one is better, and it is better than none.
+                if stale and self._token is not None and enough():
+                    flight.result = self._token
         finally:
             with self._changed:
+                happened, self._events = self._events, []
                 self._flight = None
                 flight.landed = True
                 self._changed.notify_all()
-        for event in events:
+        for event in happened:
             self._tell(event)
         return flight.outcome()
 
-    def _ask(self, refused: Token | None, events: list[Event]) -> Token | MqttTokenError:
+    def _look(self, enough: Callable[[], bool], refused: Token | None) -> Token | MqttTokenError:
+        """A new token: of another process, which has stored it meanwhile, or else of the source."""
+        try:
+            lock = self._kept.lock()
+        except StoreLocked as error:
+            return self._fail(_bare(error))
+        with lock:
+            if self._kept.shared and self._take_over(self._kept.load()) and self._token is not None:
+                fresh = _is_alive(self._token) and self._token != refused and self._due > elapsed()
+                if fresh or enough():
+                    self._happened(_renewed(self._token))
+                    return self._token
+            return self._ask(refused)
+
+    def _take_over(self, stored: Token | None) -> bool:
+        """Have the stored token instead of the one in hand, if it was asked for later."""
+        held = self._token
+        if stored is None or (held is not None and (_is_same(stored, held) or stored.since <= held.since)):
+            return False
+        with self._changed:
+            self._token, self._due = stored, self._policy.due(stored)
+            self._error, self._failures = None, 0
+        return True
+
+    def _ask(self, refused: Token | None) -> Token | MqttTokenError:
         previous, self._asked_at = self._token, elapsed()
         try:
-            token = self._source.fetch(previous)
+            token = self._fetch(previous)
         except MqttTokenError as error:
-            return self._fail(_bare(error), events)
+            return self._fail(_bare(error))
         except Exception as error:  # noqa: BLE001 - a user's source, and its text may hold a secret
-            return self._fail(TokenError(f"source: fetch() raised {type(error).__name__}"), events)
+            return self._fail(TokenError(f"source: fetch() raised {type(error).__name__}"))
         fault = _fault(token, previous, refused)
         if fault is None or token == previous:  # the same token may bring a new refresh token
-            self._save(token, previous, events)
+            if previous is None or not _is_same(token, previous):
+                self._kept.save(token)
             self._token = token
-        return self._fail(fault, events) if fault else self._succeed(token, previous, events)
+        return self._fail(fault) if fault else self._succeed(token, previous)
 
-    def _succeed(self, token: Token, previous: Token | None, events: list[Event]) -> Token:
+    def _fetch(self, previous: Token | None) -> Token:
+        try:
+            return self._source.fetch(previous)
+        except TokenRequestRefused as error:
+            if error.error != "invalid_grant" or previous is None or previous.refresh_token is None:
+                raise
+            refusal = _bare(error)
+        # Another process may have used the refresh token, without the lock or before this one had it.
+        stored = self._kept.load()
+        if stored is not None and stored.refresh_token not in (None, previous.refresh_token):
+            return self._source.fetch(stored)
+        with self._changed:
+            self._token = _without_refresh_token(previous)
+        self._tell(LoginRequired(refusal))  # now, as the person may take a while
+        return self._source.fetch(None)
+
+    def _succeed(self, token: Token, previous: Token | None) -> Token:
         if previous is not None and token == previous and _end(token) - _end(previous) <= _ROUNDING:
             due = elapsed() + self._policy.fraction * token.expires_in
         else:
             due = self._policy.due(token)
-            jti = token.claims.get("jti")
-            events.append(TokenRenewed(token.expires_in, jti if isinstance(jti, str) else None))
+            self._happened(_renewed(token))
         with self._changed:
             self._due = max(due, self._asked_at + _APART)
             self._error, self._failures = None, 0
         return token
 
-    def _fail(self, error: MqttTokenError, events: list[Event]) -> MqttTokenError:
+    def _fail(self, error: MqttTokenError) -> MqttTokenError:
         now = elapsed()
         with self._changed:
             self._failures += 1
             self._due = max(now + self._policy.delay(error, self._failures), self._asked_at + _APART)
             self._error = error
         left = 0.0 if self._token is None else max(0.0, self._token.expires_in)
-        events.append(RenewalFailed(error, self._due - now, left))
+        self._happened(RenewalFailed(error, self._due - now, left))
         return error
 
-    # What belongs to others: none of it may raise here
-
-    def _load(self, events: list[Event]) -> None:
-        self._loaded = True
-        try:
-            stored: object = self._store.load(self._key)
-        except Exception as error:  # noqa: BLE001 - a user's store
-            events.append(StoreFailed(_named("load", error)))
-            return
-        if isinstance(stored, Token):
-            with self._changed:
-                self._token, self._due = stored, self._policy.due(stored)
-        elif stored is not None:
-            events.append(StoreFailed(MqttTokenError(f"store: load() returned {type(stored).__name__}, not a Token")))
-
-    def _save(self, token: Token, previous: Token | None, events: list[Event]) -> None:
-        if previous is not None and token == previous and token.refresh_token == previous.refresh_token:
-            return
-        try:
-            self._store.save(self._key, token)
-        except Exception as error:  # noqa: BLE001 - a user's store
-            events.append(StoreFailed(_named("save", error)))
+    def _happened(self, event: Event) -> None:
+        self._events.append(event)
 
     def _tell(self, event: Event) -> None:
+        # No listener may raise here: it is somebody else's.
         with self._changed:
             listeners = tuple(self._listeners)
         for listener in listeners:
@@ -295,8 +353,22 @@ def _is_alive(token: Token | None) -> bool:
     return token is not None and token.expires_in > min(1.0, 0.02 * token.lifetime)
 
 
+def _is_same(one: Token, other: Token) -> bool:
+    """Whether there is nothing new in a token; the time at which a stored one was asked for may be a guess."""
+    return one == other and one.refresh_token == other.refresh_token
+
+
 def _end(token: Token) -> float:
     return token.since + token.lifetime
+
+
+def _renewed(token: Token) -> TokenRenewed:
+    jti = token.claims.get("jti")
+    return TokenRenewed(token.expires_in, jti if isinstance(jti, str) else None)
+
+
+def _without_refresh_token(token: Token) -> Token:
+    return Token(token.value, token.lifetime, scope=token.scope, since=token.since)
 
 
 def _fault(token: object, previous: Token | None, refused: Token | None) -> TokenError | None:
@@ -310,14 +382,6 @@ def _fault(token: object, previous: Token | None, refused: Token | None) -> Toke
             return TokenUnchanged("source: fetch() returned the very token that has ended")
         return InvalidTokenResponse("source: fetch() returned a token that has ended already")
     return None
-
-
-def _named(method: str, error: Exception) -> MqttTokenError:
-    """The error of a store, without a text that may hold a secret."""
-    if isinstance(error, MqttTokenError):
-        return error
-    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return MqttTokenError(f"store: {method}() raised {why}")
 
 
 def _bare(error: MqttTokenError) -> MqttTokenError:

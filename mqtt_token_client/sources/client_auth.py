@@ -108,3 +108,13 @@ class ClientSecret(_ClientSecret):
         offered = request.metadata.get("token_endpoint_auth_methods_supported")
         post = isinstance(offered, list) and "client_secret_post" in offered and "client_secret_basic" not in offered
         (ClientSecretPost if post else ClientSecretBasic)(self.client_secret).authenticate(request)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicClient:
+    """No proof: the client names itself and has no secret (``none`` in RFC 7591 section 2), as is usual in the device
+    flow.
+    """
+
+    def authenticate(self, request: TokenRequest) -> None:
+        request.form.append(("client_id", request.client_id))

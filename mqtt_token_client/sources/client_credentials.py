@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
 from ..token import Token
-from .client_auth import ClientAuthentication, ClientSecret
-from .exchange import Transport, url_problem
-from .grant import grant_parameters, is_text
-from .token_endpoint import TokenEndpoint
+from .client_auth import ClientAuthentication
+from .exchange import Transport
+from .grant import Grant, client_authentication, grant_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ClientCredentials:
+class ClientCredentials(Grant):
     """A token source: the client credentials grant. Every parameter is sent again on every renewal.
 
     Args:
@@ -42,6 +38,8 @@ class ClientCredentials:
         ConfigurationError: an argument is wrong, or does not go with another.
     """
 
+    _name = "client_credentials"
+
     def __init__(
         self,
         *,
@@ -59,27 +57,12 @@ class ClientCredentials:
         proxies: Mapping[str, str] | None = None,
         allow_insecure: bool = False,
     ) -> None:
-        if not is_text(client_id):
-            raise ConfigurationError("client_id: a string of printable characters is needed")
-        if (issuer is None) == (token_endpoint is None):
-            raise ConfigurationError("issuer, token_endpoint: give one of the two")
-        if (client_secret is None) == (client_auth is None):
-            raise ConfigurationError("client_secret, client_auth: give one of the two")
-        if client_auth is not None and not callable(getattr(client_auth, "authenticate", None)):
-            raise ConfigurationError("client_auth: an object with authenticate(request) is needed")
-        self._client_id = client_id
-        self._server = ("issuer", issuer) if token_endpoint is None else ("token_endpoint", token_endpoint)
-        name, url = self._server
-        problem = url_problem(url, allow_insecure=allow_insecure)
-        if problem is None and name == "issuer" and "?" in str(url):
-            problem = "an issuer has no query (RFC 8414 section 2)"
-        if problem:
-            raise ConfigurationError(f"{name}: {problem}")
-        self._grant = [("grant_type", "client_credentials"), *grant_parameters(scope, audience, resource, extra)]
-        self._endpoint = TokenEndpoint(
+        super().__init__(
             client_id,
-            client_auth or ClientSecret(client_secret or ""),
-            str(url) if name == "issuer" else {name: url},
+            issuer,
+            {"token_endpoint": token_endpoint},
+            client_authentication(client_secret, client_auth),
+            grant_parameters(scope, audience, resource, extra),
             Transport(timeout, ca_bundle, proxies, allow_insecure),
         )
 
@@ -89,14 +72,4 @@ class ClientCredentials:
         Raises:
             TokenError: as :meth:`TokenEndpoint.token`.
         """
-        return self._endpoint.token(self._grant)
-
-    @property
-    def key(self) -> str:
-        """A name for the tokens of this source, the same in every process: of what is asked for, not of the secret."""
-        identity = json.dumps([*self._server, self._client_id, *self._grant])
-        return f"client_credentials-{sha256(identity.encode()).hexdigest()[:32]}"
-
-    def __repr__(self) -> str:
-        name, url = self._server
-        return f"ClientCredentials(client_id={self._client_id!r}, {name}={url!r})"
+        return self._endpoint.token([("grant_type", "client_credentials"), *self._parameters])

@@ -1,13 +1,107 @@
-"""The parameters that go with every grant: what the token is for."""
+"""What every grant has in common: where it asks, who asks, and what the token is for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from hashlib import sha256
+from typing import ClassVar
 
 from ..errors import ConfigurationError
+from ..token import Token
+from .client_auth import ClientAuthentication, ClientSecret
+from .exchange import Transport, url_problem
+from .token_endpoint import TokenEndpoint
 
-_OWN = frozenset(("grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type"))
+_CLIENT = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
+_OWN = frozenset((*_CLIENT, "grant_type", "device_code", "refresh_token"))
 _HERE = frozenset(("scope", "audience", "resource"))
+
+
+class Grant:
+    """A client of one authorization server that asks for one kind of token.
+
+    Args:
+        client_id: the client's identifier at the authorization server.
+        issuer: the authorization server, as it names itself.
+        endpoints: the addresses of its endpoints, by their names in the metadata, instead of ``issuer``.
+        client_auth: proves who the client is.
+        parameters: the form fields of what is asked for.
+        transport: how the server is reached.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or does not go with another.
+    """
+
+    _name: ClassVar[str]
+
+    def __init__(
+        self,
+        client_id: str,
+        issuer: str | None,
+        endpoints: Mapping[str, str | None],
+        client_auth: ClientAuthentication,
+        parameters: list[tuple[str, str]],
+        transport: Transport,
+    ) -> None:
+        if not is_text(client_id):
+            raise ConfigurationError("client_id: a string of printable characters is needed")
+        given = [url is not None for url in endpoints.values()]
+        if any(given) if issuer is not None else not all(given):
+            raise ConfigurationError(f"issuer, {', '.join(endpoints)}: give the issuer alone, or instead all others")
+        self._addresses = dict(endpoints) if issuer is None else {"issuer": issuer}
+        for name, url in self._addresses.items():
+            problem = url_problem(url, allow_insecure=transport.allow_insecure)
+            if problem is None and name == "issuer" and "?" in str(url):
+                problem = "an issuer has no query (RFC 8414 section 2)"
+            if problem:
+                raise ConfigurationError(f"{name}: {problem}")
+        self._client_id = client_id
+        self._parameters = parameters
+        self._endpoint = TokenEndpoint(client_id, client_auth, self._addresses if issuer is None else issuer, transport)
+
+    def revoke(self, token: Token) -> bool:
+        """Have the server end a token before its time: the refresh token, if there is one, else the access token
+        (RFC 7009). What it does to the access tokens of a refresh token is up to the server.
+
+        Returns:
+            Whether the server can do that: its metadata names a ``revocation_endpoint``.
+
+        Raises:
+            TokenError: it could not be asked, or it refused.
+        """
+        if token.refresh_token:
+            return self._endpoint.revoke(token.refresh_token, "refresh_token")
+        return self._endpoint.revoke(token.value, "access_token")
+
+    @property
+    def key(self) -> str:
+        """A name for the tokens of this source, the same in every process: of what is asked for, not of the secret."""
+        asked = [part for pair in self._addresses.items() for part in pair]
+        identity = json.dumps([*asked, self._client_id, *self._parameters])
+        return f"{self._name}-{sha256(identity.encode()).hexdigest()[:32]}"
+
+    def __repr__(self) -> str:
+        where = ", ".join(f"{name}={url!r}" for name, url in self._addresses.items())
+        return f"{type(self).__name__}(client_id={self._client_id!r}, {where})"
+
+
+def client_authentication(
+    client_secret: str | None, client_auth: ClientAuthentication | None, default: ClientAuthentication | None = None
+) -> ClientAuthentication:
+    """The client authentication that two arguments stand for, of which at most one may be given; ``default`` if none.
+
+    Raises:
+        ConfigurationError: both are given, or none though there is no default, or one is wrong.
+    """
+    if client_secret is not None and client_auth is not None:
+        raise ConfigurationError("client_secret, client_auth: give one of the two, not both")
+    if client_auth is not None and not callable(getattr(client_auth, "authenticate", None)):
+        raise ConfigurationError("client_auth: an object with authenticate(request) is needed")
+    chosen = client_auth or default if client_secret is None else ClientSecret(client_secret)
+    if chosen is None:
+        raise ConfigurationError("client_secret, client_auth: give one of the two")
+    return chosen
 
 
 def is_text(value: object) -> bool:

@@ -24,8 +24,9 @@ from .discovery import discover
 from .exchange import Reply, Transport, url_problem
 
 _LONGEST_LIFE = 1e9  # seconds, 31 years: what is more is a time of day in the place of a duration
+_MISTIMED = 1.0  # seconds, more than which the server's clock does not move for a Date that has no fractions
 _LATER = ("temporarily_unavailable", "server_error", "slow_down")  # errors that pass (RFC 6749 4.1.2.1, RFC 8628 3.5)
-_NO_SECRET = ("grant_type", "client_id", "scope", "audience", "resource", "client_assertion_type")
+_NO_SECRET = ("grant_type", "client_id", "scope", "audience", "resource", "client_assertion_type", "token_type_hint")
 
 
 class TokenEndpoint:
@@ -67,15 +68,27 @@ class TokenEndpoint:
             InvalidTokenResponse: the answer is no token response (RFC 6749 section 5.1).
             IssuerMismatch: the metadata found under the issuer is another issuer's.
         """
-        answer, sent = self.post("token_endpoint", grant)
+        return self.read_token(*self.post("token_endpoint", grant))
+
+    def read_token(self, answer: dict[str, Any], sent: float) -> Token:
+        """The token in what :meth:`post` returned.
+
+        Raises:
+            InvalidTokenResponse: there is none.
+        """
         try:
             return _token(answer, sent, self.clock)
         except InvalidTokenResponse:
             self._discovered = None  # this may be no token endpoint
             raise
 
-    def post(self, endpoint: str, fields: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], float]:
+    def post(
+        self, endpoint: str, fields: Sequence[tuple[str, str]], expected: Sequence[str] = ()
+    ) -> tuple[dict[str, Any], float]:
         """Send fields, with client authentication, to the endpoint that the metadata has under that name.
+
+        Args:
+            expected: the codes of errors that are returned like any answer, not raised.
 
         Returns:
             The JSON object of the answer, and the reading of :func:`~mqtt_token_client.clock.elapsed` when the
@@ -84,23 +97,65 @@ class TokenEndpoint:
         Raises:
             TokenError: as :meth:`token`.
         """
+        request, reply, sent = self._send(endpoint, fields)
+        answer = _read(reply, request)
+        self._discovered = request.metadata
+        if _has_error(answer) and answer["error"] not in expected:
+            raise _refusal(answer, reply, request)
+        return answer, sent
+
+    def offers(self, endpoint: str) -> bool:
+        """Whether the server has an endpoint of that name.
+
+        Raises:
+            TokenError: its metadata could not be fetched.
+        """
+        metadata = self._metadata()
+        offered = metadata.get(endpoint) is not None
+        self._discovered = metadata if offered else None  # what is not there today may be tomorrow
+        return offered
+
+    def revoke(self, token: str, hint: str) -> bool:
+        """Have the server revoke an access token or a refresh token, which the hint says (RFC 7009 section 2).
+
+        Returns:
+            Whether the server has an endpoint for that. One without keeps the token until it ends.
+
+        Raises:
+            TokenError: as :meth:`token`.
+        """
+        if not self.offers("revocation_endpoint"):
+            return False
+        request, reply, _ = self._send("revocation_endpoint", [("token", token), ("token_type_hint", hint)])
+        if reply.status >= 300:
+            raise _refusal(_read(reply, request), reply, request)
+        self._discovered = request.metadata
+        return True  # whatever the body says (section 2.2)
+
+    def _send(self, endpoint: str, fields: Sequence[tuple[str, str]]) -> tuple[TokenRequest, Reply, float]:
         metadata = self._metadata()
         self._discovered = None  # unless the server answers: it may have moved
         url = metadata.get(endpoint)
         problem = url_problem(url, allow_insecure=self._transport.allow_insecure)
         if problem:
             raise InvalidTokenResponse(f"{endpoint} in the server's metadata: {problem}")
-        request = TokenRequest(self._client_id, str(url), metadata, self.clock, list(fields))
+        believed = self.clock.now() - elapsed()
+        answered = self._try(str(url), metadata, fields)
+        corrected = abs(self.clock.now() - elapsed() - believed)
+        if corrected > _MISTIMED and _refuses_assertion(*answered):  # now we know the server's time
+            answered = self._try(str(url), metadata, fields)
+        return answered
+
+    def _try(
+        self, url: str, metadata: Mapping[str, Any], fields: Sequence[tuple[str, str]]
+    ) -> tuple[TokenRequest, Reply, float]:
+        request = TokenRequest(self._client_id, url, metadata, self.clock, list(fields))
         self._client_auth.authenticate(request)
         sent = elapsed()
         reply = self._transport.exchange(
             "POST", request.url, form=request.form, headers=request.headers, certificate=request.certificate
         )
-        answer = _read(reply, request)
-        self._discovered = metadata
-        if _has_error(answer):
-            raise _refusal(answer, reply, request)
-        return answer, sent
+        return request, reply, sent
 
     def _metadata(self) -> Mapping[str, Any]:
         if not isinstance(self._server, str):
@@ -114,8 +169,17 @@ def _read(reply: Reply, request: TokenRequest) -> dict[str, Any]:
         answer = json.loads(reply.body)
     if not isinstance(answer, dict) or (reply.status >= 300 and not _has_error(answer)):
         kind = _shown(reply.headers.get("Content-Type", "no content type"), request)
-        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status} with {kind}, which is no token response")
+        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status} with {kind}, which is no answer of OAuth")
     return answer
+
+
+def _refuses_assertion(request: TokenRequest, reply: Reply, _sent: float) -> bool:
+    """Whether the server does not take the client's assertion (RFC 7523 section 3.2)."""
+    if not any(name == "client_assertion" for name, _ in request.form):
+        return False
+    with suppress(InvalidTokenResponse):
+        return bool(_read(reply, request).get("error") == "invalid_client")
+    return False
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
@@ -128,7 +192,7 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
     error, description = _shown(answer["error"], request), _shown(told if isinstance(told, str) else "", request)
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
     if error in _LATER:
-        return AuthorizationServerUnavailable(message, retry_after=reply.retry_after)
+        return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error)
     return TokenRequestRefused(message, error=error, description=description, status=reply.status)
 
 
@@ -148,7 +212,7 @@ def _token(answer: dict[str, Any], sent: float, clock: ServerClock) -> Token:
     if kind is not None and not (isinstance(kind, str) and kind.lower().startswith("bearer")):
         raise InvalidTokenResponse("token response: token_type is not Bearer, and no other can be an MQTT password")
     value, refresh_token, scope = (_text(answer, name) for name in ("access_token", "refresh_token", "scope"))
-    lifetime = _lifetime(answer.get("expires_in"))
+    lifetime = seconds_in(answer, "expires_in")
     token = None
     with suppress(ConfigurationError):
         token = Token(value or "", lifetime, refresh_token=refresh_token, scope=scope, since=sent)
@@ -169,14 +233,19 @@ def _text(answer: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _lifetime(expires_in: object) -> float | None:
-    """Seconds of ``expires_in``, which some servers send as a string."""
-    if expires_in is None:
+def seconds_in(answer: Mapping[str, Any], name: str) -> float | None:
+    """The duration in a field of an answer, which some servers send as a string; None if it is not there.
+
+    Raises:
+        InvalidTokenResponse: it is no number, or none of seconds.
+    """
+    told = answer.get(name)
+    if told is None:
         return None
     seconds = math.nan
-    if isinstance(expires_in, int | float | str) and not isinstance(expires_in, bool):
+    if isinstance(told, int | float | str) and not isinstance(told, bool):
         with suppress(ValueError, OverflowError):
-            seconds = float(expires_in)
+            seconds = float(told)
     if not 0 < seconds <= _LONGEST_LIFE:
-        raise InvalidTokenResponse("token response: expires_in is no number of seconds that a token can live")
+        raise InvalidTokenResponse(f"the server's answer: {name} is no number of seconds that makes sense")
     return seconds

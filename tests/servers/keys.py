@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from .secret_check import remember_secret
 
@@ -16,23 +16,24 @@ RIGHTS = "rabbitmq.read:*/* rabbitmq.write:*/* rabbitmq.configure:*/* rabbitmq.r
 
 
 class Keys:
-    """An RSA and an EC key that both brokers trust, and the EC key of the client ``service-key-jwt``.
+    """An RSA and an EC key that both brokers trust, and the keys of clients: EC of ``service-key-jwt``, RSA of
+    ``service-key-jwt-rs``, Ed25519 of ``service-key-jwt-ed``.
 
     Attributes:
-        folder: holds rs.pem, es.pem, client.pem, and rs.pub.pem, es.pub.pem.
+        folder: holds rs.pem, es.pem, client.pem, client-rs.pem, client-ed.pem, and rs.pub.pem, es.pub.pem.
         public: paths of the public keys that brokers trust.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.public: list[Path] = []
-        for name in ("rs", "es", "client"):
-            key = rsa.generate_private_key(65537, 2048) if name == "rs" else ec.generate_private_key(ec.SECP256R1())
+        for name in ("rs", "es", "client", "client-rs", "client-ed"):
+            key = _private_key(name)
             pem = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             (folder / f"{name}.pem").write_bytes(pem)
-            if name != "client":
+            if not name.startswith("client"):
                 public = folder / f"{name}.pub.pem"
                 public.write_bytes(
                     key.public_key().public_bytes(
@@ -63,3 +64,9 @@ class Keys:
         signed = jwt.encode(whole, (self.folder / f"{key}.pem").read_text(), algorithm, headers={"kid": key})
         remember_secret(signed)
         return signed
+
+
+def _private_key(name: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey:
+    if name.endswith("rs"):
+        return rsa.generate_private_key(65537, 2048)
+    return ed25519.Ed25519PrivateKey.generate() if name.endswith("ed") else ec.generate_private_key(ec.SECP256R1())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .keys import RIGHTS, Keys
+from .pki import Pki
 from .processes import BUILD, Process, accepts, free_port, need, unavailable
 
 _HERE = Path(__file__).parent
@@ -50,6 +51,9 @@ class AuthorizationServer:
         odd_client_id: another, whose id and secret only arrive well if they are form-encoded.
         post_client_id: a client of client_secret_post.
         client_secret: the secret of all these, but of ``odd_client_id``, whose is ``odd_client_secret``.
+        pki: made the certificates of its https listener and of the clients ``service-tls`` (known by its name) and
+            ``service-self-signed-tls`` (known by its very certificate).
+        tls_token_endpoint: the same token endpoint, where these two can show their certificates.
     """
 
     client_id = "service"
@@ -62,12 +66,17 @@ class AuthorizationServer:
         _install()
         self.client_secret = secrets.token_urlsafe(32)
         self.odd_client_secret = f"{self.client_secret}: +%&=/"
-        self.port, self._control = free_port(), free_port()
+        self.port, self._control, tls = free_port(), free_port(), free_port()
         self.issuer = f"http://127.0.0.1:{self.port}"
         self.token_endpoint = f"{self.issuer}/token"
+        self.tls_token_endpoint = f"https://127.0.0.1:{tls}/token"
         self.jwks_uri = f"{self.issuer}/jwks"
+        (folder / "pki").mkdir()
+        self.pki = Pki(folder / "pki")
         told = {
             "port": self.port,
+            "tls": tls,
+            "pki": str(folder / "pki"),
             "control": self._control,
             "folder": str(keys.folder),
             "secret": self.client_secret,
@@ -87,7 +96,7 @@ class AuthorizationServer:
 
     def config(self, **seconds: float) -> None:
         """Set lives: ``at`` (access tokens), ``device`` (device codes), ``refresh`` (refresh tokens), and the device
-        flow's ``interval``.
+        flow's ``interval``. ``lenient=1`` is no time: a rotated refresh token may then be used again.
         """
         self._tell("config", seconds)
 
@@ -109,6 +118,10 @@ class AuthorizationServer:
     def heal(self) -> None:
         """Fail no longer."""
         self._tell("heal")
+
+    def lose(self, times: int = 1) -> None:
+        """Do what the next token requests ask for, and let the answers be lost on their way."""
+        self._tell("lose", {"times": times})
 
     def token_requests(self) -> int:
         """How many POSTs came to the token endpoint since :meth:`reset`, failed ones included."""

@@ -22,12 +22,13 @@ class Certificate:
 
 
 class Pki:
-    """A new authority with two certificates, made in some milliseconds.
+    """A new authority with three certificates, made in some milliseconds.
 
     Attributes:
         ca: path of the authority's certificate.
         server: a certificate for localhost and 127.0.0.1.
         other_host: one for ``other.example``, which is never the host that a test dials.
+        client: one for a TLS client that is called ``pump-17.example``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,15 +47,19 @@ class Pki:
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         self.server = self._issue("server", x509.DNSName("localhost"), loopback)
         self.other_host = self._issue("other", x509.DNSName("other.example"))
+        client = x509.DNSName("pump-17.example")
+        self.client = self._issue("client", client, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def _issue(self, name: str, *hosts: x509.GeneralName) -> Certificate:
+    def _issue(
+        self, name: str, *hosts: x509.GeneralName, purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
+    ) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(
             self._builder(subject, key.public_key())
             .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         paths = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")

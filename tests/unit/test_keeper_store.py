@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mqtt_token_client.errors import MqttTokenError
-from mqtt_token_client.events import StoreFailed, TokenRenewed
+from mqtt_token_client.events import RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 
-from .keeping import Clock, Source, keep
+from .keeping import BUSY, Clock, Source, keep
 
 
 @pytest.fixture
@@ -56,6 +56,8 @@ def test_is_read_once_however_often_it_has_nothing(clock: Clock) -> None:
     loads = []
 
     class Counting(MemoryStore):
+        lock = None  # type: ignore[assignment]  # nobody else writes into it
+
         def load(self, key: str) -> Token | None:
             loads.append(key)
             return None
@@ -81,6 +83,22 @@ def test_that_gave_a_token_past_its_renewal_has_it_renewed_when_due(clock: Clock
     keeper, _ = keep(source, store)
     keeper.renew_when_due()
     assert source.requests == 1
+
+
+def test_that_gave_a_token_past_its_renewal_has_it_renewed_before_anybody_uses_it(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    store.save(source.key, Token("stored", 60.0, since=clock.now - 45))
+    keeper, _ = keep(source, store)
+    assert keeper.get() == Token("token 1")
+
+
+def test_that_gave_a_token_past_its_renewal_has_it_used_where_there_is_no_new_one(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    store.save(source.key, Token("stored", 60.0, since=clock.now - 45))
+    source.next = [BUSY]
+    keeper, events = keep(source, store)
+    assert keeper.get() == Token("stored")
+    assert [type(event) for event in events] == [RenewalFailed]
 
 
 def test_that_gave_a_token_before_its_renewal_keeps_the_source_unasked(clock: Clock) -> None:

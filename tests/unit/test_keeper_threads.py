@@ -122,7 +122,9 @@ def test_one_that_waits_with_a_refused_token_does_not_get_that_one(pool: ThreadP
 
 
 class SlowStore(MemoryStore):
-    """Has a token that it gives only when a thread waits for it in the keeper."""
+    """Has a token that it gives only when a thread waits for it in the keeper; it is not shared."""
+
+    lock = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()

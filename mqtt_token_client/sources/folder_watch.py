@@ -1,0 +1,66 @@
+"""Noticing what changes in a folder, by the well-kept ``watchdog`` where it is installed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+
+_log = logging.getLogger(__name__)
+
+_SETTLE = 0.1  # seconds from a change to the look at it: an agent that writes makes several at once
+_CHANGES = ("created", "modified", "closed", "moved", "deleted")  # and not that somebody opened a file to read it
+
+
+def watch_folder(folder: Path, look: Callable[[], None]) -> Callable[[], None]:
+    """Call ``look`` on a thread of its own after each change in a folder, and once at the beginning, for what changed
+    before the watch began. Where a folder cannot be watched, the log says so and ``look`` is never called.
+
+    Returns:
+        The function that ends it, without waiting for ``look``, which may call it too.
+    """
+    try:
+        from watchdog.events import FileSystemEvent, FileSystemEventHandler
+        from watchdog.observers import Observer
+    except ImportError:
+        _log.info("%s is not watched, as watchdog is not installed (mqtt-token-client[watch])", folder)
+        return lambda: None
+
+    changed, ended = Event(), Event()
+
+    class Handler(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            if event.event_type in _CHANGES:
+                changed.set()
+
+    observer = None
+    try:
+        observer = Observer()
+        observer.schedule(Handler(), str(folder.resolve()))
+        observer.start()
+    except OSError as error:  # no such folder, or no more inotify watches
+        _log.warning("%s is not watched: %s", folder, error.strerror)
+        if observer is not None:
+            observer.stop()  # it has threads already
+        return lambda: None
+
+    def run() -> None:
+        while True:
+            changed.clear()
+            if ended.is_set():  # not before clear(), which would undo what end() did in between
+                observer.stop()
+                return
+            try:
+                look()
+            except Exception:  # noqa: BLE001 - of whoever wants to know
+                _log.exception("what was to be told of a change in %s raised an exception; it is ignored", folder)
+            changed.wait()
+            ended.wait(_SETTLE)
+
+    def end() -> None:
+        ended.set()
+        changed.set()
+
+    Thread(target=run, name="folder-watch", daemon=True).start()
+    return end

@@ -1,0 +1,28 @@
+"""A device with a wrong wall clock that signs; run by test_client_auth.py, prints the tokens that it got."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from mqtt_token_client import ClientCredentials, PrivateKeyJWT, SignedJWT
+
+
+def main() -> None:
+    told = json.load(sys.stdin)
+    auth = PrivateKeyJWT(told["client_key"])
+    discovered = ClientCredentials(client_id=told["client_id"], client_auth=auth, issuer=told["issuer"])
+    given = ClientCredentials(client_id=told["client_id"], client_auth=auth, token_endpoint=told["token_endpoint"])
+    signed = SignedJWT(told["key"], "ES256", {"aud": "rabbitmq"}, 60, time_from=told["issuer"])
+    result = {
+        "clock": time.time(),
+        "discovered": discovered.fetch(None).value,
+        "given": given.fetch(None).value,
+        "signed": signed.fetch(None).value,
+    }
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

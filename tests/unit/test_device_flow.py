@@ -1,0 +1,610 @@
+"""The device flow against a scripted server: what is sent, how long it waits, what ends a login and what does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import clock
+from mqtt_token_client.errors import (
+    AuthorizationServerUnavailable,
+    ConfigurationError,
+    InvalidTokenResponse,
+    MqttTokenError,
+    TokenError,
+    TokenRequestRefused,
+)
+from mqtt_token_client.keeper import TokenKeeper
+from mqtt_token_client.sources import device_flow
+from mqtt_token_client.sources.client_credentials import ClientCredentials
+from mqtt_token_client.sources.device_flow import DeviceFlow, DeviceLogin
+from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.token import Token
+from tests.servers.pki import Pki
+
+from . import oauth_server
+from .oauth_server import Answer, OAuthServer, Request, answer, token_answer
+
+DEVICE_CODE = "the-device-code-that-nobody-may-see"
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+PENDING = answer({"error": "authorization_pending"}, 400)
+SLOW_DOWN = answer({"error": "slow_down"}, 400)
+UNSUPPORTED = answer({"error": "unsupported_token_type", "error_description": "no access_token"}, 400)
+OPENID = "/.well-known/openid-configuration"
+
+TROUBLE: dict[str, Answer] = {
+    "503": answer(b"busy", 503),
+    "429": answer(b"too many", 429),
+    "server_error": answer({"error": "server_error"}, 400),
+    "temporarily_unavailable": answer({"error": "temporarily_unavailable"}, 400),
+    "page": answer(b"<html>Log in to this network</html>", content_type="text/html"),
+    "page with 404": answer(b"<html>Not here</html>", 404, content_type="text/html"),
+    "half of an object": answer(b'{"access_token": "abc', content_type="application/json"),
+    "a list": answer([1]),
+    "redirect": answer(b"", 302, location="https://evil.example/token"),
+    "hang up": oauth_server.HANG_UP,
+    "cut off": oauth_server.CUT_OFF,
+    "not HTTP": oauth_server.NOT_HTTP,
+    "silence": oauth_server.SILENCE,
+    "trickle": oauth_server.TRICKLE,
+    "endless": oauth_server.ENDLESS,
+    "10 MB": oauth_server.TEN_MEGABYTES,
+    "gzip bomb": oauth_server.GZIP_BOMB,
+}
+NO_TOKEN: dict[str, Answer] = {  # the server's own answers, after which the device code is used up
+    "no token": answer({}),
+    "token of a wrong type": answer({"access_token": 7}),
+    "life of a wrong type": token_answer(expires_in=[]),
+    "another kind of token": token_answer(token_type="mac"),
+    "refresh token of a wrong type": token_answer(refresh_token=["a"]),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[OAuthServer]:
+    with OAuthServer() as server:
+        yield server
+
+
+class Waiting:
+    """Waiting that takes no time: the flow's clock is turned instead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waits: list[float] = []
+        self.turned = 0.0
+        monkeypatch.setattr(device_flow, "_wait", self.wait)
+        monkeypatch.setattr(device_flow, "elapsed", lambda: clock.elapsed() + self.turned)
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(round(seconds, 1))
+        self.turned += seconds
+
+
+@pytest.fixture(autouse=True)
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    return Waiting(monkeypatch)
+
+
+def device_answer(**more: object) -> bytes:
+    """A device authorization response (RFC 8628 section 3.2); a field that is None is left out."""
+    fields = {
+        "device_code": DEVICE_CODE,
+        "user_code": "WDJB-MJHT",
+        "verification_uri": "https://id.example.com/device",
+        "expires_in": 600,
+    } | more
+    return answer({name: one for name, one in fields.items() if one is not None})
+
+
+def flow(server: OAuthServer, **more: Any) -> DeviceFlow:
+    given = {
+        "client_id": "pump-17",
+        "device_authorization_endpoint": f"{server.origin}/device",
+        "token_endpoint": server.token_endpoint,
+        "prompt": lambda _login: None,
+        "timeout": (5.0, 5.0),
+    }
+    return DeviceFlow(**{**given, **more})
+
+
+def polls(server: OAuthServer) -> list[Request]:
+    return [request for request in server.token_requests if request.path == "/token"]
+
+
+def refused(source: DeviceFlow) -> TokenRequestRefused:
+    with pytest.raises(TokenRequestRefused) as caught:
+        source.fetch(None)
+    assert caught.value.permanent
+    return caught.value
+
+
+class TestRequest:
+    def test_asks_for_a_code_then_for_the_token(self, server: OAuthServer) -> None:
+        server.script.extend([device_answer(), PENDING, token_answer("value", refresh_token="again")])
+        token = flow(
+            server,
+            scope=["mqtt", "offline_access"],
+            audience="https://broker.example.com",
+            resource=["urn:plant:1", "urn:plant:2"],
+            extra={"tenant": "süd"},
+        ).fetch(None)
+        assert (token.value, token.refresh_token) == ("value", "again")
+        ask, *asked = server.token_requests
+        resources = [("resource", "urn:plant:1"), ("resource", "urn:plant:2")]
+        assert ask.path == "/device"
+        assert ask.form == [
+            ("scope", "mqtt offline_access"),
+            ("audience", "https://broker.example.com"),
+            *resources,
+            ("tenant", "süd"),
+            ("client_id", "pump-17"),
+        ]
+        poll = [("grant_type", DEVICE_GRANT), ("device_code", DEVICE_CODE), *resources, ("client_id", "pump-17")]
+        assert [request.form for request in asked] == [poll, poll]
+        assert not [request for request in server.requests if "authorization" in request.headers]
+
+    def test_client_with_a_secret_proves_itself_every_time(self, server: OAuthServer) -> None:
+        server.script.extend([device_answer(), PENDING])
+        flow(server, client_secret="secret").fetch(None)
+        assert ["Basic" in request.headers["authorization"] for request in server.requests] == [True] * 3
+
+    def test_endpoints_are_discovered(self, server: OAuthServer) -> None:
+        server.describe(OPENID, device_authorization_endpoint=f"{server.origin}/device")
+        server.pages["/device"] = device_answer()
+        flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None).fetch(None)
+        assert [request.path for request in server.requests] == [OPENID, "/device", "/token"]
+
+    def test_server_without_device_flow_is_told_apart_until_it_has_one(self, server: OAuthServer) -> None:
+        server.describe(OPENID)
+        source = flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None)
+        with pytest.raises(ConfigurationError, match="offers no device flow"):
+            source.fetch(None)
+        server.describe(OPENID, device_authorization_endpoint=f"{server.origin}/device")
+        server.pages["/device"] = device_answer()
+        assert source.fetch(None).value
+
+
+class TestWaiting:
+    def test_is_five_seconds_where_the_server_says_nothing(self, server: OAuthServer, waiting: Waiting) -> None:
+        server.script.extend([device_answer(), PENDING, PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [5, 5, 5]
+
+    @pytest.mark.parametrize("told", [2, 2.0, "2"])
+    def test_is_the_servers_interval(self, server: OAuthServer, waiting: Waiting, told: object) -> None:
+        server.script.extend([device_answer(interval=told), PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [2, 2]
+
+    def test_is_five_seconds_longer_for_good_after_each_slow_down(self, server: OAuthServer, waiting: Waiting) -> None:
+        server.script.extend([device_answer(), SLOW_DOWN, PENDING, PENDING, SLOW_DOWN, PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [5, 10, 10, 10, 15, 15]
+
+    @pytest.mark.parametrize(("told", "then"), [(30, 30), (6, 10), (1, 10), (-3, 10), ("soon", 10), (None, 10)])
+    def test_is_at_least_the_interval_that_slow_down_brings(
+        self, server: OAuthServer, waiting: Waiting, told: object, then: float
+    ) -> None:
+        slow_down = answer({"error": "slow_down", "interval": told})  # with HTTP 200, as GitHub sends it
+        server.script.extend([device_answer(), slow_down, PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [5, then, then]
+
+    def test_doubles_in_trouble_up_to_a_minute_and_is_the_interval_again_after_an_answer(
+        self, server: OAuthServer, waiting: Waiting
+    ) -> None:
+        trouble = [TROUBLE["hang up"]] * 5
+        server.script.extend([device_answer(), SLOW_DOWN, *trouble, PENDING, TROUBLE["503"], PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [5, 10, 20, 40, 60, 60, 60, 10, 20, 10]
+
+    def test_in_trouble_is_never_shorter_than_the_interval(self, server: OAuthServer, waiting: Waiting) -> None:
+        server.script.extend([device_answer(interval=90), TROUBLE["503"], TROUBLE["503"]])
+        flow(server).fetch(None)
+        assert waiting.waits == [90, 90, 90]
+
+    def test_is_as_long_as_retry_after_asks(self, server: OAuthServer, waiting: Waiting) -> None:
+        server.script.extend([device_answer(), answer(b"", 429, retry_after="100"), TROUBLE["503"], PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [5, 100, 60, 5]
+
+    def test_really_takes_its_time(self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.undo()
+        server.script.extend([device_answer(interval=0.1), PENDING, PENDING])
+        before = clock.elapsed()
+        flow(server).fetch(None)
+        assert clock.elapsed() - before >= 0.3
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("name", TROUBLE)
+    def test_of_any_kind_does_not_end_the_login(self, server: OAuthServer, name: str) -> None:
+        server.script.extend([device_answer(), *[TROUBLE[name]] * 3, PENDING])
+        assert flow(server, timeout=(0.1, 0.1)).fetch(None).value == "opaque-token-6"
+
+    @pytest.mark.parametrize("name", TROUBLE)
+    def test_that_lasts_is_told_when_the_code_has_ended_and_nothing_is_stored(
+        self, server: OAuthServer, name: str
+    ) -> None:
+        server.script.extend([device_answer(expires_in=6), TROUBLE[name]])
+        source, store = flow(server, timeout=(0.1, 0.1)), MemoryStore()
+        with pytest.raises(
+            TokenRequestRefused, match=f"within 6 seconds; .* failed: {server.token_endpoint}"
+        ) as caught:
+            TokenKeeper(source, store).get()
+        assert caught.value.error == "expired_token"
+        assert store.load(source.key) is None
+        assert len(polls(server)) == 1
+
+    def test_of_trust_does_not_end_the_login_either(self, server: OAuthServer, pki: Pki) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki.server.certificate, pki.server.key)
+        server.script.append(device_answer(expires_in=20))
+        with OAuthServer(context) as untrusted:
+            assert "certificate" in str(refused(flow(server, token_endpoint=untrusted.token_endpoint)))
+
+    @pytest.mark.parametrize("name", NO_TOKEN)
+    def test_of_a_token_that_is_none_ends_it_and_nothing_is_stored(self, server: OAuthServer, name: str) -> None:
+        server.script.extend([device_answer(), NO_TOKEN[name]])
+        source, store = flow(server), MemoryStore()
+        with pytest.raises(InvalidTokenResponse, match=r"token response|expires_in"):
+            TokenKeeper(source, store).get()
+        assert store.load(source.key) is None
+        assert len(polls(server)) == 1
+
+
+class TestEnd:
+    def test_by_the_person_is_told_in_plain_words(self, server: OAuthServer) -> None:
+        server.script.extend(
+            [device_answer(), answer({"error": "access_denied", "error_description": "not mine"}, 403)]
+        )
+        error = refused(flow(server))
+        assert str(error) == "the login was refused (access_denied: not mine)"
+        assert (error.error, error.description, error.status) == ("access_denied", "not mine", 403)
+
+    def test_by_the_server_is_told_in_plain_words(self, server: OAuthServer) -> None:
+        server.script.extend([device_answer(), answer({"error": "expired_token"}, 400)])
+        error = refused(flow(server))
+        assert str(error) == "nobody approved the login within 10 minutes (expired_token)"
+        assert error.error == "expired_token"
+
+    def test_by_time_comes_without_a_poll_too_many(self, server: OAuthServer, waiting: Waiting) -> None:
+        server.pages |= {"/device": device_answer(expires_in=62, interval=20), "/token": PENDING}
+        error = refused(flow(server))
+        assert str(error) == "nobody approved the login within 62 seconds"
+        assert error.error == "expired_token"
+        assert waiting.waits[:-1] == [20, 20, 20]
+        assert 0 < waiting.waits[-1] <= 2
+        assert len(polls(server)) == 3
+
+    def test_counts_from_when_the_code_was_asked_for(self, server: OAuthServer, waiting: Waiting) -> None:
+        def slowly(connection: Any, closing: threading.Event) -> None:
+            closing.wait(0.5)
+            connection.sendall(device_answer(expires_in=10))
+
+        server.script.append(slowly)
+        server.pages["/token"] = PENDING
+        refused(flow(server))
+        assert sum(waiting.waits) <= 9.6
+
+    def test_in_a_suspend_leaves_nothing_to_ask(self, server: OAuthServer, waiting: Waiting) -> None:
+        def sleep(_login: DeviceLogin) -> None:
+            waiting.turned += 3600
+
+        server.script.append(device_answer())
+        refused(flow(server, prompt=sleep))
+        assert polls(server) == []
+
+    @pytest.mark.parametrize(
+        "error",
+        [  # RFC 6749 section 5.2, RFC 8707 section 2
+            *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"),
+            *("unsupported_grant_type", "invalid_scope", "invalid_target", "something_new"),
+        ],
+    )
+    @pytest.mark.parametrize("before", [[], [device_answer(), PENDING]], ids=["the code", "the token"])
+    def test_by_any_other_error_is_typed_and_named(self, server: OAuthServer, before: list[bytes], error: str) -> None:
+        server.script.extend([*before, answer({"error": error, "error_description": "because"}, 400)])
+        shown: list[DeviceLogin] = []
+        source, store = flow(server, prompt=shown.append), MemoryStore()
+        with pytest.raises(TokenRequestRefused, match=rf"/(token|device): {error} \(because\)") as caught:
+            TokenKeeper(source, store).get()
+        assert caught.value.error == error
+        assert store.load(source.key) is None
+        assert len(server.requests) == len(before) + 1
+        assert [login.ended for login in shown] == [True] * bool(before)
+
+
+class TestDeviceAuthorization:
+    @pytest.mark.parametrize("error", ["access_denied", "expired_token", "authorization_pending"])
+    def test_refused_by_an_error_of_the_token_endpoint_is_typed_too(self, server: OAuthServer, error: str) -> None:
+        server.script.append(answer({"error": error}, 400))
+        assert refused(flow(server)).error == error
+
+    def test_that_is_to_slow_down_says_so_and_passes(self, server: OAuthServer) -> None:
+        server.script.append(SLOW_DOWN)
+        with pytest.raises(AuthorizationServerUnavailable, match="/device: slow_down") as caught:
+            flow(server).fetch(None)
+        assert caught.value.error == "slow_down"
+
+    @pytest.mark.parametrize("name", TROUBLE)
+    def test_in_trouble_raises_at_once_what_it_was_and_shows_nothing(self, server: OAuthServer, name: str) -> None:
+        server.script.append(TROUBLE[name])
+        shown: list[DeviceLogin] = []
+        with pytest.raises((AuthorizationServerUnavailable, InvalidTokenResponse), match=f"{server.origin}/device"):
+            flow(server, prompt=shown.append, timeout=(0.1, 0.1)).fetch(None)
+        assert shown == []
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("name", ["device_code", "user_code", "verification_uri", "expires_in"])
+    @pytest.mark.parametrize("wrong", [None, -7.5, "", ["a"], {}, True], ids=repr)
+    def test_response_without_a_field_or_with_one_of_a_wrong_type_names_it(
+        self, server: OAuthServer, name: str, wrong: object
+    ) -> None:
+        server.script.append(device_answer(**{name: wrong}))
+        with pytest.raises(InvalidTokenResponse, match=name.replace("uri", "ur[il]")) as caught:
+            flow(server).fetch(None)
+        assert DEVICE_CODE not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"interval": "soon"}, {"interval": -1}, {"verification_uri_complete": 7}], ids=str
+    )
+    def test_response_with_an_optional_field_of_a_wrong_type_names_it(
+        self, server: OAuthServer, wrong: dict[str, object]
+    ) -> None:
+        server.script.append(device_answer(**wrong))
+        with pytest.raises(InvalidTokenResponse, match=next(iter(wrong))):
+            flow(server).fetch(None)
+
+    @pytest.mark.parametrize("name", ["user_code", "verification_uri", "verification_uri_complete"])
+    @pytest.mark.parametrize("text", ["A\x1b]0;title\x07", "A\nB", "A\u202eB"], ids=ascii)
+    def test_response_with_characters_that_steer_a_terminal_is_refused(
+        self, server: OAuthServer, name: str, text: str
+    ) -> None:
+        server.script.append(device_answer(**{name: text}))
+        with pytest.raises(InvalidTokenResponse, match=name) as caught:
+            flow(server).fetch(None)
+        assert str(caught.value).isprintable()
+
+    def test_response_with_googles_name_for_the_address_is_understood(self, server: OAuthServer) -> None:
+        shown: list[DeviceLogin] = []
+        server.script.append(device_answer(verification_uri=None, verification_url="https://www.google.com/device"))
+        flow(server, prompt=shown.append).fetch(None)
+        assert shown[0].verification_uri == "https://www.google.com/device"
+
+
+class TestLogin:
+    def test_has_what_a_person_needs_and_ends_with_the_approval(self, server: OAuthServer) -> None:
+        seen: list[tuple[DeviceLogin, bool, float]] = []
+        server.script.append(device_answer(verification_uri_complete="https://id.example.com/device?c=1"))
+        flow(server, prompt=lambda login: seen.append((login, login.ended, login.expires_in))).fetch(None)
+        ((login, ended, left),) = seen
+        assert (login.user_code, login.verification_uri) == ("WDJB-MJHT", "https://id.example.com/device")
+        assert login.verification_uri_complete == "https://id.example.com/device?c=1"
+        assert not ended
+        assert 590 < left <= 600
+        assert login.ended
+        assert login.wait(0)
+
+    @pytest.mark.parametrize("last", [answer({"error": "access_denied"}, 400), answer({"error": "expired_token"}, 400)])
+    def test_ends_with_a_refusal(self, server: OAuthServer, last: bytes) -> None:
+        shown: list[DeviceLogin] = []
+        server.script.extend([device_answer(), last])
+        refused(flow(server, prompt=shown.append))
+        assert shown[0].ended
+
+    def test_ends_with_an_interrupt(self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(_seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        shown: list[DeviceLogin] = []
+        monkeypatch.setattr(device_flow, "_wait", interrupt)
+        server.script.append(device_answer())
+        with pytest.raises(KeyboardInterrupt):
+            flow(server, prompt=shown.append).fetch(None)
+        assert shown[0].ended
+
+    def test_is_a_value_that_does_not_change_and_knows_no_device_code(self, server: OAuthServer) -> None:
+        shown: list[DeviceLogin] = []
+        server.script.append(device_answer(verification_uri_complete="https://id.example.com/device?c=WDJB-MJHT"))
+        flow(server, prompt=shown.append).fetch(None)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            shown[0].ended = False  # type: ignore[misc]  # that is the point
+        assert repr(shown[0]) == "DeviceLogin(verification_uri='https://id.example.com/device')"
+        assert DEVICE_CODE not in str(vars(shown[0]))
+
+    def test_time_left_is_never_negative(self) -> None:
+        assert DeviceLogin("code", "https://id.example.com", None, clock.elapsed() - 5).expires_in == 0
+
+    def test_goes_on_when_prompt_raises(self, server: OAuthServer, caplog: pytest.LogCaptureFixture) -> None:
+        def fails(_login: DeviceLogin) -> None:
+            raise OSError("no display")
+
+        server.script.append(device_answer())
+        assert flow(server, prompt=fails).fetch(None).value
+        assert "no display" in caplog.text
+        assert DEVICE_CODE not in caplog.text
+
+
+class TestRefresh:
+    OLD = Token("old", 60, refresh_token="refresh-1")
+
+    def test_sends_what_was_asked_for_again_and_takes_the_new_refresh_token(self, server: OAuthServer) -> None:
+        server.script.append(token_answer("new", refresh_token="refresh-2", scope="a"))
+        source = flow(server, scope="a b", audience="x", resource="urn:plant:1", extra={"tenant": "süd"})
+        token = source.fetch(self.OLD)
+        assert (token.value, token.refresh_token, token.scope, token.lifetime) == ("new", "refresh-2", "a", 3600)
+        assert server.requests[0].form == [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "refresh-1"),
+            ("scope", "a b"),
+            ("audience", "x"),
+            ("resource", "urn:plant:1"),
+            ("tenant", "süd"),
+            ("client_id", "pump-17"),
+        ]
+
+    @pytest.mark.parametrize(("granted", "sent"), [("b a", True), ("a b c", True), ("a", False), ("", False)])
+    def test_never_asks_for_more_scope_than_was_granted(self, server: OAuthServer, granted: str, sent: bool) -> None:
+        source = flow(server, scope="a b", audience="https://broker.example.com")
+        source.fetch(Token("old", refresh_token="refresh-1", scope=granted))
+        assert (("scope", "a b") in server.requests[0].form) is sent
+        assert ("audience", "https://broker.example.com") in server.requests[0].form
+
+    def test_keeps_the_refresh_token_and_the_scope_that_no_answer_replaces(self, server: OAuthServer) -> None:
+        token = flow(server).fetch(Token("old", refresh_token="refresh-1", scope="a"))
+        assert (token.refresh_token, token.scope) == ("refresh-1", "a")
+
+    def test_of_an_empty_refresh_token_keeps_the_old_one_too(self, server: OAuthServer) -> None:
+        server.script.append(token_answer(refresh_token=""))
+        assert flow(server).fetch(self.OLD).refresh_token == "refresh-1"
+
+    def test_that_is_refused_asks_nobody(self, server: OAuthServer) -> None:
+        shown: list[DeviceLogin] = []
+        server.script.append(answer({"error": "invalid_grant", "error_description": "not refresh-1"}, 400))
+        with pytest.raises(TokenRequestRefused) as caught:
+            flow(server, prompt=shown.append).fetch(self.OLD)
+        assert caught.value.error == "invalid_grant"
+        assert "refresh-1" not in repr(caught.value)
+        assert (shown, len(server.requests)) == ([], 1)
+
+    def test_whose_answer_is_lost_may_be_tried_again_with_the_predecessor(self, server: OAuthServer) -> None:
+        server.script.append(oauth_server.HANG_UP)
+        source = flow(server)
+        with pytest.raises(AuthorizationServerUnavailable):
+            source.fetch(self.OLD)
+        source.fetch(self.OLD)
+        assert [dict(request.form)["refresh_token"] for request in server.requests] == ["refresh-1"] * 2
+
+    def test_is_not_possible_without_a_refresh_token(self, server: OAuthServer) -> None:
+        server.script.append(device_answer())
+        flow(server).fetch(Token("old", 60))
+        assert server.requests[0].path == "/device"
+
+
+def any_source(server: OAuthServer, device: bool) -> DeviceFlow | ClientCredentials:
+    if device:
+        return flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None)
+    return ClientCredentials(client_id="pump-17", client_secret="secret", issuer=server.origin)
+
+
+@pytest.mark.parametrize("device", [True, False])
+class TestRevocation:
+    @pytest.mark.parametrize(
+        ("token", "sent"),
+        [
+            (Token("access", refresh_token="refresh"), ("refresh", "refresh_token")),
+            (Token("access"), ("access", "access_token")),
+        ],
+        ids=["refresh token", "access token"],
+    )
+    @pytest.mark.parametrize("body", [b"", b"done", b"{}"])
+    def test_is_of_the_refresh_token_if_there_is_one(
+        self, server: OAuthServer, device: bool, token: Token, sent: tuple[str, str], body: bytes
+    ) -> None:
+        server.describe(OPENID, revocation_endpoint=f"{server.origin}/revoke")
+        server.pages["/revoke"] = answer(body)
+        assert any_source(server, device).revoke(token) is True
+        assert [request.path for request in server.requests] == [OPENID, "/revoke"]
+        assert server.requests[1].form[:2] == [("token", sent[0]), ("token_type_hint", sent[1])]
+
+    def test_is_not_there_without_an_endpoint_for_it(self, server: OAuthServer, device: bool) -> None:
+        server.describe(OPENID)
+        assert any_source(server, device).revoke(Token("access")) is False
+        assert server.token_requests == []
+
+    @pytest.mark.parametrize(
+        ("wrong", "kind", "match"),
+        [
+            (UNSUPPORTED, TokenRequestRefused, r"unsupported_token_type \(no access_token\)"),
+            (answer({"error": "invalid_client", "error_description": "a-token"}, 401), TokenRequestRefused, "…"),
+            (answer(b"", 503), AuthorizationServerUnavailable, "503"),
+            (answer(b"<html>", 404, content_type="text/html"), InvalidTokenResponse, "404 with text/html"),
+            (oauth_server.CUT_OFF, AuthorizationServerUnavailable, "revoke"),
+        ],
+    )
+    def test_that_fails_is_typed_and_shows_no_token(
+        self, server: OAuthServer, device: bool, wrong: Answer, kind: type[MqttTokenError], match: str
+    ) -> None:
+        server.describe(OPENID, revocation_endpoint=f"{server.origin}/revoke")
+        server.pages["/revoke"] = wrong
+        with pytest.raises(kind, match=match) as caught:
+            any_source(server, device).revoke(Token("a-token"))
+        assert "a-token" not in repr(caught.value)
+
+
+RIGHT: dict[str, Any] = {"client_id": "pump-17", "issuer": "https://id.example.com"}
+ENDPOINTS = {
+    "device_authorization_endpoint": "https://id.example.com/device",
+    "token_endpoint": "https://id.example.com/token",
+}
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [
+            ({"client_id": ""}, "client_id"),
+            ({"issuer": None}, "device_authorization_endpoint"),
+            ({"issuer": None, "token_endpoint": "https://id.example.com/token"}, "device_authorization_endpoint"),
+            (ENDPOINTS, "issuer"),
+            ({**ENDPOINTS, "issuer": None, "token_endpoint": "http://id.example.com"}, "token_endpoint"),
+            ({"client_secret": ""}, "client_secret"),
+            ({"client_secret": "s", "client_auth": "s"}, "client_auth"),
+            ({"client_auth": "s"}, "client_auth"),
+            ({"extra": {"device_code": "a"}}, "device_code"),
+            ({"prompt": None}, "prompt"),
+            ({"timeout": 10}, "timeout"),
+        ],
+        ids=str,
+    )
+    def test_wrong_one_is_named_in_one_line(self, wrong: dict[str, Any], named: str) -> None:
+        with pytest.raises(ConfigurationError, match=named) as caught:
+            DeviceFlow(**{**RIGHT, **wrong})
+        assert "\n" not in str(caught.value)
+
+    def test_repr_names_the_client_and_the_server_only(self) -> None:
+        assert repr(DeviceFlow(**RIGHT)) == "DeviceFlow(client_id='pump-17', issuer='https://id.example.com')"
+
+    def test_key_is_of_all_that_makes_the_token_another(self) -> None:
+        others: list[dict[str, Any]] = [
+            {},
+            {"client_id": "pump-18"},
+            {"issuer": "https://id2.example.com"},
+            {"issuer": None, **ENDPOINTS},
+            {"scope": "a"},
+            {"audience": "a"},
+        ]
+        keys = {DeviceFlow(**{**RIGHT, **other}).key for other in others}
+        assert len(keys | {ClientCredentials(**RIGHT, client_secret="secret").key}) == len(others) + 1
+        same: list[dict[str, Any]] = [{}, {"client_secret": "secret"}, {"prompt": print}]
+        assert len({DeviceFlow(**{**RIGHT, **one}).key for one in same}) == 1
+
+
+def test_debug_log_of_a_login_and_a_refresh_shows_no_secret(
+    server: OAuthServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echoes = [
+        answer({"error": "invalid_grant", "error_description": f"you sent {one}"}, 400)
+        for one in ("the-refresh-token", DEVICE_CODE)
+    ]
+    server.script.extend(
+        [device_answer(), TROUBLE["503"], token_answer("the-token", refresh_token="the-refresh-token")]
+    )
+    server.script.extend([echoes[0], device_answer(), echoes[1]])
+    source, seen = flow(server), list[str]()
+    token = source.fetch(None)
+    for previous in (token, None):
+        with pytest.raises(TokenError) as caught:
+            source.fetch(previous)
+        seen.append(f"{caught.value!r} {vars(caught.value)}")
+    shown = "".join([caplog.text, *seen, repr(source), repr(token)])
+    assert "/device" in caplog.text  # urllib3 logs each request
+    assert not [one for one in (DEVICE_CODE, "the-refresh-token", "the-token") if one in shown]

@@ -1,0 +1,250 @@
+"""TokenKeeper and a store that others use too: one request for all, and no refresh token used twice (rule 3)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from mqtt_token_client.clock import elapsed
+from mqtt_token_client.errors import (
+    AuthorizationServerUnavailable,
+    StoreError,
+    StoreLocked,
+    TokenError,
+    TokenRequestRefused,
+)
+from mqtt_token_client.events import Event, LoginRequired, RenewalFailed, StoreFailed, TokenRenewed
+from mqtt_token_client.keeper import TokenKeeper
+from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.token import Token
+
+from .keeping import Clock, Source, keep
+
+USED = TokenRequestRefused("token: invalid_grant", error="invalid_grant")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+class Locked(MemoryStore):
+    """A store whose lock fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def lock(self, key: str) -> AbstractContextManager[None]:  # type: ignore[override]  # not made by a generator
+        raise self.error
+
+
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+class TestKeepersOfOneStore:
+    def test_that_start_at_once_make_one_request(self) -> None:
+        source, store = Source(), MemoryStore()
+        keepers = [TokenKeeper(source, store) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            tokens = list(pool.map(TokenKeeper.get, keepers))
+        assert {token.value for token in tokens} == {"token 1"}
+        assert source.requests == 1
+
+    def test_take_over_what_another_has_renewed_and_tell_of_it(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        first, _ = keep(source, store)
+        second, events = keep(source, store)
+        assert first.get() == second.get()
+        clock.now += 40.0
+        first.renew_when_due()
+        second.renew_when_due()
+        assert second.current == Token("token 2")
+        assert source.requests == 2
+        assert kinds(events) == [TokenRenewed]
+        assert second.renewal_due == pytest.approx(clock.now + 40.0)
+
+    def test_get_a_newer_one_also_where_they_ask_for_a_new_one(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        first, _ = keep(source, store)
+        second, _ = keep(source, store)
+        first.get()
+        second.get()
+        clock.now += 5.0
+        assert first.renew() == second.renew() == Token("token 2")
+        assert source.requests == 2
+
+    def test_do_not_take_over_the_token_that_the_broker_refused(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        keeper, _ = keep(source, store)
+        keeper.get()
+        clock.now += 5.0
+        store.save(source.key, refused := Token("by another", 60.0, since=clock.now))
+        assert keeper.get(refused=Token("token 1")) == refused
+        assert keeper.get(refused) == Token("token 2")
+
+    def test_do_not_take_over_an_older_one(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 600.0, since=clock.now - 1))
+        keeper, _ = keep(source, store)
+        store.save = lambda *_: None  # type: ignore[method-assign]  # a full disk
+        assert keeper.renew() == Token("token 1")
+        clock.now += 5.0
+        assert keeper.renew() == Token("token 2")
+
+    def test_are_not_told_of_their_own_one_again_when_its_age_is_guessed_anew(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.load = lambda _key: Token("of unknown age", 60.0, since=clock.now - 45)  # type: ignore[method-assign,assignment]
+        keeper, events = keep(source, store)
+        source.next = [AuthorizationServerUnavailable("no answer")]
+        lock = store.lock
+
+        def lock_later(key: str) -> AbstractContextManager[None]:
+            clock.now += 1.0
+            return lock(key)
+
+        store.lock = lock_later  # type: ignore[method-assign,assignment]
+        assert keeper.get() == Token("of unknown age")
+        assert kinds(events) == [RenewalFailed]
+
+    def test_ask_where_the_one_stored_meanwhile_has_ended(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        keeper, _ = keep(source, store)
+        keeper.get()
+        store.save(source.key, Token("ended", 5.0, since=clock.now + 1, refresh_token="newer"))
+        clock.now += 70.0
+        assert keeper.get() == Token("token 2")
+        last = source.asked_with[-1]
+        assert last is not None
+        assert last.refresh_token == "newer"
+
+
+class TestLockThatSomebodyElseHolds:
+    def test_for_too_long_fails_the_renewal_and_not_the_token(self, clock: Clock) -> None:
+        keeper, events = keep(Source(), store := MemoryStore())
+        token = keeper.get()
+        store.lock = Locked(StoreLocked("in use")).lock  # type: ignore[method-assign,assignment]
+        clock.now += 45.0
+        keeper.renew_when_due()
+        assert keeper.get() == token
+        assert kinds(events) == [TokenRenewed, RenewalFailed]
+        assert keeper.renewal_due > clock.now
+
+    def test_for_too_long_is_raised_where_there_is_no_token(self) -> None:
+        with pytest.raises(StoreLocked, match="in use"):
+            keep(Source(), Locked(StoreLocked("in use")))[0].get()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StoreError("store: read-only"), "store: read-only"),
+        (OSError(30, "Read-only file system"), "store: lock() raised Read-only file system"),
+        (ValueError("a text with a secret in it"), "store: lock() raised ValueError"),
+    ],
+)
+def test_a_lock_that_does_not_work_is_told_of_and_done_without(error: Exception, told: str) -> None:
+    keeper, events = keep(Source(), Locked(error))
+    assert keeper.get() == Token("token 1")
+    assert kinds(events) == [StoreFailed, TokenRenewed]
+    assert isinstance(events[0], StoreFailed)
+    assert str(events[0].error) == told
+
+
+class TestRefreshTokenThatIsRefused:
+    """RFC 6749 section 5.2: invalid_grant."""
+
+    def start(self, source: Source, clock: Clock) -> tuple[TokenKeeper, list[Event], MemoryStore]:
+        store = MemoryStore()
+        store.save(source.key, Token("ended", 60.0, since=clock.now - 100, refresh_token="used"))
+        return *keep(source, store), store
+
+    def test_is_looked_for_in_the_store_first(self, clock: Clock) -> None:
+        source = Source()
+        keeper, events, store = self.start(source, clock)
+        stored = Token("ended too", 60.0, since=clock.now - 90, refresh_token="newer")
+
+        def refuse() -> Any:
+            store.save(source.key, stored)  # by a process that had no lock
+            raise USED
+
+        source.next = [refuse]
+        assert keeper.get() == Token("token 2")
+        assert source.asked_with[1] is stored
+        assert kinds(events) == [TokenRenewed]
+
+    def test_has_a_person_asked_by_an_event_before_the_source_asks(self, clock: Clock) -> None:
+        source = Source()
+        keeper, events, store = self.start(source, clock)
+        told_before: list[type[Event]] = []
+
+        def ask() -> Any:
+            told_before.extend(kinds(events))
+            return Token("approved", 60.0, since=clock.now, refresh_token="next")
+
+        source.next = [USED, ask]
+        assert keeper.get() == Token("approved")
+        assert told_before == [LoginRequired]
+        assert source.asked_with[1] is None
+        stored = store.load(source.key)
+        assert stored is not None
+        assert stored.refresh_token == "next"
+
+    def test_is_not_sent_again_after_a_login_that_failed(self, clock: Clock) -> None:
+        source = Source()
+        keeper, events, _ = self.start(source, clock)
+        source.next = [USED, TokenRequestRefused("nobody approved", error="expired_token")]
+        with pytest.raises(TokenRequestRefused, match="nobody approved"):
+            keeper.get()
+        assert keeper.renew() == Token("token 3")
+        previous = source.asked_with[2]
+        assert previous is not None
+        assert previous.refresh_token is None
+        assert kinds(events) == [LoginRequired, RenewalFailed, TokenRenewed]
+
+    def test_costs_nothing_while_the_access_token_lives(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("alive", 60.0, since=clock.now - 45, refresh_token="used"))
+        keeper, _ = keep(source, store)
+        source.next = [USED, TokenRequestRefused("nobody approved", error="expired_token")]
+        keeper.renew_when_due()
+        assert keeper.get() == Token("alive")
+
+    def test_is_any_refusal_where_the_grant_needs_no_refresh_token(self, clock: Clock) -> None:
+        source = Source()
+        source.next = [USED]
+        keeper, events = keep(source, MemoryStore())
+        with pytest.raises(TokenRequestRefused):
+            keeper.get()
+        assert kinds(events) == [RenewalFailed]
+
+    def test_is_kept_while_the_answer_is_lost(self, clock: Clock) -> None:
+        source = Source()
+        keeper, *_ = self.start(source, clock)
+        source.next = [AuthorizationServerUnavailable("no answer")]
+        with pytest.raises(AuthorizationServerUnavailable):
+            keeper.get()
+        keeper.renew()
+        assert [token and token.refresh_token for token in source.asked_with] == ["used", "used"]
+
+
+def test_a_listener_that_asks_for_the_token_that_is_being_asked_for_is_told_so() -> None:
+    source, asked = Source(), list[object]()
+    store = MemoryStore()
+    store.save(source.key, Token("ended", 5.0, since=elapsed() - 60, refresh_token="used"))
+
+    def ask(event: Event) -> None:
+        if isinstance(event, LoginRequired):
+            try:
+                keeper.get()
+            except TokenError as error:
+                asked.append(error)
+
+    keeper = TokenKeeper(source, store, on_event=ask)
+    source.next = [USED]
+    assert keeper.renew() == Token("token 2")
+    assert len(asked) == 1

@@ -1,0 +1,220 @@
+"""Tokens that a device signs itself: their claims, their times by whatever clock is right, their life."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from mqtt_token_client.clock import elapsed
+from mqtt_token_client.errors import ConfigurationError, TokenError
+from mqtt_token_client.keeper import TokenKeeper
+from mqtt_token_client.sources.signed_jwt import SignedJWT
+from mqtt_token_client.token import Token
+from tests.servers.processes import free_port
+
+from .oauth_server import HANG_UP, OAuthServer, answer
+
+EC, RSA = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
+EC_PEM, RSA_PEM = (
+    key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    for key in (EC, RSA)
+)
+CLAIMS = {"aud": "project", "sub": "pump-17", "roles": ["a", "b"], "nested": {"a": None}}
+RIGHT = 1_800_000_000.0  # 2027
+
+
+@pytest.fixture
+def server() -> Iterator[OAuthServer]:
+    with OAuthServer() as server:
+        yield server
+
+
+def told(date: float, status: int = 200) -> bytes:
+    """An answer to HEAD that tells the time."""
+    return answer(b"", status, date=formatdate(date, usegmt=True))
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the wall clock of this device."""
+    return lambda seconds: monkeypatch.setattr(time, "time", lambda: seconds)
+
+
+class TestToken:
+    @pytest.mark.parametrize(("pem", "key", "algorithm"), [(EC_PEM, EC, "ES256"), (RSA_PEM, RSA, "RS256")])
+    def test_has_the_claims_that_were_given_and_its_times_and_no_others(
+        self, pem: bytes, key: Any, algorithm: str
+    ) -> None:
+        token = SignedJWT(pem, algorithm, CLAIMS, 3600).fetch(None)
+        claims = jwt.decode(token.value, key.public_key(), [algorithm], audience="project")
+        assert claims == CLAIMS | {"iat": claims["iat"], "exp": claims["iat"] + 3600}
+        assert jwt.get_unverified_header(token.value) == {"alg": algorithm, "typ": "JWT"}
+
+    def test_was_issued_some_seconds_ago_and_lives_that_much_shorter(self, wall: Any) -> None:
+        wall(RIGHT + 0.9)
+        before = elapsed()
+        token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600).fetch(None)
+        assert token.claims["iat"] == RIGHT - 5
+        assert token.since == pytest.approx(before - 5.9, abs=0.5)
+        assert token.lifetime == 3600
+
+    def test_that_is_short_still_lives_for_most_of_its_life(self) -> None:
+        assert SignedJWT(EC_PEM, "ES256", {}, 5).fetch(None).expires_in > 3
+
+    def test_names_the_key_if_it_is_told_to(self) -> None:
+        token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, key_id="2026").fetch(None)
+        assert jwt.get_unverified_header(token.value)["kid"] == "2026"
+
+    def test_has_the_claims_of_the_moment_when_the_source_was_made(self) -> None:
+        claims: dict[str, Any] = {"roles": ["a"]}
+        source = SignedJWT(EC_PEM, "ES256", claims, 3600)
+        claims["roles"].append("admin")
+        assert source.fetch(None).claims["roles"] == ["a"]
+
+    def test_is_signed_anew_for_each_renewal(self) -> None:
+        keeper = TokenKeeper(SignedJWT(EC_PEM, "ES256", CLAIMS, 3600))
+        first = keeper.get()
+        assert keeper.renew() != first  # ECDSA has a random part
+
+    def test_is_signed_with_the_key_that_stands_in_the_file_now(self, tmp_path: Path) -> None:
+        path = tmp_path / "device.pem"
+        path.write_bytes(EC_PEM)
+        source = SignedJWT(path, "ES256", CLAIMS, 3600)
+        path.unlink()
+        with pytest.raises(TokenError, match=r"device\.pem") as caught:
+            source.fetch(None)
+        assert not caught.value.permanent
+        path.write_bytes(EC_PEM)
+        source.fetch(None)
+
+
+class TestTime:
+    @pytest.mark.parametrize("of_wall_clock", [1000.0, RIGHT - 1e8, RIGHT + 1e8])
+    @pytest.mark.parametrize("status", [200, 301, 404, 503])
+    def test_is_the_servers_whatever_it_answers_and_the_wall_clock_says(
+        self, server: OAuthServer, wall: Any, status: int, of_wall_clock: float
+    ) -> None:
+        wall(of_wall_clock)
+        server.script.append(told(RIGHT, status))
+        token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin).fetch(None)
+        assert RIGHT - 10 < token.claims["iat"] < RIGHT
+        assert 3590 < token.expires_in < 3600
+        assert server.requests[0].method == "HEAD"
+
+    def test_is_asked_for_at_each_signature(self, server: OAuthServer) -> None:
+        source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
+        server.script.extend([told(RIGHT), told(RIGHT + 86400)])
+        first, second = source.fetch(None), source.fetch(None)
+        assert 86400 - 10 < second.claims["iat"] - first.claims["iat"] < 86400 + 10
+
+    @pytest.mark.parametrize("trouble", [HANG_UP, answer(b"", 200), answer(b"", 200, date="soon")])
+    def test_goes_on_from_the_last_answer_where_there_is_none(
+        self, server: OAuthServer, wall: Any, trouble: bytes
+    ) -> None:
+        source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
+        server.script.extend([told(RIGHT), trouble])
+        source.fetch(None)
+        wall(1000.0)
+        assert RIGHT - 10 < source.fetch(None).claims["iat"] < RIGHT + 10
+
+    def test_is_the_wall_clocks_where_nobody_ever_answered(self, wall: Any) -> None:
+        wall(RIGHT)
+        nobody = f"http://127.0.0.1:{free_port()}"
+        assert SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=nobody).fetch(None).claims["iat"] == RIGHT - 5
+
+    def test_of_a_clock_that_was_never_set_signs_nothing_and_may_be_right_later(
+        self, server: OAuthServer, wall: Any
+    ) -> None:
+        wall(1000.0)
+        source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
+        server.script.append(HANG_UP)
+        with pytest.raises(TokenError, match=f"clock of this device is not set.*time_from: {server.origin}") as caught:
+            source.fetch(None)
+        assert not caught.value.permanent
+        server.script.append(told(RIGHT))
+        source.fetch(None)
+
+    def test_of_a_clock_that_was_never_set_is_told_with_what_to_do(self, wall: Any) -> None:
+        wall(1000.0)
+        with pytest.raises(TokenError, match=r"clock of this device is not set.*set it, or give time_from"):
+            SignedJWT(EC_PEM, "ES256", CLAIMS, 3600).fetch(None)
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [
+            ({"private_key": RSA_PEM}, "private_key"),
+            ({"private_key": 5}, "private_key"),
+            ({"algorithm": "HS256"}, "algorithm"),
+            ({"claims": None}, "claims"),
+            ({"claims": [("aud", "a")]}, "claims"),
+            ({"claims": {5: "a"}}, "claims"),
+            ({"claims": {"a": object()}}, "claims"),
+            ({"claims": {"a": float("nan")}}, "claims"),
+            ({"claims": {"iss": 5}}, "claims"),
+            ({"claims": {"iat": 5}}, "claims: 'iat'"),
+            ({"claims": {"exp": 5}}, "claims: 'exp'"),
+            ({"claims": {"nbf": 5}}, "claims: 'nbf'"),
+            ({"lifetime": 0}, "lifetime"),
+            ({"lifetime": 86_401}, "lifetime: 5 to 86400 s"),
+            ({"lifetime": 3601, "max_lifetime": 3600}, "lifetime: 5 to 3600 s"),
+            ({"lifetime": float("nan")}, "lifetime"),
+            ({"lifetime": "60"}, "lifetime"),
+            ({"lifetime": True}, "lifetime"),
+            ({"max_lifetime": 0}, "max_lifetime"),
+            ({"max_lifetime": None}, "max_lifetime"),
+            ({"key_id": 5}, "key_id"),
+            ({"time_from": "time.example.com"}, "time_from"),
+            ({"time_from": 5}, "time_from"),
+        ],
+        ids=str,
+    )
+    def test_wrong_one_is_named_in_one_line(self, wrong: dict[str, Any], named: str) -> None:
+        right = {"private_key": EC_PEM, "algorithm": "ES256", "claims": CLAIMS, "lifetime": 60}
+        with pytest.raises(ConfigurationError, match=f"^{named}") as caught:
+            SignedJWT(**{**right, **wrong})
+        assert "\n" not in str(caught.value)
+
+    def test_time_may_come_from_any_machine_over_plain_http(self) -> None:
+        SignedJWT(EC_PEM, "ES256", CLAIMS, 60, time_from="http://time.example.com")
+
+    def test_longest_life_is_the_brokers_to_set(self) -> None:
+        SignedJWT(EC_PEM, "ES256", CLAIMS, 7 * 86400, max_lifetime=30 * 86400)
+
+
+class TestKey:
+    def test_is_of_all_that_makes_the_token_another_and_not_of_the_private_key(self) -> None:
+        def key(pem: bytes = EC_PEM, algorithm: str = "ES256", life: float = 60, **more: Any) -> str:
+            claims = more.pop("claims", CLAIMS)
+            return SignedJWT(pem, algorithm, claims, life, **more).key
+
+        others = {key(), key(RSA_PEM, "RS256"), key(life=61), key(claims={}), key(key_id="a")}
+        assert len(others) == 5
+        assert key(claims=dict(reversed(CLAIMS.items())), time_from="https://time.example.com") == key()
+
+    def test_is_the_same_in_every_process(self, tmp_path: Path) -> None:
+        (tmp_path / "key.pem").write_bytes(EC_PEM)
+        given = json.dumps([str(tmp_path / "key.pem"), "ES256", CLAIMS, 60])
+        program = f"import json; from mqtt_token_client import SignedJWT; print(SignedJWT(*json.loads({given!r})).key)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == SignedJWT(EC_PEM, "ES256", CLAIMS, 60).key
+
+
+def test_neither_source_nor_token_shows_key_or_token() -> None:
+    source = SignedJWT(EC_PEM, "ES256", CLAIMS, 60)
+    token: Token = source.fetch(None)
+    shown = f"{source!r} {token!r}"
+    assert token.value not in shown
+    assert EC_PEM.decode().splitlines()[1] not in shown
