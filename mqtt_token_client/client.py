@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -163,6 +164,26 @@ class TokenClient:
         self._gone.set()
         self._hopeless: MqttTokenError | None = None
         self._renewals = 0
+
+    @classmethod
+    def from_config(cls, path: str | PathLike[str], **arguments: Any) -> TokenClient:
+        """A client as a TOML file describes it; the ``mqtt-token`` command reads the same file.
+
+        Args:
+            path: the file.
+            arguments: those of the constructor that are no configuration, such as ``on_event``.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or an entry or argument is wrong.
+        """
+        from .config import read_config
+
+        config = read_config(path)
+        for name in ("broker", "client_id"):
+            if name not in config.client:
+                raise ConfigurationError(f"{config.path}: {name}: this entry is needed")
+        broker, client = config.client["broker"], {k: v for k, v in config.client.items() if k != "broker"}
+        return cls(broker, config.source, store=config.store, **client, **arguments)
 
     # Connecting
 

@@ -10,12 +10,22 @@ from rich.console import Console
 from .. import __version__
 from ..errors import MqttTokenError
 from .display import Snapshot, verdict
+from .login import login, logout, status, token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def mqtt_token() -> None:
-    """MQTT with short-lived tokens."""
+    """MQTT with short-lived tokens.
+
+    \b
+    Exit codes: 0 done; 1 trouble that may pass; 2 wrong usage or configuration;
+    3 a person has to log in; 4 refused, and somebody has to mend the cause.
+    """
+
+
+for command in (login, status, token, logout):
+    mqtt_token.add_command(command)
 
 
 @mqtt_token.command()

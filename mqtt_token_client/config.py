@@ -1,0 +1,205 @@
+"""One TOML file for a device: what a script and the ``mqtt-token`` command read alike."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import ssl
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigurationError
+from .mqtt.messages import Will
+from .sources import TokenSource
+from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
+from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
+from .sources.client_credentials import ClientCredentials
+from .sources.device_flow import DeviceFlow
+from .sources.mutual_tls import MutualTLS
+from .sources.signed_jwt import SignedJWT
+from .sources.token_file import TokenFile
+from .stores import TokenStore
+from .stores.opening import open_store
+
+_SOURCES: dict[str, Callable[..., TokenSource]] = {
+    "client_credentials": ClientCredentials,
+    "device_flow": DeviceFlow,
+    "signed_jwt": SignedJWT,
+    "token_file": TokenFile,
+}
+# By their names at the authorization server (RFC 7591 section 2, RFC 8705 section 2, OpenID Connect Core section 9).
+_CLIENT_AUTHS: dict[str, Callable[..., Any]] = {
+    "none": PublicClient,
+    "client_secret_basic": ClientSecretBasic,
+    "client_secret_post": ClientSecretPost,
+    "client_secret_jwt": ClientSecretJWT,
+    "private_key_jwt": PrivateKeyJWT,
+    "tls_client_auth": MutualTLS,
+    "self_signed_tls_client_auth": MutualTLS,
+}
+_PATHS = ("path", "private_key", "certificate", "key", "ca_bundle")
+_SECRETS = ("client_secret",)
+_NOT_HERE = ("client_auth", "prompt")
+_CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "proxy", "allow_insecure",
+           "max_inflight", "max_queued")  # fmt: skip
+_TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a file says.
+
+    Attributes:
+        path: the file.
+        source: where tokens come from.
+        store: where they are kept.
+        client: the other arguments of :class:`~mqtt_token_client.TokenClient`, by name.
+    """
+
+    path: Path
+    source: TokenSource
+    store: TokenStore
+    client: dict[str, Any] = field(repr=False)  # a proxy URL may hold a password
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Read a file, and make what it describes.
+
+    Paths in it are relative to its folder. A secret stands in a file of its own (``client_secret_file``); in this one
+    only if nobody else may read it.
+
+    Raises:
+        ConfigurationError: there is no such file, it is no TOML, or an entry is wrong; the message names it.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as opened:
+            open_to_others = bool(os.fstat(opened.fileno()).st_mode & 0o077)
+            table = tomllib.load(opened)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: no TOML: {error}") from None
+    reader = _Reader(file, open_to_others)
+    try:
+        return reader.config(table)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+
+
+class _Reader:
+    """Makes objects of the tables of one file."""
+
+    def __init__(self, file: Path, open_to_others: bool) -> None:
+        self._file = file
+        self._open_to_others = open_to_others
+
+    def config(self, table: dict[str, Any]) -> Config:
+        for name in table:
+            if name not in _TOP:
+                raise ConfigurationError(f"{name}: there is no such entry; there are {', '.join(_TOP)}")
+        source = self._source(_table(table, "source"))
+        client = {name: table[name] for name in _CLIENT if name in table}
+        if "will" in table:
+            client["will"] = self._will(_table(table, "will"))
+        if {"ca_bundle", "certificate", "key"} & table.keys():
+            client["tls"] = self._context(table)
+        store = table.get("store", "auto")
+        if isinstance(store, str) and store.startswith("file:"):
+            store = f"file:{self._path(store.removeprefix('file:'))}"
+        return Config(self._file, source, open_store(store), client)
+
+    def _source(self, table: dict[str, Any]) -> TokenSource:
+        make = _chosen(table, "source", "type", _SOURCES)
+        arguments = self._arguments("source", table, make)
+        if "client_auth" in table:
+            auth = _table(table, "client_auth")
+            makes_auth = _chosen(auth, "source.client_auth", "method", _CLIENT_AUTHS)
+            arguments["client_auth"] = _made(
+                "source.client_auth", makes_auth, self._arguments("source.client_auth", auth, makes_auth)
+            )
+        if isinstance(arguments.get("timeout"), list):
+            arguments["timeout"] = tuple(arguments["timeout"])
+        source: TokenSource = _made("source", make, arguments)
+        return source
+
+    def _will(self, table: dict[str, Any]) -> Will:
+        arguments = self._arguments("will", table, Will)
+        if isinstance(arguments.get("payload"), str):
+            arguments["payload"] = arguments["payload"].encode()
+        will: Will = _made("will", Will, arguments)
+        return will
+
+    def _context(self, table: dict[str, Any]) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        try:
+            if "ca_bundle" in table:
+                context = ssl.create_default_context(cafile=self._path(table["ca_bundle"]))
+            if "certificate" in table:
+                key = table.get("key")
+                context.load_cert_chain(self._path(table["certificate"]), None if key is None else self._path(key))
+            elif "key" in table:
+                raise ConfigurationError("key: it needs a certificate")
+        except (OSError, TypeError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise ConfigurationError(f"ca_bundle, certificate, key: paths of PEM files are needed: {why}") from None
+        return context
+
+    def _arguments(self, where: str, table: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
+        """The arguments of a constructor; of a secret, the content of its file."""
+        known = [name for name in inspect.signature(make).parameters if name not in _NOT_HERE]
+        arguments: dict[str, Any] = {}
+        for name, value in table.items():
+            secret = name.removesuffix("_file")
+            if name in ("type", "method", "client_auth"):
+                continue
+            if name.endswith("_file") and secret in _SECRETS and secret in known:
+                arguments[secret] = self._secret(f"{where}.{name}", value)
+            elif name not in known:
+                raise ConfigurationError(f"{where}.{name}: there is no such entry; there are {', '.join(known)}")
+            elif name in _SECRETS and self._open_to_others:
+                raise ConfigurationError(
+                    f"{where}.{name}: others may read this file; chmod it to 600, or give {name}_file instead"
+                )
+            else:
+                arguments[name] = self._path(value) if name in _PATHS and isinstance(value, str) else value
+        return arguments
+
+    def _secret(self, where: str, value: Any) -> str:
+        try:
+            return self._path(value).read_text("utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigurationError(f"{where}: {value}: {error.strerror}") from None
+        except (UnicodeDecodeError, TypeError):
+            raise ConfigurationError(f"{where}: the path of a text file is needed") from None
+
+    def _path(self, value: str) -> Path:
+        return self._file.absolute().parent / Path(value).expanduser()
+
+
+def _table(table: dict[str, Any], name: str) -> dict[str, Any]:
+    value = table.get(name)
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"[{name}]: this table is needed")
+    return value
+
+
+def _chosen(table: dict[str, Any], where: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Any:
+    chosen = table.get(name)
+    if not isinstance(chosen, str) or chosen not in choices:
+        raise ConfigurationError(f"{where}.{name}: one of {', '.join(choices)} is needed, not {chosen!r}")
+    return choices[chosen]
+
+
+def _made(where: str, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        inspect.signature(make).bind(**arguments)
+    except TypeError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    try:
+        return make(**arguments)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}.{error}") from None

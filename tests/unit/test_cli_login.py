@@ -1,0 +1,243 @@
+"""``mqtt-token login``, ``status``, ``token`` and ``logout`` with a scripted server; with a real one in
+tests/integration/test_login_command.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from click.testing import CliRunner, Result
+
+from mqtt_token_client.cli.commands import mqtt_token
+from mqtt_token_client.clock import elapsed
+from mqtt_token_client.config import read_config
+from mqtt_token_client.token import Token
+from tests.servers.secret_check import remember_secret
+from tests.unit.oauth_server import OAuthServer, answer, token_answer
+
+SECRET = "the secret of the client of the command"
+CLAIMS = {"sub": "pump\x1b[31m-17", "iss": "https://id.example.com", "aud": "plant", "scope": "read write"}
+
+
+@pytest.fixture
+def server() -> Iterator[OAuthServer]:
+    with OAuthServer() as server:
+        yield server
+
+
+class Command:
+    """The command with a file of its own."""
+
+    def __init__(self, folder: Path, server: OAuthServer) -> None:
+        remember_secret(SECRET)
+        (folder / "secret").write_text(SECRET)
+        self.file = folder / "device.toml"
+        self.server = server
+        self.text = f"""
+            store = "file:store"
+            [source]
+            type = "client_credentials"
+            issuer = "{server.origin}"
+            client_id = "pump-17"
+            client_secret_file = "secret"
+        """
+        self.file.write_text(self.text)
+        self.offer()
+
+    def offer(self, **more: str) -> None:
+        metadata = {"issuer": self.server.origin, "token_endpoint": self.server.token_endpoint, **more}
+        self.server.pages["/.well-known/openid-configuration"] = answer(metadata)
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(mqtt_token, [arguments[0], "-c", str(self.file), *arguments[1:]])
+
+    def stored(self) -> Token | None:
+        config = read_config(self.file)
+        return config.store.load(config.source.key)  # type: ignore[attr-defined]  # ours has one
+
+    def make_due(self, value: str) -> None:
+        """Store a token in the last tenth of its life."""
+        config = read_config(self.file)
+        token = Token(value, 100.0, since=elapsed() - 90)
+        config.store.save(config.source.key, token)  # type: ignore[attr-defined]  # ours has one
+
+    def token_requests(self) -> int:
+        return sum(request.path == "/token" for request in self.server.requests)
+
+
+@pytest.fixture
+def command(tmp_path: Path, server: OAuthServer) -> Command:
+    return Command(tmp_path, server)
+
+
+def issue(command: Command, value: str | None = None, **more: Any) -> str:
+    value = value or jwt.encode(CLAIMS, "k" * 32, "HS256")
+    remember_secret(value)
+    command.server.pages["/token"] = token_answer(value, **more)
+    return value
+
+
+class TestLogin:
+    def test_stores_a_token_and_says_whose_it_is_and_where(self, command: Command) -> None:
+        value = issue(command)
+        done = command("login")
+        assert done.exit_code == 0
+        assert done.stdout == ""
+        assert "Logged in as pump�[31m-17, 60 min left. Kept in encrypted files in " in done.stderr
+        assert command.stored() == Token(value)
+
+    def test_asks_no_server_while_there_is_a_valid_token(self, command: Command) -> None:
+        issue(command)
+        command("login")
+        assert command("login").exit_code == 0
+        assert command.token_requests() == 1
+
+    def test_again_gets_a_new_one_all_the_same(self, command: Command) -> None:
+        issue(command)
+        command("login")
+        value = issue(command, "another-token")
+        assert command("login", "--again").exit_code == 0
+        assert command.stored() == Token(value)
+
+    def test_that_cannot_store_fails(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("mqtt_token_client.stores.file.replace", full)
+        issue(command)
+        done = command("login")
+        assert done.exit_code == 1
+        assert "No space left on device" in done.stderr
+
+
+class TestStatus:
+    def test_tells_in_json_what_a_script_needs(self, command: Command) -> None:
+        issue(command)
+        command("login")
+        done = command("status", "--json")
+        found = json.loads(done.stdout)
+        assert done.exit_code == 0
+        assert 3500 < found.pop("expires_in") <= 3600
+        assert found.pop("stored_in").startswith("encrypted files in ")
+        assert found == {
+            "subject": CLAIMS["sub"],
+            "issuer": CLAIMS["iss"],
+            "audience": ["plant"],
+            "scopes": ["read", "write"],
+            "valid": True,
+            "renewable": True,
+        }
+
+    def test_tells_a_person_the_same_without_the_token_and_what_steers_a_terminal(self, command: Command) -> None:
+        value = issue(command)
+        command("login")
+        shown = command("status").stdout
+        assert "subject    pump�[31m-17\n" in shown
+        assert "life       60 min left\n" in shown
+        assert "renewal    by itself\n" in shown
+        assert value not in shown
+
+    def test_without_a_token_says_so(self, command: Command) -> None:
+        done = command("status")
+        assert "life       no token\n" in done.stdout
+        assert done.exit_code == 0, "it gets one by itself"
+
+    def test_of_a_device_flow_without_a_token_exits_with_3(self, command: Command) -> None:
+        text = command.text.replace("client_credentials", "device_flow").replace("client_secret_file", "#")
+        command.file.write_text(text)
+        done = command("status")
+        assert "renewal    a person has to log in\n" in done.stdout
+        assert done.exit_code == 3
+
+
+class TestToken:
+    def test_is_printed_and_nothing_else(self, command: Command) -> None:
+        value = issue(command)
+        done = command("token")
+        assert (done.exit_code, done.stdout, done.stderr) == (0, f"{value}\n", "")
+
+    def test_that_is_due_is_renewed_first(self, command: Command) -> None:
+        issue(command, "the-old-token")
+        command("login")
+        command.make_due("the-old-token")
+        value = issue(command, "the-new-token")
+        assert command("token").stdout == f"{value}\n"
+
+    def test_that_cannot_be_renewed_is_printed_while_it_lives(self, command: Command) -> None:
+        issue(command, "the-old-token")
+        command("login")
+        command.make_due("the-old-token")
+        command.server.pages["/token"] = answer(b"out of order", 503)
+        done = command("token")
+        assert (done.exit_code, done.stdout) == (0, "the-old-token\n")
+        assert "HTTP 503" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("page", "code", "told"),
+        [
+            (answer(b"out of order", 503), 1, "HTTP 503"),
+            (answer({"error": "invalid_client"}, 401), 4, "invalid_client"),
+            (answer({"error": "invalid_grant"}, 400), 3, "invalid_grant"),
+        ],
+    )
+    def test_that_cannot_be_had_is_an_error_with_an_exit_code_of_its_kind(
+        self, command: Command, page: bytes, code: int, told: str
+    ) -> None:
+        command.server.pages["/token"] = page
+        done = command("token")
+        assert (done.exit_code, done.stdout) == (code, "")
+        assert told in done.stderr
+        assert SECRET not in done.stderr
+
+
+class TestLogout:
+    def test_revokes_and_forgets(self, command: Command) -> None:
+        command.offer(revocation_endpoint=f"{command.server.origin}/revoke")
+        command.server.pages["/revoke"] = answer(b"")
+        value = issue(command)
+        command("login")
+        done = command("logout")
+        assert (done.exit_code, done.stderr) == (0, "Forgotten, and revoked at the server.\n")
+        assert ("token", value) in command.server.requests[-1].form
+        assert command.stored() is None
+
+    def test_says_so_where_the_server_revokes_nothing(self, command: Command) -> None:
+        issue(command)
+        command("login")
+        done = command("logout")
+        assert (done.exit_code, done.stderr) == (0, "Forgotten; it was not revoked.\n")
+
+    def test_keeps_what_could_not_be_revoked_unless_told_to_forget_it_here(self, command: Command) -> None:
+        command.offer(revocation_endpoint=f"{command.server.origin}/revoke")
+        command.server.pages["/revoke"] = answer(b"", 503)
+        issue(command)
+        command("login")
+        done = command("logout")
+        assert done.exit_code == 1
+        assert "--local forgets it here" in done.stderr
+        assert command.stored() is not None
+        assert command("logout", "--local").exit_code == 0
+        assert command.stored() is None
+
+    def test_without_a_token_is_no_error(self, command: Command) -> None:
+        done = command("logout")
+        assert (done.exit_code, done.stderr) == (0, "No token was stored.\n")
+
+
+class TestConfiguration:
+    def test_that_keeps_nothing_is_refused(self, command: Command) -> None:
+        command.file.write_text(command.text.replace("file:store", "memory"))
+        done = command("token")
+        assert done.exit_code == 2
+        assert "memory keeps nothing from one command to the next" in done.stderr
+
+    def test_that_is_not_there_is_named(self, command: Command) -> None:
+        command.file.unlink()
+        done = command("status")
+        assert done.exit_code == 2
+        assert "device.toml: No such file or directory" in done.stderr

@@ -1,0 +1,211 @@
+"""The TOML file of a device: what it can say, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from mqtt_token_client import (
+    ClientCredentials,
+    ConfigurationError,
+    DeviceFlow,
+    FileStore,
+    SignedJWT,
+    TokenClient,
+    TokenFile,
+)
+from mqtt_token_client.config import Config, read_config
+from tests.servers.pki import Pki
+from tests.servers.secret_check import remember_secret
+from tests.unit.oauth_server import OAuthServer
+
+SECRET = "the secret of the configured client"
+CREDENTIALS = """
+    [source]
+    type = "client_credentials"
+    issuer = "https://id.example.com"
+    client_id = "pump-17"
+    client_secret_file = "secret"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    remember_secret(SECRET)
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    return tmp_path
+
+
+def written(folder: Path, text: str, mode: int = 0o644) -> Path:
+    file = folder / "device.toml"
+    file.write_text(textwrap.dedent(text))
+    file.chmod(mode)
+    return file
+
+
+def read(folder: Path, text: str, mode: int = 0o644) -> Config:
+    return read_config(written(folder, text, mode))
+
+
+def refused(folder: Path, text: str) -> str:
+    file = written(folder, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(file)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{file}: ")
+
+
+class TestSource:
+    def test_is_client_credentials_with_the_secret_in_a_file_of_its_own(self, folder: Path) -> None:
+        with OAuthServer() as server:
+            config = read(
+                folder,
+                f"""
+                [source]
+                type = "client_credentials"
+                token_endpoint = "{server.token_endpoint}"
+                client_id = "pump-17"
+                client_secret_file = "secret"
+                client_auth = {{method = "none"}}
+                """.replace('client_auth = {method = "none"}', ""),
+            )
+            config.source.fetch(None)
+        assert isinstance(config.source, ClientCredentials)
+        assert server.requests[0].form == [("grant_type", "client_credentials")]
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
+
+    def test_is_named_alike_in_each_process_that_reads_it(self, folder: Path) -> None:
+        first, second = read(folder, CREDENTIALS), read(folder, CREDENTIALS)
+        assert isinstance(first.source, ClientCredentials)
+        assert isinstance(second.source, ClientCredentials)
+        assert first.source.key == second.source.key
+
+    def test_is_the_device_flow(self, folder: Path) -> None:
+        text = '[source]\ntype = "device_flow"\nissuer = "https://id.example.com"\nclient_id = "pump"\n'
+        assert isinstance(read(folder, text).source, DeviceFlow)
+
+    def test_is_a_signature_by_a_key_beside_the_file(self, folder: Path, pki: Pki) -> None:
+        (folder / "key.pem").write_bytes(_ec_key())
+        text = """
+            [source]
+            type = "signed_jwt"
+            private_key = "key.pem"
+            algorithm = "ES256"
+            lifetime = 3600
+            claims = {aud = "plant"}
+        """
+        source = read(folder, text).source
+        assert isinstance(source, SignedJWT)
+        assert source.fetch(None).claims["aud"] == "plant"
+
+    def test_is_a_file_beside_the_file(self, folder: Path) -> None:
+        (folder / "token").write_text("an-opaque-token")
+        remember_secret("an-opaque-token")
+        source = read(folder, '[source]\ntype = "token_file"\npath = "token"\n').source
+        assert isinstance(source, TokenFile)
+        assert source.fetch(None).value == "an-opaque-token"
+
+    @pytest.mark.parametrize(
+        "auth",
+        [
+            'method = "none"',
+            'method = "client_secret_post"\nclient_secret_file = "secret"',
+            'method = "client_secret_jwt"\nclient_secret_file = "secret"',
+            'method = "private_key_jwt"\nprivate_key = "key.pem"\nalgorithm = "ES256"',
+        ],
+    )
+    def test_proves_who_it_is_by_any_method(self, folder: Path, auth: str) -> None:
+        (folder / "key.pem").write_bytes(_ec_key())
+        base = '[source]\ntype = "client_credentials"\nissuer = "https://id.example.com"\nclient_id = "pump"\n'
+        assert isinstance(read(folder, f"{base}[source.client_auth]\n{auth}\n").source, ClientCredentials)
+
+    def test_takes_a_secret_from_the_file_itself_if_nobody_else_may_read_it(self, folder: Path) -> None:
+        inline = CREDENTIALS.replace('client_secret_file = "secret"', f'client_secret = "{SECRET}"')
+        assert isinstance(read(folder, inline, mode=0o600).source, ClientCredentials)
+        told = refused(folder, inline)
+        assert told == (
+            "source.client_secret: others may read this file; chmod it to 600, or give client_secret_file instead"
+        )
+
+
+class TestClient:
+    def test_is_made_with_the_store_and_the_will_that_the_file_names(self, folder: Path) -> None:
+        text = f"""
+            broker = "mqtts://broker.example.com"
+            client_id = "pump-17"
+            protocol = 4
+            store = "file:tokens"
+            {CREDENTIALS}
+            [will]
+            topic = "pump/17/state"
+            payload = "gone"
+            retain = true
+        """
+        config = read(folder, text)
+        assert isinstance(config.store, FileStore)
+        assert str(folder / "tokens") in config.store.protection
+        assert config.client["will"].payload == b"gone"
+        client = TokenClient.from_config(config.path, on_event=print)
+        assert "mqtts://broker.example.com:8883" in repr(client)
+
+    def test_trusts_the_certificates_that_the_file_names(self, folder: Path, pki: Pki) -> None:
+        config = read(folder, f'ca_bundle = "{pki.ca}"\n{CREDENTIALS}')
+        assert len(config.client["tls"].get_ca_certs()) == 1
+
+    @pytest.mark.parametrize("name", ["broker", "client_id"])
+    def test_needs_a_broker_and_an_identifier(self, folder: Path, name: str) -> None:
+        entries = {"broker": "mqtts://broker.example.com", "client_id": "pump-17", "store": "memory"}
+        text = "".join(f'{key} = "{value}"\n' for key, value in entries.items() if key != name)
+        with pytest.raises(ConfigurationError, match=rf"device\.toml: {name}: this entry is needed"):
+            TokenClient.from_config(written(folder, text + CREDENTIALS))
+
+    def test_takes_the_constructors_word_for_what_is_wrong(self, folder: Path) -> None:
+        text = f'broker = "mqtts://b.example.com"\nclient_id = "p"\nprotocol = 3\nstore = "memory"\n{CREDENTIALS}'
+        with pytest.raises(ConfigurationError, match="protocol: 5, or 4"):
+            TokenClient.from_config(written(folder, text))
+
+
+class TestWrongFile:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("x = ", "no TOML: Invalid value"),
+            ('brocker = "mqtts://b"\n' + CREDENTIALS, "brocker: there is no such entry; there are broker, client_id"),
+            ("", "[source]: this table is needed"),
+            (
+                '[source]\ntype = "password"',
+                "source.type: one of client_credentials, device_flow, signed_jwt, token_fi",
+            ),
+            (CREDENTIALS + 'user = "x"\n', "source.user: there is no such entry; there are client_id, issuer"),
+            (CREDENTIALS + 'prompt = "x"\n', "source.prompt: there is no such entry"),
+            (CREDENTIALS.replace('secret"', 'none"'), "source.client_secret_file: none: No such file or directory"),
+            (CREDENTIALS.replace("https://", "ftp://"), "source.issuer: an https URL is needed"),
+            ('[source]\ntype = "token_file"', "source: missing a required argument: 'path'"),
+            ('store = "cloud"\n' + CREDENTIALS, 'spec: "auto", "keyring"'),
+            ('key = "k.pem"\n' + CREDENTIALS, "key: it needs a certificate"),
+            ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle, certificate, key: paths of PEM files are needed"),
+            (
+                CREDENTIALS + '[source.client_auth]\nmethod = "magic"',
+                "source.client_auth.method: one of none, client_s",
+            ),
+            (CREDENTIALS + "[will]\nqos = 1", "will: missing a required argument: 'topic'"),
+        ],
+    )
+    def test_is_told_in_one_line_that_names_the_entry(self, folder: Path, text: str, told: str) -> None:
+        assert told in refused(folder, text)
+
+    def test_that_is_not_there_is_told(self, folder: Path) -> None:
+        with pytest.raises(ConfigurationError, match=r"none\.toml: No such file or directory"):
+            read_config(folder / "none.toml")
+
+
+def _ec_key() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
