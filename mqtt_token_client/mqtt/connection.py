@@ -321,7 +321,7 @@ class Connection:
         if fault is Fault.TOKEN and attempt.credentials is not None:
             delay = self._patience.after_refusal(attempt.credentials.token)
             self._abandon(attempt, delay)
-            self._emit(events.TokenRefused(reason, reason_name(reason), self._patience.refusals, delay))
+            self._emit(events.TokenRefused(reason, reason_name(reason), max(1, self._patience.refusals), delay))
             self._try_again(delay)
             return
         text = f"{self._address} refused the connection: {reason_name(reason)}"

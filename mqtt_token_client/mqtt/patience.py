@@ -8,6 +8,10 @@ from ..token import Token
 
 _NEAR_THE_END = 30.0  # a bare close this many seconds before a token's end, or in its last tenth, is taken for its end
 
+# Some issuers write nbf, and brokers check it to the second: by a clock that is a little behind, a new token's time has
+# not come yet (RFC 7519 section 4.1.5).
+_YOUNG, _ITS_TIME_COMES = 5.0, 2.0  # seconds
+
 
 class Patience:
     """The failures and the refused tokens in a row, and the delays that follow from them."""
@@ -18,6 +22,7 @@ class Patience:
         self._stable_at = 0.0
         self.refusals = 0
         self.refused: Token | None = None  # not to be presented again
+        self._too_early: Token | None = None  # refused once, and perhaps only because of that
 
     def connected(self, token: Token) -> None:
         """A first connection, or one after a loss: it counts as a success once it has lived for a while."""
@@ -40,7 +45,12 @@ class Patience:
         return self._backoff.delay(self._failures)
 
     def after_refusal(self, token: Token) -> float:
-        """Seconds until a new token is tried: none at first, then a back-off."""
+        """Seconds until a new token is tried: none at first, then a back-off; or until the same one is, whose time may
+        not have come.
+        """
+        if token != self._too_early and "nbf" in token.claims and elapsed() - token.since < _YOUNG:
+            self._too_early = token
+            return _ITS_TIME_COMES
         self.refused = token
         self.refusals += 1
         return 0.0 if self.refusals == 1 else self._backoff.delay(self.refusals - 1)

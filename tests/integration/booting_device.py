@@ -1,0 +1,51 @@
+"""A device that has just booted, with what its store and its clock say; run by test_boots.py, prints what it saw."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from mqtt_token_client import ClientCredentials, Event, FileStore, TokenClient
+from mqtt_token_client.stores import record
+
+
+def main() -> None:
+    told = json.load(sys.stdin)
+    record.boot_id = lambda: told["boot"]  # type: ignore[attr-defined]  # a machine that runs a test does not boot
+    source = ClientCredentials(issuer=told["issuer"], client_id=told["client_id"], client_secret=told["client_secret"])
+    events: list[Event] = []
+    client = TokenClient(
+        told["broker"], source, client_id=told["name"], store=FileStore(told["store"]), on_event=events.append
+    )
+    heard: set[int] = set()
+    client.subscribe(f"{told['name']}/#", lambda message: heard.add(int(message.payload)))
+    pause, sent, year = threading.Event(), 0, time.gmtime().tm_year
+    with client:
+        first = client.token_expires_in
+        deliveries = []
+        until = time.monotonic() + told["seconds"]
+        while time.monotonic() < until:
+            if told["clock"] and time.monotonic() > until - told["seconds"] / 2:
+                Path(told["clock"]).write_text("+0\n", encoding="ascii")  # NTP has answered
+            deliveries.append(client.publish(f"{told['name']}/{sent % 5}", b"%d" % sent, qos=1))
+            sent += 1
+            pause.wait(0.04)
+        for delivery in deliveries:
+            delivery.wait(10)
+        rotations = client.stats.rotations
+    result = {
+        "year": year,
+        "year at the end": time.gmtime().tm_year,
+        "first": first,
+        "lost": sent - len(heard),
+        "rotations": rotations,
+        "events": [type(event).__name__ for event in events],
+    }
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
