@@ -50,7 +50,8 @@ from .sources import TokenSource
 from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
 from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
 from .sources.client_credentials import ClientCredentials
-from .sources.device_flow import DeviceFlow, DeviceLogin
+from .sources.device_flow import DeviceFlow
+from .sources.device_login import DeviceLogin
 from .sources.mutual_tls import MutualTLS
 from .sources.signed_jwt import SignedJWT
 from .sources.token_file import TokenFile

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from ..clock import elapsed
 from ..errors import ConfigurationError, InvalidTokenResponse, TokenError, TokenRequestRefused
 from ..token import Token
 from .client_auth import ClientAuthentication, PublicClient
+from .device_login import DeviceLogin
 from .exchange import Transport
 from .grant import Grant, client_authentication, grant_parameters, is_text
 from .terminal import show_login
@@ -28,38 +28,6 @@ _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 _PENDING, _SLOW_DOWN, _EXPIRED, _DENIED = "authorization_pending", "slow_down", "expired_token", "access_denied"
 _INTERVAL = 5.0  # seconds between polls where the server says nothing, and what slow_down adds (sections 3.2, 3.5)
 _SLOWEST = 60.0  # seconds between polls in trouble, unless the server asked for more
-
-
-@dataclass(frozen=True)
-class DeviceLogin:
-    """What a person needs to approve a device: an address to open and a code to enter there (RFC 8628 section 3.2).
-
-    Attributes:
-        user_code: the code. It is shown even where ``verification_uri_complete`` is (section 3.3.1).
-        verification_uri: the address.
-        verification_uri_complete: the address with the code in it, for a link or a QR code, or None.
-        ends: when the code ends, as a reading of :func:`~mqtt_token_client.clock.elapsed`.
-    """
-
-    user_code: str = field(repr=False)
-    verification_uri: str
-    verification_uri_complete: str | None = field(repr=False)
-    ends: float = field(repr=False)
-    _over: Event = field(default_factory=Event, repr=False, compare=False)
-
-    @property
-    def expires_in(self) -> float:
-        """Seconds left to approve, now; 0 once there are none."""
-        return max(0.0, self.ends - elapsed())
-
-    @property
-    def ended(self) -> bool:
-        """Whether nobody waits for the approval any longer: it was given or refused, or its time is over."""
-        return self._over.is_set()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until the login has ended, ``timeout`` seconds at most; returns :attr:`ended`."""
-        return self._over.wait(timeout)
 
 
 class DeviceFlow(Grant):

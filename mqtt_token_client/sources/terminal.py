@@ -7,10 +7,9 @@ import os
 import sys
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from .device_flow import DeviceLogin
+from .device_login import DeviceLogin
 
 _WHITE_ON_BLACK, _PLAIN = "\x1b[97;40m", "\x1b[0m"
 _CLEAR_LINE = "\x1b[K"

@@ -13,7 +13,8 @@ from mqtt_token_client.clock import elapsed
 from mqtt_token_client.errors import AuthorizationServerUnavailable, TokenRequestRefused
 from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.sources import device_flow
-from mqtt_token_client.sources.device_flow import DeviceFlow, DeviceLogin
+from mqtt_token_client.sources.device_flow import DeviceFlow
+from mqtt_token_client.sources.device_login import DeviceLogin
 from mqtt_token_client.token import Token
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.person import approve_by_forms, approve_in_browser

@@ -23,7 +23,8 @@ from mqtt_token_client.errors import (
 from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.sources import device_flow
 from mqtt_token_client.sources.client_credentials import ClientCredentials
-from mqtt_token_client.sources.device_flow import DeviceFlow, DeviceLogin
+from mqtt_token_client.sources.device_flow import DeviceFlow
+from mqtt_token_client.sources.device_login import DeviceLogin
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 from tests.servers.pki import Pki

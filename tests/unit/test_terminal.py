@@ -17,7 +17,7 @@ import pytest
 import segno
 
 from mqtt_token_client.clock import elapsed
-from mqtt_token_client.sources.device_flow import DeviceLogin
+from mqtt_token_client.sources.device_login import DeviceLogin
 from mqtt_token_client.sources.terminal import show_login
 from tests.servers.processes import wait_until
 
