@@ -2,14 +2,9 @@
 
 import time
 
-from servers import servers
+from servers import token_client
 
-from mqtt_token_client import TokenClient
-
-with (
-    servers() as (broker, protocol, source),
-    TokenClient(broker, source, client_id="pump-17", protocol=protocol, on_event=print) as client,
-):
+with token_client(on_event=print) as client, client:  # the second one connects
     for reading in range(10):
         client.publish("pump/17/temperature", str(20 + reading / 10), qos=1)
         time.sleep(1)

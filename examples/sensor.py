@@ -10,9 +10,9 @@ import random
 import signal
 import threading
 
-from servers import servers
+from servers import token_client
 
-from mqtt_token_client import ConnectFailed, Disconnected, OutboxFull, RenewalFailed, Rotated, TokenClient, Will
+from mqtt_token_client import ConnectFailed, Disconnected, OutboxFull, RenewalFailed, Rotated, Will
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -38,15 +38,7 @@ def on_event(event):
             print(f"{'somebody has to mend this: ' if error.permanent else ''}{error}")
 
 
-with servers() as (broker, protocol, source):
-    client = TokenClient(
-        broker,
-        source,
-        client_id="pump-17",
-        protocol=protocol,
-        will=Will("pump/17/state", b"lost", qos=1, retain=True),
-        on_event=on_event,
-    )
+with token_client(will=Will("pump/17/state", b"lost", qos=1, retain=True), on_event=on_event) as client:
     client.subscribe("pump/17/command/#", on_command)
     with client:
         client.publish("pump/17/state", "online", qos=1, retain=True)

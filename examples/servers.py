@@ -1,15 +1,28 @@
 """Where the examples connect: your own servers, named by environment variables, or the embedded ones of the demo.
 
 MQTT_BROKER          such as mqtts://broker.example.com
+MQTT_PROTOCOL        5, which is the default, or 4 for MQTT 3.1.1
 OAUTH_ISSUER         such as https://id.example.com/realms/plant
 OAUTH_CLIENT_ID      the device's client at the authorization server
 OAUTH_CLIENT_SECRET  its secret
+
+or, for the publisher and the sensor, all of it in one file that the command mqtt-token reads too:
+
+MQTT_TOKEN_CONFIG    such as mqtt-token.toml
+
+Run as a script it serves the embedded ones until Ctrl-C, for examples in other shells, and tells what to set there.
 """
 
+import argparse
+import json
 import os
+import shlex
+import signal
+import threading
 from contextlib import contextmanager
+from pathlib import Path
 
-from mqtt_token_client import ClientCredentials
+from mqtt_token_client import ClientCredentials, TokenClient
 
 
 @contextmanager
@@ -18,7 +31,7 @@ def servers():
     if "MQTT_BROKER" in os.environ:
         yield (
             os.environ["MQTT_BROKER"],
-            5,
+            int(os.environ.get("MQTT_PROTOCOL", "5")),
             ClientCredentials(
                 issuer=os.environ["OAUTH_ISSUER"],
                 client_id=os.environ["OAUTH_CLIENT_ID"],
@@ -34,3 +47,72 @@ def servers():
             4,
             ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret),
         )
+
+
+@contextmanager
+def token_client(**options):
+    """A client that is not connected yet. The options are those of TokenClient that do not depend on the servers."""
+    if "MQTT_TOKEN_CONFIG" in os.environ:
+        yield TokenClient.from_config(os.environ["MQTT_TOKEN_CONFIG"], **options)
+        return
+    with servers() as (broker, protocol, source):
+        yield TokenClient(broker, source, client_id="pump-17", protocol=protocol, **options)
+
+
+def serve(arguments):
+    """Serve until Ctrl-C."""
+    from mqtt_token_client.testing import AuthorizationServer, Broker
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    folder, state = arguments.state, None
+    if folder is not None:
+        folder = folder.absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder / "authorization-server.json"
+    with (
+        AuthorizationServer(arguments.lifetime, port=arguments.issuer_port, state=state) as server,
+        Broker(server, port=arguments.broker_port) as broker,
+    ):
+        if folder is not None:
+            config = (Path.cwd() if arguments.here else folder) / "mqtt-token.toml"
+            config.write_text(toml(broker, server, folder))
+            print("# A device that a person approves, once:")
+            print(f"export MQTT_TOKEN_CONFIG={shlex.quote(str(config))}")
+            print("# or a device that has a secret:")
+        print(f"export MQTT_BROKER={broker.url} MQTT_PROTOCOL=4 OAUTH_ISSUER={server.issuer}")
+        print(f"export OAUTH_CLIENT_ID={server.client_id} OAUTH_CLIENT_SECRET={server.client_secret}", flush=True)
+        stop.wait()
+
+
+def toml(broker, server, folder):
+    """What mqtt-token and TokenClient.from_config() read."""
+    return f"""\
+broker = "{broker.url}"
+client_id = "pump-17"
+protocol = 4
+store = {json.dumps(f"file:{folder / 'store'}", ensure_ascii=False)}
+
+[source]
+type = "device_flow"
+issuer = "{server.issuer}"
+client_id = "{server.device_client_id}"
+"""
+
+
+def options():
+    parser = argparse.ArgumentParser(description="Serve a broker and an authorization server until Ctrl-C.")
+    parser.add_argument("--broker-port", type=int, default=18830, metavar="PORT", help="[%(default)s]")
+    parser.add_argument("--issuer-port", type=int, default=18831, metavar="PORT", help="[%(default)s]")
+    parser.add_argument("--lifetime", type=float, default=30, metavar="SECONDS", help="of a token [%(default)s]")
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="keep there what has to outlive a restart")
+    parser.add_argument("--here", action="store_true", help="write mqtt-token.toml here instead of into FOLDER")
+    arguments = parser.parse_args()
+    if arguments.here and arguments.state is None:
+        parser.error("--here: give --state too")
+    return arguments
+
+
+if __name__ == "__main__":
+    serve(options())

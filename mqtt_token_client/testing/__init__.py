@@ -5,6 +5,12 @@
         with TokenClient(broker.url, source, client_id="pump-17", protocol=4) as client:
             ...
 
+For the device flow the server has a client without a secret, and approves by itself:
+
+    source = DeviceFlow(
+        issuer=server.issuer, client_id=server.device_client_id, prompt=lambda login: server.approve(login.user_code)
+    )
+
 They need the extra ``demo``. Neither is made to be reached by anybody else.
 """
 

@@ -1,54 +1,78 @@
-"""An authorization server inside this process: client credentials for JWT access tokens with a short life."""
+"""An authorization server inside this process: client credentials or the device flow for JWT access tokens with a
+short life.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer as OAuth2Endpoints
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
+from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
 from flask import Flask, Response
-from joserfc.jwk import KeySet, RSAKey
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..errors import ConfigurationError
+from .device_grant import DeviceAuthorization, DeviceCode, DeviceLogins
+from .device_page import device_page
+from .refresh_tokens import Family, Refresh, RefreshTokens, Revocation
+from .state import State, load, save
 
 if TYPE_CHECKING:
-    from joserfc.jwk import KeySetSerialization
+    from joserfc.jwk import KeySet, KeySetSerialization
     from werkzeug.serving import BaseWSGIServer
 
 logging.getLogger("authlib").addHandler(logging.NullHandler())
 
-_GRANT_TYPE = "client_credentials"
-_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
+_SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
+_SECRET_GRANTS = ["client_credentials"]
+_PUBLIC_METHODS = ["none"]
+_PUBLIC_GRANTS = [DEVICE_CODE_GRANT_TYPE, "refresh_token"]
+_SOMEONE = "someone"  # who approves
 
 
 class AuthorizationServer:
-    """Issues JWT access tokens (RFC 9068, RS256) for the client credentials grant (RFC 6749 section 4.4), on loopback.
+    """Issues JWT access tokens (RFC 9068, RS256) on loopback, to one client that has a secret and to one that has none:
+
+    - client credentials (RFC 6749 section 4.4), with the secret by HTTP Basic or in the request body;
+    - the device flow (RFC 8628), for the public client. A person approves on the page ``/device``, or a test by
+      :meth:`approve`. The refresh token that comes with it serves once and brings the next one; if it comes again, all
+      that followed from that approval ends. ``/revoke`` ends it too (RFC 7009).
 
     A context manager: it serves from ``__enter__`` to ``__exit__``, in threads of its own. Its metadata stand at both
-    well-known paths (RFC 8414, OpenID Connect Discovery), its keys at ``/jwks``. The client proves who it is by HTTP
-    Basic or in the request body.
+    well-known paths (RFC 8414, OpenID Connect Discovery), its keys at ``/jwks``.
 
     Args:
         lifetime: seconds that a token lives, fractions too. ``exp`` and ``iat`` then carry them as well (RFC 7519
             section 2). The attribute of the same name may be changed while the server runs.
-        client_id: the one client that there is.
-        client_secret: its secret; a random one by default.
+        client_id: the client that has a secret.
+        client_secret: its secret; by default the one in ``state``, else a random one.
+        device_client_id: the client that has none.
+        device_code_lifetime: seconds that a person has to approve a device.
+        interval: seconds that a device has to wait between polls; for one that does not, it grows by five.
         audience: the claim ``aud`` of the tokens.
         port: the port to listen on; 0 picks a free one.
+        state: a file, made if it is not there, mode 600, that keeps the signing key, the client secret and what is
+            needed to know the refresh tokens, for a server that is started later. Without it a new server has never
+            heard of them. For one server at a time.
 
     Attributes:
         issuer: the issuer's URL, known while the server runs.
         jwks: the public key, as a JWK Set (RFC 7517).
 
     Raises:
-        ConfigurationError: ``lifetime`` is not a number above 0.
+        ConfigurationError: a duration is not a number above 0, both clients have one name, or the file of ``state``
+            cannot be used.
     """
 
     issuer: str
@@ -59,19 +83,54 @@ class AuthorizationServer:
         client_id: str = "demo",
         client_secret: str | None = None,
         *,
+        device_client_id: str = "demo-device",
+        device_code_lifetime: float = 600.0,
+        interval: float = 1.0,
         audience: str = "mqtt",
         port: int = 0,
+        state: str | Path | None = None,
     ) -> None:
-        if not lifetime > 0:
-            raise ConfigurationError(f"lifetime: seconds above 0, not {lifetime}")
+        durations = {"lifetime": lifetime, "device_code_lifetime": device_code_lifetime, "interval": interval}
+        for name, seconds in durations.items():
+            if not 0 < seconds < math.inf:
+                raise ConfigurationError(f"{name}: seconds above 0, not {seconds}")
+        if client_id == device_client_id:
+            raise ConfigurationError("device_client_id: another name than client_id is needed")
         self.lifetime = lifetime
         self.client_id = client_id
-        self.client_secret = client_secret or secrets.token_urlsafe(24)
+        self.device_client_id = device_client_id
         self.audience = audience
         self._port = port
-        self._keys = KeySet([RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"})])
-        self.jwks: KeySetSerialization = self._keys.as_dict(private=False)
+        self._state_file = None if state is None else Path(state)
+        self._state = State() if self._state_file is None else load(self._state_file)
+        if client_secret:
+            self._state = replace(self._state, client_secret=client_secret)
+        self.client_secret = self._state.client_secret
+        self.jwks: KeySetSerialization = self._state.keys.as_dict(private=False)
+        self._logins = DeviceLogins(_whole(device_code_lifetime), _whole(interval))
+        self._refresh_tokens = RefreshTokens(self._state.families, self._save)
         self._failures: deque[Response] = deque()
+        self._save(self._state.families)
+
+    def approve(self, user_code: str, subject: str = _SOMEONE) -> None:
+        """Approve a device, as a person does on the page.
+
+        Args:
+            user_code: the code that the device shows.
+            subject: the person: the claim ``sub`` of the tokens.
+
+        Raises:
+            ConfigurationError: no device waits with that code.
+        """
+        self._decide(user_code, approved=True, subject=subject)
+
+    def deny(self, user_code: str) -> None:
+        """Refuse a device, as a person does on the page.
+
+        Raises:
+            ConfigurationError: no device waits with that code.
+        """
+        self._decide(user_code, approved=False, subject="")
 
     def fail_next(self, times: int = 1, status: int = 503, retry_after: float | str | None = None) -> None:
         """Answer the next ``times`` token requests with an HTTP status and no token, as in an outage.
@@ -100,11 +159,27 @@ class AuthorizationServer:
         self._server.shutdown()
         self._thread.join()
 
+    def _decide(self, user_code: str, *, approved: bool, subject: str) -> None:
+        if not self._logins.decide(user_code, approved=approved, subject=subject):
+            raise ConfigurationError("user_code: no device waits with this code; it was used, has ended or never was")
+
+    def _save(self, families: Mapping[str, Family]) -> None:
+        if self._state_file is not None:
+            save(self._state_file, replace(self._state, families=families))
+
     def _add_routes(self, app: Flask) -> None:
-        client = _Client(self.client_id, self.client_secret)
-        endpoints = OAuth2Endpoints(app, query_client={self.client_id: client}.get, save_token=lambda *_: None)
-        endpoints.register_grant(_ClientCredentialsGrant)
+        clients = {
+            self.client_id: _Client(self.client_id, self.client_secret, _SECRET_METHODS, _SECRET_GRANTS),
+            self.device_client_id: _Client(self.device_client_id, "", _PUBLIC_METHODS, _PUBLIC_GRANTS),
+        }
+        endpoints = OAuth2Endpoints(app, query_client=clients.get, save_token=lambda *_: None)
+        endpoints.device_logins, endpoints.refresh_tokens = self._logins, self._refresh_tokens
+        for grant in (_ClientCredentialsGrant, DeviceCode, Refresh):
+            endpoints.register_grant(grant)
         endpoints.register_token_generator("default", _TokenGenerator(self))
+        endpoints.register_endpoint(DeviceAuthorization(endpoints, f"{self.issuer}/device"))
+        endpoints.register_endpoint(Revocation)
+        app.register_blueprint(device_page(self._logins, _SOMEONE))
 
         @app.post("/token")
         def token() -> Any:  # Authlib has no types
@@ -112,6 +187,14 @@ class AuthorizationServer:
                 return self._failures.popleft()
             except IndexError:
                 return endpoints.create_token_response()
+
+        @app.post("/device_authorization")
+        def device_authorization() -> Any:  # Authlib has no types
+            return endpoints.create_endpoint_response(DeviceAuthorization.ENDPOINT_NAME)
+
+        @app.post("/revoke")
+        def revoke() -> Any:  # Authlib has no types
+            return endpoints.create_endpoint_response(Revocation.ENDPOINT_NAME)
 
         @app.get("/jwks")
         def jwks() -> KeySetSerialization:
@@ -123,10 +206,13 @@ class AuthorizationServer:
             return {
                 "issuer": self.issuer,
                 "token_endpoint": f"{self.issuer}/token",
+                "device_authorization_endpoint": f"{self.issuer}/device_authorization",
+                "revocation_endpoint": f"{self.issuer}/revoke",
                 "jwks_uri": f"{self.issuer}/jwks",
-                "grant_types_supported": [_GRANT_TYPE],
+                "grant_types_supported": _SECRET_GRANTS + _PUBLIC_GRANTS,
                 "response_types_supported": [],
-                "token_endpoint_auth_methods_supported": _AUTH_METHODS,
+                "token_endpoint_auth_methods_supported": _SECRET_METHODS + _PUBLIC_METHODS,
+                "revocation_endpoint_auth_methods_supported": Revocation.CLIENT_AUTH_METHODS,
             }
 
 
@@ -136,11 +222,13 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class _Client:
-    """The client as Authlib asks for it (``authlib.oauth2.rfc6749.ClientMixin``)."""
+    """A client as Authlib asks for it (``authlib.oauth2.rfc6749.ClientMixin``)."""
 
-    def __init__(self, client_id: str, client_secret: str) -> None:
+    def __init__(self, client_id: str, client_secret: str, methods: Collection[str], grants: Collection[str]) -> None:
         self._client_id = client_id
         self._client_secret = client_secret
+        self._methods = methods
+        self._grants = grants
 
     def get_client_id(self) -> str:
         return self._client_id
@@ -152,14 +240,14 @@ class _Client:
         return secrets.compare_digest(self._client_secret.encode(), client_secret.encode())
 
     def check_endpoint_auth_method(self, method: str, _endpoint: str) -> bool:
-        return method in _AUTH_METHODS
+        return method in self._methods
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type == _GRANT_TYPE
+        return grant_type in self._grants
 
 
 class _ClientCredentialsGrant(ClientCredentialsGrant):  # type: ignore[misc]  # Authlib has no types
-    TOKEN_ENDPOINT_AUTH_METHODS = _AUTH_METHODS
+    TOKEN_ENDPOINT_AUTH_METHODS = _SECRET_METHODS
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
         # Authlib's own does the same and writes the token into its debug log.
@@ -169,16 +257,11 @@ class _ClientCredentialsGrant(ClientCredentialsGrant):  # type: ignore[misc]  # 
 
 class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib has no types
     def __init__(self, server: AuthorizationServer) -> None:
-        super().__init__(server.issuer, "RS256", expires_generator=lambda *_: self._lifetime())
+        super().__init__(server.issuer, "RS256", expires_generator=lambda *_: _whole(server.lifetime))
         self._server = server
 
-    def _lifetime(self) -> float:
-        # Whole seconds go out as an integer, which is all that some clients read.
-        lifetime = self._server.lifetime
-        return int(lifetime) if lifetime == int(lifetime) else lifetime
-
     def get_jwks(self) -> KeySet:
-        return self._server._keys  # noqa: SLF001 - the server's own other half
+        return self._server._state.keys  # noqa: SLF001 - the server's own other half
 
     def get_audiences(self, _client: _Client, _user: object, _scope: str) -> str:
         return self._server.audience
@@ -187,3 +270,8 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib
         # Authlib cuts iat to the second before, which would take up to a second of a life of six.
         now = time.time()
         return {"iat": now, "exp": now + self._server.lifetime}
+
+
+def _whole(seconds: float) -> float:
+    """The same; whole seconds as an integer, which is all that some clients read."""
+    return int(seconds) if seconds == int(seconds) else seconds
