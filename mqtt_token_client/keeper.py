@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -32,7 +34,19 @@ __all__ = ["RenewalPolicy", "TokenKeeper"]
 _log = logging.getLogger(__name__)
 
 _APART = 1.0  # seconds, at least, between one request and the next renewal in the background
+_LONGEST_EXIT = 60.0  # seconds, at most, that the process waits at its end for an answer that must not be lost
 _ROUNDING = 2.0  # seconds by which the end of one and the same token may seem to move
+
+
+_refreshing: set[TokenKeeper] = set()  # whose refresh token may be used up already, and its successor not stored yet
+
+
+@atexit.register
+def _finish_refreshing() -> None:
+    """Let requests come to their end, rather than lose what a person has approved."""
+    until = elapsed() + _LONGEST_EXIT
+    while _refreshing and elapsed() < until:
+        time.sleep(0.02)
 
 
 class _Flight:
@@ -212,7 +226,9 @@ class TokenKeeper:
             self._listeners.remove(listener)
 
     def close(self) -> None:
-        """Start no further renewals. Does not wait for one under way."""
+        """Start no further renewals. Does not wait for one under way; the end of the process waits for one that uses a
+        refresh token, for a minute at most.
+        """
         with self._changed:
             self._closed = True
 
@@ -249,6 +265,7 @@ class TokenKeeper:
                 if stale and self._token is not None and enough():
                     flight.result = self._token
         finally:
+            _refreshing.discard(self)
             with self._changed:
                 happened, self._events = self._events, []
                 self._flight = None
@@ -284,6 +301,8 @@ class TokenKeeper:
 
     def _ask(self, refused: Token | None) -> Token | MqttTokenError:
         previous, self._asked_at = self._token, elapsed()
+        if previous is not None and previous.refresh_token is not None:
+            _refreshing.add(self)
         try:
             token = self._fetch(previous)
         except MqttTokenError as error:
@@ -310,6 +329,7 @@ class TokenKeeper:
             return self._source.fetch(stored)
         with self._changed:
             self._token = _without_refresh_token(previous)
+        _refreshing.discard(self)
         self._tell(LoginRequired(refusal))  # now, as the person may take a while
         return self._source.fetch(None)
 

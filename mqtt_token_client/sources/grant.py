@@ -65,7 +65,7 @@ class Grant:
         (RFC 7009). What it does to the access tokens of a refresh token is up to the server.
 
         Returns:
-            Whether the server can do that: its metadata names a ``revocation_endpoint``.
+            Whether the server has done so, for its metadata names a ``revocation_endpoint`` and it revokes this kind.
 
         Raises:
             TokenError: it could not be asked, or it refused.

@@ -119,7 +119,8 @@ class TokenEndpoint:
         """Have the server revoke an access token or a refresh token, which the hint says (RFC 7009 section 2).
 
         Returns:
-            Whether the server has an endpoint for that. One without keeps the token until it ends.
+            Whether the server has done so. One without an endpoint for that, or that cannot revoke this kind of token
+            (section 2.2.1), keeps it until it ends.
 
         Raises:
             TokenError: as :meth:`token`.
@@ -128,7 +129,10 @@ class TokenEndpoint:
             return False
         request, reply, _ = self._send("revocation_endpoint", [("token", token), ("token_type_hint", hint)])
         if reply.status >= 300:
-            raise _refusal(_read(reply, request), reply, request)
+            refusal = _refusal(_read(reply, request), reply, request)
+            if isinstance(refusal, TokenRequestRefused) and refusal.error == "unsupported_token_type":
+                return False
+            raise refusal
         self._discovered = request.metadata
         return True  # whatever the body says (section 2.2)
 

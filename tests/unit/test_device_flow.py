@@ -520,10 +520,14 @@ class TestRevocation:
         assert any_source(server, device).revoke(Token("access")) is False
         assert server.token_requests == []
 
+    def test_is_not_there_for_a_kind_that_the_server_does_not_revoke(self, server: OAuthServer, device: bool) -> None:
+        server.describe(OPENID, revocation_endpoint=f"{server.origin}/revoke")
+        server.pages["/revoke"] = UNSUPPORTED
+        assert any_source(server, device).revoke(Token("access")) is False
+
     @pytest.mark.parametrize(
         ("wrong", "kind", "match"),
         [
-            (UNSUPPORTED, TokenRequestRefused, r"unsupported_token_type \(no access_token\)"),
             (answer({"error": "invalid_client", "error_description": "a-token"}, 401), TokenRequestRefused, "…"),
             (answer(b"", 503), AuthorizationServerUnavailable, "503"),
             (answer(b"<html>", 404, content_type="text/html"), InvalidTokenResponse, "404 with text/html"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from mqtt_token_client.errors import (
 )
 from mqtt_token_client.events import Event, LoginRequired, RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.keeper import TokenKeeper
+from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 
@@ -248,3 +252,30 @@ def test_a_listener_that_asks_for_the_token_that_is_being_asked_for_is_told_so()
     source.next = [USED]
     assert keeper.renew() == Token("token 2")
     assert len(asked) == 1
+
+
+def test_a_process_that_ends_waits_for_the_successor_of_its_refresh_token(tmp_path: Path) -> None:
+    script = """
+import sys, threading, time
+from mqtt_token_client import FileStore, Token, TokenKeeper
+from mqtt_token_client.clock import elapsed
+
+asked = threading.Event()
+
+class Slow:
+    key = "slow"
+
+    def fetch(self, previous):
+        asked.set()
+        time.sleep(0.5)
+        return Token("renewed", 60.0, refresh_token="second")
+
+store = FileStore(sys.argv[1])
+store.save("slow", Token("ended", 1.0, refresh_token="first", since=elapsed() - 10))
+threading.Thread(target=TokenKeeper(Slow(), store).get, daemon=True).start()
+asked.wait()
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "store")], check=True, timeout=30)
+    stored = FileStore(tmp_path / "store").load("slow")
+    assert stored is not None
+    assert stored.refresh_token == "second"
