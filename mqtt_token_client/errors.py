@@ -52,11 +52,20 @@ class AuthorizationServerUnavailable(TokenError):  # noqa: N818
 
     Attributes:
         error: the server's error code, such as ``slow_down``, or None if it gave none.
+        status: the HTTP status, or None if there was no whole answer.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, error: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        error: str | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.error = error
+        self.status = status
 
 
 class AuthorizationServerUntrusted(TokenError):  # noqa: N818

@@ -10,7 +10,13 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from ..clock import elapsed
-from ..errors import ConfigurationError, InvalidTokenResponse, TokenError, TokenRequestRefused
+from ..errors import (
+    AuthorizationServerUnavailable,
+    ConfigurationError,
+    InvalidTokenResponse,
+    TokenError,
+    TokenRequestRefused,
+)
 from ..token import Token
 from .client_auth import ClientAuthentication, PublicClient
 from .device_login import DeviceLogin
@@ -102,7 +108,14 @@ class DeviceFlow(Grant):
 
     def _refresh(self, previous: Token, refresh_token: str) -> Token:
         grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)]
-        token = self._endpoint.token([*grant, *_still_granted(self._parameters, previous)])
+        grant += _still_granted(self._parameters, previous)
+        try:
+            token = self._endpoint.token(grant)
+        except AuthorizationServerUnavailable as error:
+            if error.status is not None:
+                raise
+            # The answer may have been lost, and the server may take the predecessor again for a moment, so: at once.
+            token = self._endpoint.token(grant)
         return Token(
             token.value,
             token.lifetime,

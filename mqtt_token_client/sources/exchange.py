@@ -190,7 +190,7 @@ def _failure(url: str, status: int, location: str | None, retry_after: float | N
     """What is wrong with an answer already by its status, or None."""
     where = _without_query(url)
     if status in (408, 429) or status >= 500:
-        return AuthorizationServerUnavailable(f"{where}: HTTP {status}", retry_after=retry_after)
+        return AuthorizationServerUnavailable(f"{where}: HTTP {status}", retry_after=retry_after, status=status)
     if 300 <= status < 400:
         return InvalidTokenResponse(
             f"{where}: HTTP {status}, a redirect to {_host(url, location)}; it is not followed, give the final address"

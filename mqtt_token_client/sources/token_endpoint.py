@@ -196,7 +196,7 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
     error, description = _shown(answer["error"], request), _shown(told if isinstance(told, str) else "", request)
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
     if error in _LATER:
-        return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error)
+        return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
     return TokenRequestRefused(message, error=error, description=description, status=reply.status)
 
 

@@ -475,13 +475,20 @@ class TestRefresh:
         assert "refresh-1" not in repr(caught.value)
         assert (shown, len(server.requests)) == ([], 1)
 
-    def test_whose_answer_is_lost_may_be_tried_again_with_the_predecessor(self, server: OAuthServer) -> None:
-        server.script.append(oauth_server.HANG_UP)
-        source = flow(server)
-        with pytest.raises(AuthorizationServerUnavailable):
-            source.fetch(self.OLD)
-        source.fetch(self.OLD)
+    def test_whose_answer_is_lost_is_tried_once_more_at_once_with_the_predecessor(self, server: OAuthServer) -> None:
+        server.script += [oauth_server.HANG_UP]
+        flow(server).fetch(self.OLD)
         assert [dict(request.form)["refresh_token"] for request in server.requests] == ["refresh-1"] * 2
+        server.script += [oauth_server.HANG_UP] * 2
+        with pytest.raises(AuthorizationServerUnavailable):
+            flow(server).fetch(self.OLD)
+        assert len(server.requests) == 4
+
+    def test_that_has_an_answer_is_not_tried_again_at_once(self, server: OAuthServer) -> None:
+        server.script.append(answer(b"out of order", 503))
+        with pytest.raises(AuthorizationServerUnavailable):
+            flow(server).fetch(self.OLD)
+        assert len(server.requests) == 1
 
     def test_is_not_possible_without_a_refresh_token(self, server: OAuthServer) -> None:
         server.script.append(device_answer())
