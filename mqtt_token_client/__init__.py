@@ -45,7 +45,19 @@ from .events import (
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.messages import Message, Will
 from .mqtt.outbox import Delivery
-from .profiles import Credentials, Password, Profile
+from .profiles import (
+    AwsIot,
+    BearerHeader,
+    ClearBlade,
+    Credentials,
+    EventGrid,
+    IoTOperations,
+    Password,
+    Profile,
+    RabbitMQ,
+    Solace,
+    Username,
+)
 from .sources import TokenSource
 from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
 from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
@@ -67,11 +79,14 @@ __version__ = "0.1.0"
 __all__ = [
     "AuthorizationServerUnavailable",
     "AuthorizationServerUntrusted",
+    "AwsIot",
     "Backoff",
+    "BearerHeader",
     "BrokerError",
     "BrokerRefused",
     "BrokerUnreachable",
     "CertificateRejected",
+    "ClearBlade",
     "ClientClosed",
     "ClientCredentials",
     "ClientSecretBasic",
@@ -88,9 +103,11 @@ __all__ = [
     "DeviceLogin",
     "Disconnected",
     "Event",
+    "EventGrid",
     "FileStore",
     "HandlerFailed",
     "InvalidTokenResponse",
+    "IoTOperations",
     "IssuerMismatch",
     "KeyringStore",
     "LoginRequired",
@@ -105,12 +122,14 @@ __all__ = [
     "Profile",
     "ProtocolError",
     "PublicClient",
+    "RabbitMQ",
     "RenewalFailed",
     "RenewalPolicy",
     "Rotated",
     "RotationFailed",
     "SessionLost",
     "SignedJWT",
+    "Solace",
     "Stats",
     "StoreError",
     "StoreFailed",
@@ -128,6 +147,7 @@ __all__ = [
     "TokenSource",
     "TokenStore",
     "TokenUnchanged",
+    "Username",
     "Will",
     "__version__",
     "open_store",

@@ -23,10 +23,11 @@ from .mqtt.engine import Publish, pack_properties
 from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
 from .mqtt.messages import Message, Will, check_filter, check_topic
 from .mqtt.outbox import Delivery, Outgoing
+from .mqtt.receipts import Receipt
 from .mqtt.session import Session
 from .mqtt.settings import Settings
 from .mqtt.subscriptions import Handler
-from .profiles import Profile, open_profile
+from .profiles import PlacingFunction, Profile, check_profile, open_profile
 from .sources import TokenSource
 from .stores import TokenStore
 
@@ -66,7 +67,8 @@ class TokenClient:
         tokens: where tokens come from: a :class:`TokenSource`, or a :class:`TokenKeeper` to share with others.
         client_id: the MQTT client identifier. One client at a time may use it.
         store: keeps the token across restarts; by default it is forgotten at the end.
-        profile: how the broker takes the token: ``"password"``, or a :class:`Profile`.
+        profile: how the broker takes the token: ``"password"``, ``"rabbitmq"`` and so on, a :class:`Profile`, or a
+            function of the token and the client id that returns :class:`Credentials`.
         protocol: 5, or 4 for MQTT 3.1.1.
         keepalive: seconds of silence after which the connection is probed; 0 never does.
         session_expiry: seconds that the broker keeps the session while the client is away; 0 keeps none. In MQTT 3.1.1
@@ -79,6 +81,7 @@ class TokenClient:
         backoff: the delays between failed attempts to connect.
         max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once; the broker may want fewer.
         max_queued: messages that may wait to be acknowledged, sent or not.
+        manual_ack: messages of QoS 1 and 2 are acknowledged by :meth:`Message.acknowledge`, and not by their arrival.
         on_message: gets messages that no handler of a subscription takes.
         on_event: gets every :class:`Event`.
 
@@ -93,7 +96,7 @@ class TokenClient:
         *,
         client_id: str,
         store: TokenStore | None = None,
-        profile: str | Profile = "password",
+        profile: str | Profile | PlacingFunction = "password",
         protocol: int = 5,
         keepalive: int = 60,
         session_expiry: int = 3600,
@@ -105,6 +108,7 @@ class TokenClient:
         backoff: Backoff | None = None,
         max_inflight: int = 100,
         max_queued: int = 10_000,
+        manual_ack: bool = False,
         on_message: Handler | None = None,
         on_event: Callable[[events.Event], object] | None = None,
     ) -> None:
@@ -131,11 +135,13 @@ class TokenClient:
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
         if backoff is not None and not isinstance(backoff, Backoff):
             raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
+        placing = open_profile(profile)
+        alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
         context = None
         if tls is not None:
             context = check_context(tls, allow_insecure=allow_insecure)
         elif any(address.tls for address in addresses):
-            context = _default_context()
+            context = _default_context(alpn)
 
         self._settings = Settings(
             brokers=addresses,
@@ -149,11 +155,15 @@ class TokenClient:
             backoff=backoff or Backoff(),
         )
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        self._feed = TokenFeed(keeper, open_profile(profile), client_id, self._renewal_ended)
+        self._feed = TokenFeed(keeper, placing, client_id, self._renewal_ended)
         self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
-            max_queued=max_queued, max_inflight=max_inflight, emit=self._emit, deliver=self._deliver
+            max_queued=max_queued,
+            max_inflight=max_inflight,
+            emit=self._emit,
+            deliver=self._deliver,
+            manual=bool(manual_ack),
         )
         self._lock = threading.Lock()
         self._loop: Loop | None = None
@@ -383,13 +393,15 @@ class TokenClient:
         if connection is not None:
             connection.wake()
 
-    def _deliver(self, received: Publish) -> None:
-        message = Message(
-            received.topic, received.payload, received.qos, received.retain, received.duplicate, received.properties
-        )
+    def _deliver(self, received: Publish, receipt: Receipt | None) -> None:
+        topic, payload, qos, retain, duplicate, _, properties = received
+        acknowledge = None if receipt is None else functools.partial(self._acknowledge, receipt)
+        message = Message(topic, payload, qos, retain, duplicate, properties, acknowledge)
         handlers = list(self._session.subscriptions.handlers(message.topic))
         if not handlers and self._on_message is not None:
             handlers = [self._on_message]
+        if not handlers and receipt is not None:  # nobody would ever acknowledge it
+            self._session.acknowledge(receipt)
         for handler in handlers:
             try:
                 handler(message)
@@ -398,6 +410,11 @@ class TokenClient:
                 if not isinstance(error, Exception):
                     error = RuntimeError(f"it raised {type(error).__name__}")
                 self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
+
+    def _acknowledge(self, receipt: Receipt) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(lambda: self._session.acknowledge(receipt))
 
     def _emit(self, event: events.Event) -> None:
         log.info("%s: %s", self._settings.client_id, event)
@@ -455,6 +472,9 @@ def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
 
 
 @functools.cache
-def _default_context() -> ssl.SSLContext:
+def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
     """One for all clients: reading the system's certificates takes tens of milliseconds."""
-    return check_context(ssl.create_default_context())
+    context = check_context(ssl.create_default_context())
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context

@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .mqtt.messages import Will
+from .profiles import PROFILES, Profile
 from .sources import TokenSource
 from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
 from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
@@ -42,7 +43,7 @@ _CLIENT_AUTHS: dict[str, Callable[..., Any]] = {
 }
 _PATHS = ("path", "private_key", "certificate", "key", "ca_bundle")
 _SECRETS = ("client_secret",)
-_NOT_HERE = ("client_auth", "prompt")
+_NOT_HERE = ("client_auth", "prompt", "signature")
 _CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "proxy", "allow_insecure",
            "max_inflight", "max_queued")  # fmt: skip
 _TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
@@ -103,6 +104,8 @@ class _Reader:
                 raise ConfigurationError(f"{name}: there is no such entry; there are {', '.join(_TOP)}")
         source = self._source(_table(table, "source"))
         client = {name: table[name] for name in _CLIENT if name in table}
+        if isinstance(table.get("profile"), dict):
+            client["profile"] = self._profile(table["profile"])
         if "will" in table:
             client["will"] = self._will(_table(table, "will"))
         if {"ca_bundle", "certificate", "key"} & table.keys():
@@ -125,6 +128,11 @@ class _Reader:
             arguments["timeout"] = tuple(arguments["timeout"])
         source: TokenSource = _made("source", make, arguments)
         return source
+
+    def _profile(self, table: dict[str, Any]) -> Profile:
+        make = _chosen(table, "profile", "type", PROFILES)
+        profile: Profile = _made("profile", make, self._arguments("profile", table, make))
+        return profile
 
     def _will(self, table: dict[str, Any]) -> Will:
         arguments = self._arguments("will", table, Will)

@@ -146,7 +146,9 @@ class SubscriptionRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRefused(Event):
-    """The broker refused a message (PUBACK or PUBREC); its ``Delivery`` has failed."""
+    """The broker refused a message (PUBACK or PUBREC), or takes no such message, as its CONNACK told; its ``Delivery``
+    has failed.
+    """
 
     topic: str
     reason: int

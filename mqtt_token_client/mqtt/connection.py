@@ -8,6 +8,9 @@ reconnect. If one is, the attempt is a rotation:
                 read all of them. Then nothing new is sent, and CONNECT goes out on the second; the broker accepts the
                 token and takes the session over. What it sent on the first connection before that is read to the end,
                 then the second one is the connection. If it refuses the token, the first one just goes on.
+    re-authentication   Where the broker took the token by an Authentication Method of MQTT 5, AUTH carries the new one
+                over the connection that is up, which just goes on (section 4.12.1). If that has no answer, or a broker
+                ends the connection with the first token all the same, it is a handover from then on.
     reconnect   Where the take-over would fire the will, the first connection is ended by DISCONNECT before CONNECT
                 goes out on the second, which is open and past its TLS handshake by then.
 
@@ -17,6 +20,7 @@ If the first connection breaks in the middle of it, the attempt goes on as a rec
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -36,12 +40,23 @@ from ..errors import (
 from ..profiles import Credentials
 from ..token import Token
 from .dial import Address, dial
-from .engine import PINGREQ_PACKET, Connack, Disconnect, Packet, Pingresp
+from .engine import (
+    CONTINUE_AUTHENTICATION,
+    PINGREQ_PACKET,
+    RE_AUTHENTICATE,
+    Auth,
+    Connack,
+    Disconnect,
+    Packet,
+    Pingresp,
+)
+from .limits import Limits
 from .link import Link
 from .loop import Loop, Timer
 from .outbox import Outgoing
 from .patience import Patience, is_near_its_end
-from .refusals import Fault, advice, connack_fault, disconnect_fault, reason_name
+from .reauthentication import Reauthentication, auth_packet
+from .refusals import NOT_AUTHORIZED, Fault, advice, connack_fault, disconnect_fault, reason_name
 from .session import Session
 from .settings import CredentialsSource, Settings
 
@@ -49,9 +64,11 @@ log = logging.getLogger("mqtt_token_client.mqtt")
 
 # Seconds, all of them.
 _SETTLE_TIME = 5.0  # for the broker to answer the PINGREQ before a handover
-# For the broker to read the rest of what the first connection carries. One that is near has answered a PINGREQ by then,
-# or gets to it. One that is far is not waited for: both connections are equally long, so a head start is enough.
-_HEAD_START = 0.008
+# For the broker to read the rest of what the first connection carries. One that is near is waited for, busy or not. One
+# that is far is not: both connections are equally long, so a head start is enough.
+_HEAD_START, _HEAD_START_NEAR, _NEAR = 0.008, 0.1, 0.015
+_AUTH_TIME = 10.0  # for the broker to answer AUTH
+_AUTH_STEPS = 3  # in which the broker may ask for the token, at each authentication
 _FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a reconnect
 _END_TIME = 2.0  # for the broker to close a connection after DISCONNECT
 _CONNACK_TIME = 15.0
@@ -62,6 +79,7 @@ _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first con
 
 class _Stage(Enum):
     OPENING = auto()  # a worker gets the token and the socket
+    REAUTHENTICATING = auto()  # AUTH went out on the connection that is up; all goes on
     SETTLING = auto()  # handover: PINGREQ went out on the first connection, QoS 0 waits
     HOLDING = auto()  # nothing new is sent; what the first connection carries gets to the broker
     ENDING = auto()  # reconnect: DISCONNECT went out on the first connection, its end is awaited
@@ -77,6 +95,8 @@ class _Attempt:
     accepted: Connack | None = None
     backlog: list[Packet] = field(default_factory=list)
     kind: events.RotationKind | None = None  # None while there was no connection to rotate
+    asked_at: float = 0.0  # when the first PINGREQ before a handover went out
+    steps: int = 0  # in which the broker has asked for the token
     ended: tuple[str, int | None] | None = None  # how the rotation ended the first connection: a loss if it fails
     timer: Timer | None = None
 
@@ -100,7 +120,9 @@ class Connection:
 
         self._link: Link[Outgoing] | None = None
         self._token: Token | None = None  # the one that the link was accepted with
-        self._receive_maximum: int | None = None
+        self._in_place = Reauthentication()
+        self._round_trip = math.inf  # the shortest that was seen
+        self._limits = Limits()
         self._attempt: _Attempt | None = None
         self._held_since: float | None = None
         self._leaves_first_open = False  # as MQTT does not allow [MQTT-3.1.4-2]
@@ -162,16 +184,21 @@ class Connection:
             self._retry = None
         attempt = self._attempt = _Attempt()
         refused, address = self._patience.refused, self._address
+        in_place = self._link is not None and self._in_place.possible
 
-        def prepare() -> tuple[Credentials, socket]:
+        def prepare() -> tuple[Credentials, socket | None]:
             credentials = self._tokens.credentials(refused)
+            if in_place:
+                return credentials, None
             return credentials, dial(address, self._settings.context if address.tls else None, self._settings.proxy)
 
         self._loop.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
 
-    def _opened(self, attempt: _Attempt, opened: tuple[Credentials, socket] | None, error: Exception | None) -> None:
+    def _opened(
+        self, attempt: _Attempt, opened: tuple[Credentials, socket | None] | None, error: Exception | None
+    ) -> None:
         if attempt is not self._attempt:
-            if opened is not None:
+            if opened is not None and opened[1] is not None:
                 opened[1].close()
             return
         if opened is None:
@@ -179,10 +206,14 @@ class Connection:
             return
         attempt.credentials, sock = opened
         if self._link is not None and attempt.credentials.token == self._token:  # there is no other yet
-            sock.close()
+            if sock is not None:
+                sock.close()
             self._wanted = None
             self._end_attempt()
             self._close_when_empty()
+            return
+        if sock is None:
+            self._reauthenticate(attempt, self._link)
             return
         attempt.link = Link(self._loop, sock, self._settings.engine(), self)
         if self._link is None:
@@ -198,6 +229,57 @@ class Connection:
             attempt.kind = "handover"
             self._settle(attempt, self._link)
 
+    def _reauthenticate(self, attempt: _Attempt, link: Link[Outgoing] | None) -> None:
+        """Give the broker the new token on the connection that is up."""
+        if link is None:
+            self._begin()
+            return
+        if attempt.credentials is None or not self._in_place.suits(attempt.credentials):
+            self._hand_over_instead(attempt)
+            return
+        attempt.kind = "re-authentication"
+        attempt.stage = _Stage.REAUTHENTICATING
+        self._deadline(attempt, _AUTH_TIME, self._hand_over_instead)
+        self._send_auth(attempt, link, RE_AUTHENTICATE)
+
+    def _send_auth(self, attempt: _Attempt, link: Link[Outgoing], reason: int) -> None:
+        if attempt.credentials is not None:
+            link.write(auth_packet(link.engine, reason, attempt.credentials))
+            link.flush()
+
+    def _asked_for_token(self, attempt: _Attempt, link: Link[Outgoing]) -> None:
+        """AUTH with Continue authentication: the broker wants the token by itself, or once more."""
+        attempt.steps += 1
+        if attempt.steps <= _AUTH_STEPS:
+            self._send_auth(attempt, link, CONTINUE_AUTHENTICATION)
+        elif attempt.stage is _Stage.REAUTHENTICATING:
+            self._hand_over_instead(attempt)
+        else:
+            self._fail(ProtocolError("the broker asks for the token again and again"))
+
+    def _hand_over_instead(self, _attempt: _Attempt) -> None:
+        """Re-authentication does not come to an end with this broker."""
+        self._in_place.failed()
+        self._end_attempt()
+        self._begin()
+
+    def _reauthenticated(self, attempt: _Attempt) -> None:
+        """AUTH with Success: the connection is on the new token."""
+        if attempt.credentials is None:
+            return
+        self._end_attempt()
+        if self._token is not None:
+            self._in_place.succeeded(self._token)
+        self._token = attempt.credentials.token
+        self._patience.rotated()
+        self._session.counters.rotations += 1
+        self._emit(events.Rotated("re-authentication", 0.0))
+        if self._link is not None:
+            self._session.token_renewed(self._link)
+        if self._wanted is not None:
+            self.rotate(self._wanted)
+        self._close_when_empty()
+
     def _settle(self, attempt: _Attempt, first: Link[Outgoing]) -> None:
         """Let the broker read what the first connection carries before it may read CONNECT on the second. A QoS 0
         message that it has not read by then is lost; of the others it tells which it has.
@@ -206,6 +288,7 @@ class Connection:
             self._send_connect(attempt)
             return
         attempt.stage = _Stage.SETTLING
+        attempt.asked_at = elapsed()
         self._deadline(attempt, _SETTLE_TIME, self._hold)
         self._session.outbox.hold_qos_0()
         first.write(PINGREQ_PACKET)
@@ -214,6 +297,7 @@ class Connection:
     def _first_read_all(self, attempt: _Attempt) -> None:
         """A PINGREQ on the first connection is answered."""
         if attempt.stage is _Stage.SETTLING:
+            self._round_trip = min(self._round_trip, elapsed() - attempt.asked_at)
             self._hold(attempt)
         elif attempt.stage is _Stage.HOLDING:
             self._send_connect(attempt)
@@ -224,7 +308,8 @@ class Connection:
         """
         attempt.stage = _Stage.HOLDING
         self._held_since = elapsed()
-        self._deadline(attempt, _HEAD_START, self._send_connect)
+        near = self._round_trip < _NEAR
+        self._deadline(attempt, _HEAD_START_NEAR if near else _HEAD_START, self._send_connect)
         if self._link is not None:
             self._link.write(PINGREQ_PACKET)
             self._link.flush()
@@ -262,10 +347,12 @@ class Connection:
 
     def _answered(self, attempt: _Attempt, packets: list[Packet]) -> None:
         connack = packets[0]
-        if not isinstance(connack, Connack):
+        if isinstance(connack, Auth) and connack.reason == CONTINUE_AUTHENTICATION and attempt.link is not None:
+            self._asked_for_token(attempt, attempt.link)
+        elif not isinstance(connack, Connack):
             self._fail(ProtocolError("the broker's first packet was no CONNACK"))
         elif connack.reason:
-            self._refuse(attempt, connack.reason)
+            self._refuse(attempt, connack.reason, connack.properties.get("server_reference"))
         else:
             attempt.accepted, attempt.backlog = connack, packets[1:]
             if self._link is None:
@@ -289,9 +376,9 @@ class Connection:
         self._end_attempt()
         known = self._session.counters.connects > 0
         self._link, self._token = link, credentials.token
+        self._in_place.connected(credentials)
         self._session.counters.connects += 1
-        if self._settings.protocol == 5:
-            self._receive_maximum = accepted.properties.get("receive_maximum", 65_535)  # section 3.2.2.3.3
+        self._limits = Limits.of(accepted, self._settings.protocol)
         link.keep_alive(accepted.properties.get("server_keep_alive", self._settings.keepalive))
         if not accepted.session_present:
             self._session.lost()
@@ -316,7 +403,7 @@ class Connection:
 
     # What goes wrong
 
-    def _refuse(self, attempt: _Attempt, reason: int) -> None:
+    def _refuse(self, attempt: _Attempt, reason: int, server: str | None) -> None:
         fault = connack_fault(reason)
         if fault is Fault.TOKEN and attempt.credentials is not None:
             delay = self._patience.after_refusal(attempt.credentials.token)
@@ -325,7 +412,9 @@ class Connection:
             self._try_again(delay)
             return
         text = f"{self._address} refused the connection: {reason_name(reason)}"
-        if fault is Fault.OURS:
+        if server is not None:
+            text += f"; it names {server!r} instead: give that as broker"
+        elif fault is Fault.OURS:
             text += f"; {advice(reason)}"
         self._fail(BrokerRefused(text, reason=reason, permanent=fault is Fault.OURS))
 
@@ -371,6 +460,12 @@ class Connection:
         attempt = self._attempt
         if attempt is None:
             self._lost(cause, reason, token)
+        elif attempt.stage is _Stage.REAUTHENTICATING:
+            self._end_attempt()
+            refused = reason is not None and disconnect_fault(reason) is Fault.TOKEN
+            if not refused:
+                self._in_place.failed()
+            self._lost(cause, reason, attempt.credentials.token if refused and attempt.credentials else None)
         elif attempt.stage is _Stage.DRAINING:
             self._adopt(attempt)
         elif attempt.stage is _Stage.ENDING:
@@ -387,7 +482,9 @@ class Connection:
     def _lost(self, cause: str, reason: int | None, token: Token | None) -> None:
         self._patience.count_anew_if_stable()
         fault = Fault.BROKER if reason is None else disconnect_fault(reason)
-        if token is not None and (fault is Fault.TOKEN or (reason is None and is_near_its_end(token))):
+        if self._in_place.was_in_vain():
+            delay = 0.0
+        elif token is not None and (fault is Fault.TOKEN or (reason is None and is_near_its_end(token))):
             delay = self._patience.after_refusal(token)
         else:
             delay = self._patience.after_failure()
@@ -434,13 +531,42 @@ class Connection:
                 if isinstance(packet, Disconnect):
                     link.close()
                     self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
+                elif isinstance(packet, Auth | Connack):
+                    self._authentication_answered(link, packet)
                 elif isinstance(packet, Pingresp) and self._attempt and self._attempt.kind == "handover":
                     self._first_read_all(self._attempt)
+                elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
+                    self._token_denied(self._token)
                 else:
                     self._session.receive(link, packet)
             self._go_on()
         elif attempt is not None and link is attempt.link and attempt.stage is _Stage.CONNECTING:
             self._answered(attempt, packets)
+
+    def _token_denied(self, token: Token) -> None:
+        """The broker keeps the connection of a token that has ended, and denies what is asked over it."""
+        if self._patience.refused != token:
+            delay = self._patience.after_refusal(token)
+            self._emit(events.TokenRefused(NOT_AUTHORIZED, reason_name(NOT_AUTHORIZED), self._patience.refusals, delay))
+            if self._attempt is None:
+                self._try_again(delay)
+
+    def _authentication_answered(self, link: Link[Outgoing], answer: Auth | Connack) -> None:
+        attempt = self._attempt
+        if (
+            attempt is None
+            or attempt.stage is not _Stage.REAUTHENTICATING
+            or not (answer.reason or isinstance(answer, Auth))
+        ):
+            link.close()
+            self._first_ended("the broker sent a packet that has no place here", None)
+        elif answer.reason == CONTINUE_AUTHENTICATION:
+            self._asked_for_token(attempt, link)
+        elif answer.reason:  # MQTT 5 has DISCONNECT for that; Mosquitto sends CONNACK
+            link.close()
+            self._first_ended(f"the broker refused the new token: {reason_name(answer.reason)}", answer.reason)
+        else:
+            self._reauthenticated(attempt)
 
     def link_writable(self, link: Link[Outgoing]) -> None:
         if link is self._link:
@@ -471,7 +597,7 @@ class Connection:
 
     def _pump(self) -> None:
         if self._link is not None and self._held_since is None:
-            self._session.send(self._link, self._receive_maximum)
+            self._session.send(self._link, self._limits)
 
     # The end
 
@@ -479,7 +605,7 @@ class Connection:
         if self._closing is None or len(self._session.outbox):
             return
         # Any later and the session is between two connections.
-        if self._attempt is None or self._attempt.stage is _Stage.OPENING:
+        if self._attempt is None or self._attempt.stage in (_Stage.OPENING, _Stage.REAUTHENTICATING):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:

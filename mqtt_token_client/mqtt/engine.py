@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties, VariableByteIntegers
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -26,7 +26,8 @@ from ..errors import ConfigurationError, ProtocolError
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
-SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x90, 0xB0, 0xD0, 0xE0
+SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
+CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # MQTT 5 section 3.15.2.1
 _ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL, PUBCOMP))
 _READ_BY_PAHO = frozenset((CONNACK, SUBACK, UNSUBACK))
 # MQTT 3.1.1 section 3.2.2.3; any other is an Unspecified error. For 1 paho would dial again, or say nothing.
@@ -82,7 +83,11 @@ class Disconnect(NamedTuple):
     reason: int
 
 
-Packet = Connack | Publish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect
+class Auth(NamedTuple):
+    reason: int  # 0 at the end of an exchange
+
+
+Packet = Connack | Publish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
 
 
 def _read_properties(properties: Properties) -> dict[str, Any]:
@@ -202,8 +207,8 @@ class Engine:
 
     def connect(
         self,
-        username: str,
-        password: bytes,
+        username: str | None,
+        password: bytes | None,
         *,
         keepalive: int,
         properties: Mapping[str, Any],
@@ -249,6 +254,13 @@ class Engine:
     def unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
         """UNSUBSCRIBE."""
         return self._paho.build_unsubscribe(packet_id, filters)
+
+    def authenticate(self, reason: int, method: str, data: bytes) -> bytes:
+        """AUTH with Authentication Method and Data (MQTT 5 section 3.15)."""
+        properties = pack_properties({"authentication_method": method, "authentication_data": data}, "AUTH")
+        packed: bytes = properties.pack() if properties is not None else b"\x00"
+        length: bytes = VariableByteIntegers.encode(1 + len(packed))
+        return b"".join((bytes((AUTH,)), length, bytes((reason,)), packed))
 
     def disconnect(self) -> bytes:
         """DISCONNECT with Normal disconnection, after which the broker drops the will."""
@@ -313,6 +325,8 @@ class Engine:
                 return Pingresp()
             if kind == DISCONNECT and self.five:  # paho 2.1 loses the reason of a DISCONNECT without properties
                 return Disconnect(body[0] if body else 0)
+            if kind == AUTH and self.five:
+                return Auth(body[0] if body else 0)
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001 - paho's readers raise whatever malformed bytes lead to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,14 @@ class Message:
     retain: bool
     duplicate: bool
     properties: dict[str, Any] = field(default_factory=dict)
+    _acknowledge: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def acknowledge(self) -> None:
+        """With ``manual_ack=True``: tell the broker, from any thread, that the message is stored or acted upon. Until
+        then the broker keeps it, and sends it again after a restart. Without ``manual_ack`` that is done already.
+        """
+        if self._acknowledge is not None:
+            self._acknowledge()
 
 
 @dataclass(frozen=True, slots=True)

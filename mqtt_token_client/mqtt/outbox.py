@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 from ..errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
 from .loop import on_network_thread
+from .refusals import reason_name
 
 log = logging.getLogger("mqtt_token_client.outbox")
 
@@ -158,6 +159,7 @@ class Outbox:
         self._new: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
         self._held: deque[Outgoing] | None = None  # of QoS 0, passed over until they are released
+        self._denied: list[Outgoing] = []  # by the broker, because the token had ended
         self._unsent = 0  # of those in flight, how many are among these
         self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
         self._size = self._given = 0
@@ -198,7 +200,7 @@ class Outbox:
 
         ``receive_maximum`` is the broker's, None where it cannot tell.
         """
-        while self._again and self._again[0].qos and self._again[0].packet_id not in self._inflight:
+        while self._again and self._again[0].packet_id and self._again[0].packet_id not in self._inflight:
             self._again.popleft()
             self._unsent -= 1
         waiting = self._again or self._new
@@ -244,9 +246,33 @@ class Outbox:
             return None
         self._ids.free(packet_id)
         refused = reason >= 0x80 and message.stage is not Stage.RELEASED
-        text = f"the broker refused a message on {message.topic.decode()} (reason code 0x{reason:02x})"
-        self._finish(message, DeliveryFailed(text, reason=reason) if refused else None)
+        self._finish(message, _refusal(message, reason) if refused else None)
         return message
+
+    def denied(self, packet_id: int) -> bool:
+        """PUBACK or PUBREC with Not authorized, as the token has ended: the message waits for a new one, if there is
+        such a message.
+        """
+        message = self._inflight.pop(packet_id, None)
+        if message is None:
+            return False
+        self._ids.free(packet_id)
+        message.packet_id, message.stage = 0, Stage.NEW
+        self._denied.append(message)
+        return True
+
+    def token_renewed(self) -> None:
+        """What was denied may go out again, before anything that came later."""
+        if self._denied:
+            self._again = deque(sorted((*self._again, *self._denied), key=lambda one: one.number))
+            self._denied.clear()
+
+    def refused(self, message: Outgoing, reason: int) -> None:
+        """The broker takes no such message, as it has told."""
+        if message.packet_id:
+            del self._inflight[message.packet_id]
+            self._ids.free(message.packet_id)
+        self._finish(message, _refusal(message, reason))
 
     def received(self, packet_id: int) -> None:
         """PUBREC: the broker has the message, PUBREL is due."""
@@ -260,8 +286,10 @@ class Outbox:
         """
         for message in unwritten:
             message.stage = Stage.NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
-        waiting = (message for message in self._again if not message.qos)
-        self._again = deque(sorted((*self._inflight.values(), *waiting, *unwritten), key=lambda one: one.number))
+        waiting = (message for message in self._again if not message.packet_id)
+        every = (*self._inflight.values(), *waiting, *unwritten, *self._denied)
+        self._again = deque(sorted(every, key=lambda one: one.number))
+        self._denied.clear()
         self._unsent = len(self._inflight)
 
     def session_lost(self) -> None:
@@ -274,11 +302,13 @@ class Outbox:
         with self._lock:
             self._closed = True
         self.release_qos_0()
-        abandoned = [*self._inflight.values(), *(message for message in self._again if not message.qos), *self._new]
+        waiting = (message for message in self._again if not message.packet_id)
+        abandoned = [*self._inflight.values(), *waiting, *self._denied, *self._new]
         for message in self._inflight.values():
             self._ids.free(message.packet_id)
         self._inflight.clear()
         self._again.clear()
+        self._denied.clear()
         self._unsent = 0
         self._new.clear()
         for message in abandoned:
@@ -289,3 +319,8 @@ class Outbox:
         with self._lock:
             self._size -= 1
         message.delivery.finish(error)
+
+
+def _refusal(message: Outgoing, reason: int) -> DeliveryFailed:
+    text = f"the broker takes no such message on {message.topic.decode()}: {reason_name(reason)} (0x{reason:02x})"
+    return DeliveryFailed(text, reason=reason)

@@ -17,6 +17,8 @@ class Fault(Enum):
     OURS = "tell whoever configured this"
 
 
+NOT_AUTHORIZED = 0x87
+
 _CONNACK: dict[int, tuple[str, Fault]] = {
     0x80: ("Unspecified error", Fault.BROKER),
     0x81: ("Malformed Packet", Fault.OURS),
@@ -44,15 +46,23 @@ _CONNACK: dict[int, tuple[str, Fault]] = {
 # How brokers end a connection whose token has ended: EMQX 0x87, Mosquitto's kick 0x98, RabbitMQ 0xA0.
 _TOKEN_ENDED = frozenset((0x87, 0x98, 0xA0))
 
-_DISCONNECT_NAMES = {
+# The other codes that a broker may send (MQTT 5 section 2.4): in DISCONNECT, SUBACK, UNSUBACK, PUBACK, PUBREC, AUTH.
+_OTHER_NAMES = {
     0x00: "Normal disconnection",
     0x8B: "Server shutting down",
     0x8D: "Keep Alive timeout",
     0x8E: "Session taken over",
+    0x8F: "Topic Filter invalid",
+    0x91: "Packet Identifier in use",
+    0x92: "Packet Identifier not found",
     0x93: "Receive Maximum exceeded",
+    0x94: "Topic Alias invalid",
     0x96: "Message rate too high",
     0x98: "Administrative action",
+    0x9E: "Shared Subscriptions not supported",
     0xA0: "Maximum connect time",
+    0xA1: "Subscription Identifiers not supported",
+    0xA2: "Wildcard Subscriptions not supported",
 }
 
 _ADVICE = {
@@ -83,7 +93,7 @@ def disconnect_fault(reason: int) -> Fault:
 def reason_name(reason: int) -> str:
     """The name of a code, as the MQTT 5 specification writes it."""
     known = _CONNACK.get(reason)
-    return known[0] if known else _DISCONNECT_NAMES.get(reason, f"reason code 0x{reason:02x}")
+    return known[0] if known else _OTHER_NAMES.get(reason, f"reason code 0x{reason:02x}")
 
 
 def advice(reason: int) -> str:

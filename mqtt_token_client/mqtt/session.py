@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from .. import events
 from .engine import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Publish, Suback, Unsuback
 from .inbox import Inbox
+from .limits import Limits
 from .link import Link
 from .outbox import Outbox, Outgoing, PacketIds, Stage
+from .receipts import Receipt, Receipts
+from .refusals import NOT_AUTHORIZED
 from .subscriptions import Subscriptions
 
 
@@ -36,7 +39,8 @@ class Session:
         max_queued: messages that may wait to be acknowledged.
         max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
         emit: gets events.
-        deliver: gets each new message; it does not raise.
+        deliver: gets each new message, and the receipt for it if the application is to give it; it does not raise.
+        manual: whether the application acknowledges messages of QoS 1 and 2 itself.
     """
 
     def __init__(
@@ -45,13 +49,17 @@ class Session:
         max_queued: int,
         max_inflight: int,
         emit: Callable[[events.Event], None],
-        deliver: Callable[[Publish], None],
+        deliver: Callable[[Publish, Receipt | None], None],
+        manual: bool = False,
     ) -> None:
         packet_ids = PacketIds()
         self.outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
         self.subscriptions = Subscriptions(packet_ids)
         self.counters = Counters()
         self._inbox = Inbox()
+        self._receipts = Receipts()
+        self._manual = manual
+        self._link: Link[Outgoing] | None = None  # that messages come over
         self._changes: deque[Callable[[], None]] = deque()  # of the subscriptions, not made yet
         self._emit = emit
         self._deliver = deliver
@@ -59,6 +67,7 @@ class Session:
     def lost(self) -> None:
         """The broker has not kept it: both sides start anew, without forgetting what is to be sent."""
         self._inbox.session_lost()
+        self._receipts.session_lost()
         self.subscriptions.session_lost()
         self.outbox.session_lost()
 
@@ -66,6 +75,8 @@ class Session:
         """The link is closed: what it did not finish is for the next one."""
         self.outbox.connection_lost(link.unwritten())
         self.subscriptions.connection_lost()
+        self._receipts.connection_lost()
+        self._link = None
 
     def change_subscriptions(self, change: Callable[[], None]) -> None:
         """Have a change made, and told to the broker before whatever is published after it."""
@@ -83,21 +94,36 @@ class Session:
             link.write(link.engine.unsubscribe(self.subscriptions.ask(unwanted), unwanted))
         link.flush()
 
-    def send(self, link: Link[Outgoing], receive_maximum: int | None) -> None:
-        """Send changed subscriptions, and from the outbox what the socket and the broker take (None: it cannot tell
-        its Receive Maximum).
-        """
+    def send(self, link: Link[Outgoing], limits: Limits) -> None:
+        """Send changed subscriptions, and from the outbox what the socket and the broker take."""
         if self._changes:
             self.subscribe(link)
         sent = True
         while sent and link.room and not link.closed:
             sent = False
-            while link.room and (message := self.outbox.next(receive_maximum)) is not None:
+            while link.room and (message := self.outbox.next(limits.receive_maximum)) is not None:
                 if self._changes:  # perhaps made just before this message was published
                     self.subscribe(link)
-                self._send_one(link, message)
+                self._send_one(link, message, limits)
                 sent = True
             link.flush()
+
+    def denied(self, packet: Packet) -> bool:
+        """Whether the broker has not done what was asked for lack of rights, and that may be because the token has
+        ended: then it waits for :meth:`token_renewed`, or for another connection.
+        """
+        match packet:
+            case Acknowledgement(kind, packet_id, reason) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
+                return self.outbox.denied(packet_id)
+            case Suback(packet_id, reasons) if NOT_AUTHORIZED in reasons:
+                self.subscriptions.denied(packet_id)
+                return True
+        return False
+
+    def token_renewed(self, link: Link[Outgoing]) -> None:
+        """The connection that is up has got a new token: what was denied is asked for again."""
+        self.outbox.token_renewed()
+        self.subscribe(link)
 
     def written(self, message: Outgoing) -> None:
         """A message of QoS 0 has gone out."""
@@ -119,7 +145,7 @@ class Session:
             case _:
                 pass  # PINGRESP has done its work by arriving
 
-    def _send_one(self, link: Link[Outgoing], message: Outgoing) -> None:
+    def _send_one(self, link: Link[Outgoing], message: Outgoing, limits: Limits) -> None:
         if message.stage is Stage.RELEASED:
             link.write(link.engine.acknowledge(PUBREL, message.packet_id))
             return
@@ -133,17 +159,40 @@ class Session:
             duplicate,
             message.properties,
         )
+        objection = limits.objection(message.qos, message.retain, len(packet))
+        if objection is not None:
+            self.outbox.refused(message, objection)
+            self._emit(events.DeliveryRefused(message.topic.decode(), objection))
+            return
         message.stage = Stage.SENT
         link.write(packet, None if message.qos else message)
 
     def _receive_message(self, link: Link[Outgoing], message: Publish) -> None:
-        if self._inbox.is_new(message):
+        new = self._inbox.is_new(message)
+        receipt = None
+        if self._manual and message.qos:
+            self._link = link
+            receipt = self._receipts.open(message, new=new)
+        if new:
             self.counters.received += 1
-            self._deliver(message)
+            self._deliver(message, receipt)
         else:
             self.counters.duplicates += 1
-        if message.qos:
+        if receipt is not None:
+            self._send_receipts(link)
+        elif message.qos:
             link.write(link.engine.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id))
+
+    def acknowledge(self, receipt: Receipt) -> None:
+        """The application is done with a message; the broker is told now, or when it asks again."""
+        self._receipts.acknowledge(receipt)
+        if self._link is not None:
+            self._send_receipts(self._link)
+            self._link.flush()
+
+    def _send_receipts(self, link: Link[Outgoing]) -> None:
+        while (receipt := self._receipts.next()) is not None:
+            link.write(link.engine.acknowledge(receipt.kind, receipt.packet_id))
 
     def _receive_acknowledgement(self, link: Link[Outgoing], kind: int, packet_id: int, reason: int) -> None:
         if kind == PUBREL:

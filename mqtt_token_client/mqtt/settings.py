@@ -57,10 +57,11 @@ class Settings:
         if self.will is not None:
             delay: dict[str, Any] = {"will_delay_interval": self.will.delay} if self.will.delay else {}
             will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, delay)
+        properties: dict[str, Any] = {"session_expiry_interval": self.session_expiry}
+        if credentials.auth_method is not None:
+            properties["authentication_method"] = credentials.auth_method
+            if credentials.auth_data is not None:
+                properties["authentication_data"] = credentials.auth_data
         return engine.connect(
-            credentials.username,
-            credentials.password,
-            keepalive=self.keepalive,
-            properties={"session_expiry_interval": self.session_expiry},
-            will=will,
+            credentials.username, credentials.password, keepalive=self.keepalive, properties=properties, will=will
         )

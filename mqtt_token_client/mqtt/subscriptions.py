@@ -78,6 +78,10 @@ class Subscriptions:
                 self._index()
                 yield name, reason
 
+    def denied(self, packet_id: int) -> None:
+        """SUBACK with Not authorized, as the token has ended: all its filters are to be asked for again."""
+        self._answered(packet_id)
+
     def unsubscribed(self, packet_id: int) -> None:
         """UNSUBACK: its filters are gone, unless more has been asked about them since."""
         names = {name for name, _ in self._answered(packet_id)}

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
-SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 8, 9, 10, 11, 12, 13, 14
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 8, 9, 10, 11, 12, 13, 14, 15
 
 # MQTT 5 section 2.2.2.2
+AUTHENTICATION_METHOD, AUTHENTICATION_DATA = 0x15, 0x16
 SESSION_EXPIRY_INTERVAL, SERVER_KEEP_ALIVE, WILL_DELAY_INTERVAL, RECEIVE_MAXIMUM = 0x11, 0x13, 0x18, 0x21
+MAXIMUM_QOS, RETAIN_AVAILABLE, MAXIMUM_PACKET_SIZE = 0x24, 0x25, 0x27
 _BYTE, _TWO, _FOUR, _STRING, _PAIR = "!B", "!H", "!I", "string", "pair"
 _TYPES = {
-    **dict.fromkeys((0x01, 0x17, 0x19), _BYTE),
+    **dict.fromkeys((0x01, 0x17, 0x19, MAXIMUM_QOS, RETAIN_AVAILABLE), _BYTE),
     **dict.fromkeys((SERVER_KEEP_ALIVE, RECEIVE_MAXIMUM, 0x22), _TWO),
-    **dict.fromkeys((0x02, SESSION_EXPIRY_INTERVAL, WILL_DELAY_INTERVAL, 0x27), _FOUR),
-    **dict.fromkeys((0x03, 0x08, 0x09, 0x15, 0x16), _STRING),
+    **dict.fromkeys((0x02, SESSION_EXPIRY_INTERVAL, WILL_DELAY_INTERVAL, MAXIMUM_PACKET_SIZE), _FOUR),
+    **dict.fromkeys((0x03, 0x08, 0x09, AUTHENTICATION_METHOD, AUTHENTICATION_DATA), _STRING),
     0x26: _PAIR,
 }
 
@@ -126,7 +128,7 @@ def parse(first: int, body: bytes, five: bool) -> Packet:
             PUBLISH, packet_id, 0, properties, topic, reader.rest(), qos, bool(flags & 1), bool(flags & 8)
         )  # fmt: skip
     assert flags == (2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0), f"flags {flags} in packet type {kind}"
-    packet_id = reader.number(_TWO) if kind not in (PINGREQ, DISCONNECT) else 0
+    packet_id = reader.number(_TWO) if kind not in (PINGREQ, DISCONNECT, AUTH) else 0
     if kind in (SUBSCRIBE, UNSUBSCRIBE):
         properties, filters = reader.properties() if five else {}, dict[str, int]()
         while reader.at < len(body):
@@ -202,6 +204,12 @@ def suback(five: bool, packet_id: int, codes: list[int]) -> bytes:
 
 def unsuback(five: bool, packet_id: int, count: int) -> bytes:
     return _packet(0xB0, struct.pack("!H", packet_id) + (b"\0" + bytes(count) if five else b""))
+
+
+def auth(reason: int, method: str = "OAUTH2-JWT") -> bytes:
+    """In MQTT 5 only; the method goes with every AUTH (section 3.15.2.2.2)."""
+    name = bytes((AUTHENTICATION_METHOD,)) + struct.pack("!H", len(method)) + method.encode()
+    return _packet(0xF0, bytes((reason, len(name))) + name)
 
 
 def disconnect(reason: int) -> bytes:

@@ -11,7 +11,7 @@ from tests.unit import packets
 from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
 
 _NAMES = {
-    value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 15
+    value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 16
 }
 PATIENCE = 10.0  # seconds for what has to come; a machine that is busy may take long
 

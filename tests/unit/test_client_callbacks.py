@@ -206,7 +206,6 @@ class TestProfile:
             (TokenError("cannot be placed"), "profile: place() raised TokenError"),
             (ConfigurationError("profile: ask for fewer claims"), "profile: ask for fewer claims"),
             ("no credentials", "profile: place() returned str, not Credentials"),
-            (Credentials("device", 5, Token("a token of the profile")), "connecting failed with"),  # type: ignore[arg-type]  # on purpose
         ],
     )
     def test_that_fails_is_raised_by_connect(self, make: Make, step: object, told: str) -> None:

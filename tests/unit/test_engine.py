@@ -19,6 +19,7 @@ from mqtt_token_client.mqtt.engine import (
     SUBACK,
     UNSUBACK,
     Acknowledgement,
+    Auth,
     Connack,
     Disconnect,
     Engine,
@@ -240,8 +241,17 @@ class TestOtherPacketsThatGoOut:
         assert engine(protocol).disconnect().hex() == "e000"
 
 
+def test_auth() -> None:
+    """MQTT 5 section 3.15: a Reason Code, and Authentication Method and Data as properties."""
+    told = engine(5).authenticate(0x19, "M", b"xyz").hex(" ")
+    assert told == "f0 0c 19 0a 15 00 01 4d 16 00 03 78 79 7a"
+
+
 _TWO = [("a", "1"), ("a", "2")]
 _EVERY_PACKET: list[tuple[int, str, Packet]] = [
+    # AUTH
+    (5, "f0 00", Auth(0)),
+    (5, "f0 06 18 04 15 00 01 4d", Auth(0x18)),
     # CONNACK
     (4, "20 02 00 00", Connack(False, 0, {})),
     (4, "20 02 01 00", Connack(True, 0, {})),
@@ -440,7 +450,6 @@ _MISPLACED = [  # what a broker never sends
     (4, "c0 00"),
     (4, "e0 00"),  # DISCONNECT of 3.1.1 goes to the broker only
     (4, "f0 00"),
-    (5, "f0 00"),
 ]
 
 _TOO_LONG = [(4, "30 80 80 80 80 01"), (5, "d0 ff ff ff ff")]  # Remaining Length of five bytes [MQTT-1.5.5-1]

@@ -307,8 +307,11 @@ class TestAcknowledgements:
         assert len(box) == 0
 
     @pytest.mark.parametrize("qos", [1, 2])
-    @pytest.mark.parametrize("reason", [0x80, 0x87, 0x99])
-    def test_that_refuse_fail_the_delivery_with_their_reason(self, qos: int, reason: int) -> None:
+    @pytest.mark.parametrize(
+        ("reason", "name"),
+        [(0x80, "Unspecified error"), (0x87, "Not authorized"), (0x99, "Payload format invalid")],
+    )
+    def test_that_refuse_fail_the_delivery_with_their_reason(self, qos: int, reason: int, name: str) -> None:
         box = outbox()
         (only,) = put(box, "pump/17", qos=qos)
         send(box)
@@ -316,7 +319,7 @@ class TestAcknowledgements:
         error = only.delivery.error
         assert isinstance(error, DeliveryFailed)
         assert error.reason == reason
-        assert str(error) == f"the broker refused a message on pump/17 (reason code 0x{reason:x})"
+        assert str(error) == f"the broker takes no such message on pump/17: {name} (0x{reason:x})"
         assert len(box) == 0
 
     def test_of_what_was_released_are_no_refusal(self) -> None:

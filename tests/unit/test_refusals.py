@@ -85,7 +85,7 @@ def test_each_code_of_connack_has_its_name(reason: int) -> None:
         (0x96, "Message rate too high"),
         (0x98, "Administrative action"),
         (0xA0, "Maximum connect time"),
-        (0x9E, "reason code 0x9e"),
+        (0x9E, "Shared Subscriptions not supported"),
         (0xEE, "reason code 0xee"),
     ],
 )

@@ -73,6 +73,7 @@ class TestABusyFirstConnection:
     ) -> None:
         monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
         monkeypatch.setattr("mqtt_token_client.mqtt.connection._HEAD_START", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._HEAD_START_NEAR", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment", qos=1)

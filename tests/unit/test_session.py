@@ -11,6 +11,7 @@ import pytest
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
 from mqtt_token_client.mqtt.engine import Connack, Engine, Packet, Publish
+from mqtt_token_client.mqtt.limits import Limits
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
 from mqtt_token_client.mqtt.messages import Message
@@ -29,7 +30,10 @@ class Client:
         self.delivered: list[Publish] = []
         self.receive_maximum: int | None = 65_535 if protocol == 5 else None
         self.session = Session(
-            max_queued=100_000, max_inflight=max_inflight, emit=self.told.append, deliver=self.delivered.append
+            max_queued=100_000,
+            max_inflight=max_inflight,
+            emit=self.told.append,
+            deliver=lambda message, _receipt: self.delivered.append(message),
         )
         self.connect()
 
@@ -62,10 +66,10 @@ class Client:
     def packets_arrived(self, link: Link[Outgoing], packets: list[Packet]) -> None:
         for packet in packets:
             self.session.receive(link, packet)
-        self.session.send(link, self.receive_maximum)
+        self.session.send(link, Limits(self.receive_maximum))
 
     def link_writable(self, link: Link[Outgoing]) -> None:
-        self.session.send(link, self.receive_maximum)
+        self.session.send(link, Limits(self.receive_maximum))
 
     def link_wrote(self, item: Outgoing) -> None:
         self.session.written(item)
@@ -83,7 +87,7 @@ class Client:
         return message
 
     def send(self) -> None:
-        call(self.loop, lambda: self.session.send(self.link, self.receive_maximum))
+        call(self.loop, lambda: self.session.send(self.link, Limits(self.receive_maximum)))
 
     def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
         for name in filters:

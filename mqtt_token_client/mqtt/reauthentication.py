@@ -1,0 +1,53 @@
+"""What a client knows of re-authentication with its broker (MQTT 5 section 4.12.1), and has learnt the hard way."""
+
+from __future__ import annotations
+
+from ..clock import elapsed
+from ..profiles import Credentials
+from ..token import Token
+from .engine import Engine
+
+_AROUND_THE_END = 2.0  # seconds: a connection that ends so near to a token's end does so because of it
+
+
+class Reauthentication:
+    """Whether the connection that is up can get a new token in place."""
+
+    def __init__(self) -> None:
+        self._method: str | None = None  # that CONNECT named
+        self._works = True  # as far as the broker has shown
+        self._first_token_ends: float | None = None  # of a connection that has got another since
+
+    @property
+    def possible(self) -> bool:
+        return self._method is not None and self._works
+
+    def connected(self, credentials: Credentials) -> None:
+        """A new connection is up."""
+        self._method, self._first_token_ends = credentials.auth_method, None
+
+    def suits(self, credentials: Credentials) -> bool:
+        """Whether these have the method that the connection began with [MQTT-4.12.1-1]."""
+        return credentials.auth_method is not None and credentials.auth_method == self._method
+
+    def succeeded(self, before: Token) -> None:
+        """The broker took a new token in place of that one."""
+        if self._first_token_ends is None:
+            self._first_token_ends = before.since + before.lifetime
+
+    def failed(self) -> None:
+        """The broker does not do it."""
+        self._works = False
+
+    def was_in_vain(self) -> bool:
+        """Whether the connection has just ended because the token did that it was opened with: that is learnt."""
+        ends, self._first_token_ends = self._first_token_ends, None
+        in_vain = ends is not None and abs(elapsed() - ends) < _AROUND_THE_END
+        if in_vain:
+            self._works = False
+        return in_vain
+
+
+def auth_packet(engine: Engine, reason: int, credentials: Credentials) -> bytes:
+    """AUTH with the token."""
+    return engine.authenticate(reason, credentials.auth_method or "", credentials.auth_data or b"")

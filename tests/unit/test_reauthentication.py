@@ -1,0 +1,229 @@
+"""Enhanced authentication of MQTT 5 (section 4.12): the token by an Authentication Method, and a new one in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client import (
+    Connected,
+    ConnectFailed,
+    Credentials,
+    Disconnected,
+    ProtocolError,
+    Rotated,
+    Token,
+    TokenRefused,
+)
+from tests.unit import packets
+from tests.unit.device import Device, devices, password
+from tests.unit.packets import AUTH, AUTHENTICATION_DATA, AUTHENTICATION_METHOD, CONNECT, PUBLISH, Packet
+from tests.unit.scripted_broker import Peer
+
+METHOD = "OAUTH2-JWT"
+CONTINUE, RE_AUTHENTICATE = 0x18, 0x19
+
+
+class ByMethod:
+    """A profile as that of Azure Event Grid."""
+
+    def __init__(self) -> None:
+        self.method = METHOD
+
+    def place(self, token: Token, client_id: str) -> Credentials:
+        return Credentials(None, None, token, self.method, token.value.encode())
+
+
+Make = Callable[[], Device]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield lambda: make_device(5, profile=ByMethod())
+
+
+def token_in(packet: Packet) -> bytes:
+    assert packet.properties[AUTHENTICATION_METHOD] == METHOD.encode()
+    data: bytes = packet.properties[AUTHENTICATION_DATA]
+    return data
+
+
+class TestConnect:
+    def test_carries_method_and_token_and_neither_user_name_nor_password(self, make: Make) -> None:
+        device = make()
+        device.client.connect(timeout=0)
+        connect = device.broker.accept().expect(CONNECT)
+        assert token_in(connect) == password(1)
+        assert (connect.username, connect.password) == (None, None)
+
+    def test_answers_a_broker_that_asks_for_the_token_once_more(self, make: Make) -> None:
+        device = make()
+        device.client.connect(timeout=0)
+        broker = device.broker.accept()
+        broker.expect(CONNECT)
+        broker.send(packets.auth(CONTINUE))
+        answer = broker.expect(AUTH)
+        assert (answer.reason, token_in(answer)) == (CONTINUE, password(1))
+        broker.connack()
+        device.event(Connected)
+
+    def test_gives_up_on_a_broker_that_asks_again_and_again(self, make: Make) -> None:
+        device = make()
+        device.client.connect(timeout=0)
+        broker = device.broker.accept()
+        broker.expect(CONNECT)
+        for _ in range(3):
+            broker.send(packets.auth(CONTINUE))
+            broker.expect(AUTH)
+        broker.send(packets.auth(CONTINUE))
+        broker.expect_end()
+        assert isinstance(device.event(ConnectFailed).error, ProtocolError)
+
+
+class TestReAuthentication:
+    def begin(self, device: Device) -> tuple[Peer, Packet]:
+        first = device.start()
+        device.client.rotate()
+        return first, first.expect(AUTH)
+
+    def test_gives_the_new_token_to_the_connection_that_is_up(self, make: Make) -> None:
+        device = make()
+        first, auth = self.begin(device)
+        assert (auth.reason, token_in(auth)) == (RE_AUTHENTICATE, password(2))
+        assert device.client.state == "rotating"
+        first.send(packets.auth(0))
+        rotated = device.event(Rotated)
+        assert (rotated.kind, rotated.gap) == ("re-authentication", 0.0)
+        device.broker.expect_no_connection()
+        assert device.client.state == "connected"
+        assert not device.told(Disconnected)
+
+    def test_holds_no_message(self, make: Make) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        device.client.publish("t", b"0")
+        device.client.publish("t", b"1", qos=1)
+        assert [message.payload for message in first.expect_messages(2)] == [b"0", b"1"]
+        first.publish("a", b"down")
+        device.until(lambda: device.payloads == [b"down"])
+
+    def test_answers_a_broker_that_asks_for_the_token(self, make: Make) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        first.send(packets.auth(CONTINUE))
+        answer = first.expect(AUTH)
+        assert (answer.reason, token_in(answer)) == (CONTINUE, password(2))
+        first.send(packets.auth(0))
+        device.event(Rotated)
+
+    def test_again_and_again_is_done_in_place(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        for number in (2, 3, 4):
+            device.client.rotate()
+            assert token_in(first.expect(AUTH)) == password(number)
+            first.send(packets.auth(0))
+            device.event(Rotated)
+
+    @pytest.mark.parametrize("refusal", [packets.connack(True, 0x87), packets.disconnect(0x87)], ids=["mosquitto", "5"])
+    def test_refused_is_followed_by_a_connection_with_another_new_token(self, make: Make, refusal: bytes) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        device.client.publish("t", b"in flight", qos=1)
+        first.expect(PUBLISH)
+        first.send(refusal)
+        first.close()
+        assert device.event(Disconnected).reason == 0x87
+        second = device.broker.accept()
+        assert token_in(second.expect(CONNECT)) == password(3)
+        second.connack(session_present=True)
+        assert second.expect(PUBLISH).dup
+        device.client.rotate()
+        assert second.expect(AUTH).reason == RE_AUTHENTICATE, "the token was at fault, not the way"
+
+    @pytest.mark.parametrize("reason", [0x82, 0x8C, None])
+    def test_that_a_broker_has_no_idea_of_is_a_handover_from_then_on(self, make: Make, reason: int | None) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        if reason is None:
+            first.close()
+        else:
+            first.disconnect(reason)
+        device.event(Disconnected)
+        second = device.answer()
+        device.event(Connected)
+        device.client.rotate()
+        third = device.broker.accept()
+        third.expect(CONNECT)
+        third.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+        second.expect_end()
+        assert not device.told(TokenRefused)
+
+    def test_without_an_answer_is_a_handover(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._AUTH_TIME", 0.05)
+        device = make()
+        self.begin(device)
+        second = device.broker.accept()
+        assert token_in(second.expect(CONNECT)) == password(2)
+        second.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+        assert not device.told(Disconnected)
+
+    def test_that_never_ends_is_a_handover(self, make: Make) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        for _ in range(3):
+            first.send(packets.auth(CONTINUE))
+            first.expect(AUTH)
+        first.send(packets.auth(CONTINUE))
+        second = device.broker.accept()
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+
+    def test_is_a_handover_where_the_method_changes(self, make: Make) -> None:
+        device = make()
+        device.start()
+        device.client._feed._profile.method = "CUSTOM-JWT"  # type: ignore[attr-defined]  # ByMethod
+        device.client.rotate()
+        second = device.broker.accept()
+        assert second.expect(CONNECT).properties[AUTHENTICATION_METHOD] == b"CUSTOM-JWT"
+
+    def test_is_a_handover_once_a_broker_has_ended_the_connection_with_its_first_token(self, make: Make) -> None:
+        device = make()
+        device.source.life = 1.5
+        first = device.start()
+        device.source.life = 3600.0
+        device.client.rotate()
+        first.expect(AUTH)
+        first.send(packets.auth(0))
+        device.event(Rotated)
+        first.close()  # about when the first token ends
+        assert device.event(Disconnected).retry_in == 0.0
+        second = device.broker.accept()
+        assert token_in(second.expect(CONNECT)) == password(2), "the token in hand is a good one"
+        second.connack(session_present=True)
+        device.event(Connected)
+        device.client.rotate()
+        third = device.broker.accept()
+        third.expect(CONNECT)
+        third.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+
+    def test_does_not_keep_a_client_from_ending(self, make: Make) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        device.client.disconnect()
+        assert device.client.state == "closed"
+        first.drain(0.05)
+
+
+def test_auth_out_of_place_ends_the_connection(make: Make) -> None:
+    device = make()
+    first = device.start()
+    first.send(packets.auth(0))
+    first.expect_end()
+    assert "no place here" in device.event(Disconnected).cause
