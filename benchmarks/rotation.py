@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import ssl
 import statistics
 import subprocess
@@ -88,18 +87,6 @@ class Servers:
         self.oidc.close()
 
 
-class PromptPeer(Peer):
-    """The other client, without Nagle's algorithm: that would hold its messages back while the first one is silent, up
-    to 40 ms, and the gap would not be the first one's.
-    """
-
-    def __init__(self, port: int, name: str, token: str) -> None:
-        super().__init__(port, name, token)
-        sock = self._client.socket()
-        assert isinstance(sock, socket.socket)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def measure(connect: Callable[[Place], Client], name: str, servers: Servers, round_trip: float) -> Figures:
     """One run of one way, under a client id that no run before had."""
     down, ready, stop = Arrivals(), threading.Event(), threading.Event()
@@ -108,14 +95,14 @@ def measure(connect: Callable[[Place], Client], name: str, servers: Servers, rou
         if topic.endswith("/ready"):
             ready.set()
         else:
-            down.add(topic, content)
+            down.add(topic, content, time.monotonic())
 
     tls = trusting(servers.pki.ca)
     tls.minimum_version = ssl.TLSVersion.TLSv1_3
     gc.collect()
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(DelayProxy(servers.mosquitto.tls_port, round_trip)))
-        peer = stack.enter_context(closing(PromptPeer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFE))))
+        peer = stack.enter_context(closing(Peer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFE))))
         client = stack.enter_context(closing(connect(Place(name, proxy.port, tls, servers.oidc, arrived))))
         wait_until(lambda: _reaches(peer, name, ready), "the subscription works", PATIENCE)
         with ThreadPoolExecutor(2) as senders:

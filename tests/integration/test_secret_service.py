@@ -18,11 +18,6 @@ from mqtt_token_client.errors import StoreError
 from tests.servers.secret_service import Session
 from tests.store_contract import LONG, SHORT, StoreContract, same
 
-# keyring leaves the connections to the bus of a call that failed to the garbage collector
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:

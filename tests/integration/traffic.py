@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import socket
+import json
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from mqtt_token_client import ClientCredentials, Delivery, Disconnected, Event, Message, Rotated, TokenClient
 from tests.servers.keys import RIGHTS
@@ -37,9 +37,8 @@ class Arrivals:
     at: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
 
-    def add(self, topic: str, payload: bytes | bytearray) -> None:
+    def add(self, topic: str, payload: bytes | bytearray, now: float) -> None:
         number, sent_at = payload.split()
-        now = time.monotonic()
         self.at.append(now)
         self.delays.append(now - float(sent_at))
         self.by_topic[topic].append(int(number))
@@ -78,44 +77,63 @@ def payload(number: int) -> bytes:
 
 
 class Peer:
-    """An independent client (paho-mqtt, MQTT 3.1.1) with a token that lasts; it sees what the client under test sends,
-    and its will.
-    """
+    """An independent client with a token that lasts; it sees what the client under test sends, and its will."""
 
     def __init__(self, port: int, name: str, token: str) -> None:
         self.name = name
-        self.arrivals = Arrivals()
-        self.wills = 0
-        self._subscribed = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"peer-of-{name}")
-        self._client.disable_logger()  # hundreds of lines a second that are not about the library
-        self._client.username_pw_set("peer", token)
-        self._client.max_inflight_messages_set(1000)
-        self._client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._arrived
-        self._client.on_socket_open = _send_at_once
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert self._subscribed.wait(10)
+        self._arrivals = Arrivals()
+        self._wills = 0
+        self._speaking = threading.Lock()
+        self._process: subprocess.Popen[str] | None = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "peer.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._tell({"port": port, "name": name, "token": token})  # not on the command line: it is a secret
+        assert self._hear() == "ready"
 
-    def _arrived(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        if message.topic.startswith("will/"):
-            self.wills += 1
-        else:
-            self.arrivals.add(message.topic, message.payload)
+    @property
+    def arrivals(self) -> Arrivals:
+        """What has arrived so far."""
+        self._ask()
+        return self._arrivals
+
+    @property
+    def wills(self) -> int:
+        self._ask()
+        return self._wills
 
     def publish(self, topic: str, number: int, qos: int = 1) -> None:
-        self._client.publish(topic, payload(number), qos=qos)
+        with self._speaking:
+            self._tell([topic, payload(number).decode(), qos])
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._ask()
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate(timeout=10)
 
+    def _ask(self) -> None:
+        if self._process is None:
+            return
+        with self._speaking:
+            self._tell(None)
+            answer = self._hear()
+        self._wills = answer["wills"]
+        for topic, content, when in answer["arrivals"]:
+            self._arrivals.add(topic, content.encode(), when)
 
-def _send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
-    # paho leaves Nagle's algorithm on, which holds messages back while the other side is silent.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _tell(self, command: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> Any:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
 
 
 class Traffic:
@@ -150,7 +168,7 @@ class Traffic:
         self.peer.close()
 
     def _arrived(self, message: Message) -> None:
-        self.down.add(message.topic, message.payload)
+        self.down.add(message.topic, message.payload, time.monotonic())
 
     def publish(self, number: int, qos: int = 1) -> Delivery:
         began = time.monotonic()

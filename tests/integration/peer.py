@@ -1,0 +1,66 @@
+"""The other side of the traffic: an independent client (paho-mqtt, MQTT 3.1.1) in a process of its own, so that its
+work is none of the process under test. traffic.py starts it and speaks to it by lines of JSON.
+
+In come {"port", "name", "token"}, then [topic, payload, qos] to publish, or null for what has arrived. Out goes
+"ready", and for each null {"wills", "arrivals": [[topic, payload, when], ...]}, of those that had not been told.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+
+def send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
+    # paho leaves Nagle's algorithm on, which holds messages back while the other side is silent.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def main() -> None:
+    told = json.loads(sys.stdin.readline())
+    name, wills, arrivals = told["name"], 0, deque[tuple[str, str, float]]()
+    subscribed = threading.Event()
+
+    def arrived(_client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        nonlocal wills
+        if message.topic.startswith("will/"):
+            wills += 1
+        else:
+            arrivals.append((message.topic, message.payload.decode(), time.monotonic()))
+
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"peer-of-{name}")
+    client.username_pw_set("peer", told["token"])
+    client.max_inflight_messages_set(1000)
+    client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = arrived
+    client.on_socket_open = send_at_once
+    client.connect("127.0.0.1", told["port"])
+    client.loop_start()
+    if not subscribed.wait(10):
+        sys.exit("the peer could not subscribe")
+    sys.stdout.write(json.dumps("ready") + "\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command is not None:
+            topic, payload, qos = command
+            client.publish(topic, payload, qos=qos)
+        else:
+            new = [arrivals.popleft() for _ in range(len(arrivals))]
+            sys.stdout.write(json.dumps({"wills": wills, "arrivals": new}) + "\n")
+            sys.stdout.flush()
+    client.disconnect()
+    client.loop_stop()
+
+
+if __name__ == "__main__":
+    main()
