@@ -29,5 +29,5 @@ clean:
 	touch $@
 
 .venv/dev: pyproject.toml
-	scripts/make-venv -e '.[demo,proxy]' --group dev
+	scripts/make-venv -e '.[demo,proxy,websocket]' --group dev
 	touch $@ .venv/demo

@@ -24,7 +24,7 @@ OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != HERE and
 
 @nox.session(python=OTHERS)
 def unit(session: nox.Session) -> None:
-    session.install("-e", ".[demo,proxy]", "--group", "test")
+    session.install("-e", ".[demo,proxy,websocket]", "--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
 
 

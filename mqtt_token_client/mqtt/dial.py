@@ -1,41 +1,56 @@
-"""An open connection to the broker, ready for CONNECT: TCP, TLS, and a proxy in between. It blocks."""
+"""An open connection to the broker, ready for CONNECT: TCP, TLS, WebSocket, and a proxy in between. It blocks."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import cast
 from urllib.parse import urlsplit
 
+from ..clock import elapsed
 from ..errors import BrokerUnreachable, CertificateRejected, ConfigurationError
+from . import happy_eyeballs
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
-_TIMEOUT = 10.0  # seconds for TCP, and again for TLS
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_TIMEOUT = 15.0  # seconds for all of it but the resolver's part
 
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: a device whose clock has not been set yet
 # sees these, and they pass when it is.
 _MATTERS_OF_TIME = (9, 10)
 
+# Seconds: TCP repeats what a bad radio link loses for a while, and Linux allows no more.
+_SHORTEST_KEEPALIVE, _LONGEST_KEEPALIVE = 15, 32_767
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a broker is."""
+    """Where a broker is; ``path`` is that of its WebSocket, or None where it speaks MQTT without one."""
 
     host: str
     port: int
     tls: bool
+    path: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a URL and the Host header of HTTP write them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+        scheme = "mqtt" if self.path is None else "ws"
+        return f"{scheme}{'s' if self.tls else ''}://{self.authority}{self.path or ''}"
 
 
 def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:
     """The address in a broker's URL.
 
     Raises:
-        ConfigurationError: it is no such URL, or plain MQTT to another machine without ``allow_insecure``.
+        ConfigurationError: it is no such URL, or leads to another machine without TLS and without ``allow_insecure``;
+            or it is one of a WebSocket, and the ``websocket`` extra is not installed.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"broker: a URL such as 'mqtts://broker.example.com', not {type(url).__name__}")
@@ -49,16 +64,34 @@ def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:
     except ValueError:
         raise misshapen from None
     if parts.scheme not in _PORTS:
-        raise ConfigurationError(f"broker: the URL begins with mqtts:// or mqtt://, not {parts.scheme or 'nothing'}://")
+        raise ConfigurationError(
+            f"broker: the URL begins with mqtts://, wss://, mqtt:// or ws://, not {parts.scheme or 'nothing'}://"
+        )
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("broker: no user name or password in the URL; the token is the password")
-    if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
+    over_websocket = parts.scheme in ("ws", "wss")
+    if not host or port == 0 or parts.query or parts.fragment or (parts.path.strip("/") and not over_websocket):
         raise misshapen
-    if parts.scheme == "mqtt" and not allow_insecure and not _is_loopback(host):
+    if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+        raise ConfigurationError("broker: a path other than of ASCII characters and without spaces is percent-encoded")
+    tls = parts.scheme in ("mqtts", "wss")
+    if not tls and not allow_insecure and not _is_loopback(host):
         raise ConfigurationError(
-            f"broker: mqtt:// to {host} would send the token unencrypted; use mqtts://, or allow_insecure=True"
+            f"broker: {parts.scheme}:// to {host} would send the token unencrypted; "
+            f"use {'wss' if over_websocket else 'mqtts'}://, or allow_insecure=True"
         )
-    return Address(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+    if over_websocket:
+        _check_websocket_extra()
+    return Address(host, port or _PORTS[parts.scheme], tls, (parts.path or "/") if over_websocket else None)
+
+
+def _check_websocket_extra() -> None:
+    try:
+        import wsproto  # noqa: F401 - whether it is there
+    except ImportError:
+        raise ConfigurationError(
+            "broker: ws:// and wss:// need the extra: pip install 'mqtt-token-client[websocket]'"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:
@@ -87,35 +120,97 @@ def check_context(context: ssl.SSLContext, *, allow_insecure: bool = False) -> s
     return context
 
 
-def dial(address: Address, context: ssl.SSLContext | None, proxy: str | None) -> socket.socket:
-    """A connected socket that does not block, past its TLS handshake.
+def dial(
+    address: Address,
+    context: ssl.SSLContext | None,
+    proxy: str | None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    keepalive: int = 60,
+    session: ssl.SSLSession | None = None,
+) -> socket.socket:
+    """A connected socket that does not block, past its TLS and its WebSocket handshake.
+
+    Args:
+        headers: of the WebSocket upgrade, with the token; without, it is in CONNECT.
+        keepalive: MQTT's, in seconds: the operating system gives a dead connection up in about that time too. With 0 it
+            does what it does by default.
+        session: the TLS session of an earlier connection to the same address by the same context, to be resumed: that
+            saves both sides the certificates. A server that does not take it back does without.
 
     Raises:
         BrokerUnreachable: no connection; it may be there later.
+        BrokerRefused: the token in the headers was refused; the reason code is that of MQTT for it.
         CertificateRejected: the broker's certificate is not trusted or names another host.
+        ConfigurationError: something else than a broker answers at the WebSocket's URL.
+        ProtocolError: what answers there does not speak HTTP.
     """
+    deadline = elapsed() + _TIMEOUT
     sock = _connect(address, proxy)
     try:
-        sock.settimeout(_TIMEOUT)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _set_options(sock, keepalive)
         if context is not None:
-            sock = context.wrap_socket(sock, server_hostname=address.host)
+            sock.settimeout(_left(deadline))
+            sock = context.wrap_socket(sock, server_hostname=address.host, session=session)
+        if address.path is not None:
+            return _over_websocket(sock, address, headers or {}, deadline)
         sock.setblocking(False)
     except ssl.SSLCertVerificationError as error:
         sock.close()
         trouble = BrokerUnreachable if error.verify_code in _MATTERS_OF_TIME else CertificateRejected
         raise trouble(f"{address}: its certificate was not accepted: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        sock.close()
+        if session is None:
+            raise BrokerUnreachable(f"{address}: no TLS connection: {_text(error)}") from None
     except OSError as error:
         sock.close()
-        raise BrokerUnreachable(f"{address}: no TLS connection: {_text(error)}") from None
-    return sock
+        layer = "WebSocket" if isinstance(sock, ssl.SSLSocket) or context is None else "TLS"
+        raise BrokerUnreachable(f"{address}: no {layer} connection: {_text(error)}") from None
+    except BaseException:
+        sock.close()
+        raise
+    else:
+        return sock
+    return dial(address, context, proxy, headers, keepalive=keepalive)  # it may be because of the session
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - elapsed())
+
+
+def _set_options(sock: socket.socket, keepalive: int) -> None:
+    """Small packets go out at once, and a connection whose other end has gone without a word is given up."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if not keepalive:
+        return
+    seconds = min(max(keepalive, _SHORTEST_KEEPALIVE), _LONGEST_KEEPALIVE)
+    for name, value in (
+        ("TCP_KEEPIDLE", seconds),
+        ("TCP_KEEPINTVL", seconds // 3),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", seconds * 1000),  # for what was sent and is not acknowledged (RFC 5482)
+    ):
+        if hasattr(socket, name):  # Linux has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _over_websocket(
+    sock: socket.socket, address: Address, headers: Mapping[str, str], deadline: float
+) -> socket.socket:
+    from .websocket import upgrade
+
+    standard = address.port == _PORTS["wss" if address.tls else "ws"]
+    host = address.authority.rpartition(":")[0] if standard else address.authority
+    websocket = upgrade(sock, host, address.path or "/", headers, deadline, str(address))
+    return cast("socket.socket", websocket)  # as far as a connection uses one
 
 
 def _connect(address: Address, proxy: str | None) -> socket.socket:
     try:
         if proxy is None:
-            return socket.create_connection((address.host, address.port), timeout=_TIMEOUT)
+            return happy_eyeballs.connect(address.host, address.port, _TIMEOUT)
         return _through(proxy, address)
     except OSError as error:
         raise BrokerUnreachable(f"{address}: no connection: {_text(error)}") from None

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import elapsed
-from ..errors import ProtocolError
+from ..errors import BrokerError
 from .engine import PINGREQ_PACKET, Engine, Packet
 from .loop import Loop, Timer
 
@@ -79,6 +79,11 @@ class Link(Generic[_Item]):
         """Seconds since something went out."""
         return elapsed() - self._last_out
 
+    @property
+    def tls_session(self) -> ssl.SSLSession | None:
+        """The TLS session, for the next connection to resume. With TLS 1.3 it comes with the first answers."""
+        return getattr(self._sock, "session", None)
+
     def write(self, data: bytes, item: _Item | None = None) -> None:
         """Add to what goes out at the next flush; the owner is told when ``item`` is written."""
         if self._ended:
@@ -127,7 +132,8 @@ class Link(Generic[_Item]):
     def resume_reading(self) -> None:
         self._paused = False
         self._watch()
-        if isinstance(self._sock, ssl.SSLSocket):  # what TLS has decrypted already makes no socket readable
+        pending = getattr(self._sock, "pending", None)
+        if pending is not None and pending():  # what TLS or a WebSocket has decoded already makes no socket readable
             self._loop.call_soon(self.read)
 
     def read(self) -> None:
@@ -147,7 +153,7 @@ class Link(Generic[_Item]):
             self._loop.call_soon(self.read)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except ProtocolError as error:
+        except BrokerError as error:
             self._fail(str(error))
         except OSError as error:
             self._fail(_cause(error))

@@ -1,4 +1,4 @@
-"""Mosquitto with a plugin that takes JWTs: MQTT 3.1.1 and 5, plain and TLS."""
+"""Mosquitto with a plugin that takes JWTs: MQTT 3.1.1 and 5, plain and TLS, and both over WebSockets."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ class Mosquitto:
         port: plain.
         tls_port: TLS with a certificate for localhost and 127.0.0.1.
         other_host_tls_port: TLS with a certificate for another host.
+        client_tls_port: TLS for clients with a certificate of the authority's.
+        ws_port: WebSocket, plain.
+        wss_port: WebSocket, TLS.
     """
 
     host = "127.0.0.1"
@@ -47,6 +50,7 @@ class Mosquitto:
     def __init__(self, keys: Keys, pki: Pki, folder: Path) -> None:
         need("mosquitto", "gcc", packages=_PACKAGES)
         self.port, self.tls_port, self.other_host_tls_port = free_port(), free_port(), free_port()
+        self.client_tls_port, self.ws_port, self.wss_port = free_port(), free_port(), free_port()
         self._database, self._die = folder / "mosquitto.db", folder / "die"
         lines = f"""\
 per_listener_settings false
@@ -68,10 +72,16 @@ plugin_opt_database {self._database}
 plugin_opt_die {self._die}
 """
         lines += "".join(f"plugin_opt_key {path}\n" for path in keys.public)
-        lines += f"listener {self.port} {self.host}\n"
-        for port, certificate in ((self.tls_port, pki.server), (self.other_host_tls_port, pki.other_host)):
-            lines += f"listener {port} {self.host}\n"
-            lines += f"certfile {certificate.certificate}\nkeyfile {certificate.key}\n"
+        ours, others = (f"certfile {one.certificate}\nkeyfile {one.key}\n" for one in (pki.server, pki.other_host))
+        for port, options in {
+            self.port: "",
+            self.tls_port: ours,
+            self.client_tls_port: f"{ours}cafile {pki.ca}\nrequire_certificate true\n",
+            self.ws_port: "protocol websockets\n",
+            self.wss_port: f"protocol websockets\n{ours}",
+            self.other_host_tls_port: others,  # the last, which start() waits for
+        }.items():
+            lines += f"listener {port} {self.host}\n{options}"
         config = folder / "mosquitto.conf"
         config.write_text(lines)
         self._process = Process("mosquitto", ["mosquitto", "-c", str(config)], folder / "mosquitto.log")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import re
+import select
 import socket
 import ssl
 import sys
@@ -20,18 +21,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mqtt_token_client.errors import BrokerUnreachable, CertificateRejected, ConfigurationError
+from mqtt_token_client.errors import BrokerRefused, BrokerUnreachable, CertificateRejected, ConfigurationError
 from mqtt_token_client.mqtt import dial as dial_module
 from mqtt_token_client.mqtt.dial import Address, check_context, check_proxy, dial, parse_broker
 from tests.servers.pki import Certificate, Pki
 from tests.servers.processes import free_port
+from tests.unit.websocket_server import WebSocketPeer
 
 _SHAPE = "broker: the URL has a host, and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
 _NO_CREDENTIALS = "broker: no user name or password in the URL; the token is the password"
 
 
-def _plain(host: str) -> str:
-    return f"broker: mqtt:// to {host} would send the token unencrypted; use mqtts://, or allow_insecure=True"
+_SCHEMES = "broker: the URL begins with mqtts://, wss://, mqtt:// or ws://, not"
+_PATH = "broker: a path other than of ASCII characters and without spaces is percent-encoded"
+
+
+def _plain(host: str, scheme: str = "mqtt", better: str = "mqtts") -> str:
+    return f"broker: {scheme}:// to {host} would send the token unencrypted; use {better}://, or allow_insecure=True"
 
 
 class TestUrls:
@@ -52,11 +58,16 @@ class TestUrls:
             ("mqtt://127.0.0.1", Address("127.0.0.1", 1883, False), "mqtt://127.0.0.1:1883"),
             ("mqtt://127.255.0.9", Address("127.255.0.9", 1883, False), "mqtt://127.255.0.9:1883"),
             ("mqtt://[::1]", Address("::1", 1883, False), "mqtt://[::1]:1883"),
+            ("wss://b.example", Address("b.example", 443, True, "/"), "wss://b.example:443/"),
+            ("wss://b.example/mqtt", Address("b.example", 443, True, "/mqtt"), "wss://b.example:443/mqtt"),
+            ("wss://b.example:8084/a/b%20c", Address("b.example", 8084, True, "/a/b%20c"), None),
+            ("WSS://[2001:db8::1]/Mqtt", Address("2001:db8::1", 443, True, "/Mqtt"), "wss://[2001:db8::1]:443/Mqtt"),
+            ("ws://localhost/mqtt", Address("localhost", 80, False, "/mqtt"), "ws://localhost:80/mqtt"),
         ],
     )
-    def test_of_a_broker(self, url: str, address: Address, text: str) -> None:
+    def test_of_a_broker(self, url: str, address: Address, text: str | None) -> None:
         assert parse_broker(url) == address
-        assert str(address) == text
+        assert str(address) == (text or url)
 
     @pytest.mark.parametrize(
         ("url", "says"),
@@ -64,10 +75,9 @@ class TestUrls:
             (None, "broker: a URL such as 'mqtts://broker.example.com', not NoneType"),
             (b"mqtts://b.example", "broker: a URL such as 'mqtts://broker.example.com', not bytes"),
             (8883, "broker: a URL such as 'mqtts://broker.example.com', not int"),
-            ("", "broker: the URL begins with mqtts:// or mqtt://, not nothing://"),
-            ("b.example", "broker: the URL begins with mqtts:// or mqtt://, not nothing://"),
-            ("https://b.example", "broker: the URL begins with mqtts:// or mqtt://, not https://"),
-            ("wss://b.example/mqtt", "broker: the URL begins with mqtts:// or mqtt://, not wss://"),
+            ("", f"{_SCHEMES} nothing://"),
+            ("b.example", f"{_SCHEMES} nothing://"),
+            ("https://b.example", f"{_SCHEMES} https://"),
             ("mqtts://", _SHAPE),
             ("mqtts:b.example", _SHAPE),
             ("mqtts:///b.example", _SHAPE),
@@ -92,6 +102,14 @@ class TestUrls:
             ("mqtt://10.0.0.5:1883", _plain("10.0.0.5")),
             ("mqtt://0.0.0.0", _plain("0.0.0.0")),
             ("mqtt://[2001:db8::1]", _plain("2001:db8::1")),
+            ("ws://b.example/mqtt", _plain("b.example", "ws", "wss")),
+            ("wss://b.example/mqtt?pump=17", _SHAPE),
+            ("wss://b.example/mqtt#pump", _SHAPE),
+            ("wss:///mqtt", _SHAPE),
+            ("wss://user:a-secret@b.example/mqtt", _NO_CREDENTIALS),
+            ("wss://b.example/a b", _PATH),
+            ("wss://b.example/bücher", _PATH),
+            ("wss://b.example/\x7f", _PATH),
         ],
     )
     def test_that_are_none_of_a_broker_are_refused_in_one_line(self, url: Any, says: str) -> None:
@@ -100,6 +118,7 @@ class TestUrls:
 
     def test_plain_mqtt_to_another_machine_is_for_those_who_ask_for_it(self) -> None:
         assert parse_broker("mqtt://b.example", allow_insecure=True) == Address("b.example", 1883, False)
+        assert parse_broker("ws://b.example", allow_insecure=True) == Address("b.example", 80, False, "/")
 
 
 class TestContexts:
@@ -232,6 +251,21 @@ class TestTcp:
             assert sock.gettimeout() == 0
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    @pytest.mark.parametrize(
+        ("keepalive", "seconds"), [(1, 15), (60, 60), (300, 300), (65_535, 32_767)], ids=lambda value: str(value)
+    )
+    def test_a_connection_that_is_dead_is_given_up_in_about_the_keepalive(
+        self, serve: Callable[..., Server], keepalive: int, seconds: int
+    ) -> None:
+        with dial(plain(serve(echo).port), None, None, keepalive=keepalive) as sock:
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            options = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+        assert options == [seconds, seconds // 3, 3, seconds * 1000]
+
+    def test_without_a_keepalive_the_operating_system_decides(self, serve: Callable[..., Server]) -> None:
+        with dial(plain(serve(echo).port), None, None, keepalive=0) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
     def test_reaches_a_name_by_whichever_of_its_addresses_listens(self, serve: Callable[..., Server]) -> None:
         assert answers(dial(plain(serve(echo).port, "localhost"), None, None))
@@ -368,6 +402,224 @@ class TestTls:
             dial(Address("localhost", serve(never_mind).port, tls=True), context, None)
         assert gone.wait(10)
         assert raised.value.__cause__ is None
+
+
+def tls_server(certificate: Certificate, ca: Path | None = None, tickets: int = 2) -> ssl.SSLContext:
+    """A server's context; with ``ca`` it wants a client's certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    context.num_tickets = tickets
+    if ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def tls_echo_by(contexts: list[ssl.SSLContext], resumed: list[bool | None] | None = None) -> Handler:
+    """An echo whose so-manieth connection has the so-manieth context, or the last; tells which were resumed."""
+    order = iter(contexts)
+    current = contexts[0]
+
+    def handle(sock: socket.socket) -> None:
+        nonlocal current
+        current = next(order, current)
+        with current.wrap_socket(sock, server_side=True) as wrapped:
+            if resumed is not None:
+                resumed.append(wrapped.session_reused)
+            echo(wrapped)
+
+    return handle
+
+
+def echoed(sock: socket.socket) -> ssl.SSLSession | None:
+    """The TLS session of a connection after the first answer, when a ticket of TLS 1.3 has come; closes it."""
+    assert isinstance(sock, ssl.SSLSocket)
+    with sock:
+        sock.settimeout(20)
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        return sock.session
+
+
+class TestTlsSessions:
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_are_resumed_again_and_again(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext, version: ssl.TLSVersion
+    ) -> None:
+        context.maximum_version = version
+        resumed: list[bool | None] = []
+        address = Address("localhost", serve(tls_echo_by([tls_server(pki.server)], resumed)).port, tls=True)
+        session = echoed(dial(address, context, None))
+        for _ in range(3):
+            session = echoed(dial(address, context, None, session=session))
+        assert resumed == [False, True, True, True]
+
+    def test_that_the_server_does_not_know_any_more_cost_nothing(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        resumed: list[bool | None] = []
+        servers = [tls_server(pki.server), tls_server(pki.server)]  # the second has another key for its tickets
+        address = Address("localhost", serve(tls_echo_by(servers, resumed)).port, tls=True)
+        session = echoed(dial(address, context, None))
+        echoed(dial(address, context, None, session=session))
+        assert resumed == [False, False]
+
+    def test_that_the_server_breaks_the_handshake_for_are_left_out_at_once(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        """As OpenSSL's do that verify clients and were given no session id context."""
+        server = tls_echo_by([tls_server(pki.server)])
+        handled = 0
+
+        def handle(sock: socket.socket) -> None:
+            nonlocal handled
+            handled += 1
+            if handled == 2:
+                sock.recv(65_536)
+                sock.sendall(b"\x15\x03\x03\x00\x02\x02\x50")  # alert: internal error (RFC 8446 section 6.2)
+                return
+            server(sock)
+
+        address = Address("localhost", serve(handle).port, tls=True)
+        session = echoed(dial(address, context, None))
+        echoed(dial(address, context, None, session=session))
+        assert handled == 3
+
+    def test_do_not_pass_for_the_certificate_of_another_host(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        servers = [tls_server(pki.server), tls_server(pki.other_host)]
+        address = Address("localhost", serve(tls_echo_by(servers)).port, tls=True)
+        session = echoed(dial(address, context, None))
+        with pytest.raises(CertificateRejected, match="Hostname mismatch"):
+            dial(address, context, None, session=session)
+
+
+class TestMutualTls:
+    def test_shows_the_certificate_of_the_context_also_when_resumed(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        server = tls_server(pki.server, pki.ca)
+        shown: list[Any] = []
+
+        def handle(sock: socket.socket) -> None:
+            with server.wrap_socket(sock, server_side=True) as wrapped:
+                shown.append((wrapped.session_reused, wrapped.getpeercert()))
+                echo(wrapped)
+
+        context.load_cert_chain(pki.client.certificate, pki.client.key)
+        address = Address("localhost", serve(handle).port, tls=True)
+        session = echoed(dial(address, context, None))
+        echoed(dial(address, context, None, session=session))
+        assert [reused for reused, _ in shown] == [False, True]
+        for _, certificate in shown:
+            assert certificate["subjectAltName"] == (("DNS", "pump-17.example"),)
+
+    def test_a_broker_that_wants_a_certificate_and_gets_none_is_unreachable(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # TLS 1.3 tells a client only when it reads
+        port = serve(tls_echo_by([tls_server(pki.server, pki.ca)])).port
+        with pytest.raises(BrokerUnreachable, match="no TLS connection: "):
+            dial(Address("localhost", port, tls=True), context, None)
+
+
+def websocket_echo(sock: socket.socket, **answer: Any) -> None:
+    peer = WebSocketPeer(sock)
+    peer.accept(**answer)
+    while data := peer.recv(1000):
+        peer.sendall(data)
+
+
+def websocket_answers(sock: socket.socket) -> bool:
+    """Whether an echo comes back over a WebSocket; closes it."""
+    assert sock.send(b"to the broker") == 13
+    data = b""
+    while len(data) < 13:
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+            data += sock.recv(1000)
+            continue
+        assert select.select([sock], [], [], 20)[0]
+    sock.close()
+    return data == b"to the broker"
+
+
+class TestWebSockets:
+    def test_reach_the_broker(self, serve: Callable[..., Server]) -> None:
+        address = Address("127.0.0.1", serve(websocket_echo).port, tls=False, path="/mqtt")
+        assert websocket_answers(dial(address, None, None))
+
+    def test_reach_the_broker_by_tls_and_resume_its_session(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        server, resumed = tls_server(pki.server), []
+
+        def handle(sock: socket.socket) -> None:
+            with server.wrap_socket(sock, server_side=True) as wrapped:
+                resumed.append(wrapped.session_reused)
+                websocket_echo(wrapped)
+
+        address = Address("localhost", serve(handle).port, tls=True, path="/mqtt")
+        first = dial(address, context, None)
+        session = first.session  # type: ignore[attr-defined]  # a WebSocket's
+        assert websocket_answers(first)
+        assert websocket_answers(dial(address, context, None, session=session))
+        assert resumed == [False, True]
+
+    @pytest.mark.parametrize("kind", ["http", "socks5"])
+    def test_reach_the_broker_through_a_proxy(self, serve: Callable[..., Server], kind: str) -> None:
+        proxy = Proxy(serve(websocket_echo).port)
+        url = f"{kind}://127.0.0.1:{serve(getattr(proxy, kind)).port}"
+        assert websocket_answers(dial(Address("broker.test", 80, tls=False, path="/mqtt"), None, url))
+
+    @pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+    def test_carry_the_headers_and_name_host_port_and_path(
+        self, serve: Callable[..., Server], host: str, written: str
+    ) -> None:
+        peers: list[WebSocketPeer] = []
+
+        def handle(sock: socket.socket) -> None:
+            peers.append(WebSocketPeer(sock))
+            peers[0].refuse(401)
+
+        try:
+            port = serve(handle, host).port
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
+        with pytest.raises(BrokerRefused) as raised:
+            dial(Address(host, port, tls=False, path="/a/mqtt"), None, None, {"Authorization": "Bearer a-secret"})
+        assert raised.value.reason == 0x87
+        assert str(raised.value).startswith(f"ws://{written}:{port}/a/mqtt: ")
+        assert peers[0].request == "GET /a/mqtt HTTP/1.1"
+        assert peers[0].headers["host"] == f"{written}:{port}"
+        assert peers[0].headers["authorization"] == "Bearer a-secret"
+
+    def test_leave_the_standard_port_out_of_the_host_header(self, serve: Callable[..., Server]) -> None:
+        peers: list[WebSocketPeer] = []
+
+        def handle(sock: socket.socket) -> None:
+            peers.append(WebSocketPeer(sock))
+            peers[0].refuse(500)
+
+        url = f"http://127.0.0.1:{serve(Proxy(serve(handle).port).http).port}"
+        with pytest.raises(BrokerUnreachable):
+            dial(Address("bücher.test", 80, tls=False, path="/"), None, url)
+        assert peers[0].headers["host"] == "xn--bcher-kva.test"
+
+    def test_that_do_not_answer_in_the_time_for_all_of_it_are_unreachable(
+        self, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dial_module, "_TIMEOUT", 0.2)
+        gone = threading.Event()
+
+        def handle(sock: socket.socket) -> None:
+            while sock.recv(1000):
+                pass
+            gone.set()
+
+        address = Address("127.0.0.1", serve(handle).port, tls=False, path="/mqtt")
+        with pytest.raises(BrokerUnreachable, match=rf"^{address}: no WebSocket connection: .*timed out$"):
+            dial(address, None, None)
+        assert gone.wait(20)
 
 
 class Proxy:

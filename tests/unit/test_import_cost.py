@@ -16,6 +16,8 @@ _NEVER = {
     "jwt",
     "watchdog",
     "python_socks",
+    "wsproto",
+    "h11",
     "click",
     "rich",
     "segno",

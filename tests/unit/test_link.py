@@ -1,4 +1,4 @@
-"""A link over a real socket, plain and with TLS: what goes out, what comes in, and how it ends."""
+"""A link over a real socket, plain, with TLS and as a WebSocket: what goes out, what comes in, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from mqtt_token_client.clock import elapsed
 from mqtt_token_client.mqtt import link as link_module
 from mqtt_token_client.mqtt import loop as loop_module
 from mqtt_token_client.mqtt.engine import Engine, Packet, Pingresp, Publish
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
 from tests.servers.pki import Pki
 from tests.servers.processes import wait_until
 from tests.unit.network_thread import call
+from tests.unit.websocket_server import BINARY, WebSocketPeer, close_frame, frame
 
 PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 
@@ -126,12 +129,22 @@ def tls_pair(pki: Pki) -> tuple[socket.socket, socket.socket]:
         return client.wrap_socket(ours, server_hostname="localhost"), accepted.result()
 
 
-@pytest.fixture(params=["socketpair", "tcp", "tls"])
+def websocket_pair() -> tuple[WebSocket, WebSocketPeer]:
+    """The same as a WebSocket, past its opening handshake."""
+    ours, theirs = tcp_pair()
+    peer = WebSocketPeer(theirs)
+    with ThreadPoolExecutor() as executor:
+        executor.submit(peer.accept)
+        return upgrade(ours, "localhost", "/mqtt", {}, elapsed() + 20, "ws://localhost/mqtt"), peer
+
+
+@pytest.fixture(params=["socketpair", "tcp", "tls", "websocket"])
 def wire(request: pytest.FixtureRequest, loop: Loop, pki: Pki) -> Iterator[Wire]:
-    kinds: dict[str, Callable[[], tuple[socket.socket, socket.socket]]] = {
+    kinds: dict[str, Callable[[], tuple[Any, Any]]] = {
         "socketpair": socket.socketpair,
         "tcp": tcp_pair,
         "tls": partial(tls_pair, pki),
+        "websocket": websocket_pair,
     }
     wire = Wire(loop, *kinds[request.param]())
     yield wire
@@ -344,6 +357,24 @@ class TestLoss:
             unwrapped = executor.submit(wire.theirs.unwrap)
             assert wire.next() == ("closed", "the broker closed the connection")
             assert unwrapped.exception() is not None  # ours went away without an answer, as brokers do
+        wire.close()
+
+    def test_the_close_of_a_websocket_is_told_with_its_code(self, loop: Loop) -> None:
+        ours, peer = websocket_pair()
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+        peer.sock.sendall(close_frame(1000))
+        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000")
+        wire.close()
+
+    def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_told_after_it(self, loop: Loop) -> None:
+        ours, peer = websocket_pair()
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+        wire.when_packets_arrive = lambda: wire.link.pause_reading()
+        peer.sock.sendall(frame(BINARY, PINGRESP) + close_frame(1000))
+        assert wire.next() == ("packet", Pingresp())
+        assert wire.rest() == []
+        call(loop, wire.link.resume_reading)
+        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000")
         wire.close()
 
     def test_a_reset_is_told_once(self, tcp: Wire) -> None:

@@ -1,0 +1,374 @@
+"""MQTT over a WebSocket, against a server that is played frame by frame over real sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mqtt_token_client.clock import elapsed
+from mqtt_token_client.errors import (
+    BrokerError,
+    BrokerRefused,
+    BrokerUnreachable,
+    ConfigurationError,
+    MqttTokenError,
+    ProtocolError,
+)
+from mqtt_token_client.mqtt.dial import parse_broker
+from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
+from tests.unit.websocket_server import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    WebSocketPeer,
+    close_frame,
+    frame,
+)
+
+NAME = "wss://b.example:443/mqtt"
+SECRET = {"Authorization": "Bearer a-secret"}
+
+
+class Ends:
+    """Both ends of a connection whose client asks for the upgrade on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.ours, theirs = socket.socketpair()
+        theirs.settimeout(20)
+        self.peer = WebSocketPeer(theirs)
+        self._executor = ThreadPoolExecutor()
+
+    def ask(self, headers: dict[str, str] | None = None, seconds: float = 20) -> Future[WebSocket]:
+        deadline = elapsed() + seconds
+        return self._executor.submit(upgrade, self.ours, "b.example", "/mqtt", headers or {}, deadline, NAME)
+
+    def open(self, *more: bytes) -> WebSocket:
+        asked = self.ask()
+        self.peer.accept(*more)
+        return asked.result(20)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.peer.close()
+        self._executor.shutdown()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.close()
+
+
+def refusal(asked: Future[WebSocket]) -> MqttTokenError:
+    """The error of an upgrade, in which no secret is told."""
+    error = asked.exception(20)
+    assert isinstance(error, MqttTokenError)
+    assert "secret" not in "".join(traceback.format_exception(error))
+    assert error.__context__ is None
+    return error
+
+
+def received(websocket: WebSocket, count: int = 1) -> bytes:
+    """What comes next, so many bytes at least, or the end."""
+    data = b""
+    while len(data) < count:
+        try:
+            piece = websocket.recv(65_536)
+        except BlockingIOError:
+            assert select.select([websocket], [], [], 20)[0], "nothing comes"
+            continue
+        data += piece
+        if not piece:
+            break
+    return data
+
+
+def sent(websocket: WebSocket, data: bytes) -> None:
+    while data:
+        try:
+            data = data[websocket.send(data) :]
+        except BlockingIOError:
+            assert select.select([], [websocket], [], 20)[1], "it takes nothing"
+
+
+def filled(websocket: WebSocket, data: bytes, piece: int) -> int:
+    """Send until it would block; how much it took."""
+    taken = 0
+    try:
+        while True:
+            taken += websocket.send(data[taken : taken + piece])
+    except BlockingIOError:
+        return taken
+
+
+class TestUpgrade:
+    def test_asks_for_mqtt_with_the_headers_and_offers_no_extension(self, ends: Ends) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.accept()
+        assert isinstance(asked.result(20), WebSocket)
+        assert ends.peer.request == "GET /mqtt HTTP/1.1"
+        headers = ends.peer.headers
+        assert len(headers.pop("sec-websocket-key")) == 24
+        assert headers.pop("upgrade").lower() == "websocket"
+        assert headers == {
+            "host": "b.example",
+            "connection": "Upgrade",
+            "sec-websocket-version": "13",
+            "sec-websocket-protocol": "mqtt",
+            "authorization": "Bearer a-secret",
+        }
+
+    def test_leaves_a_socket_that_does_not_block(self, ends: Ends) -> None:
+        websocket = ends.open()
+        with pytest.raises(BlockingIOError):
+            websocket.recv(1)
+        assert websocket.fileno() == ends.ours.fileno()
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_refused_with_a_token_in_the_headers_is_the_tokens_fault(self, ends: Ends, status: int) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.refuse(status, "X-Echo: Bearer a-secret")
+        error = refusal(asked)
+        assert isinstance(error, BrokerRefused)
+        assert (error.reason, error.permanent) == (0x87, False)
+        assert str(error) == f"{NAME}: the WebSocket upgrade was answered with HTTP {status}"
+
+    @pytest.mark.parametrize(
+        ("status", "says"),
+        [
+            (401, "; it wants the token there: use a profile that puts it into a header"),
+            (403, "; it wants the token there: use a profile that puts it into a header"),
+            (404, "; check the URL's path: many brokers have /mqtt"),
+            (400, "; check the URL's path: many brokers have /mqtt"),
+            (200, "; check the URL's path: many brokers have /mqtt"),
+            (302, ", which leads elsewhere and is not followed; give the URL that it leads to"),
+        ],
+    )
+    def test_refused_otherwise_is_for_a_person_to_mend(self, ends: Ends, status: int, says: str) -> None:
+        asked = ends.ask()
+        ends.peer.refuse(status, "Location: wss://other.example/?a-secret")
+        error = refusal(asked)
+        assert isinstance(error, ConfigurationError)
+        assert str(error) == f"{NAME}: the WebSocket upgrade was answered with HTTP {status}{says}"
+
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+    def test_put_off_is_the_brokers_trouble(self, ends: Ends, status: int) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.refuse(status)
+        error = refusal(asked)
+        assert isinstance(error, BrokerUnreachable)
+        assert str(error) == f"{NAME}: the WebSocket upgrade was answered with HTTP {status}"
+
+    def test_to_something_that_does_not_confirm_mqtt_is_for_a_person_to_mend(self, ends: Ends) -> None:
+        asked = ends.ask()
+        ends.peer.accept(subprotocol=None)
+        error = refusal(asked)
+        assert isinstance(error, ConfigurationError)
+        assert str(error) == f"{NAME}: the WebSocket there does not speak MQTT; check the URL's path"
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"key": "another key"},
+            {"subprotocol": "stomp"},
+            {"extra": "Sec-WebSocket-Extensions: permessage-deflate\r\n"},
+        ],
+        ids=["accept key", "subprotocol", "extension"],
+    )
+    def test_answered_for_something_else_is_none(self, ends: Ends, answer: dict[str, str]) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.accept(**answer)
+        assert isinstance(refusal(asked), ProtocolError)
+
+    @pytest.mark.parametrize("garbage", [b"\x20\x02\x00\x00", b"a-secret\r\n\r\n", b"x" * 100_000])
+    def test_answered_by_no_http_is_none(self, ends: Ends, garbage: bytes) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.read_request()
+        ends.peer.sock.sendall(garbage)
+        ends.peer.close()
+        error = refusal(asked)
+        assert isinstance(error, BrokerUnreachable | ProtocolError)
+
+    def test_in_small_pieces_is_one(self, ends: Ends) -> None:
+        class Crumbs:
+            """Sends byte by byte."""
+
+            def __init__(self, sock: socket.socket) -> None:
+                self._sock = sock
+
+            def sendall(self, data: bytes) -> None:
+                for byte in data:
+                    self._sock.sendall(bytes((byte,)))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._sock, name)
+
+        ends.peer.sock = Crumbs(ends.peer.sock)  # type: ignore[assignment]  # as far as it is used
+        assert received(ends.open(frame(BINARY, b"early")), 5) == b"early"
+
+    def test_that_is_not_answered_ends_in_time(self, ends: Ends) -> None:
+        asked = ends.ask(seconds=0.1)
+        assert isinstance(asked.exception(20), TimeoutError)
+
+    def test_that_is_closed_instead_is_the_brokers_trouble(self, ends: Ends) -> None:
+        asked = ends.ask()
+        ends.peer.read_request()
+        ends.peer.close()
+        error = refusal(asked)
+        assert isinstance(error, BrokerUnreachable)
+        assert str(error) == f"{NAME}: the connection was closed without an answer to the WebSocket upgrade"
+
+    @pytest.mark.parametrize(
+        "headers", [{"Authorization": "a-secret\r\nX: y"}, {"Authorization": "a-secret ü"}, {"a secret": "x"}]
+    )
+    def test_with_a_header_that_http_does_not_allow_is_not_sent(self, ends: Ends, headers: dict[str, str]) -> None:
+        error = refusal(ends.ask(headers))
+        assert isinstance(error, ConfigurationError)
+        assert str(error) == "profile: a header for the WebSocket upgrade is none of HTTP (RFC 9110 section 5)"
+
+
+class TestSending:
+    @pytest.mark.parametrize("size", [1, 125, 126, 65_535, 65_536, 200_000])
+    def test_is_one_masked_binary_frame_of_any_length(self, ends: Ends, size: int) -> None:
+        websocket = ends.open()
+        data = os.urandom(size)
+        with ThreadPoolExecutor() as executor:
+            arrived = executor.submit(ends.peer.next)
+            sent(websocket, data)
+            assert arrived.result(20) == (BINARY, data)
+
+    def test_tells_to_the_byte_how_much_of_the_data_the_system_has(self, ends: Ends) -> None:
+        websocket = ends.open()
+        ends.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        data = os.urandom(3_000_000)
+        told = filled(websocket, data, 500_000)
+        ends.ours.shutdown(socket.SHUT_WR)
+        arrived = b"".join(iter(lambda: ends.peer.sock.recv(65_536), b""))
+        whole, began = divmod(len(arrived), 500_000 + 14)  # 2 bytes, 8 of the length, 4 of the key
+        assert 0 < told < len(data)
+        assert told == whole * 500_000 + max(0, began - 14)
+
+    def test_goes_on_after_a_pause_where_it_stopped(self, ends: Ends) -> None:
+        websocket = ends.open()
+        data = os.urandom(3_000_000)
+        with ThreadPoolExecutor() as executor:
+            sending = executor.submit(sent, websocket, data)
+            arrived = b""
+            while len(arrived) < len(data):
+                arrived += ends.peer.recv(65_536)
+            sending.result(20)
+        assert arrived == data
+
+    def test_after_the_broker_closed_tells_why(self, ends: Ends) -> None:
+        websocket = ends.open(close_frame(1001))
+        with pytest.raises(BrokenPipeError) as raised:
+            websocket.send(b"late")
+        assert (raised.value.errno, raised.value.strerror) == (errno.EPIPE, "the broker closed the WebSocket: 1001")
+
+
+class TestReceiving:
+    def test_frames_are_passed_on_as_a_stream_whatever_their_limits(self, ends: Ends) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(
+            frame(BINARY, b"ab", fin=False)
+            + frame(CONTINUATION, b"", fin=False)
+            + frame(CONTINUATION, b"c")
+            + frame(BINARY)
+            + frame(BINARY, b"d")
+        )
+        assert received(websocket, 4) == b"abcd"
+
+    def test_a_frame_is_passed_on_as_far_as_it_has_come(self, ends: Ends) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(frame(BINARY, b"x" * 100_000)[:1010])
+        assert received(websocket, 1000) == b"x" * 1000
+
+    def test_what_came_with_the_answer_to_the_upgrade_is_not_lost(self, ends: Ends) -> None:
+        assert ends.open(frame(BINARY, b"early")).recv(3) == b"ear"
+
+    def test_a_ping_is_answered_within_a_message_and_while_nothing_is_sent(self, ends: Ends) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(frame(BINARY, b"a", fin=False) + frame(PING, b"beat") + frame(CONTINUATION, b"b"))
+        assert received(websocket, 2) == b"ab"
+        assert ends.peer.next() == (PONG, b"beat")
+
+    def test_a_ping_that_comes_within_a_frame_of_ours_is_answered_after_it(self, ends: Ends) -> None:
+        websocket = ends.open()
+        data = os.urandom(3_000_000)
+        taken = filled(websocket, data, len(data))
+        ends.peer.sock.sendall(frame(PING, b"first") + frame(PING, b"second") + frame(BINARY, b"x"))
+        assert received(websocket) == b"x"
+        with ThreadPoolExecutor() as executor:
+            sending = executor.submit(sent, websocket, data[taken:] + b"the end")
+            frames = [ends.peer.next(), ends.peer.next(), ends.peer.next()]
+            sending.result(20)
+        assert frames == [(BINARY, data), (PONG, b"second"), (BINARY, b"the end")]
+
+    def test_a_pong_that_nobody_asked_for_is_passed_over(self, ends: Ends) -> None:
+        assert received(ends.open(frame(PONG, b"?") + frame(BINARY, b"x"))) == b"x"
+
+    @pytest.mark.parametrize(
+        ("closing", "says"),
+        [
+            (close_frame(1000), "the broker closed the WebSocket: 1000"),
+            (close_frame(1008, b"no such tenant"), "the broker closed the WebSocket: 1008 no such tenant"),
+            (close_frame(4001), "the broker closed the WebSocket: 4001"),
+            (frame(0x8), "the broker closed the WebSocket: 1005"),  # RFC 6455 section 7.1.5
+        ],
+    )
+    def test_the_close_code_is_told_after_what_came_before_and_is_answered(
+        self, ends: Ends, closing: bytes, says: str
+    ) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(frame(BINARY, b"last") + closing + frame(BINARY, b"too late"))
+        assert received(websocket, 4) == b"last"
+        for _ in range(2):
+            with pytest.raises(BrokerError, match=f"^{says}$"):
+                websocket.recv(1)
+        answer = ends.peer.next()
+        assert answer is not None
+        assert (answer[0], answer[1][:2]) == (0x8, closing[2:4])
+
+    def test_an_end_without_a_word_is_one_as_of_any_socket(self, ends: Ends) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(frame(BINARY, b"last"))
+        ends.peer.close()
+        assert received(websocket, 4) == b"last"
+        assert received(websocket) == b""
+
+    @pytest.mark.parametrize(
+        ("data", "says"),
+        [
+            (frame(TEXT, b"hello") + frame(BINARY, b"late"), "the broker sent a text frame over the WebSocket"),
+            (frame(CONTINUATION, b"x"), "the broker sent what the WebSocket protocol does not allow: "),
+            (b"\x82\x81\0\0\0\0x", "the broker sent what the WebSocket protocol does not allow: .* masked"),
+            (b"\xc2\x01x", "the broker sent what the WebSocket protocol does not allow: "),
+            (b"\x83\x01x", "the broker sent what the WebSocket protocol does not allow: "),
+        ],
+        ids=["text", "continuation", "masked", "reserved bit", "reserved opcode"],
+    )
+    def test_what_is_none_of_mqtts_ends_it(self, ends: Ends, data: bytes, says: str) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(data)
+        with pytest.raises(BrokerError, match=f"^{says}"):
+            received(websocket)
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wsproto", None)
+    says = r"^broker: ws:// and wss:// need the extra: pip install 'mqtt-token-client\[websocket\]'$"
+    with pytest.raises(ConfigurationError, match=says):
+        parse_broker("wss://b.example/mqtt")
+    assert parse_broker("mqtts://b.example").path is None
