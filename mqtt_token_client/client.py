@@ -62,7 +62,8 @@ class TokenClient:
     process share: what takes long belongs elsewhere.
 
     Args:
-        broker: a URL, or several tried in turn: ``mqtts://host[:8883]``; ``mqtt://host[:1883]`` for loopback only,
+        broker: a URL, or several, of which one that failed is avoided for a minute: ``mqtts://host[:8883]``, or
+            ``wss://host[:443][/path]`` (needs the ``websocket`` extra); ``mqtt://`` and ``ws://`` for loopback only,
             unless ``allow_insecure``.
         tokens: where tokens come from: a :class:`TokenSource`, or a :class:`TokenKeeper` to share with others.
         client_id: the MQTT client identifier. One client at a time may use it.

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from socket import socket
+from ssl import SSLSession
 
 from .. import events
 from ..clock import elapsed
@@ -39,6 +40,7 @@ from ..errors import (
 )
 from ..profiles import Credentials
 from ..token import Token
+from .brokers import Brokers
 from .dial import Address, dial
 from .engine import (
     CONTINUE_AUTHENTICATION,
@@ -127,7 +129,8 @@ class Connection:
         self._held_since: float | None = None
         self._leaves_first_open = False  # as MQTT does not allow [MQTT-3.1.4-2]
         self._retry: Timer | None = None
-        self._broker = 0
+        self._brokers = Brokers(settings.brokers)
+        self._tls_sessions: dict[Address, SSLSession] = {}
 
         self._patience = Patience(settings.backoff)
         self._wanted: Token | None = None
@@ -149,7 +152,7 @@ class Connection:
 
     @property
     def _address(self) -> Address:
-        return self._settings.brokers[self._broker]
+        return self._brokers.current
 
     # Commands
 
@@ -187,10 +190,17 @@ class Connection:
         in_place = self._link is not None and self._in_place.possible
 
         def prepare() -> tuple[Credentials, socket | None]:
-            credentials = self._tokens.credentials(refused)
+            credentials = attempt.credentials = self._tokens.credentials(refused)
             if in_place:
                 return credentials, None
-            return credentials, dial(address, self._settings.context if address.tls else None, self._settings.proxy)
+            return credentials, dial(
+                address,
+                self._settings.context if address.tls else None,
+                self._settings.proxy,
+                credentials.headers,
+                keepalive=self._settings.keepalive,
+                session=self._tls_sessions.get(address),
+            )
 
         self._loop.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
 
@@ -200,6 +210,9 @@ class Connection:
         if attempt is not self._attempt:
             if opened is not None and opened[1] is not None:
                 opened[1].close()
+            return
+        if isinstance(error, BrokerRefused):  # the token, in a header of the WebSocket upgrade
+            self._refuse(attempt, error.reason, None)
             return
         if opened is None:
             self._fail(error or RuntimeError("nothing was opened"))
@@ -379,6 +392,8 @@ class Connection:
         self._in_place.connected(credentials)
         self._session.counters.connects += 1
         self._limits = Limits.of(accepted, self._settings.protocol)
+        if link.tls_session is not None:
+            self._tls_sessions[self._address] = link.tls_session
         link.keep_alive(accepted.properties.get("server_keep_alive", self._settings.keepalive))
         if not accepted.session_present:
             self._session.lost()
@@ -436,7 +451,7 @@ class Connection:
         failed = events.ConnectFailed if self._link is None else events.RotationFailed
         self._emit(failed(error, delay))
         if self._link is None:
-            self._broker = (self._broker + 1) % len(self._settings.brokers)
+            self._brokers.failed()
         self._try_again(delay)
 
     def _abandon(self, attempt: _Attempt, delay: float) -> None:
