@@ -45,7 +45,7 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        return self._read.decode()
+        return self._read.decode(errors="replace")  # a character may have come in part so far
 
     def close(self) -> None:
         self.stream.close()

@@ -1,0 +1,174 @@
+"""Each broker's CONNECT, byte for byte as its document has it, and its limits, refused before a socket is opened."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import (
+    AwsIot,
+    BearerHeader,
+    ClearBlade,
+    ConfigurationError,
+    Credentials,
+    EventGrid,
+    IoTOperations,
+    RabbitMQ,
+    Solace,
+    Token,
+    TokenClient,
+    Username,
+)
+from tests.unit import packets
+from tests.unit.device import Device, Source, devices
+from tests.unit.packets import CONNECT
+from tests.unit.scripted_broker import PATIENCE, Peer
+
+ID = b"\x00\x07pump-17"
+DEVICE = "projects/plant/locations/europe-west1/registries/pumps/devices/17"
+
+
+class AwsIotOnAnyPort(AwsIot):
+    """A test may not listen on 443."""
+
+    def check(self, protocol: int, client_id: str, brokers: Any) -> None:
+        pass
+
+
+def jwt(**claims: object) -> str:
+    return f"e30.{urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.c2ln"
+
+
+def field(text: str) -> bytes:
+    return len(text.encode()).to_bytes(2) + text.encode()
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Device]]:
+    with devices() as make:
+        yield make
+
+
+def first_bytes(peer: Peer) -> bytes:
+    """The body of the first packet, as it came; it is still there to be expected."""
+    while (found := packets.split(peer._data)) is None:
+        assert peer._receive(PATIENCE), "the connection ended"
+    return found[1]
+
+
+# MQTT 3.1.1 section 3.1: protocol name and level, flags, keep alive of 60 s; in MQTT 5, a session expiry of an hour.
+FOUR, FIVE = b"\x00\x04MQTT\x04%c\x00\x3c", b"\x00\x04MQTT\x05%c\x00\x3c"
+EXPIRY = b"\x11\x00\x00\x0e\x10"
+SIGNED = jwt(aud="plant", iat=1_700_000_000, exp=1_700_003_600)
+
+CASES: list[Any] = [
+    pytest.param(RabbitMQ("/"), 4, "t.o.k", FOUR % 0xC0 + ID + field("/:pump-17") + field("t.o.k"), id="rabbitmq"),
+    pytest.param(Username(), 4, "t.o.k", FOUR % 0xC0 + ID + field("t.o.k") + b"\x00\x00", id="ably"),
+    pytest.param(Username("any"), 4, "t.o.k", FOUR % 0xC0 + ID + field("t.o.k") + field("any"), id="go-auth"),
+    pytest.param(
+        EventGrid(), 5, "t.o.k",
+        FIVE % 0 + b"\x1a" + EXPIRY + b"\x15\x00\x0aOAUTH2-JWT" + b"\x16\x00\x05t.o.k" + ID, id="event-grid-entra",
+    ),
+    pytest.param(
+        EventGrid("CUSTOM-JWT", "pump"), 5, "t.o.k",
+        FIVE % 0x80 + b"\x1a" + EXPIRY + b"\x15\x00\x0aCUSTOM-JWT" + b"\x16\x00\x05t.o.k" + ID + field("pump"),
+        id="event-grid-custom",
+    ),
+    pytest.param(
+        IoTOperations(), 5, "t.o.k", FIVE % 0 + b"\x17" + EXPIRY + b"\x15\x00\x07K8S-SAT" + b"\x16\x00\x05t.o.k" + ID,
+        id="iot-operations",
+    ),
+    pytest.param(
+        AwsIotOnAnyPort("plant"), 4, "t.o.k",
+        FOUR % 0xC0 + ID + field("?x-amz-customauthorizer-name=plant") + field("t.o.k"), id="aws-password",
+    ),
+    pytest.param(
+        AwsIotOnAnyPort("plant@1", "token", lambda _value: "a+b/c=", "pump"), 4, "t.o.k",
+        FOUR % 0x80 + ID + field("pump?x-amz-customauthorizer-name=plant%401"
+                                 "&x-amz-customauthorizer-signature=a%2Bb%2Fc%3D&token=t.o.k"),
+        id="aws-query",
+    ),
+    pytest.param(Solace("plant"), 4, "t.o.k", FOUR % 0xC0 + ID + field("pump-17") + field("OAUTH~plant~t.o.k"),
+                 id="solace"),
+    pytest.param(ClearBlade(), 4, SIGNED, FOUR % 0xC0 + field(DEVICE) + field("unused") + field(SIGNED),
+                 id="clearblade"),
+    pytest.param(lambda token, client_id: Credentials(client_id[:4], token.value.encode(), token), 4, "t.o.k",
+                 FOUR % 0xC0 + ID + field("pump") + field("t.o.k"), id="a-function"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("profile", "protocol", "token", "body"), CASES)
+def test_connect_is_what_the_document_says(
+    make: Callable[..., Device], profile: Any, protocol: int, token: str, body: bytes
+) -> None:
+    device = make(protocol, profile=profile, client_id=DEVICE if isinstance(profile, ClearBlade) else "pump-17")
+    device.source.always = Token(token, 3600)
+    device.client.connect(timeout=0)
+    peer = device.broker.accept()
+    assert first_bytes(peer) == body
+    peer.expect(CONNECT)
+    peer.connack()
+
+
+@pytest.mark.parametrize(
+    ("profile", "client_id", "token", "told"),
+    [
+        (RabbitMQ("/"), "pump-17", Token("a" * 64_497), "RabbitMQ's CONNECT takes 64496 at most"),
+        (Username(), "pump-17", Token("a" * 65_536), "user name has 65536 bytes"),
+        (Solace("plant"), "pump-17", Token("a" * 65_524), "password has 65536 bytes"),
+        (AwsIotOnAnyPort("plant", "token"), "pump-17", Token("a" * 6_145), "AWS IoT takes 6144"),
+        (EventGrid(), "pump-17", Token("a" * 65_536), "Authentication Data has 65536 bytes"),
+        (IoTOperations(), "pump-17", Token("a" * 65_536), "Authentication Data has 65536 bytes"),
+        (ClearBlade(), DEVICE, Token("opaque"), "24 hours"),
+        (ClearBlade(), DEVICE, Token(jwt(aud="plant", iat=0, exp=86_401)), "24 hours"),
+        (ClearBlade(), DEVICE, Token(jwt(aud="other", iat=0, exp=3600)), "aud has to be the project, 'plant'"),
+    ],
+)
+def test_a_token_that_does_not_fit_is_refused_before_a_socket_is_opened(
+    make: Callable[..., Device], profile: Any, client_id: str, token: Token, told: str
+) -> None:
+    device = make(5, profile=profile, client_id=client_id)
+    device.source.always = token
+    with pytest.raises(ConfigurationError, match=told) as raised:
+        device.client.connect(timeout=PATIENCE)
+    assert token.value[:12] not in str(raised.value)
+    device.broker.expect_no_connection()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"profile": "event-grid", "protocol": 4}, "protocol: .*protocol=5"),
+        ({"profile": "iot-operations", "protocol": 4}, "protocol: .*protocol=5"),
+        ({"profile": AwsIot("plant")}, "broker: .*mqtts://b.example:443"),
+        ({"profile": AwsIot("plant"), "broker": "wss://b.example"}, "broker: .*mqtts://b.example:443"),
+        ({"profile": "clearblade"}, "client_id: ClearBlade wants projects/"),
+        ({"profile": BearerHeader()}, "broker: only a WebSocket"),
+        ({"profile": "rabbitmq", "client_id": "aa:bb"}, "colon.*give username"),
+        ({"profile": "solace"}, "'solace' is to be given as an object: .*'profile'"),
+        ({"profile": RabbitMQ}, "an instance is needed: RabbitMQ"),
+    ],
+)
+def test_what_a_broker_would_refuse_is_told_in_a_line_when_the_client_is_made(
+    options: dict[str, Any], told: str
+) -> None:
+    given = {"broker": "mqtts://b.example", "tokens": Source(), "client_id": "pump-17", **options}
+    with pytest.raises(ConfigurationError, match=told) as raised:
+        TokenClient(**given)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bearer_header_is_in_the_upgrade_and_nothing_in_connect() -> None:
+    placed = BearerHeader().place(Token("t.o.k"), "pump-17")
+    assert (placed.username, placed.password, placed.headers) == (None, None, {"Authorization": "Bearer t.o.k"})
+    with pytest.raises(ConfigurationError, match="RFC 9110"):
+        BearerHeader().place(Token("t\r\nX: y"), "pump-17")
+
+
+def test_a_password_without_a_user_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="needs a user name"):
+        Credentials(None, b"secret", Token("secret"))
