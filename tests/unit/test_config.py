@@ -12,11 +12,13 @@ from mqtt_token_client import (
     ConfigurationError,
     DeviceFlow,
     FileStore,
+    RabbitMQ,
     SignedJWT,
     TokenClient,
     TokenFile,
 )
 from mqtt_token_client.config import Config, read_config
+from mqtt_token_client.profiles import open_profile
 from tests.servers.pki import Pki
 from tests.servers.secret_check import remember_secret
 from tests.unit.oauth_server import OAuthServer
@@ -156,6 +158,18 @@ class TestClient:
         config = read(folder, f'ca_bundle = "{pki.ca}"\n{CREDENTIALS}')
         assert len(config.client["tls"].get_ca_certs()) == 1
 
+    @pytest.mark.parametrize(
+        ("profile", "made"),
+        [
+            ('profile = "rabbitmq"', RabbitMQ()),
+            ('[profile]\ntype = "rabbitmq"\nvhost = "plant"', RabbitMQ("plant")),
+        ],
+    )
+    def test_places_the_token_as_the_file_says(self, folder: Path, profile: str, made: RabbitMQ) -> None:
+        text = f"{profile}\n{CREDENTIALS}" if profile.startswith("profile") else f"{CREDENTIALS}{profile}\n"
+        found = read(folder, text).client["profile"]
+        assert open_profile(found) == made
+
     @pytest.mark.parametrize("name", ["broker", "client_id"])
     def test_needs_a_broker_and_an_identifier(self, folder: Path, name: str) -> None:
         entries = {"broker": "mqtts://broker.example.com", "client_id": "pump-17", "store": "memory"}
@@ -192,6 +206,8 @@ class TestWrongFile:
                 CREDENTIALS + '[source.client_auth]\nmethod = "magic"',
                 "source.client_auth.method: one of none, client_s",
             ),
+            (CREDENTIALS + '[profile]\ntype = "magic"', "profile.type: one of password, rabbitmq"),
+            (CREDENTIALS + '[profile]\ntype = "rabbitmq"\nhost = "x"', "profile.host: there is no such entry"),
             (CREDENTIALS + "[will]\nqos = 1", "will: missing a required argument: 'topic'"),
         ],
     )
