@@ -40,6 +40,7 @@ RUNS = 3
 ROUND_TRIPS = (0.0, 0.02, 0.1)
 LEAD = 1.0  # of traffic before the first rotation
 APART = 2.0  # of traffic after each
+REST = 0.5  # and two round trips, for what is on its way at the end
 
 
 def qos_of(number: int) -> int:
@@ -116,7 +117,9 @@ def measure(connect: Callable[[Place], Client], name: str, servers: Servers, rou
                     time.sleep(APART)
             finally:
                 stop.set()
-        up, sent = peer.arrivals, downward.result() + upward.result()
+        sent = downward.result() + upward.result()
+        time.sleep(REST + 2 * round_trip)
+        up = peer.arrivals
         lost_down, lost_up = _lost(down, downward.result()), _lost(up, upward.result())
         connections = proxy.connections
     return Figures(
