@@ -146,14 +146,16 @@ class _Unattended:
 
 def _fetched(config: Config, source: TokenSource) -> Token:
     """The stored token, or a new one, which is stored; past its renewal time it is renewed if that is possible."""
-    failures: list[MqttTokenError] = []
+    failures, renewals = list[MqttTokenError](), list[MqttTokenError]()
 
     def tell(event: Event) -> None:
         match event:
             case StoreFailed(error=error):
                 failures.append(error)
-            case RenewalFailed(error=error) | LoginRequired(error=error):
+            case LoginRequired(error=error):
                 click.echo(f"mqtt-token: {error}", err=True)
+            case RenewalFailed(error=error):
+                renewals.append(error)
 
     keeper = TokenKeeper(source, config.store, key=_key(config), on_event=tell)
     found = keeper.get()
@@ -162,6 +164,8 @@ def _fetched(config: Config, source: TokenSource) -> Token:
         found = keeper.current or found
     if failures:  # a token that is not stored serves no script, and its refresh token would be lost
         raise failures[0]
+    for error in renewals:  # the token in hand serves on
+        click.echo(f"mqtt-token: {error}", err=True)
     return found
 
 

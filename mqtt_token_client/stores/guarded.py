@@ -52,9 +52,8 @@ class GuardedStore:
         """
         if not self.shared:
             return nullcontext()
-        held: AbstractContextManager[object] = nullcontext()
         try:
-            held = self._store.lock(self._key)  # type: ignore[attr-defined]  # a SharedTokenStore
+            held: AbstractContextManager[object] = self._store.lock(self._key)  # type: ignore[attr-defined]  # shared
             held.__enter__()
         except StoreLocked:
             raise

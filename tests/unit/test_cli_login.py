@@ -192,6 +192,7 @@ class TestToken:
         done = command("token")
         assert (done.exit_code, done.stdout) == (code, "")
         assert told in done.stderr
+        assert done.stderr.count("\n") == 1, "it is said once"
         assert SECRET not in done.stderr
 
 
