@@ -4,10 +4,12 @@ Every way to connect is the same attempt: a token and an open socket are made re
 broker accepts. What differs is whether a connection is up meanwhile. If none is, the attempt is a first connect or a
 reconnect. If one is, the attempt is a rotation:
 
-    handover    PINGREQ goes out on the first connection, and no QoS 0 after it: once it is answered, the broker has
-                read all of them. Then nothing new is sent, and CONNECT goes out on the second; the broker accepts the
-                token and takes the session over. What it sent on the first connection before that is read to the end,
-                then the second one is the connection. If it refuses the token, the first one just goes on.
+    handover    PINGREQ goes out on the first connection: once it is answered, the broker has read all that was sent
+                before it. Then a second PINGREQ goes out, nothing new after it, and CONNECT goes out on the second
+                connection; the broker accepts the token and takes the session over. What it sent on the first
+                connection before that is read to the end, then the second one is the connection. What was sent of
+                QoS 0 between the two PINGREQs is sent again if the second has no answer by then. If the broker refuses
+                the token, the first connection just goes on.
     re-authentication   Where the broker took the token by an Authentication Method of MQTT 5, AUTH carries the new one
                 over the connection that is up, which just goes on (section 4.12.1). If that has no answer, or a broker
                 ends the connection with the first token all the same, it is a handover from then on.
@@ -44,7 +46,6 @@ from .brokers import Brokers
 from .dial import Address, dial
 from .engine import (
     CONTINUE_AUTHENTICATION,
-    PINGREQ_PACKET,
     RE_AUTHENTICATE,
     Auth,
     Connack,
@@ -68,7 +69,7 @@ log = logging.getLogger("mqtt_token_client.mqtt")
 _SETTLE_TIME = 5.0  # for the broker to answer the PINGREQ before a handover
 # For the broker to read the rest of what the first connection carries. One that is near is waited for, busy or not. One
 # that is far is not: both connections are equally long, so a head start is enough.
-_HEAD_START, _HEAD_START_NEAR, _NEAR = 0.008, 0.1, 0.015
+_HEAD_START, _HEAD_START_NEAR, _NEAR = 0.005, 0.1, 0.015
 _AUTH_TIME = 10.0  # for the broker to answer AUTH
 _AUTH_STEPS = 3  # in which the broker may ask for the token, at each authentication
 _FLUSH_TIME = 5.0  # for the first connection to send what is waiting before a reconnect
@@ -82,7 +83,7 @@ _LAST_WORDS_TIME_IN_VAIN = 0.05  # the same, of a broker that left the first con
 class _Stage(Enum):
     OPENING = auto()  # a worker gets the token and the socket
     REAUTHENTICATING = auto()  # AUTH went out on the connection that is up; all goes on
-    SETTLING = auto()  # handover: PINGREQ went out on the first connection, QoS 0 waits
+    SETTLING = auto()  # handover: PINGREQ went out on the first connection; all goes on
     HOLDING = auto()  # nothing new is sent; what the first connection carries gets to the broker
     ENDING = auto()  # reconnect: DISCONNECT went out on the first connection, its end is awaited
     CONNECTING = auto()  # CONNECT went out, CONNACK is awaited
@@ -98,6 +99,7 @@ class _Attempt:
     backlog: list[Packet] = field(default_factory=list)
     kind: events.RotationKind | None = None  # None while there was no connection to rotate
     asked_at: float = 0.0  # when the first PINGREQ before a handover went out
+    ping: int = 0  # the number of the last PINGREQ
     steps: int = 0  # in which the broker has asked for the token
     ended: tuple[str, int | None] | None = None  # how the rotation ended the first connection: a loss if it fails
     timer: Timer | None = None
@@ -294,8 +296,8 @@ class Connection:
         self._close_when_empty()
 
     def _settle(self, attempt: _Attempt, first: Link[Outgoing]) -> None:
-        """Let the broker read what the first connection carries before it may read CONNECT on the second. A QoS 0
-        message that it has not read by then is lost; of the others it tells which it has.
+        """Let the broker read what the first connection carries before it may read CONNECT on the second. It does not
+        tell which messages of QoS 0 it has not read by then.
         """
         if first.flushed and first.quiet_for >= _QUIET_TIME:
             self._send_connect(attempt)
@@ -303,17 +305,18 @@ class Connection:
         attempt.stage = _Stage.SETTLING
         attempt.asked_at = elapsed()
         self._deadline(attempt, _SETTLE_TIME, self._hold)
-        self._session.outbox.hold_qos_0()
-        first.write(PINGREQ_PACKET)
-        first.flush()
+        self._session.outbox.keep_written()
+        attempt.ping = first.ping()
 
     def _first_read_all(self, attempt: _Attempt) -> None:
-        """A PINGREQ on the first connection is answered."""
+        """The last PINGREQ on the first connection is answered."""
         if attempt.stage is _Stage.SETTLING:
             self._round_trip = min(self._round_trip, elapsed() - attempt.asked_at)
             self._hold(attempt)
-        elif attempt.stage is _Stage.HOLDING:
-            self._send_connect(attempt)
+        else:
+            self._session.confirmed()
+            if attempt.stage is _Stage.HOLDING:
+                self._send_connect(attempt)
 
     def _hold(self, attempt: _Attempt) -> None:
         """Send nothing new for a moment: a broker that is busy with the first connection may be late to end it, and
@@ -324,8 +327,7 @@ class Connection:
         near = self._round_trip < _NEAR
         self._deadline(attempt, _HEAD_START_NEAR if near else _HEAD_START, self._send_connect)
         if self._link is not None:
-            self._link.write(PINGREQ_PACKET)
-            self._link.flush()
+            attempt.ping = self._link.ping()
 
     def _end_first_when_flushed(self, attempt: _Attempt) -> None:
         if self._link is not None:
@@ -523,7 +525,7 @@ class Connection:
         if self._attempt is not None and self._attempt.timer is not None:
             self._attempt.timer.cancel()
         self._attempt = None
-        self._session.outbox.release_qos_0()
+        self._session.confirmed()
 
     def _release(self) -> float:
         """End the hold, and tell how long it was."""
@@ -548,8 +550,10 @@ class Connection:
                     self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
                 elif isinstance(packet, Auth | Connack):
                     self._authentication_answered(link, packet)
-                elif isinstance(packet, Pingresp) and self._attempt and self._attempt.kind == "handover":
-                    self._first_read_all(self._attempt)
+                elif isinstance(packet, Pingresp):
+                    link.pongs += 1
+                    if self._attempt is not None and link.pongs == self._attempt.ping:
+                        self._first_read_all(self._attempt)
                 elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
                     self._token_denied(self._token)
                 else:

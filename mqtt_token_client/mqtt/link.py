@@ -49,6 +49,8 @@ class Link(Generic[_Item]):
     def __init__(self, loop: Loop, sock: socket.socket, engine: Engine, owner: LinkOwner[_Item]) -> None:
         self.engine = engine
         self.closed = False
+        self.pongs = 0  # PINGRESP packets that have come, which the owner counts
+        self._pings = 0
         self._loop = loop
         self._sock = sock
         self._owner = owner
@@ -92,6 +94,13 @@ class Link(Generic[_Item]):
         self._queued += len(data)
         if item is not None:
             self._marks.append((self._queued, item))
+
+    def ping(self) -> int:
+        """Send PINGREQ; the broker has read all that was written before it once ``pongs`` is what this returns."""
+        self.write(PINGREQ_PACKET)
+        self.flush()
+        self._pings += 1
+        return self._pings
 
     def end(self) -> None:
         """Send DISCONNECT, after which nothing may follow [MQTT-3.14.4-2]; what arrives is still read."""
@@ -197,8 +206,7 @@ class Link(Generic[_Item]):
             self._ping_sent = None
         elif now >= self._silent_since() + self._keepalive:
             self._ping_sent = now
-            self.write(PINGREQ_PACKET)
-            self.flush()
+            self.ping()
         self._set_timer()
 
     # The end

@@ -158,7 +158,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._new: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
-        self._held: deque[Outgoing] | None = None  # of QoS 0, passed over until they are released
+        self._unconfirmed: list[Outgoing] | None = None  # of QoS 0, written; the broker may not have read them
         self._denied: list[Outgoing] = []  # by the broker, because the token had ended
         self._unsent = 0  # of those in flight, how many are among these
         self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
@@ -204,9 +204,6 @@ class Outbox:
             self._again.popleft()
             self._unsent -= 1
         waiting = self._again or self._new
-        while self._held is not None and waiting and not waiting[0].qos:
-            self._held.append(waiting.popleft())
-            waiting = self._again or self._new
         if not waiting:
             return None
         message = waiting[0]
@@ -220,24 +217,30 @@ class Outbox:
             self._inflight[message.packet_id] = message
         return message
 
-    def hold_qos_0(self) -> None:
-        """Have :meth:`next` pass over messages of QoS 0, which overtakes none of their own kind."""
-        if self._held is None:
-            self._held = deque()
-
-    def release_qos_0(self) -> None:
-        """Have them go out, before any that came later."""
-        held, self._held = self._held, None
-        self._new.extendleft(reversed(held or ()))
-
     def _window(self, qos: int, receive_maximum: int | None) -> int:
         if receive_maximum is None:
             receive_maximum = _UNTOLD_WINDOW_AT_QOS_2 if qos == 2 else _HIGHEST_PACKET_ID
         return min(receive_maximum, self._max_inflight)
 
-    def written(self, message: Outgoing) -> None:
-        """A message of QoS 0 has gone out."""
+    def written(self, message: Outgoing) -> bool:
+        """A message of QoS 0 has gone out; tells whether it is done by that."""
+        if self._unconfirmed is not None:
+            self._unconfirmed.append(message)
+            return False
         self._finish(message)
+        return True
+
+    def keep_written(self) -> None:
+        """From now on, keep messages of QoS 0 that have gone out until :meth:`confirmed`."""
+        if self._unconfirmed is None:
+            self._unconfirmed = []
+
+    def confirmed(self) -> int:
+        """The broker has read them, or is about to; tells how many are done by that."""
+        written, self._unconfirmed = self._unconfirmed or (), None
+        for message in written:
+            self._finish(message)
+        return len(written)
 
     def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
         """PUBACK, PUBCOMP, or a PUBREC that refuses: the message that is done, or None for an unknown identifier."""
@@ -281,13 +284,15 @@ class Outbox:
             message.stage = Stage.RELEASED
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
-        """What was in flight, and the messages of QoS 0 that did not go out whole, are to be sent again, in the order
-        in which they were given.
+        """What was in flight is to be sent again, in the order in which it was given; and the messages of QoS 0 that
+        were kept or did not go out whole.
         """
-        for message in unwritten:
+        at_qos_0 = [*(self._unconfirmed or ()), *unwritten]
+        self._unconfirmed = None
+        for message in at_qos_0:
             message.stage = Stage.NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
         waiting = (message for message in self._again if not message.packet_id)
-        every = (*self._inflight.values(), *waiting, *unwritten, *self._denied)
+        every = (*self._inflight.values(), *waiting, *at_qos_0, *self._denied)
         self._again = deque(sorted(every, key=lambda one: one.number))
         self._denied.clear()
         self._unsent = len(self._inflight)
@@ -301,7 +306,6 @@ class Outbox:
         """Take no more messages, fail those that wait, and tell how many."""
         with self._lock:
             self._closed = True
-        self.release_qos_0()
         waiting = (message for message in self._again if not message.packet_id)
         abandoned = [*self._inflight.values(), *waiting, *self._denied, *self._new]
         for message in self._inflight.values():

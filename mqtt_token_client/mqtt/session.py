@@ -127,8 +127,12 @@ class Session:
 
     def written(self, message: Outgoing) -> None:
         """A message of QoS 0 has gone out."""
-        self.counters.delivered += 1
-        self.outbox.written(message)
+        if self.outbox.written(message):
+            self.counters.delivered += 1
+
+    def confirmed(self) -> None:
+        """What was written of QoS 0 is not to be sent again."""
+        self.counters.delivered += self.outbox.confirmed()
 
     def receive(self, link: Link[Outgoing], packet: Packet) -> None:
         """Do what a packet asks for."""

@@ -41,7 +41,7 @@ class TestABusyFirstConnection:
         device.event(Rotated)
 
     @both
-    def test_carries_what_can_be_sent_again_until_the_answer_and_nothing_else(
+    def test_carries_everything_until_the_answer_and_nothing_from_then_on(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
@@ -52,20 +52,94 @@ class TestABusyFirstConnection:
         device.client.rotate()
         second = device.broker.accept()
         first.expect(PINGREQ)
-        for payload in (b"0: held", b"1: sent", b"0: held too", b"1: sent too"):
+        for payload in (b"0: sent", b"1: sent", b"0: sent too"):
             device.client.publish("t", payload, qos=int(payload[:1]))
-        for payload in (b"1: sent", b"1: sent too"):
+        for payload in (b"0: sent", b"1: sent", b"0: sent too"):
             message = first.expect(PUBLISH)
             assert message.payload == payload
-            first.send(packets.acknowledgement(packets.PUBACK, message.packet_id))
+            if message.packet_id:
+                first.send(packets.acknowledgement(packets.PUBACK, message.packet_id))
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
         first.send(packets.PINGRESP_PACKET)
         second.expect(CONNECT)
-        device.client.publish("t", b"1: held", qos=1)
+        for payload in (b"1: held", b"0: held"):
+            device.client.publish("t", payload, qos=int(payload[:1]))
         first.expect_nothing()
         second.connack(session_present=True)
-        payloads = [second.expect(PUBLISH).payload for _ in range(3)]
-        assert payloads == [b"0: held", b"0: held too", b"1: held"]
+        assert [second.expect(PUBLISH).payload for _ in range(2)] == [b"1: held", b"0: held"]
         device.event(Rotated)
+        assert second.drain(0.1) == []
+
+    @both
+    def test_that_ends_before_the_second_answer_has_its_qos_0_sent_again_on_the_second_before_anything_newer(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"read")
+        assert first.expect(PUBLISH).payload == b"read"
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        deliveries = [device.client.publish("t", payload) for payload in (b"on its way", b"on its way too")]
+        for _ in deliveries:
+            first.expect(PUBLISH)
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        second.expect(CONNECT)
+        assert not any(delivery.done for delivery in deliveries)
+        device.client.publish("t", b"newer")
+        first.close()
+        second.connack(session_present=True)
+        again = [second.expect(PUBLISH) for _ in range(3)]
+        assert [message.payload for message in again] == [b"on its way", b"on its way too", b"newer"]
+        assert not any(message.dup for message in again)
+        device.event(Rotated)
+        device.until(lambda: all(delivery.done for delivery in deliveries))
+        assert device.client.stats.delivered == 4
+
+    @both
+    def test_that_stays_the_connection_has_its_qos_0_not_sent_again(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"read")
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        delivery = device.client.publish("t", b"on its way")
+        first.expect(PUBLISH)
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        second.expect(CONNECT)
+        second.connack(0x88 if protocol == 5 else 3)
+        device.event(RotationFailed)
+        delivery.wait(5)
+        assert device.client.stats.delivered == 2
+        assert first.drain(0.1) == []
+
+    @both
+    def test_whose_keepalive_is_answered_meanwhile_is_waited_for_all_the_same(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.connection._SETTLE_TIME", 60.0)
+        device = make(protocol, keepalive=1)
+        first = device.start()
+        first.expect(PINGREQ)  # of the keepalive
+        device.client.publish("t", b"at the last moment")
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        first.send(packets.PINGRESP_PACKET)
+        second.expect_nothing()
+        first.send(packets.PINGRESP_PACKET)
+        second.expect(CONNECT)
 
     @both
     def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
@@ -98,9 +172,11 @@ class TestABusyFirstConnection:
         device.client.rotate()
         second = device.broker.accept()
         first.expect(PINGREQ)
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        second.expect(CONNECT)
         device.client.publish("t", b"held")
         second.close()
-        first.send(packets.PINGRESP_PACKET)
         device.event(RotationFailed)
         assert first.expect(PUBLISH).payload == b"held"
 
