@@ -74,6 +74,8 @@ class TokenClient:
         keepalive: seconds of silence after which the connection is probed; 0 never does.
         session_expiry: seconds that the broker keeps the session while the client is away; 0 keeps none. In MQTT 3.1.1
             anything else means a persistent session, for as long as the broker likes.
+        clean_start: have the broker drop what it has kept of an earlier session of this ``client_id`` when this client
+            connects first; every later connection resumes. MQTT 5 only.
         will: published by the broker if this client is lost.
         tls: the TLS context; by default the system's certificates, TLS 1.2 or newer.
         proxy: the URL of an HTTP or SOCKS proxy to the broker; needs the ``proxy`` extra.
@@ -101,6 +103,7 @@ class TokenClient:
         protocol: int = 5,
         keepalive: int = 60,
         session_expiry: int = 3600,
+        clean_start: bool = False,
         will: Will | None = None,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
@@ -129,8 +132,14 @@ class TokenClient:
         _check_range("max_queued", max_queued, 1, 2**31)
         if will is not None and not isinstance(will, Will):
             raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
-        if will is not None and will.delay and protocol == 4:
-            raise ConfigurationError("will: a delay needs protocol=5")
+        if will is not None and protocol == 4 and (will.delay or will.properties):
+            raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
+        if not isinstance(clean_start, bool):
+            raise ConfigurationError(f"clean_start: True or False, not {clean_start!r}")
+        if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
+            raise ConfigurationError(
+                "clean_start: needs protocol=5; in MQTT 3.1.1 connect once with session_expiry=0 before"
+            )
         for name, function in (("on_message", on_message), ("on_event", on_event)):
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
@@ -150,6 +159,7 @@ class TokenClient:
             protocol=protocol,
             keepalive=keepalive,
             session_expiry=session_expiry,
+            clean_start=clean_start,
             will=will,
             context=context,
             proxy=None if proxy is None else check_proxy(proxy),
@@ -321,14 +331,32 @@ class TokenClient:
             connection.wake()
         return message.delivery
 
-    def subscribe(self, topic_filter: str, handler: Handler | None = None, *, qos: int = 1) -> None:
+    def subscribe(
+        self,
+        topic_filter: str,
+        handler: Handler | None = None,
+        *,
+        qos: int = 1,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+        properties: Mapping[str, Any] | None = None,
+    ) -> None:
         """Receive the messages of a topic filter, now and after every reconnect.
+
+        What follows ``qos`` needs MQTT 5 (section 3.8).
 
         Args:
             topic_filter: which topics; ``+`` and ``#`` are wildcards, ``$share/group/filter`` shares them.
             handler: gets each :class:`Message`; without one, ``on_message`` does. Its exceptions are logged and
                 reported as :class:`HandlerFailed`.
             qos: the highest QoS to receive them with.
+            no_local: leave out what this client publishes itself; not for a shared subscription.
+            retain_as_published: leave the retain flag of each message as its publisher set it.
+            retain_handling: whether retained messages come when the subscription is made: 0 for yes, 1 only if the
+                broker does not have it already, 2 for no.
+            properties: by their names in snake_case: ``{"subscription_identifier": 7}``, which each message of this
+                subscription then carries in its own, and ``user_property``.
 
         Raises:
             ConfigurationError: an argument is not what it should be. A filter that the broker refuses is reported as
@@ -338,7 +366,18 @@ class TokenClient:
         _check_qos(qos, "subscribe")
         if handler is not None and not callable(handler):
             raise ConfigurationError(f"subscribe: handler is a function, not {type(handler).__name__}")
-        self._change_subscriptions(lambda: self._session.subscriptions.add(topic_filter, handler, qos))
+        if not isinstance(retain_handling, int) or not 0 <= retain_handling <= 2:
+            raise ConfigurationError(f"subscribe: retain_handling is 0, 1 or 2, not {retain_handling!r}")
+        options = qos | bool(no_local) << 2 | bool(retain_as_published) << 3 | retain_handling << 4
+        if self._settings.protocol != 5 and (options != qos or properties):
+            raise ConfigurationError(
+                "subscribe: no_local, retain_as_published, retain_handling and properties need protocol=5"
+            )
+        if no_local and topic_filter.startswith("$share/"):  # [MQTT-3.8.3-4]
+            raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
+        made = pack_properties(properties, "SUBSCRIBE")
+        packed = b"" if made is None else made.pack()
+        self._change_subscriptions(lambda: self._session.subscriptions.add(topic_filter, handler, options, packed))
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Receive the messages of a topic filter no longer."""

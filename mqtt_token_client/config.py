@@ -44,8 +44,8 @@ _CLIENT_AUTHS: dict[str, Callable[..., Any]] = {
 _PATHS = ("path", "private_key", "certificate", "key", "ca_bundle")
 _SECRETS = ("client_secret",)
 _NOT_HERE = ("client_auth", "prompt", "signature")
-_CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "proxy", "allow_insecure",
-           "max_inflight", "max_queued")  # fmt: skip
+_CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "clean_start", "proxy",
+           "allow_insecure", "max_inflight", "max_queued")  # fmt: skip
 _TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
 
 

@@ -88,7 +88,8 @@ class Connected(Event):
 @dataclass(frozen=True, slots=True)
 class Disconnected(Event):
     """The connection ended, though no rotation and no ``disconnect()`` ended it; the next try is in ``retry_in``
-    seconds. ``reason`` is the MQTT 5 reason code, or None where the broker gave none.
+    seconds. ``reason`` is the MQTT 5 reason code, or None where the broker gave none; the close code of a WebSocket
+    that blames the token counts as 0x87.
     """
 
     cause: str

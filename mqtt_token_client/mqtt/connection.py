@@ -230,7 +230,7 @@ class Connection:
         if sock is None:
             self._reauthenticate(attempt, self._link)
             return
-        attempt.link = Link(self._loop, sock, self._settings.engine(), self)
+        attempt.link = Link(self._loop, sock, self._settings.engine(first=not self._session.counters.connects), self)
         if self._link is None:
             self._send_connect(attempt)
             return
@@ -594,12 +594,15 @@ class Connection:
     def link_wrote(self, item: Outgoing) -> None:
         self._session.written(item)
 
-    def link_closed(self, link: Link[Outgoing], cause: str) -> None:
+    def link_closed(self, link: Link[Outgoing], cause: str, reason: int | None) -> None:
         attempt = self._attempt
         if link is self._link:
-            self._first_ended(cause, None)
+            self._first_ended(cause, reason)
         elif attempt is not None and link is attempt.link and attempt.stage is not _Stage.ENDING:  # seen at its end
-            self._fail(BrokerUnreachable(f"{self._address}: {cause} before CONNACK"))
+            if reason is not None:
+                self._refuse(attempt, reason, None)
+            else:
+                self._fail(BrokerUnreachable(f"{self._address}: {cause} before CONNACK"))
 
     def _go_on(self) -> None:
         """The connection has room, or an answer may have made some."""

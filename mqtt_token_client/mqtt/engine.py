@@ -40,7 +40,8 @@ _PROPERTY_NAMES = {
     name.replace(" ", ""): name.lower().replace(" ", "_") for name in Properties(PacketTypes.CONNECT).names
 }
 _PAHO_NAMES = {ours: theirs for theirs, ours in _PROPERTY_NAMES.items()}
-# The one is for the broker to set [MQTT-3.3.4-6]; the other ends with its connection, and a message may outlive that.
+# In PUBLISH: the one is for the broker to set [MQTT-3.3.4-6]; the other ends with its connection, and a message may
+# outlive that.
 _NOT_TO_SEND = frozenset(("subscription_identifier", "topic_alias"))
 
 
@@ -94,6 +95,13 @@ def _read_properties(properties: Properties) -> dict[str, Any]:
     return {_PROPERTY_NAMES[name]: value for name, value in vars(properties).items() if name in _PROPERTY_NAMES}
 
 
+def _are_pairs(value: object) -> bool:
+    return all(
+        isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in (value if isinstance(value, list) else [value])
+    )
+
+
 def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH") -> Properties | None:
     """paho's form of properties given by their MQTT 5 names in snake_case.
 
@@ -102,14 +110,22 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH
     """
     if not properties:
         return None
+    if not isinstance(properties, Mapping):
+        raise ConfigurationError(f"properties: a mapping, not {type(properties).__name__}")
     packed = Properties(getattr(PacketTypes, packet))
     for name, value in properties.items():
-        if name in _NOT_TO_SEND:
+        if name in _NOT_TO_SEND and packet == "PUBLISH":
             raise ConfigurationError(f"properties: {name} is not for an application to set")
+        if name == "subscription_identifier" and not isinstance(value, int):  # a SUBSCRIBE has one (section 3.8.2.1.2)
+            raise ConfigurationError(f"properties: {name}: a whole number, not {value!r}")
+        if name == "user_property" and not _are_pairs(value):  # paho would take two letters of one string
+            raise ConfigurationError(f"properties: {name}: a pair of strings, or a list of pairs, not {value!r}")
         try:
             setattr(packed, _PAHO_NAMES[name], value)
         except KeyError:
             raise ConfigurationError(f"properties: {name!r} is no property of MQTT 5; one is 'content_type'") from None
+        except IndexError:  # paho has no name for a will
+            raise ConfigurationError(f"properties: {name} does not apply to a will") from None
         except Exception as error:  # noqa: BLE001 - paho raises whatever the value leads to
             raise ConfigurationError(f"properties: {name}: {error}") from None
     try:
@@ -117,6 +133,10 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH
     except Exception as error:  # noqa: BLE001 - as above
         raise ConfigurationError(f"properties: {', '.join(properties)}: {error}") from None
     return packed
+
+
+def _subscribe_options(options: int) -> SubscribeOptions:
+    return SubscribeOptions(options & 3, bool(options & 4), bool(options & 8), options >> 4)
 
 
 class _Paho(paho.Client):
@@ -164,10 +184,13 @@ class _Paho(paho.Client):
         self._send_connect(keepalive)
         return self.built
 
-    def build_subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
+    def build_subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]], properties: bytes) -> bytes:
         self.next_packet_id = packet_id
+        packed = Properties(PacketTypes.SUBSCRIBE)
+        packed.unpack(properties or b"\x00")
         five = self._protocol == MQTTProtocolVersion.MQTTv5
-        self._send_subscribe(0, [(name.encode(), SubscribeOptions(qos) if five else qos) for name, qos in filters])
+        each = [(name.encode(), _subscribe_options(options) if five else options) for name, options in filters]
+        self._send_subscribe(0, each, packed)
         return self.built
 
     def build_unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
@@ -247,9 +270,11 @@ class Engine:
         """PUBACK, PUBREC, PUBREL or PUBCOMP with Success, which MQTT 5 lets go without saying (section 3.4.2.1)."""
         return struct.pack("!BBH", kind | 2 if kind == PUBREL else kind, 2, packet_id)
 
-    def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
-        """SUBSCRIBE to filters with the QoS of each."""
-        return self._paho.build_subscribe(packet_id, filters)
+    def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]], properties: bytes = b"") -> bytes:
+        """SUBSCRIBE to filters with the Subscription Options of each (MQTT 5 section 3.8.3.1; in 3.1.1 the QoS);
+        ``properties`` as packed for MQTT 5 (empty for none).
+        """
+        return self._paho.build_subscribe(packet_id, filters, properties)
 
     def unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
         """UNSUBSCRIBE."""
@@ -349,6 +374,8 @@ class Engine:
                 unpacked = Properties(PacketTypes.PUBLISH)
                 position += unpacked.unpack(body[position:])[1]
                 properties = _read_properties(unpacked)
+                if "topic_alias" in properties:  # CONNECT allows none [MQTT-3.1.2-26], [MQTT-3.1.2-27]
+                    raise ProtocolError("the broker sent a Topic Alias, which this client has not allowed")
         if position > len(body) or qos == 3 or (qos and not packet_id):
             raise ProtocolError("the broker sent a malformed PUBLISH")
         return Publish(topic, body[position:], qos, bool(command & 1), bool(command & 8), packet_id, properties)

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import elapsed
-from ..errors import BrokerError
+from ..errors import BrokerError, BrokerRefused
 from .engine import PINGREQ_PACKET, Engine, Packet
 from .loop import Loop, Timer
 
@@ -36,8 +36,8 @@ class LinkOwner(Protocol[_Item]):
     def link_wrote(self, item: _Item) -> None:
         """The operating system has all bytes that were written with this item."""
 
-    def link_closed(self, link: Link[_Item], cause: str) -> None:
-        """It failed; this is its last call."""
+    def link_closed(self, link: Link[_Item], cause: str, reason: int | None) -> None:
+        """It failed, with a reason code where the broker gave one; this is its last call."""
 
 
 class Link(Generic[_Item]):
@@ -163,7 +163,7 @@ class Link(Generic[_Item]):
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except BrokerError as error:
-            self._fail(str(error))
+            self._fail(str(error), error.reason if isinstance(error, BrokerRefused) else None)
         except OSError as error:
             self._fail(_cause(error))
 
@@ -232,10 +232,10 @@ class Link(Generic[_Item]):
 
         self._loop.call_soon(read_the_rest)
 
-    def _fail(self, cause: str) -> None:
+    def _fail(self, cause: str, reason: int | None = None) -> None:
         if not self.closed:
             self.close()
-            self._loop.call_soon(lambda: self._owner.link_closed(self, cause))
+            self._loop.call_soon(lambda: self._owner.link_closed(self, cause, reason))
 
     def _watch(self) -> None:
         if not self.closed:

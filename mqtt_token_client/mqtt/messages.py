@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError
+from .engine import pack_properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Will:
         qos: 0, 1 or 2.
         retain: whether the broker keeps it for later subscribers.
         delay: seconds that the broker waits for the client to come back (MQTT 5 only; Will Delay Interval).
+        properties: the others of MQTT 5, by their names in snake_case, such as ``{"content_type": "text/plain"}``.
 
     Raises:
         ConfigurationError: an argument is not what it should be.
@@ -56,6 +58,7 @@ class Will:
     qos: int = 0
     retain: bool = False
     delay: int | None = None
+    properties: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_topic(self.topic, "will")
@@ -65,6 +68,12 @@ class Will:
             raise ConfigurationError(f"will: qos is 0, 1 or 2, not {self.qos!r}")
         if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
             raise ConfigurationError(f"will: delay is whole seconds, 0 to 4294967295, not {self.delay!r}")
+        try:
+            pack_properties(self.properties, "WILLMESSAGE")
+        except ConfigurationError as error:
+            raise ConfigurationError(f"will: {error}") from None
+        if self.properties and "will_delay_interval" in self.properties:
+            raise ConfigurationError("will: properties: will_delay_interval is the argument delay")
 
 
 def check_topic(topic: str, where: str) -> bytes:

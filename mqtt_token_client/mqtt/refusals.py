@@ -1,7 +1,8 @@
 """What a broker's refusal means: the token's fault, the broker's trouble, or ours.
 
 The codes are those of MQTT 5 (section 3.2.2.2 for CONNACK, 3.14.2.1 for DISCONNECT); the return codes of 3.1.1
-(section 3.2.2.3) are translated to them: 1 is 0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87.
+(section 3.2.2.3) are translated to them: 1 is 0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket has two
+ways of its own to say no: the HTTP status that answers the upgrade, and the code of its Close frame.
 """
 
 from __future__ import annotations
@@ -65,6 +66,26 @@ _OTHER_NAMES = {
     0xA2: "Wildcard Subscriptions not supported",
 }
 
+# RFC 6455 section 7.4.1, and the registry of IANA that it sets up. EMQX closes with 1000 when the token ends: that is
+# judged as a TCP connection that closes without a word is, by how near the end of the token is.
+_WEBSOCKET_CLOSE: dict[int, tuple[str, Fault]] = {
+    1000: ("Normal Closure", Fault.BROKER),
+    1001: ("Going Away", Fault.BROKER),
+    1002: ("Protocol error", Fault.BROKER),
+    1003: ("Unsupported Data", Fault.BROKER),
+    1005: ("No Status Rcvd", Fault.BROKER),
+    1007: ("Invalid frame payload data", Fault.BROKER),
+    1008: ("Policy Violation", Fault.TOKEN),
+    1009: ("Message Too Big", Fault.BROKER),
+    1011: ("Internal Error", Fault.BROKER),
+    1012: ("Service Restart", Fault.BROKER),
+    1013: ("Try Again Later", Fault.BROKER),
+    1014: ("Bad Gateway", Fault.BROKER),
+    3000: ("Unauthorized", Fault.TOKEN),
+    3003: ("Forbidden", Fault.TOKEN),
+    3008: ("Timeout", Fault.BROKER),
+}
+
 _ADVICE = {
     0x81: "the broker cannot read what this client sends; try the other protocol version",
     0x82: "the broker objects to what this client sends; try the other protocol version",
@@ -88,6 +109,23 @@ def connack_fault(reason: int) -> Fault:
 def disconnect_fault(reason: int) -> Fault:
     """Whose fault a DISCONNECT from the broker is."""
     return Fault.TOKEN if reason in _TOKEN_ENDED else Fault.BROKER
+
+
+def websocket_close(code: int) -> tuple[str, Fault]:
+    """The name of the code of a Close frame from the broker, and whose fault it is. Codes that nobody has registered,
+    among them those of applications (from 4000 on), have no name and are the broker's trouble.
+    """
+    return _WEBSOCKET_CLOSE.get(code, ("", Fault.BROKER))
+
+
+def upgrade_fault(status: int) -> Fault:
+    """Whose fault it is that the upgrade to a WebSocket was answered with this HTTP status (RFC 9110 section 15,
+    RFC 6585 section 4 for 429). Anything but 401, 403 and what says to come back is the answer of something else than
+    a broker.
+    """
+    if status in (401, 403):
+        return Fault.TOKEN
+    return Fault.BROKER if status >= 500 or status in (408, 425, 429) else Fault.OURS
 
 
 def reason_name(reason: int) -> str:

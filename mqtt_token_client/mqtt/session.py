@@ -86,9 +86,9 @@ class Session:
         """Send SUBSCRIBE and UNSUBSCRIBE for what is not as the application wants it."""
         while self._changes:
             self._changes.popleft()()
-        wanted = self.subscriptions.to_subscribe()
-        if wanted:
-            link.write(link.engine.subscribe(self.subscriptions.ask([name for name, _ in wanted]), wanted))
+        for properties, wanted in self.subscriptions.to_subscribe().items():
+            packet_id = self.subscriptions.ask([name for name, _ in wanted])
+            link.write(link.engine.subscribe(packet_id, wanted, properties))
         unwanted = self.subscriptions.to_unsubscribe()
         if unwanted:
             link.write(link.engine.unsubscribe(self.subscriptions.ask(unwanted), unwanted))

@@ -35,6 +35,7 @@ class Settings:
     protocol: int
     keepalive: int
     session_expiry: int
+    clean_start: bool
     will: Will | None
     context: ssl.SSLContext | None
     proxy: str | None
@@ -47,16 +48,18 @@ class Settings:
             return False
         return not (self.protocol == 5 and self.will.delay and self.session_expiry)
 
-    def engine(self) -> Engine:
-        """The engine of a new connection."""
-        return Engine(self.client_id, self.protocol, clean=self.session_expiry == 0)
+    def engine(self, *, first: bool) -> Engine:
+        """The engine of a new connection; ``first`` while the broker has accepted none."""
+        return Engine(self.client_id, self.protocol, clean=self.session_expiry == 0 or (self.clean_start and first))
 
     def connect(self, engine: Engine, credentials: Credentials) -> bytes:
         """The CONNECT packet with these credentials."""
         will = None
         if self.will is not None:
-            delay: dict[str, Any] = {"will_delay_interval": self.will.delay} if self.will.delay else {}
-            will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, delay)
+            about: dict[str, Any] = dict(self.will.properties or {})
+            if self.will.delay:
+                about["will_delay_interval"] = self.will.delay
+            will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, about)
         properties: dict[str, Any] = {"session_expiry_interval": self.session_expiry}
         if credentials.auth_method is not None:
             properties["authentication_method"] = credentials.auth_method

@@ -21,7 +21,8 @@ def _without_group(topic_filter: str) -> str:
 @dataclass(slots=True)
 class _Subscription:
     handler: Handler | None
-    qos: int
+    options: int  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
+    properties: bytes  # as packed for MQTT 5
     confirmed: bool = False
 
 
@@ -36,8 +37,8 @@ class Subscriptions:
         self._asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
 
-    def add(self, topic_filter: str, handler: Handler | None, qos: int) -> None:
-        self._wanted[topic_filter] = _Subscription(handler, qos)
+    def add(self, topic_filter: str, handler: Handler | None, options: int, properties: bytes = b"") -> None:
+        self._wanted[topic_filter] = _Subscription(handler, options, properties)
         self._unwanted.discard(topic_filter)
         self._index()
 
@@ -46,14 +47,16 @@ class Subscriptions:
             self._unwanted.add(topic_filter)
             self._index()
 
-    def to_subscribe(self) -> list[tuple[str, int]]:
-        """The filters, with their QoS, to send SUBSCRIBE for: not confirmed, and not asked for already."""
+    def to_subscribe(self) -> dict[bytes, list[tuple[str, int]]]:
+        """What to send SUBSCRIBE for, as it is not confirmed and not asked for already: the properties of each packet,
+        and its filters with their Subscription Options.
+        """
         asked = self._asked_last()
-        return [
-            (name, wanted.qos)
-            for name, wanted in self._wanted.items()
-            if not wanted.confirmed and asked.get(name) is not wanted
-        ]
+        due: dict[bytes, list[tuple[str, int]]] = {}
+        for name, wanted in self._wanted.items():
+            if not wanted.confirmed and asked.get(name) is not wanted:
+                due.setdefault(wanted.properties, []).append((name, wanted.options))
+        return due
 
     def to_unsubscribe(self) -> list[str]:
         """The filters to send UNSUBSCRIBE for."""

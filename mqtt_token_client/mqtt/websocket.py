@@ -25,8 +25,8 @@ from wsproto.utilities import RemoteProtocolError
 
 from ..clock import elapsed
 from ..errors import BrokerError, BrokerRefused, BrokerUnreachable, ConfigurationError, ProtocolError
+from .refusals import NOT_AUTHORIZED, Fault, upgrade_fault, websocket_close
 
-_NOT_AUTHORIZED = 0x87
 _PIECE = 65_536
 
 
@@ -42,6 +42,7 @@ class WebSocket:
         self._protocol = protocol
         self._arrived = bytearray()
         self._end: str | None = None
+        self._fault = Fault.BROKER  # whose the end is
         self._frame = bytearray()  # what is still to be sent of the frame under way
         self._in_frame = 0  # how much of that is the caller's: the last bytes
         self._reply = b""  # a control frame that goes out before the next data frame
@@ -90,10 +91,13 @@ class WebSocket:
         """Some bytes of the broker's, or none if it closed the connection without a word.
 
         Raises:
+            BrokerRefused: it closed the WebSocket because of the token, as the code tells.
             BrokerError: it closed the WebSocket, or sent what is none of MQTT's.
             OSError: as that of a socket.
         """
         while not self._arrived:
+            if self._end is not None and self._fault is Fault.TOKEN:
+                raise BrokerRefused(self._end, reason=NOT_AUTHORIZED)
             if self._end is not None:
                 raise BrokerError(self._end)
             data = self._sock.recv(size)
@@ -122,7 +126,10 @@ class WebSocket:
             self._end = "the broker sent a text frame over the WebSocket"  # [MQTT-6.0.0-1]
         elif isinstance(event, CloseConnection):
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
-                self._end = f"the broker closed the WebSocket: {int(event.code)} {event.reason or ''}".rstrip()
+                name, self._fault = websocket_close(int(event.code))
+                self._end = " ".join(filter(None, ("the broker closed the WebSocket:", str(int(event.code)), name)))
+                if event.reason:
+                    self._end += f" ({event.reason})"
                 self._reply = self._protocol.send(event.response())
             else:
                 self._end = f"the broker sent what the WebSocket protocol does not allow: {event.reason}"
@@ -193,11 +200,12 @@ def _answer(protocol: WSConnection, data: bytes) -> Event | str | None:
 
 def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
     text = f"{name}: the WebSocket upgrade was answered with HTTP {status}"
-    if status in (401, 403):
+    fault = upgrade_fault(status)
+    if fault is Fault.TOKEN:
         if token_sent:
-            return BrokerRefused(text, reason=_NOT_AUTHORIZED)
+            return BrokerRefused(text, reason=NOT_AUTHORIZED)
         return ConfigurationError(f"{text}; it wants the token there: use a profile that puts it into a header")
-    if status >= 500 or status in (408, 429):
+    if fault is Fault.BROKER:
         return BrokerUnreachable(text)
     if 300 <= status < 400:
         return ConfigurationError(f"{text}, which leads elsewhere and is not followed; give the URL that it leads to")

@@ -12,13 +12,14 @@ SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 
 # MQTT 5 section 2.2.2.2
 AUTHENTICATION_METHOD, AUTHENTICATION_DATA = 0x15, 0x16
 SESSION_EXPIRY_INTERVAL, SERVER_KEEP_ALIVE, WILL_DELAY_INTERVAL, RECEIVE_MAXIMUM = 0x11, 0x13, 0x18, 0x21
-MAXIMUM_QOS, RETAIN_AVAILABLE, MAXIMUM_PACKET_SIZE = 0x24, 0x25, 0x27
-_BYTE, _TWO, _FOUR, _STRING, _PAIR = "!B", "!H", "!I", "string", "pair"
+MAXIMUM_QOS, RETAIN_AVAILABLE, MAXIMUM_PACKET_SIZE, SUBSCRIPTION_IDENTIFIER = 0x24, 0x25, 0x27, 0x0B
+_BYTE, _TWO, _FOUR, _VARIABLE, _STRING, _PAIR = "!B", "!H", "!I", "variable", "string", "pair"
 _TYPES = {
     **dict.fromkeys((0x01, 0x17, 0x19, MAXIMUM_QOS, RETAIN_AVAILABLE), _BYTE),
     **dict.fromkeys((SERVER_KEEP_ALIVE, RECEIVE_MAXIMUM, 0x22), _TWO),
     **dict.fromkeys((0x02, SESSION_EXPIRY_INTERVAL, WILL_DELAY_INTERVAL, MAXIMUM_PACKET_SIZE), _FOUR),
     **dict.fromkeys((0x03, 0x08, 0x09, AUTHENTICATION_METHOD, AUTHENTICATION_DATA), _STRING),
+    SUBSCRIPTION_IDENTIFIER: _VARIABLE,
     0x26: _PAIR,
 }
 
@@ -46,7 +47,7 @@ class Packet:
     qos: int = 0
     retain: bool = False
     dup: bool = False
-    # SUBSCRIBE with the QoS of each filter, UNSUBSCRIBE with 0
+    # SUBSCRIBE with the options of each filter, UNSUBSCRIBE with 0
     filters: dict[str, int] = field(default_factory=dict)
     # CONNECT
     protocol: int = 0
@@ -100,6 +101,9 @@ class _Reader:
                 found.setdefault(name, []).append((reader.text(), reader.text()))
                 continue
             assert name not in found, f"property 0x{name:02x} twice"
+            if form == _VARIABLE:
+                found[name] = reader.length()
+                continue
             found[name] = reader.field() if form == _STRING else reader.number(form)
         return found
 

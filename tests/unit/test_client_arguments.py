@@ -70,7 +70,11 @@ def keeper() -> TokenKeeper:
         ("session_expiry", {"session_expiry": -1}),
         ("session_expiry", {"session_expiry": 2**32}),
         ("session_expiry", {"session_expiry": None}),
+        ("clean_start", {"clean_start": "no"}),
+        ("clean_start", {"clean_start": None}),
+        ("clean_start", {"clean_start": True, "protocol": 4}),
         ("will", {"will": "gone"}),
+        ("will", {"will": Will("gone", b"", properties={"content_type": "a"}), "protocol": 4}),
         ("will", {"will": Will("gone", b"", delay=5), "protocol": 4}),
         ("tls", {"tls": True}),
         ("tls", {"tls": unverified()}),
@@ -104,6 +108,8 @@ def test_a_wrong_argument_of_the_client_is_named(name: str, options: dict[str, A
         {"broker": "mqtt://[::1]:1883"},
         {"protocol": 4, "will": Will("gone", b"")},
         {"keepalive": 0, "session_expiry": 0},
+        {"clean_start": True},
+        {"clean_start": True, "session_expiry": 0, "protocol": 4},
         {"tls": unverified(), "allow_insecure": True},
         {"tokens": keeper()},
         {"store": MemoryStore()},
@@ -174,6 +180,13 @@ def test_properties_need_mqtt_5() -> None:
         ("qos", ("a",), {"qos": 3}),
         ("qos", ("a",), {"qos": 1.0}),
         ("handler", ("a", "print"), {}),
+        ("retain_handling is 0, 1 or 2, not 3", ("a",), {"retain_handling": 3}),
+        ("retain_handling is 0, 1 or 2, not -1", ("a",), {"retain_handling": -1}),
+        ("retain_handling is 0, 1 or 2, not '1'", ("a",), {"retain_handling": "1"}),
+        ("no_local does not go with a shared subscription", ("$share/group/a",), {"no_local": True}),
+        ("properties: a mapping, not list", ("a",), {"properties": ["user_property"]}),
+        ("properties: content_type", ("a",), {"properties": {"content_type": "a/b"}}),
+        ("properties: subscription_identifier", ("a",), {"properties": {"subscription_identifier": 0}}),
     ],
 )
 def test_a_wrong_argument_of_subscribe_is_named_and_nothing_is_sent(
@@ -185,6 +198,22 @@ def test_a_wrong_argument_of_subscribe_is_named_and_nothing_is_sent(
     with pytest.raises(ConfigurationError, match="unsubscribe"):
         device.client.unsubscribe("a/#/b")
     peer.expect_nothing(0.05)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"no_local": True},
+        {"retain_as_published": True},
+        {"retain_handling": 1},
+        {"properties": {"subscription_identifier": 1}},
+    ],
+)
+def test_the_options_of_a_subscription_need_mqtt_5(options: dict[str, Any]) -> None:
+    client = TokenClient(**GOOD, protocol=4)
+    says = "subscribe: no_local, retain_as_published, retain_handling and properties need protocol=5"
+    with pytest.raises(ConfigurationError, match=f"^{says}$"):
+        client.subscribe("a", **options)
 
 
 def test_a_closed_client_takes_no_message(device: Device) -> None:

@@ -154,6 +154,19 @@ class TestClient:
         client = TokenClient.from_config(config.path, on_event=print)
         assert "mqtts://broker.example.com:8883" in repr(client)
 
+    def test_starts_clean_and_leaves_a_will_with_properties_if_the_file_says_so(self, folder: Path) -> None:
+        text = f"""
+            clean_start = true
+            {CREDENTIALS}
+            [will]
+            topic = "pump/17/state"
+            payload = "gone"
+            properties = {{content_type = "text/plain", user_property = [["k", "v"]]}}
+        """
+        client = read(folder, text).client
+        assert client["clean_start"] is True
+        assert client["will"].properties == {"content_type": "text/plain", "user_property": [["k", "v"]]}
+
     def test_trusts_the_certificates_that_the_file_names(self, folder: Path, pki: Pki) -> None:
         config = read(folder, f'ca_bundle = "{pki.ca}"\n{CREDENTIALS}')
         assert len(config.client["tls"].get_ca_certs()) == 1

@@ -66,6 +66,14 @@ class TestConnect:
         properties = {WILL_DELAY_INTERVAL: 9} if protocol == 5 else {}
         assert will == packets.Will("gone/device", b"lost", 1, True, properties)
 
+    def test_carries_the_properties_of_the_will(self, make: Make) -> None:
+        properties = {"content_type": "text/plain", "user_property": ("k", "v")}
+        device = make(will=Will("gone/device", b"lost", delay=9, properties=properties))
+        device.client.connect(timeout=0)
+        will = device.broker.accept().expect(CONNECT).will
+        assert will is not None
+        assert will.properties == {WILL_DELAY_INTERVAL: 9, 0x03: b"text/plain", 0x26: [("k", "v")]}
+
     @both
     def test_is_all_that_goes_out_before_connack_whatever_waits(self, make: Make, protocol: int) -> None:
         device = make(protocol)

@@ -232,6 +232,17 @@ class TestOtherPacketsThatGoOut:
         assert engine(4).subscribe(258, filters).hex(" ") == "82 0d 01 02 00 03 61 2f 2b 01 00 02 c3 a9 02"
         assert engine(5).subscribe(258, filters).hex(" ") == "82 0e 01 02 00 00 03 61 2f 2b 01 00 02 c3 a9 02"
 
+    @pytest.mark.parametrize("options", [0b000000, 0b000101, 0b001010, 0b010000, 0b101110])
+    def test_subscribe_with_options(self, options: int) -> None:
+        assert engine(5).subscribe(258, [("a", 0), ("b", options)]).hex() == f"820b01020000016100000162{options:02x}"
+
+    def test_subscribe_with_properties_which_3_1_1_has_not(self) -> None:
+        packed = pack_properties({"subscription_identifier": 300, "user_property": ("k", "v")}, "SUBSCRIBE")
+        assert packed is not None
+        expected = "82 11 01 02 0a 0b ac 02 26 00 01 6b 00 01 76 00 01 61 01"
+        assert engine(5).subscribe(258, [("a", 1)], packed.pack()).hex(" ") == expected
+        assert engine(4).subscribe(258, [("a", 1)], packed.pack()) == engine(4).subscribe(258, [("a", 1)])
+
     def test_unsubscribe(self) -> None:
         assert engine(4).unsubscribe(258, ["a/+", "é"]).hex(" ") == "a2 0b 01 02 00 03 61 2f 2b 00 02 c3 a9"
         assert engine(5).unsubscribe(258, ["a/+", "é"]).hex(" ") == "a2 0c 01 02 00 00 03 61 2f 2b 00 02 c3 a9"
@@ -289,6 +300,7 @@ _EVERY_PACKET: list[tuple[int, str, Packet]] = [
         Publish("t", b"!", 0, False, False, 0, {"user_property": _TWO, "correlation_data": b"\xff\0"}),
     ),
     (5, "30 07 00 01 74 02 0b 05 21", Publish("t", b"!", 0, False, False, 0, {"subscription_identifier": [5]})),
+    (5, "30 08 00 01 74 04 0b 05 0b 06", Publish("t", b"", 0, False, False, 0, {"subscription_identifier": [5, 6]})),
     # acknowledgements
     (4, "40 02 01 02", Acknowledgement(PUBACK, 258, 0)),
     (4, "50 02 01 02", Acknowledgement(PUBREC, 258, 0)),
@@ -479,6 +491,11 @@ class TestMalformed:
         with pytest.raises(ProtocolError):
             _ = [receiver.receive(bytes((byte,))) for byte in bytes.fromhex(data)]
 
+    @pytest.mark.parametrize("data", ["30 08 00 01 74 03 23 00 01 21", "30 07 00 00 03 23 00 01 21"])
+    def test_a_topic_alias_which_connect_did_not_allow_is_a_protocol_error(self, data: str) -> None:
+        with pytest.raises(ProtocolError, match=r"^the broker sent a Topic Alias, which this client has not allowed$"):
+            receive(5, data)
+
     @given(st.sampled_from((4, 5)), st.lists(st.binary(), max_size=4))
     def test_arbitrary_bytes_yield_packets_or_a_protocol_error(self, protocol: int, pieces: list[bytes]) -> None:
         receiver = engine(protocol)
@@ -529,7 +546,7 @@ class TestProperties:
             ({"correlation_data": b"\xff\x00"}, "05 09 00 02 ff 00"),
             ({"response_topic": "a"}, "04 08 00 01 61"),
             ({"user_property": ("k", "v")}, "07 26 00 01 6b 00 01 76"),
-            ({"user_property": [("k", "v"), ("k", "w")]}, "0e 26 00 01 6b 00 01 76 26 00 01 6b 00 01 77"),
+            ({"user_property": [["k", "v"], ("k", "w")]}, "0e 26 00 01 6b 00 01 76 26 00 01 6b 00 01 77"),
         ],
     )
     def test_are_packed_by_their_names_in_snake_case(self, given: dict[str, Any], packed: str) -> None:
@@ -549,14 +566,37 @@ class TestProperties:
             ({"message_expiry_interval": "60"}, "message_expiry_interval"),
             ({"content_type": 5}, "content_type"),
             ({"content_type": "x" * 65_536}, "content_type"),
-            ({"user_property": {"k": "v"}}, "user_property"),
+            ({"user_property": {"k": "v"}}, "user_property: a pair of strings, or a list of pairs, not {'k': 'v'}"),
+            ({"user_property": ["ab", "cd"]}, "user_property: a pair of strings"),
+            ({"user_property": [("k", 5)]}, "user_property: a pair of strings"),
+            ({"user_property": ("k", "v", "w")}, "user_property: a pair of strings"),
             ({"topic_alias": 1}, "topic_alias is not for an application to set"),
             ({"subscription_identifier": 1}, "subscription_identifier is not for an application to set"),
+            (["content_type"], "a mapping, not list"),
         ],
     )
     def test_what_mqtt_5_does_not_allow_is_named(self, given: dict[str, Any], names: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^properties: .*{names}"):
             pack_properties(given)
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"subscription_identifier": 0}, "subscription_identifier: .*1-268435455"),
+            ({"subscription_identifier": 268_435_456}, "subscription_identifier: .*1-268435455"),
+            ({"subscription_identifier": [1, 2]}, r"subscription_identifier: a whole number, not \[1, 2\]"),
+            ({"subscription_identifier": "5"}, "subscription_identifier: a whole number, not '5'"),
+            ({"content_type": "a/b"}, "content_type"),
+        ],
+    )
+    def test_what_mqtt_5_does_not_allow_in_subscribe_is_named(self, given: dict[str, Any], says: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"^properties: {says}"):
+            pack_properties(given, "SUBSCRIBE")
+
+    @pytest.mark.parametrize("name", ["topic_alias", "subscription_identifier", "receive_maximum"])
+    def test_what_mqtt_5_does_not_allow_in_a_will_is_named(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"^properties: {name} does not apply to a will$"):
+            pack_properties({name: 1}, "WILLMESSAGE")
 
 
 def test_the_constants_are_the_first_bytes_of_the_packets() -> None:

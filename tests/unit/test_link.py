@@ -52,7 +52,8 @@ class Wire:
     def link_wrote(self, item: str) -> None:
         self.told.put(("wrote", item))
 
-    def link_closed(self, link: Link[str], cause: str) -> None:
+    def link_closed(self, link: Link[str], cause: str, reason: int | None) -> None:
+        self.reason = reason
         self.told.put(("closed", cause))
 
     def next(self, *but: str) -> tuple[str, Any]:
@@ -363,7 +364,16 @@ class TestLoss:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         peer.sock.sendall(close_frame(1000))
-        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000")
+        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000 Normal Closure")
+        assert wire.reason is None
+        wire.close()
+
+    def test_the_close_of_a_websocket_for_the_tokens_sake_is_told_with_a_reason(self, loop: Loop) -> None:
+        ours, peer = websocket_pair()
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+        peer.sock.sendall(close_frame(3000))
+        assert wire.next() == ("closed", "the broker closed the WebSocket: 3000 Unauthorized")
+        assert wire.reason == 0x87
         wire.close()
 
     def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_told_after_it(self, loop: Loop) -> None:
@@ -374,7 +384,7 @@ class TestLoss:
         assert wire.next() == ("packet", Pingresp())
         assert wire.rest() == []
         call(loop, wire.link.resume_reading)
-        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000")
+        assert wire.next() == ("closed", "the broker closed the WebSocket: 1000 Normal Closure")
         wire.close()
 
     def test_a_reset_is_told_once(self, tcp: Wire) -> None:

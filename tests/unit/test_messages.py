@@ -87,11 +87,22 @@ class TestFilters:
 
 
 class TestWill:
-    def test_by_default_has_qos_0_no_retain_and_no_delay(self) -> None:
+    def test_by_default_has_qos_0_no_retain_no_delay_and_no_properties(self) -> None:
         will = Will("pump/17/gone", b"gone")
-        assert (will.qos, will.retain, will.delay) == (0, False, None)
+        assert (will.qos, will.retain, will.delay, will.properties) == (0, False, None, None)
 
-    @pytest.mark.parametrize("more", [{"qos": 2}, {"retain": True}, {"delay": 0}, {"delay": 0xFFFFFFFF}])
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"qos": 2},
+            {"retain": True},
+            {"delay": 0},
+            {"delay": 0xFFFFFFFF},
+            {"properties": {}},
+            {"properties": {"content_type": "text/plain", "message_expiry_interval": 60, "correlation_data": b"7"}},
+            {"properties": {"user_property": [("k", "v"), ("k", "w")], "response_topic": "a"}},
+        ],
+    )
     def test_may_have(self, more: dict[str, Any]) -> None:
         Will("a", b"", **more)
 
@@ -114,6 +125,17 @@ class TestWill:
             ({"delay": 0x1_0000_0000}, "will: delay is whole seconds, 0 to 4294967295, not 4294967296"),
             ({"delay": 1.5}, "will: delay is whole seconds, 0 to 4294967295, not 1.5"),
             ({"delay": "5"}, "will: delay is whole seconds, 0 to 4294967295, not '5'"),
+            ({"properties": ["content_type"]}, "will: properties: a mapping, not list"),
+            ({"properties": 5}, "will: properties: a mapping, not int"),
+            (
+                {"properties": {"contenttype": "a"}},
+                "will: properties: 'contenttype' is no property of MQTT 5; one is 'content_type'",
+            ),
+            ({"properties": {"topic_alias": 1}}, "will: properties: topic_alias does not apply to a will"),
+            (
+                {"properties": {"will_delay_interval": 5}},
+                "will: properties: will_delay_interval is the argument delay",
+            ),
         ],
     )
     def test_that_mqtt_does_not_allow_is_refused_in_one_line(self, arguments: dict[str, Any], says: str) -> None:

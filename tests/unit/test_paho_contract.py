@@ -33,7 +33,7 @@ CONTRACT: dict[str, list[str] | None] = {
     "_protocol": None,
     "_send_connect": ["keepalive"],
     "_send_disconnect": [],
-    "_send_subscribe": ["dup", "topics"],
+    "_send_subscribe": ["dup", "topics", "properties"],
     "_send_unsubscribe": ["dup", "topics"],
 }
 
@@ -238,6 +238,14 @@ class TestBuilding:
         body = f"0007{properties}00016101"
         assert [packet.hex() for packet in probe.probed_packets] == [f"82{len(body) // 2:02x}{body}"]
         assert next(probe.probed_identifiers) == 8
+
+    def test_subscribe_with_properties_in_mqtt_5_only(self, protocol: int) -> None:
+        probe = Probe(protocol)
+        properties = Properties(PacketTypes.SUBSCRIBE)
+        properties.SubscriptionIdentifier = 5
+        probe._send_subscribe(0, [(b"a", SubscribeOptions(1) if protocol == 5 else 1)], properties)
+        body = "0007020b0500016101" if protocol == 5 else "000700016101"
+        assert [packet.hex() for packet in probe.probed_packets] == [f"82{len(body) // 2:02x}{body}"]
 
     def test_unsubscribe_with_one_identifier_of_mid_generate(self, protocol: int) -> None:
         probe = Probe(protocol)

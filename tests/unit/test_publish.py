@@ -14,7 +14,7 @@ from mqtt_token_client import (
     OutboxFull,
 )
 from tests.unit.device import Device, devices
-from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
+from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIPTION_IDENTIFIER
 from tests.unit.scripted_broker import PATIENCE
 
 Make = Callable[..., Device]
@@ -128,6 +128,24 @@ class TestSubscribe:
         assert set(peer.expect_unsubscribe().filters) == {"a/#"}
         device.client.unsubscribe("never/subscribed")
         peer.expect_nothing()
+
+    def test_keeps_its_options_and_properties_when_the_session_is_lost(self, make: Make) -> None:
+        device = make()
+        device.client.subscribe("a", qos=2, no_local=True, properties={"subscription_identifier": 7})
+        device.client.subscribe("b", qos=0, retain_as_published=True, retain_handling=2)
+        device.client.subscribe("c", properties={"subscription_identifier": 7, "user_property": []})
+        device.client.subscribe("$share/group/d", retain_handling=1)
+        peer = device.start()
+        for present in (False, False, True):
+            asked = [peer.expect_subscribe(), peer.expect_subscribe()]
+            assert [(packet.properties, packet.filters) for packet in asked] == [
+                ({SUBSCRIPTION_IDENTIFIER: 7}, {"a": 0b000110, "c": 0b000001}),
+                ({}, {"b": 0b101000, "$share/group/d": 0b010001}),
+            ]
+            peer.expect_nothing(0.05)
+            peer.close()
+            peer = device.answer(session_present=present)
+        peer.expect_nothing(0.05)
 
     def test_goes_out_before_what_is_published_after_it(self, make: Make) -> None:
         device = make()

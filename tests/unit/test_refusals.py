@@ -6,7 +6,15 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from mqtt_token_client.mqtt.refusals import Fault, advice, connack_fault, disconnect_fault, reason_name
+from mqtt_token_client.mqtt.refusals import (
+    Fault,
+    advice,
+    connack_fault,
+    disconnect_fault,
+    reason_name,
+    upgrade_fault,
+    websocket_close,
+)
 
 _TOKEN, _BROKER, _OURS = Fault.TOKEN, Fault.BROKER, Fault.OURS
 
@@ -66,6 +74,43 @@ def test_the_fault_of_a_refused_connection(reason: int, fault: Fault) -> None:
 )
 def test_the_fault_of_an_ended_connection(reason: int, fault: Fault) -> None:
     assert disconnect_fault(reason) is fault
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "fault"),
+    [  # RFC 6455 section 7.4.1 and the registry of IANA
+        (1000, "Normal Closure", _BROKER),  # EMQX, when the token ends: told by how near that is
+        (1001, "Going Away", _BROKER),
+        (1002, "Protocol error", _BROKER),
+        (1003, "Unsupported Data", _BROKER),
+        (1005, "No Status Rcvd", _BROKER),
+        (1007, "Invalid frame payload data", _BROKER),
+        (1008, "Policy Violation", _TOKEN),
+        (1009, "Message Too Big", _BROKER),
+        (1011, "Internal Error", _BROKER),
+        (1012, "Service Restart", _BROKER),
+        (1013, "Try Again Later", _BROKER),
+        (1014, "Bad Gateway", _BROKER),
+        (3000, "Unauthorized", _TOKEN),
+        (3003, "Forbidden", _TOKEN),
+        (3008, "Timeout", _BROKER),
+        (4001, "", _BROKER),  # an application's
+    ],
+)
+def test_the_name_and_the_fault_of_a_websocket_that_was_closed(code: int, name: str, fault: Fault) -> None:
+    assert websocket_close(code) == (name, fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "statuses"),
+    [
+        (_TOKEN, [401, 403]),
+        (_BROKER, [408, 425, 429, 500, 502, 503, 504, 599]),
+        (_OURS, [200, 204, 301, 302, 400, 404, 405, 407, 426]),
+    ],
+)
+def test_the_fault_of_a_refused_upgrade(fault: Fault, statuses: list[int]) -> None:
+    assert {upgrade_fault(status) for status in statuses} == {fault}
 
 
 @pytest.mark.parametrize("reason", _refusals_of(PacketTypes.CONNACK))

@@ -74,7 +74,7 @@ class Client:
     def link_wrote(self, item: Outgoing) -> None:
         self.session.written(item)
 
-    def link_closed(self, link: Link[Outgoing], cause: str) -> None:
+    def link_closed(self, link: Link[Outgoing], cause: str, reason: int | None) -> None:
         pass
 
     # What a test does

@@ -22,9 +22,16 @@ def subscriptions(*filters: str) -> Subscriptions:
     return made
 
 
+def due(made: Subscriptions) -> list[tuple[str, int]]:
+    """What to send SUBSCRIBE for, where nothing has properties."""
+    wanted = made.to_subscribe()
+    assert set(wanted) <= {b""}
+    return wanted.get(b"", [])
+
+
 def ask(made: Subscriptions) -> tuple[int, int]:
     """Ask for all that is due, as a session does; the identifiers of SUBSCRIBE and UNSUBSCRIBE, 0 for none."""
-    wanted, unwanted = made.to_subscribe(), made.to_unsubscribe()
+    wanted, unwanted = due(made), made.to_unsubscribe()
     return (
         made.ask([name for name, _ in wanted]) if wanted else 0,
         made.ask(unwanted) if unwanted else 0,
@@ -126,17 +133,34 @@ class TestSubscribing:
         made = Subscriptions(PacketIds())
         made.add("a", handler, 0)
         made.add("b", None, 2)
-        assert made.to_subscribe() == [("a", 0), ("b", 2)]
+        assert due(made) == [("a", 0), ("b", 2)]
+
+    def test_is_one_packet_for_all_that_have_the_same_properties(self) -> None:
+        made = Subscriptions(PacketIds())
+        for name, options, properties in (("a", 1, b"x"), ("b", 2, b""), ("c", 0, b"x"), ("d", 1, b"y")):
+            made.add(name, handler, options, properties)
+        assert made.to_subscribe() == {b"x": [("a", 1), ("c", 0)], b"": [("b", 2)], b"y": [("d", 1)]}
+        packet_id = made.ask(["a", "c"])
+        assert made.to_subscribe() == {b"": [("b", 2)], b"y": [("d", 1)]}
+        list(made.subscribed(packet_id, [1, 0]))
+        made.connection_lost()
+        made.session_lost()
+        assert list(made.to_subscribe()) == [b"x", b"", b"y"]
+
+    def test_is_due_again_with_other_properties(self) -> None:
+        made = confirmed("a")
+        made.add("a", handler, 1, b"x")
+        assert made.to_subscribe() == {b"x": [("a", 1)]}
 
     def test_is_not_due_while_it_is_asked_for(self) -> None:
         made = subscriptions("a")
         ask(made)
-        assert made.to_subscribe() == []
+        assert due(made) == []
         made.add("b", handler, 1)
-        assert made.to_subscribe() == [("b", 1)]
+        assert due(made) == [("b", 1)]
 
     def test_is_not_due_once_it_is_confirmed(self) -> None:
-        assert confirmed("a", "b").to_subscribe() == []
+        assert due(confirmed("a", "b")) == []
 
     def test_frees_its_identifier_when_it_is_answered(self) -> None:
         ids = PacketIds()
@@ -151,7 +175,7 @@ class TestSubscribing:
         made = subscriptions("a", "b", "c")
         packet_id, _ = ask(made)
         assert list(made.subscribed(packet_id, [1, 0x87, 0x80])) == [("b", 0x87), ("c", 0x80)]
-        assert made.to_subscribe() == []
+        assert due(made) == []
         assert [bool(list(made.handlers(topic))) for topic in "abc"] == [True, False, False]
         assert ask(made) == (0, 0)
 
@@ -160,13 +184,13 @@ class TestSubscribing:
         made.add("a", handler, 2)
         packet_id, _ = ask(made)
         assert list(made.subscribed(packet_id, [0])) == []
-        assert made.to_subscribe() == []
+        assert due(made) == []
 
     def test_an_answer_to_nobody_changes_nothing(self) -> None:
         made = subscriptions("a")
         assert list(made.subscribed(77, [0x80])) == []
         made.unsubscribed(78)
-        assert made.to_subscribe() == [("a", 1)]
+        assert due(made) == [("a", 1)]
 
     def test_an_answer_to_nobody_frees_no_identifier_of_a_message(self) -> None:
         ids = PacketIds()
@@ -186,7 +210,7 @@ class TestSubscribing:
         made = subscriptions("a", "b")
         packet_id, _ = ask(made)
         assert list(made.subscribed(packet_id, [1])) == []
-        assert made.to_subscribe() == [("b", 1)]
+        assert due(made) == [("b", 1)]
 
 
 class TestUnsubscribing:
@@ -209,7 +233,7 @@ class TestUnsubscribing:
         made.remove("a")
         made.add("a", handler, 1)
         assert made.to_unsubscribe() == []
-        assert made.to_subscribe() == [("a", 1)]
+        assert due(made) == [("a", 1)]
 
 
 class TestChangesWhileAnAnswerIsAwaited:
@@ -220,7 +244,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         made.remove("a")
         _, gone = ask(made)
         made.add("a", handler, 1)
-        assert made.to_subscribe() == [("a", 1)]
+        assert due(made) == [("a", 1)]
         back, _ = ask(made)
         made.unsubscribed(gone)
         assert list(made.subscribed(back, [1])) == []
@@ -242,11 +266,11 @@ class TestChangesWhileAnAnswerIsAwaited:
         made.add("a", handler, 0)
         first, _ = ask(made)
         made.add("a", handler, 2)
-        assert made.to_subscribe() == [("a", 2)]
+        assert due(made) == [("a", 2)]
         second, _ = ask(made)
         assert list(made.subscribed(first, [0])) == []
         made.connection_lost()
-        assert made.to_subscribe() == [("a", 2)]
+        assert due(made) == [("a", 2)]
         assert second != first
 
     def test_a_refusal_of_an_earlier_request_forgets_no_later_one(self) -> None:
@@ -287,7 +311,7 @@ class TestLosses:
         made.remove("a")
         ask(made)
         made.connection_lost()
-        assert made.to_subscribe() == [("c", 1)]
+        assert due(made) == [("c", 1)]
         assert made.to_unsubscribe() == ["a"]
 
     def test_a_lost_connection_frees_the_identifiers(self) -> None:
@@ -303,7 +327,7 @@ class TestLosses:
         packet_id, _ = ask(made)
         made.connection_lost()
         assert list(made.subscribed(packet_id, [1])) == []
-        assert made.to_subscribe() == [("a", 1)]
+        assert due(made) == [("a", 1)]
 
     def test_what_is_confirmed_is_not_asked_again_while_the_session_is_kept(self) -> None:
         made = confirmed("a")
@@ -316,6 +340,6 @@ class TestLosses:
         ask(made)
         made.connection_lost()
         made.session_lost()
-        assert made.to_subscribe() == [("b", 1)]
+        assert due(made) == [("b", 1)]
         assert made.to_unsubscribe() == []
         assert [bool(list(made.handlers(topic))) for topic in "ab"] == [False, True]

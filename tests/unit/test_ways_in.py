@@ -1,4 +1,4 @@
-"""A connection uses the ways in: the token in the WebSocket upgrade, resumed TLS sessions."""
+"""A connection uses the ways in: the token in the WebSocket upgrade, its close codes, resumed TLS sessions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from typing import cast
 
 import pytest
 
-from mqtt_token_client import Connected, Rotated, Token, TokenRefused
+from mqtt_token_client import (
+    Backoff,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    RenewalPolicy,
+    Rotated,
+    Token,
+    TokenRefused,
+)
+from mqtt_token_client.clock import elapsed
 from mqtt_token_client.profiles import Credentials
 from tests.servers.pki import Pki
 from tests.unit.device import Device, devices, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
-from tests.unit.websocket_server import WebSocketPeer
+from tests.unit.websocket_server import WebSocketPeer, close_frame
 
 
 @pytest.fixture
@@ -45,9 +55,13 @@ class WebSocketBroker(ScriptedBroker):
             self.tokens.append(upgrade.headers["authorization"])
             sock.close()
         upgrade.accept()
-        self.tokens.append(upgrade.headers["authorization"])
+        self.last = upgrade
+        self.tokens.append(upgrade.headers.get("authorization", ""))
         self._peers.append(Peer(cast("ssl.SSLSocket", upgrade)))
         return self._peers[-1]
+
+    def close_websocket(self, code: int) -> None:
+        self.last.sock.sendall(close_frame(code))
 
 
 def bearer(token: Token, _client_id: str) -> Credentials:
@@ -67,6 +81,69 @@ def test_a_token_that_the_upgrade_is_refused_for_is_replaced_at_once(make: Calla
     assert (refused.reason, refused.retry_in) == (0x87, 0.0)
     assert broker.tokens == [f"Bearer {password(number).decode()}" for number in (1, 2)]
     assert connect.password is None
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+class TestAWebSocketThatTheBrokerCloses:
+    """RFC 6455 section 7.4."""
+
+    @pytest.mark.parametrize(
+        ("code", "name"), [(1008, "Policy Violation"), (3000, "Unauthorized"), (3003, "Forbidden")]
+    )
+    def test_for_the_tokens_sake_gets_one_new_token_and_a_new_connection_at_once(
+        self, make: Callable[..., Device], protocol: int, code: int, name: str
+    ) -> None:
+        broker = WebSocketBroker()
+        device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
+        device.start()
+        broker.close_websocket(code)
+        lost = device.event(Disconnected)
+        assert lost.cause == f"the broker closed the WebSocket: {code} {name}"
+        assert (lost.reason, lost.retry_in) == (0x87, 0.0)
+        assert broker.accept().expect(CONNECT).password == password(2)
+
+    def test_for_the_tokens_sake_before_connack_has_refused_it(
+        self, make: Callable[..., Device], protocol: int
+    ) -> None:
+        broker = WebSocketBroker()
+        device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
+        device.client.connect(timeout=0)
+        broker.accept().expect(CONNECT)
+        broker.close_websocket(3000)
+        assert device.event(TokenRefused).reason == 0x87
+        assert broker.accept().expect(CONNECT).password == password(2)
+
+    def test_for_another_reason_before_connack_has_not(self, make: Callable[..., Device], protocol: int) -> None:
+        broker = WebSocketBroker()
+        device = make(protocol, broker=broker)
+        device.client.connect(timeout=0)
+        broker.accept().expect(CONNECT)
+        broker.close_websocket(1013)
+        says = f"{broker.url}: the broker closed the WebSocket: 1013 Try Again Later before CONNACK"
+        assert str(device.event(ConnectFailed).error) == says
+        assert broker.accept().expect(CONNECT).password == password(1)
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1011, 4001])
+    def test_for_another_reason_is_lost_with_its_token_kept(
+        self, make: Callable[..., Device], protocol: int, code: int
+    ) -> None:
+        broker = WebSocketBroker()
+        device = make(protocol, broker=broker)
+        device.start()
+        broker.close_websocket(code)
+        assert device.event(Disconnected).reason is None
+        assert broker.accept().expect(CONNECT).password == password(1)
+
+    def test_as_emqx_does_when_the_token_ends_gets_a_new_token_at_once(
+        self, make: Callable[..., Device], protocol: int
+    ) -> None:
+        broker, renewal = WebSocketBroker(), RenewalPolicy(fraction=0.9999, jitter=0.0)
+        device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0), renewal=renewal)
+        device.source.next = [Token("a token near its end", 100.0, since=elapsed() - 92.0)]
+        device.start()
+        broker.close_websocket(1000)
+        assert device.event(Disconnected).retry_in == 0.0
+        assert broker.accept().expect(CONNECT).password == password(2)
 
 
 def test_each_rotation_resumes_the_tls_session_of_the_connection_before(make: Callable[..., Device], pki: Pki) -> None:

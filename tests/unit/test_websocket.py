@@ -275,7 +275,10 @@ class TestSending:
         websocket = ends.open(close_frame(1001))
         with pytest.raises(BrokenPipeError) as raised:
             websocket.send(b"late")
-        assert (raised.value.errno, raised.value.strerror) == (errno.EPIPE, "the broker closed the WebSocket: 1001")
+        assert (raised.value.errno, raised.value.strerror) == (
+            errno.EPIPE,
+            "the broker closed the WebSocket: 1001 Going Away",
+        )
 
 
 class TestReceiving:
@@ -322,10 +325,11 @@ class TestReceiving:
     @pytest.mark.parametrize(
         ("closing", "says"),
         [
-            (close_frame(1000), "the broker closed the WebSocket: 1000"),
-            (close_frame(1008, b"no such tenant"), "the broker closed the WebSocket: 1008 no such tenant"),
+            (close_frame(1000), "the broker closed the WebSocket: 1000 Normal Closure"),
+            (close_frame(1011, b"no disk"), r"the broker closed the WebSocket: 1011 Internal Error \(no disk\)"),
             (close_frame(4001), "the broker closed the WebSocket: 4001"),
-            (frame(0x8), "the broker closed the WebSocket: 1005"),  # RFC 6455 section 7.1.5
+            (close_frame(4001, b"gone"), r"the broker closed the WebSocket: 4001 \(gone\)"),
+            (frame(0x8), "the broker closed the WebSocket: 1005 No Status Rcvd"),  # RFC 6455 section 7.1.5
         ],
     )
     def test_the_close_code_is_told_after_what_came_before_and_is_answered(
@@ -335,11 +339,23 @@ class TestReceiving:
         ends.peer.sock.sendall(frame(BINARY, b"last") + closing + frame(BINARY, b"too late"))
         assert received(websocket, 4) == b"last"
         for _ in range(2):
-            with pytest.raises(BrokerError, match=f"^{says}$"):
+            with pytest.raises(BrokerError, match=f"^{says}$") as raised:
                 websocket.recv(1)
+            assert not isinstance(raised.value, BrokerRefused)
         answer = ends.peer.next()
         assert answer is not None
         assert (answer[0], answer[1][:2]) == (0x8, closing[2:4])
+
+    @pytest.mark.parametrize(
+        ("code", "name"), [(1008, "Policy Violation"), (3000, "Unauthorized"), (3003, "Forbidden")]
+    )
+    def test_a_close_for_the_tokens_sake_is_a_refusal(self, ends: Ends, code: int, name: str) -> None:
+        websocket = ends.open()
+        ends.peer.sock.sendall(close_frame(code, b"expired"))
+        says = rf"^the broker closed the WebSocket: {code} {name} \(expired\)$"
+        with pytest.raises(BrokerRefused, match=says) as raised:
+            received(websocket)
+        assert (raised.value.reason, raised.value.permanent) == (0x87, False)
 
     def test_an_end_without_a_word_is_one_as_of_any_socket(self, ends: Ends) -> None:
         websocket = ends.open()
