@@ -43,7 +43,8 @@ from .events import (
     TokenRenewed,
 )
 from .keeper import RenewalPolicy, TokenKeeper
-from .mqtt.messages import Message, Will
+from .mqtt.message import Message
+from .mqtt.messages import Will
 from .mqtt.outbox import Delivery
 from .profiles import (
     AwsIot,

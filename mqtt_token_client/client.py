@@ -19,9 +19,10 @@ from .feed import TokenFeed, open_keeper
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.connection import Connection
 from .mqtt.dial import check_context, check_proxy, parse_broker
-from .mqtt.engine import Publish, pack_properties
+from .mqtt.engine import pack_properties
 from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
-from .mqtt.messages import Message, Will, check_filter, check_topic
+from .mqtt.message import Message
+from .mqtt.messages import Will, check_filter, check_topic, encode_topic
 from .mqtt.outbox import Delivery, Outgoing
 from .mqtt.receipts import Receipt
 from .mqtt.session import Session
@@ -82,7 +83,8 @@ class TokenClient:
         allow_insecure: allow ``mqtt://`` to other machines, and a TLS context that does not verify.
         renewal: when tokens are renewed.
         backoff: the delays between failed attempts to connect.
-        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once; the broker may want fewer.
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once, at most: they are as many as keep the
+            line busy, and as the broker takes.
         max_queued: messages that may wait to be acknowledged, sent or not.
         manual_ack: messages of QoS 1 and 2 are acknowledged by :meth:`Message.acknowledge`, and not by their arrival.
         on_message: gets messages that no handler of a subscription takes.
@@ -110,7 +112,7 @@ class TokenClient:
         allow_insecure: bool = False,
         renewal: RenewalPolicy | None = None,
         backoff: Backoff | None = None,
-        max_inflight: int = 100,
+        max_inflight: int = 10_000,
         max_queued: int = 10_000,
         manual_ack: bool = False,
         on_message: Handler | None = None,
@@ -306,13 +308,14 @@ class TokenClient:
             ClientClosed: the client has been disconnected.
             ConfigurationError: an argument is not what it should be.
         """
-        encoded = check_topic(topic, "publish")
-        if isinstance(payload, str):
-            payload = _encode(payload, "publish: payload")
-        elif not isinstance(payload, bytes):
-            if not isinstance(payload, bytearray | memoryview):
+        encoded = encode_topic(topic) if isinstance(topic, str) else check_topic(topic, "publish")
+        if not isinstance(payload, bytes):
+            if isinstance(payload, str):
+                payload = _encode(payload, "publish: payload")
+            elif isinstance(payload, bytearray | memoryview):
+                payload = bytes(payload)
+            else:
                 raise ConfigurationError(f"publish: payload is bytes or a string, not {type(payload).__name__}")
-            payload = bytes(payload)
         if len(payload) > _LARGEST_PAYLOAD:
             raise ConfigurationError(f"publish: the payload has {len(payload)} bytes, MQTT carries {_LARGEST_PAYLOAD}")
         _check_qos(qos, "publish")
@@ -329,7 +332,7 @@ class TokenClient:
         connection = self._connection
         if connection is not None:
             connection.wake()
-        return message.delivery
+        return message
 
     def subscribe(
         self,
@@ -433,15 +436,14 @@ class TokenClient:
         if connection is not None:
             connection.wake()
 
-    def _deliver(self, received: Publish, receipt: Receipt | None) -> None:
-        topic, payload, qos, retain, duplicate, _, properties = received
-        acknowledge = None if receipt is None else functools.partial(self._acknowledge, receipt)
-        message = Message(topic, payload, qos, retain, duplicate, properties, acknowledge)
-        handlers = list(self._session.subscriptions.handlers(message.topic))
+    def _deliver(self, message: Message, receipt: Receipt | None) -> None:
+        handlers = self._session.subscriptions.handlers(message.topic)
         if not handlers and self._on_message is not None:
-            handlers = [self._on_message]
-        if not handlers and receipt is not None:  # nobody would ever acknowledge it
-            self._session.acknowledge(receipt)
+            handlers = (self._on_message,)
+        if receipt is not None:
+            message._acknowledge = functools.partial(self._acknowledge, receipt)  # noqa: SLF001 - not for applications
+            if not handlers:  # nobody would ever acknowledge it
+                self._session.acknowledge(receipt)
         for handler in handlers:
             try:
                 handler(message)

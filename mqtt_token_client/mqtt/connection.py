@@ -47,6 +47,7 @@ from .dial import Address, dial
 from .engine import (
     CONTINUE_AUTHENTICATION,
     RE_AUTHENTICATE,
+    Acknowledgement,
     Auth,
     Connack,
     Disconnect,
@@ -56,6 +57,7 @@ from .engine import (
 from .limits import Limits
 from .link import Link
 from .loop import Loop, Timer
+from .message import Message
 from .outbox import Outgoing
 from .patience import Patience, is_near_its_end
 from .reauthentication import Reauthentication, auth_packet
@@ -545,22 +547,29 @@ class Connection:
             for packet in packets:
                 if link.closed:
                     return
-                if isinstance(packet, Disconnect):
-                    link.close()
-                    self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
-                elif isinstance(packet, Auth | Connack):
-                    self._authentication_answered(link, packet)
-                elif isinstance(packet, Pingresp):
-                    link.pongs += 1
-                    if self._attempt is not None and link.pongs == self._attempt.ping:
-                        self._first_read_all(self._attempt)
-                elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
-                    self._token_denied(self._token)
-                else:
+                if isinstance(packet, Message) or (isinstance(packet, Acknowledgement) and not packet.reason):
                     self._session.receive(link, packet)
+                else:
+                    self._packet_arrived(link, packet)
             self._go_on()
         elif attempt is not None and link is attempt.link and attempt.stage is _Stage.CONNECTING:
             self._answered(attempt, packets)
+
+    def _packet_arrived(self, link: Link[Outgoing], packet: Packet) -> None:
+        """What is not of every day."""
+        if isinstance(packet, Disconnect):
+            link.close()
+            self._first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
+        elif isinstance(packet, Auth | Connack):
+            self._authentication_answered(link, packet)
+        elif isinstance(packet, Pingresp):
+            link.pongs += 1
+            if self._attempt is not None and link.pongs == self._attempt.ping:
+                self._first_read_all(self._attempt)
+        elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
+            self._token_denied(self._token)
+        else:
+            self._session.receive(link, packet)
 
     def _token_denied(self, token: Token) -> None:
         """The broker keeps the connection of a token that has ended, and denies what is asked over it."""
@@ -591,8 +600,8 @@ class Connection:
         if link is self._link:
             self._go_on()
 
-    def link_wrote(self, item: Outgoing) -> None:
-        self._session.written(item)
+    def link_wrote(self, items: list[Outgoing]) -> None:
+        self._session.written(items)
 
     def link_closed(self, link: Link[Outgoing], cause: str, reason: int | None) -> None:
         attempt = self._attempt

@@ -10,8 +10,8 @@ This is the only file that touches a private name of paho; tests/unit/test_paho_
 from __future__ import annotations
 
 import logging
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
@@ -22,13 +22,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ..errors import ConfigurationError, ProtocolError
+from .message import Message
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
 CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # MQTT 5 section 3.15.2.1
-_ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL, PUBCOMP))
+_ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL | 2, PUBCOMP))  # as they begin
 _READ_BY_PAHO = frozenset((CONNACK, SUBACK, UNSUBACK))
 # MQTT 3.1.1 section 3.2.2.3; any other is an Unspecified error. For 1 paho would dial again, or say nothing.
 _RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
@@ -51,20 +52,14 @@ class Connack(NamedTuple):
     properties: dict[str, Any]
 
 
-class Publish(NamedTuple):
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    duplicate: bool
-    packet_id: int
-    properties: dict[str, Any]
-
-
 class Acknowledgement(NamedTuple):
     kind: int  # PUBACK, PUBREC, PUBREL or PUBCOMP
     packet_id: int
     reason: int
+
+
+# The constructor of a NamedTuple takes twice as long.
+_acknowledgement: Callable[[tuple[int, int, int]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
 
 
 class Suback(NamedTuple):
@@ -88,7 +83,7 @@ class Auth(NamedTuple):
     reason: int  # 0 at the end of an exchange
 
 
-Packet = Connack | Publish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
+Packet = Connack | Message | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
 
 
 def _read_properties(properties: Properties) -> dict[str, Any]:
@@ -248,27 +243,29 @@ class Engine:
     def publish(
         self, topic: bytes, payload: bytes, qos: int, retain: bool, packet_id: int, duplicate: bool, properties: bytes
     ) -> bytes:
-        """PUBLISH; ``properties`` as packed for MQTT 5 (empty for none)."""
-        body_length = len(topic) + len(payload) + (4 if qos else 2)
-        if self.five:
-            properties = properties or b"\x00"
-            body_length += len(properties)
-        else:
-            properties = b""
-        command = PUBLISH | (duplicate << 3) | (qos << 1) | retain
-        head = bytearray((command,))
-        length = body_length
-        while length > 0x7F:
-            head.append(length & 0x7F | 0x80)
-            length >>= 7
-        head.append(length)
-        head += struct.pack("!H", len(topic))
-        identifier = struct.pack("!H", packet_id) if qos else b""
-        return b"".join((head, topic, identifier, properties, payload))
+        """PUBLISH; ``topic`` with its length before it, ``properties`` as packed for MQTT 5 (empty for none)."""
+        properties = (properties or b"\x00") if self.five else b""
+        command = PUBLISH | duplicate << 3 | qos << 1 | retain
+        length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
+        if length < 0x80:  # by far the fastest way to put bytes together
+            if qos:
+                return b"%c%c%b%c%c%b%b" % (
+                    command,
+                    length,
+                    topic,
+                    packet_id >> 8,
+                    packet_id & 0xFF,
+                    properties,
+                    payload,
+                )
+            return b"%c%c%b%b%b" % (command, length, topic, properties, payload)
+        head: bytes = VariableByteIntegers.encode(length)
+        identifier = packet_id.to_bytes(2) if qos else b""
+        return b"".join((bytes((command,)), head, topic, identifier, properties, payload))
 
     def acknowledge(self, kind: int, packet_id: int) -> bytes:
         """PUBACK, PUBREC, PUBREL or PUBCOMP with Success, which MQTT 5 lets go without saying (section 3.4.2.1)."""
-        return struct.pack("!BBH", kind | 2 if kind == PUBREL else kind, 2, packet_id)
+        return b"%c\x02%c%c" % (kind | 2 if kind == PUBREL else kind, packet_id >> 8, packet_id & 0xFF)
 
     def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]], properties: bytes = b"") -> bytes:
         """SUBSCRIBE to filters with the Subscription Options of each (MQTT 5 section 3.8.3.1; in 3.1.1 the QoS);
@@ -306,41 +303,42 @@ class Engine:
             data = bytes(self._partial)
             self._partial.clear()
         packets: list[Packet] = []
-        start, size = 0, len(data)
+        start, size, self._needed = 0, len(data), 2
         while size - start >= 2:
-            position = start + 1
-            length = data[position] & 0x7F
-            shift = 7
-            while data[position] & 0x80:
-                position += 1
-                if shift > 21:
-                    raise ProtocolError("the broker sent a packet with a Remaining Length of more than four bytes")
-                if position == size:
+            command, length, body = data[start], data[start + 1], start + 2
+            if length & 0x80:
+                shift = 7
+                length &= 0x7F
+                while body < size:
+                    length |= (data[body] & 0x7F) << shift
+                    body += 1
+                    if data[body - 1] < 0x80:
+                        break
+                    shift += 7
+                    if shift > 21:
+                        raise ProtocolError("the broker sent a packet with a Remaining Length of more than four bytes")
+                else:
+                    self._needed = size - start + 1
                     break
-                length |= (data[position] & 0x7F) << shift
-                shift += 7
-            else:
-                end = position + 1 + length
-                if end <= size:
-                    packets.append(self._read(data[start], data[position + 1 : end]))
-                    start = end
-                    continue
+            end = body + length
+            if end > size:
                 self._needed = end - start
                 break
-            self._needed = size - start + 1
-            break
+            if length == 2 and command in _ACKNOWLEDGEMENTS:
+                packets.append(_acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
+            elif command & 0xF0 == PUBLISH:
+                packets.append(self._read_publish(command, data, body, end))
+            else:
+                packets.append(self._read(command, data[body:end]))
+            start = end
         if start < size:
-            if size - start < 2:
-                self._needed = 2
             self._partial += data[start:]
         return packets
 
     def _read(self, command: int, body: bytes) -> Packet:
         kind = command & 0xF0
         try:
-            if kind == PUBLISH:
-                return self._read_publish(command, body)
-            if kind in _ACKNOWLEDGEMENTS:
+            if kind in _ACKNOWLEDGEMENTS or kind == PUBREL:
                 return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
             if kind == CONNACK and not self.five:
                 return Connack(bool(body[0] & 1), _RETURN_CODES.get(body[1], 0x80), {})
@@ -358,24 +356,28 @@ class Engine:
             raise ProtocolError(f"the broker sent a malformed packet of type {kind >> 4} ({error})") from None
         raise ProtocolError(f"the broker sent a packet of type {kind >> 4}, which has no place here")
 
-    def _read_publish(self, command: int, body: bytes) -> Publish:
+    def _read_publish(self, command: int, data: bytes, start: int, end: int) -> Message:
+        """The PUBLISH whose body is between start and end."""
         qos = command >> 1 & 3
-        position = 2 + (body[0] << 8 | body[1])
-        topic = body[2:position].decode()
         packet_id = 0
-        if qos:
-            packet_id = body[position] << 8 | body[position + 1]
-            position += 2
         properties: dict[str, Any] = {}
-        if self.five:
-            if body[position] == 0:
-                position += 1
-            else:
-                unpacked = Properties(PacketTypes.PUBLISH)
-                position += unpacked.unpack(body[position:])[1]
-                properties = _read_properties(unpacked)
-                if "topic_alias" in properties:  # CONNECT allows none [MQTT-3.1.2-26], [MQTT-3.1.2-27]
-                    raise ProtocolError("the broker sent a Topic Alias, which this client has not allowed")
-        if position > len(body) or qos == 3 or (qos and not packet_id):
+        try:
+            position = start + 2 + (data[start] << 8 | data[start + 1])
+            topic = data[start + 2 : position].decode()
+            if qos:
+                packet_id = data[position] << 8 | data[position + 1]
+                position += 2
+            if self.five:
+                if data[position] == 0:
+                    position += 1
+                else:
+                    unpacked = Properties(PacketTypes.PUBLISH)
+                    position += unpacked.unpack(data[position:end])[1]
+                    properties = _read_properties(unpacked)
+        except Exception as error:  # noqa: BLE001 - whatever malformed bytes lead to
+            raise ProtocolError(f"the broker sent a malformed packet of type 3 ({error})") from None
+        if "topic_alias" in properties:  # CONNECT allows none [MQTT-3.1.2-26], [MQTT-3.1.2-27]
+            raise ProtocolError("the broker sent a Topic Alias, which this client has not allowed")
+        if position > end or qos == 3 or (qos and not packet_id):
             raise ProtocolError("the broker sent a malformed PUBLISH")
-        return Publish(topic, body[position:], qos, bool(command & 1), bool(command & 8), packet_id, properties)
+        return Message(topic, data[position:end], qos, bool(command & 1), bool(command & 8), properties, packet_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .engine import Publish
+from .message import Message
 
 _REMEMBERED = 1024  # acknowledgements: a few round trips of traffic
 
@@ -22,7 +22,7 @@ class Inbox:
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
 
-    def is_new(self, message: Publish) -> bool:
+    def is_new(self, message: Message) -> bool:
         """Whether a message is to be delivered; it is to be acknowledged in any case."""
         if message.qos == 0:
             return True
@@ -32,17 +32,17 @@ class Inbox:
             return not known
         return self._is_new_at_qos_1(message)
 
-    def _is_new_at_qos_1(self, message: Publish) -> bool:
+    def _is_new_at_qos_1(self, message: Message) -> bool:
         fingerprint = hash((message.topic, message.payload))
-        known = self._acknowledged.get(message.packet_id)
+        known = self._acknowledged.pop(message.packet_id, None)
         if message.duplicate:
             # A broker that takes each identifier again at once may mean another message with the same words.
             if known == fingerprint and not self._identifiers_return:
+                self._acknowledged[message.packet_id] = fingerprint
                 return False
         elif known is not None:
             self._identifiers_return = True
         self._acknowledged[message.packet_id] = fingerprint
-        self._acknowledged.move_to_end(message.packet_id)
         if len(self._acknowledged) > _REMEMBERED:
             self._acknowledged.popitem(last=False)
         return True

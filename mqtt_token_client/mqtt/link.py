@@ -7,6 +7,7 @@ import selectors
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import elapsed
@@ -33,8 +34,8 @@ class LinkOwner(Protocol[_Item]):
     def link_writable(self, link: Link[_Item]) -> None:
         """It had been full, and takes more."""
 
-    def link_wrote(self, item: _Item) -> None:
-        """The operating system has all bytes that were written with this item."""
+    def link_wrote(self, items: list[_Item]) -> None:
+        """The operating system has all bytes that were written with these items."""
 
     def link_closed(self, link: Link[_Item], cause: str, reason: int | None) -> None:
         """It failed, with a reason code where the broker gave one; this is its last call."""
@@ -54,8 +55,10 @@ class Link(Generic[_Item]):
         self._loop = loop
         self._sock = sock
         self._owner = owner
+        self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that TLS has decoded already
+        self._watched = 0
         self._out = bytearray()
-        self._queued = self._sent = 0  # bytes, since the beginning
+        self._sent = 0  # bytes, since the beginning
         self._marks: deque[tuple[int, _Item]] = deque()
         self._paused = self._ended = False
         self._keepalive = 0.0
@@ -66,8 +69,7 @@ class Link(Generic[_Item]):
 
     # Writing
 
-    @property
-    def room(self) -> bool:
+    def takes_more(self) -> bool:
         """Whether more may be written, and without piling up."""
         return not self._ended and len(self._out) < _HIGH_WATER
 
@@ -91,9 +93,8 @@ class Link(Generic[_Item]):
         if self._ended:
             return
         self._out += data
-        self._queued += len(data)
         if item is not None:
-            self._marks.append((self._queued, item))
+            self._marks.append((self._sent + len(self._out), item))
 
     def ping(self) -> int:
         """Send PINGREQ; the broker has read all that was written before it once ``pongs`` is what this returns."""
@@ -114,7 +115,7 @@ class Link(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what is waiting, as far as the socket takes it; the rest follows when it is writable."""
-        if self.closed:
+        if self.closed or not self._out:
             return
         try:
             while self._out:
@@ -127,8 +128,11 @@ class Link(Generic[_Item]):
             pass
         except OSError as error:
             self._broken(_cause(error))
-        while self._marks and self._marks[0][0] <= self._sent:
-            self._owner.link_wrote(self._marks.popleft()[1])
+        if self._marks:
+            written = []
+            while self._marks and self._marks[0][0] <= self._sent:
+                written.append(self._marks.popleft()[1])
+            self._owner.link_wrote(written)
         self._watch()
 
     # Reading
@@ -141,8 +145,7 @@ class Link(Generic[_Item]):
     def resume_reading(self) -> None:
         self._paused = False
         self._watch()
-        pending = getattr(self._sock, "pending", None)
-        if pending is not None and pending():  # what TLS or a WebSocket has decoded already makes no socket readable
+        if self._pending is not None and self._pending():  # what is decoded already makes no socket readable
             self._loop.call_soon(self.read)
 
     def read(self) -> None:
@@ -151,7 +154,7 @@ class Link(Generic[_Item]):
             for _ in range(_READS_A_TURN):
                 if self.closed or self._paused:
                     return
-                data = self._sock.recv(_READ_SIZE)
+                data = self._receive()
                 if not data:
                     self._fail("the broker closed the connection")
                     return
@@ -159,6 +162,8 @@ class Link(Generic[_Item]):
                 packets = self.engine.receive(data)
                 if packets:
                     self._arrived(packets)
+                if len(data) < _READ_SIZE:  # there is no more, or the selector will tell
+                    return
             self._loop.call_soon(self.read)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
@@ -166,6 +171,22 @@ class Link(Generic[_Item]):
             self._fail(str(error), error.reason if isinstance(error, BrokerRefused) else None)
         except OSError as error:
             self._fail(_cause(error))
+
+    def _receive(self) -> bytes:
+        """What has arrived. TLS and WebSocket hand out a record at a time, with one acknowledgement in it perhaps: they
+        are taken together, so that the answers are sent together.
+        """
+        data = self._sock.recv(_READ_SIZE)
+        if self._pending is None or not data:
+            return data
+        pieces, size = [data], len(data)
+        try:
+            while size < _READ_SIZE and (data := self._sock.recv(_READ_SIZE - size)):
+                pieces.append(data)
+                size += len(data)
+        except (OSError, BrokerError):  # nothing is left; or the end of the connection, which the next call meets again
+            pass
+        return b"".join(pieces)
 
     def _arrived(self, packets: list[Packet]) -> None:
         try:
@@ -239,13 +260,15 @@ class Link(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            reading = 0 if self._paused else selectors.EVENT_READ
-            self._loop.watch(self._sock, reading | (selectors.EVENT_WRITE if self._out else 0), self._ready)
+            wanted = (0 if self._paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if self._out else 0)
+            if wanted != self._watched:
+                self._watched = wanted
+                self._loop.watch(self._sock, wanted, self._ready)
 
     def _ready(self, ready: int) -> None:
         if ready & selectors.EVENT_WRITE:
             self.flush()
-            if self.room and not self.closed:
+            if self.takes_more() and not self.closed:
                 self._owner.link_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()

@@ -1,37 +1,14 @@
-"""What an application gives and gets: a message from the broker, and the will."""
+"""What an application gives: topics, topic filters, and the will."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
 from .engine import pack_properties
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message from the broker.
-
-    ``duplicate`` is the DUP flag: it may have been delivered before. ``properties`` are those of MQTT 5, by their names
-    in snake_case, such as ``content_type``; empty in MQTT 3.1.1.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    duplicate: bool
-    properties: dict[str, Any] = field(default_factory=dict)
-    _acknowledge: Callable[[], None] | None = field(default=None, repr=False, compare=False)
-
-    def acknowledge(self) -> None:
-        """With ``manual_ack=True``: tell the broker, from any thread, that the message is stored or acted upon. Until
-        then the broker keeps it, and sends it again after a restart. Without ``manual_ack`` that is done already.
-        """
-        if self._acknowledge is not None:
-            self._acknowledge()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +63,13 @@ def check_topic(topic: str, where: str) -> bytes:
     if b"+" in encoded or b"#" in encoded:
         raise ConfigurationError(f"{where}: a topic to publish to has no wildcard; {topic!r} has")
     return encoded
+
+
+@functools.lru_cache(maxsize=1024)  # a device has few topics, and checking one takes longer than sending a message
+def encode_topic(topic: str) -> bytes:
+    """A topic name to publish to as it stands in PUBLISH, its length before it (MQTT 5 section 1.5.4)."""
+    encoded = check_topic(topic, "publish")
+    return len(encoded).to_bytes(2) + encoded
 
 
 def check_filter(topic_filter: str, where: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from ..errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
 from .loop import on_network_thread
 from .refusals import reason_name
+from .window import Window
 
 log = logging.getLogger("mqtt_token_client.outbox")
 
@@ -29,20 +30,20 @@ class Delivery:
     """What becomes of a published message: acknowledged by the broker, or failed.
 
     A message of QoS 0 counts as delivered once the operating system has taken it; the broker acknowledges none.
+
+    Attributes:
+        done: whether it is delivered or has failed.
+        error: why it failed; None while it is under way, and once it is delivered.
     """
 
-    __slots__ = ("_callbacks", "_error", "_event", "done")
+    __slots__ = ("_callbacks", "_event", "done", "error")
 
     def __init__(self) -> None:
         self.done = False
-        self._error: MqttTokenError | None = None
+        self.error: MqttTokenError | None = None
+        # Made by whoever waits; who finishes looks for them after `done` is set, so that nobody is missed.
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[Delivery], object]] | None = None
-
-    @property
-    def error(self) -> MqttTokenError | None:
-        """Why it failed; None while it is under way, and once it is delivered."""
-        return self._error
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the message is delivered.
@@ -60,35 +61,38 @@ class Delivery:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
             if not self._finished().wait(timeout):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still under way")
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
         """Have ``callback(delivery)`` called when it is delivered or has failed: on the network thread, or at once if
         that has happened already.
         """
         with _waiting_lock:
-            if not self.done:
-                self._callbacks = [*(self._callbacks or ()), callback]
-                return
-        callback(self)
+            self._callbacks = [*(self._callbacks or ()), callback]
+        if self.done:
+            self._tell()
 
     def _finished(self) -> threading.Event:
         with _waiting_lock:
             if self._event is None:
                 self._event = threading.Event()
-            if self.done:
-                self._event.set()
-            return self._event
+        if self.done:
+            self._event.set()
+        return self._event
 
     def finish(self, error: MqttTokenError | None = None) -> None:
         """Mark as delivered, or as failed. For the outbox only."""
+        self.error = error
+        self.done = True
+        if self._event is not None:
+            self._event.set()
+        if self._callbacks is not None:
+            self._tell()
+
+    def _tell(self) -> None:
         with _waiting_lock:
-            self._error = error
-            self.done = True
-            event, callbacks = self._event, self._callbacks
-        if event is not None:
-            event.set()
+            callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             try:
                 callback(self)
@@ -104,21 +108,30 @@ class Stage(Enum):
     RELEASED = auto()  # PUBREL went out: PUBCOMP is awaited
 
 
-class Outgoing:
-    """A message on its way out."""
+_NEW, _SENT, _RELEASED = Stage  # a member of an Enum takes long to look up
 
-    __slots__ = ("delivery", "number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
+
+class Outgoing(Delivery):
+    """A message on its way out. It is its own Delivery: one object for each message."""
+
+    __slots__ = ("number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
-        self.topic = topic
+        self.done = False
+        self.error = None
+        self._event = self._callbacks = None
+        self.topic = topic  # its length before it, as it goes out
         self.payload = payload
         self.qos = qos
         self.retain = retain
         self.properties = properties  # as packed for MQTT 5
-        self.delivery = Delivery()
         self.number = 0  # its place in the order in which messages were given
         self.packet_id = 0
-        self.stage = Stage.NEW
+        self.stage = _NEW
+
+    @property
+    def topic_name(self) -> str:
+        return self.topic[2:].decode()
 
 
 class PacketIds:
@@ -148,13 +161,13 @@ class Outbox:
     Args:
         packet_ids: shared with whatever else takes identifiers in this session.
         max_queued: messages that may wait, in flight or not.
-        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once, at most.
     """
 
     def __init__(self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int) -> None:
         self._ids = packet_ids
         self._max_queued = max_queued
-        self._max_inflight = max_inflight
+        self._window = Window(max_inflight)
         self._lock = threading.Lock()
         self._new: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()  # sent on an earlier connection, to be sent before anything new
@@ -162,11 +175,11 @@ class Outbox:
         self._denied: list[Outgoing] = []  # by the broker, because the token had ended
         self._unsent = 0  # of those in flight, how many are among these
         self._inflight: dict[int, Outgoing] = {}  # in the order in which they were sent first
-        self._size = self._given = 0
+        self._given = self._done = 0  # messages; the network thread alone counts those that are done
         self._closed = False
 
     def __len__(self) -> int:
-        return self._size
+        return self._given - self._done
 
     @property
     def inflight(self) -> int:
@@ -188,47 +201,51 @@ class Outbox:
         with self._lock:
             if self._closed:
                 raise ClientClosed("publish: the client has been disconnected; call connect() again first")
-            if self._size >= self._max_queued:
-                raise OutboxFull(f"publish: {self._size} messages wait already (max_queued); publish less, or wait")
-            self._size += 1
+            if self._given - self._done >= self._max_queued:
+                raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
             self._given += 1
             message.number = self._given
             self._new.append(message)
 
-    def next(self, receive_maximum: int | None) -> Outgoing | None:
-        """The message to send now, or None: nothing waits, or as many are in flight as may be.
+    def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
+        """The messages to send now: until nothing waits, or as many are in flight as may be.
 
         ``receive_maximum`` is the broker's, None where it cannot tell.
         """
+        window, new, inflight = self._window, self._new, self._inflight
+        most = min(receive_maximum or _HIGHEST_PACKET_ID, window.size)
+        most_at_qos_2 = min(receive_maximum or _UNTOLD_WINDOW_AT_QOS_2, window.size)
+        while waiting := self._sent_before() if self._again else new:
+            message = waiting[0]
+            if message.qos:
+                if len(inflight) - self._unsent >= (most if message.qos == 1 else most_at_qos_2):
+                    window.full()
+                    return
+                if message.packet_id:
+                    self._unsent -= 1
+                else:
+                    message.packet_id = self._ids.take()
+                    inflight[message.packet_id] = message
+                if not window.timed:
+                    window.sent(message.packet_id)
+            waiting.popleft()
+            yield message
+
+    def _sent_before(self) -> deque[Outgoing]:
+        """Those to be sent again, if any of them is not acknowledged meanwhile; otherwise the new ones."""
         while self._again and self._again[0].packet_id and self._again[0].packet_id not in self._inflight:
             self._again.popleft()
             self._unsent -= 1
-        waiting = self._again or self._new
-        if not waiting:
-            return None
-        message = waiting[0]
-        if message.qos and len(self._inflight) - self._unsent >= self._window(message.qos, receive_maximum):
-            return None
-        waiting.popleft()
-        if message.packet_id:
-            self._unsent -= 1
-        elif message.qos:
-            message.packet_id = self._ids.take()
-            self._inflight[message.packet_id] = message
-        return message
+        return self._again or self._new
 
-    def _window(self, qos: int, receive_maximum: int | None) -> int:
-        if receive_maximum is None:
-            receive_maximum = _UNTOLD_WINDOW_AT_QOS_2 if qos == 2 else _HIGHEST_PACKET_ID
-        return min(receive_maximum, self._max_inflight)
-
-    def written(self, message: Outgoing) -> bool:
-        """A message of QoS 0 has gone out; tells whether it is done by that."""
+    def written(self, messages: list[Outgoing]) -> int:
+        """Messages of QoS 0 have gone out; tells how many are done by that."""
         if self._unconfirmed is not None:
-            self._unconfirmed.append(message)
-            return False
-        self._finish(message)
-        return True
+            self._unconfirmed += messages
+            return 0
+        for message in messages:
+            self._finish(message)
+        return len(messages)
 
     def keep_written(self) -> None:
         """From now on, keep messages of QoS 0 that have gone out until :meth:`confirmed`."""
@@ -237,10 +254,8 @@ class Outbox:
 
     def confirmed(self) -> int:
         """The broker has read them, or is about to; tells how many are done by that."""
-        written, self._unconfirmed = self._unconfirmed or (), None
-        for message in written:
-            self._finish(message)
-        return len(written)
+        written, self._unconfirmed = self._unconfirmed or [], None
+        return self.written(written)
 
     def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
         """PUBACK, PUBCOMP, or a PUBREC that refuses: the message that is done, or None for an unknown identifier."""
@@ -248,7 +263,9 @@ class Outbox:
         if message is None:
             return None
         self._ids.free(packet_id)
-        refused = reason >= 0x80 and message.stage is not Stage.RELEASED
+        if packet_id == self._window.timed:
+            self._window.answered()
+        refused = reason >= 0x80 and message.stage is not _RELEASED
         self._finish(message, _refusal(message, reason) if refused else None)
         return message
 
@@ -260,7 +277,7 @@ class Outbox:
         if message is None:
             return False
         self._ids.free(packet_id)
-        message.packet_id, message.stage = 0, Stage.NEW
+        message.packet_id, message.stage = 0, _NEW
         self._denied.append(message)
         return True
 
@@ -281,7 +298,9 @@ class Outbox:
         """PUBREC: the broker has the message, PUBREL is due."""
         message = self._inflight.get(packet_id)
         if message is not None:
-            message.stage = Stage.RELEASED
+            message.stage = _RELEASED
+            if packet_id == self._window.timed:
+                self._window.answered()
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
         """What was in flight is to be sent again, in the order in which it was given; and the messages of QoS 0 that
@@ -289,8 +308,9 @@ class Outbox:
         """
         at_qos_0 = [*(self._unconfirmed or ()), *unwritten]
         self._unconfirmed = None
+        self._window.connection_lost()
         for message in at_qos_0:
-            message.stage = Stage.NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
+            message.stage = _NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
         waiting = (message for message in self._again if not message.packet_id)
         every = (*self._inflight.values(), *waiting, *at_qos_0, *self._denied)
         self._again = deque(sorted(every, key=lambda one: one.number))
@@ -300,7 +320,7 @@ class Outbox:
     def session_lost(self) -> None:
         """The broker knows nothing of what it was sent: each message in flight starts anew."""
         for message in self._inflight.values():
-            message.stage = Stage.NEW
+            message.stage = _NEW
 
     def close(self) -> int:
         """Take no more messages, fail those that wait, and tell how many."""
@@ -320,11 +340,11 @@ class Outbox:
         return len(abandoned)
 
     def _finish(self, message: Outgoing, error: MqttTokenError | None = None) -> None:
-        with self._lock:
-            self._size -= 1
-        message.delivery.finish(error)
+        self._done += 1
+        message.payload = b""  # whoever keeps the Delivery does not keep that
+        message.finish(error)
 
 
 def _refusal(message: Outgoing, reason: int) -> DeliveryFailed:
-    text = f"the broker takes no such message on {message.topic.decode()}: {reason_name(reason)} (0x{reason:02x})"
+    text = f"the broker takes no such message on {message.topic_name}: {reason_name(reason)} (0x{reason:02x})"
     return DeliveryFailed(text, reason=reason)

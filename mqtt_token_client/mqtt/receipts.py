@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from .engine import PUBACK, PUBREC, Publish
+from .engine import PUBACK, PUBREC
+from .message import Message
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +30,7 @@ class Receipts:
         self._owed: deque[Receipt] = deque()  # in the order in which the messages came
         self._held: dict[int, Receipt] = {}  # by the application, which has not acknowledged these
 
-    def open(self, message: Publish, *, new: bool) -> Receipt:
+    def open(self, message: Message, *, new: bool) -> Receipt:
         """The receipt for a message that has come, whether it is a new one or one that came before."""
         receipt = None if new else self._held.get(message.packet_id)
         if receipt is None:

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import events
-from .engine import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Publish, Suback, Unsuback
+from .engine import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
 from .inbox import Inbox
 from .limits import Limits
 from .link import Link
+from .message import Message
 from .outbox import Outbox, Outgoing, PacketIds, Stage
 from .receipts import Receipt, Receipts
 from .refusals import NOT_AUTHORIZED
 from .subscriptions import Subscriptions
+
+_SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # a member of an Enum takes long to look up
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Session:
         max_queued: int,
         max_inflight: int,
         emit: Callable[[events.Event], None],
-        deliver: Callable[[Publish, Receipt | None], None],
+        deliver: Callable[[Message, Receipt | None], None],
         manual: bool = False,
     ) -> None:
         packet_ids = PacketIds()
@@ -99,13 +102,15 @@ class Session:
         if self._changes:
             self.subscribe(link)
         sent = True
-        while sent and link.room and not link.closed:
+        while sent and link.takes_more() and not link.closed:
             sent = False
-            while link.room and (message := self.outbox.next(limits.receive_maximum)) is not None:
+            for message in self.outbox.due(limits.receive_maximum):
                 if self._changes:  # perhaps made just before this message was published
                     self.subscribe(link)
                 self._send_one(link, message, limits)
                 sent = True
+                if not link.takes_more():
+                    break
             link.flush()
 
     def denied(self, packet: Packet) -> bool:
@@ -125,10 +130,9 @@ class Session:
         self.outbox.token_renewed()
         self.subscribe(link)
 
-    def written(self, message: Outgoing) -> None:
-        """A message of QoS 0 has gone out."""
-        if self.outbox.written(message):
-            self.counters.delivered += 1
+    def written(self, messages: list[Outgoing]) -> None:
+        """Messages of QoS 0 have gone out."""
+        self.counters.delivered += self.outbox.written(messages)
 
     def confirmed(self) -> None:
         """What was written of QoS 0 is not to be sent again."""
@@ -137,10 +141,10 @@ class Session:
     def receive(self, link: Link[Outgoing], packet: Packet) -> None:
         """Do what a packet asks for."""
         match packet:
-            case Publish():
-                self._receive_message(link, packet)
             case Acknowledgement(kind, packet_id, reason):
                 self._receive_acknowledgement(link, kind, packet_id, reason)
+            case Message():
+                self._receive_message(link, packet)
             case Suback(packet_id, reasons):
                 for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
                     self._emit(events.SubscriptionRefused(topic_filter, reason))
@@ -150,10 +154,10 @@ class Session:
                 pass  # PINGRESP has done its work by arriving
 
     def _send_one(self, link: Link[Outgoing], message: Outgoing, limits: Limits) -> None:
-        if message.stage is Stage.RELEASED:
+        if message.stage is _RELEASED:
             link.write(link.engine.acknowledge(PUBREL, message.packet_id))
             return
-        duplicate = message.stage is Stage.SENT
+        duplicate = message.stage is _SENT
         packet = link.engine.publish(
             message.topic,
             message.payload,
@@ -166,12 +170,12 @@ class Session:
         objection = limits.objection(message.qos, message.retain, len(packet))
         if objection is not None:
             self.outbox.refused(message, objection)
-            self._emit(events.DeliveryRefused(message.topic.decode(), objection))
+            self._emit(events.DeliveryRefused(message.topic_name, objection))
             return
-        message.stage = Stage.SENT
+        message.stage = _SENT
         link.write(packet, None if message.qos else message)
 
-    def _receive_message(self, link: Link[Outgoing], message: Publish) -> None:
+    def _receive_message(self, link: Link[Outgoing], message: Message) -> None:
         new = self._inbox.is_new(message)
         receipt = None
         if self._manual and message.qos:
@@ -211,7 +215,7 @@ class Session:
     def _finished(self, message: Outgoing | None, reason: int) -> None:
         if message is None:
             return
-        if message.delivery.error is None:
+        if message.error is None:
             self.counters.delivered += 1
         else:
-            self._emit(events.DeliveryRefused(message.topic.decode(), reason))
+            self._emit(events.DeliveryRefused(message.topic_name, reason))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from paho.mqtt.matcher import MQTTMatcher
 
-from .messages import Message
+from .message import Message
 from .outbox import PacketIds
+
+_REMEMBERED = 1024  # topics
 
 Handler = Callable[[Message], object]
 
@@ -36,6 +38,7 @@ class Subscriptions:
         # SUBSCRIBE, with what it subscribes, and UNSUBSCRIBE, with None, that are not answered; oldest first
         self._asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
+        self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
 
     def add(self, topic_filter: str, handler: Handler | None, options: int, properties: bytes = b"") -> None:
         self._wanted[topic_filter] = _Subscription(handler, options, properties)
@@ -102,10 +105,14 @@ class Subscriptions:
         for wanted in self._wanted.values():
             wanted.confirmed = False
 
-    def handlers(self, topic: str) -> Iterator[Handler]:
+    def handlers(self, topic: str) -> tuple[Handler, ...]:
         """The handlers of every filter that a topic matches."""
-        for handlers in self._matcher.iter_match(topic):
-            yield from handlers
+        found = self._matched.get(topic)
+        if found is None:
+            found = tuple(handler for handlers in self._matcher.iter_match(topic) for handler in handlers)
+            if len(self._matched) < _REMEMBERED:
+                self._matched[topic] = found
+        return found
 
     def _index(self) -> None:
         by_filter: dict[str, list[Handler]] = {}
@@ -113,6 +120,7 @@ class Subscriptions:
             if wanted.handler is not None:
                 by_filter.setdefault(_without_group(name), []).append(wanted.handler)
         self._matcher = MQTTMatcher()
+        self._matched.clear()
         for topic_filter, handlers in by_filter.items():
             self._matcher[topic_filter] = handlers
 

@@ -25,11 +25,11 @@ from mqtt_token_client.mqtt.engine import (
     Engine,
     Packet,
     Pingresp,
-    Publish,
     Suback,
     Unsuback,
     pack_properties,
 )
+from mqtt_token_client.mqtt.message import Message
 
 
 def engine(protocol: int = 5, *, clean: bool = False) -> Engine:
@@ -42,7 +42,7 @@ def connect(engine: Engine, username: str = "u", password: bytes = b"tok", **mor
 
 def publish(engine: Engine, payload: bytes, topic: bytes = b"t", **more: Any) -> bytes:
     fields = {"qos": 0, "retain": False, "packet_id": 0, "duplicate": False, "properties": b"", **more}
-    return engine.publish(topic, payload, **fields)
+    return engine.publish(len(topic).to_bytes(2) + topic, payload, **fields)
 
 
 def receive(protocol: int, data: str) -> list[Packet]:
@@ -283,24 +283,24 @@ _EVERY_PACKET: list[tuple[int, str, Packet]] = [
     ),
     (5, "20 0a 00 97 07 1f 00 04 66 75 6c 6c", Connack(False, 0x97, {"reason_string": "full"})),
     # PUBLISH
-    (4, "30 05 00 03 61 2f 62", Publish("a/b", b"", 0, False, False, 0, {})),
-    (4, "31 06 00 03 61 2f 62 21", Publish("a/b", b"!", 0, True, False, 0, {})),
-    (4, "32 08 00 03 61 2f 62 01 02 21", Publish("a/b", b"!", 1, False, False, 258, {})),
-    (4, "3d 08 00 03 61 2f 62 01 02 21", Publish("a/b", b"!", 2, True, True, 258, {})),
-    (5, "30 06 00 03 61 2f 62 00", Publish("a/b", b"", 0, False, False, 0, {})),
-    (5, "3a 09 00 03 61 2f 62 01 02 00 21", Publish("a/b", b"!", 1, False, True, 258, {})),
+    (4, "30 05 00 03 61 2f 62", Message("a/b", b"", 0, False, False, {}, 0)),
+    (4, "31 06 00 03 61 2f 62 21", Message("a/b", b"!", 0, True, False, {}, 0)),
+    (4, "32 08 00 03 61 2f 62 01 02 21", Message("a/b", b"!", 1, False, False, {}, 258)),
+    (4, "3d 08 00 03 61 2f 62 01 02 21", Message("a/b", b"!", 2, True, True, {}, 258)),
+    (5, "30 06 00 03 61 2f 62 00", Message("a/b", b"", 0, False, False, {}, 0)),
+    (5, "3a 09 00 03 61 2f 62 01 02 00 21", Message("a/b", b"!", 1, False, True, {}, 258)),
     (
         5,
         "30 0d 00 01 74 06 03 00 03 61 2f 62 c3 a9 21",
-        Publish("t", b"\xc3\xa9!", 0, False, False, 0, {"content_type": "a/b"}),
+        Message("t", b"\xc3\xa9!", 0, False, False, {"content_type": "a/b"}, 0),
     ),
     (
         5,
         "30 18 00 01 74 13 26 00 01 61 00 01 31 26 00 01 61 00 01 32 09 00 02 ff 00 21",
-        Publish("t", b"!", 0, False, False, 0, {"user_property": _TWO, "correlation_data": b"\xff\0"}),
+        Message("t", b"!", 0, False, False, {"user_property": _TWO, "correlation_data": b"\xff\0"}, 0),
     ),
-    (5, "30 07 00 01 74 02 0b 05 21", Publish("t", b"!", 0, False, False, 0, {"subscription_identifier": [5]})),
-    (5, "30 08 00 01 74 04 0b 05 0b 06", Publish("t", b"", 0, False, False, 0, {"subscription_identifier": [5, 6]})),
+    (5, "30 07 00 01 74 02 0b 05 21", Message("t", b"!", 0, False, False, {"subscription_identifier": [5]}, 0)),
+    (5, "30 08 00 01 74 04 0b 05 0b 06", Message("t", b"", 0, False, False, {"subscription_identifier": [5, 6]}, 0)),
     # acknowledgements
     (4, "40 02 01 02", Acknowledgement(PUBACK, 258, 0)),
     (4, "50 02 01 02", Acknowledgement(PUBREC, 258, 0)),
@@ -331,8 +331,8 @@ _BY_PROTOCOL = {
     for protocol in (4, 5)
 }
 _LARGE = [
-    (bytes.fromhex("30 8001") + b"\x00\x01t" + b"x" * 125, Publish("t", b"x" * 125, 0, False, False, 0, {})),
-    (bytes.fromhex("30 808001") + b"\x00\x01t" + b"x" * 16_381, Publish("t", b"x" * 16_381, 0, False, False, 0, {})),
+    (bytes.fromhex("30 8001") + b"\x00\x01t" + b"x" * 125, Message("t", b"x" * 125, 0, False, False, {}, 0)),
+    (bytes.fromhex("30 808001") + b"\x00\x01t" + b"x" * 16_381, Message("t", b"x" * 16_381, 0, False, False, {}, 0)),
 ]
 
 
@@ -350,7 +350,9 @@ def _cut_streams(draw: st.DrawFn) -> tuple[int, list[bytes], list[Packet]]:
 class TestReceive:
     @pytest.mark.parametrize(("protocol", "data", "packet"), _EVERY_PACKET)
     def test_reads(self, protocol: int, data: str, packet: Packet) -> None:
-        assert receive(protocol, data) == [packet]
+        (received,) = receive(protocol, data)
+        assert received == packet
+        assert getattr(received, "packet_id", 0) == getattr(packet, "packet_id", 0)
 
     @pytest.mark.parametrize("protocol", [4, 5])
     def test_many_packets_in_one_chunk(self, protocol: int) -> None:
@@ -383,7 +385,7 @@ class TestReceive:
         for start in range(0, len(packet), 16_384):
             assert received == []
             received = receiver.receive(packet[start : start + 16_384])
-        assert received == [Publish("big", payload, 0, False, False, 0, {})]
+        assert received == [Message("big", payload, 0, False, False, {}, 0)]
 
     @pytest.mark.timeout(40)
     def test_a_large_message_in_many_pieces_is_not_copied_for_each(self) -> None:
@@ -405,8 +407,8 @@ class TestReceive:
 
     def test_each_message_has_properties_of_its_own(self) -> None:
         first, second = receive(5, "3006000361 2f6200" * 2)
-        assert isinstance(first, Publish)
-        assert isinstance(second, Publish)
+        assert isinstance(first, Message)
+        assert isinstance(second, Message)
         first.properties["mine"] = 1
         assert second.properties == {}
 
@@ -414,7 +416,7 @@ class TestReceive:
         receiver = engine(4)
         assert receiver.receive(bytes.fromhex("d000 30 06 00 01 74")) == [Pingresp()]
         assert receiver.receive(b"ab") == []
-        assert receiver.receive(b"c\xd0") == [Publish("t", b"abc", 0, False, False, 0, {})]
+        assert receiver.receive(b"c\xd0") == [Message("t", b"abc", 0, False, False, {}, 0)]
         assert receiver.receive(b"\x00") == [Pingresp()]
 
 

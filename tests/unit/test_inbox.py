@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.mqtt.engine import Publish
 from mqtt_token_client.mqtt.inbox import Inbox
+from mqtt_token_client.mqtt.message import Message
 
 
-def message(packet_id: int, payload: bytes = b"21.5", *, topic: str = "t", qos: int = 1, dup: bool = False) -> Publish:
-    return Publish(topic, payload, qos, False, dup, packet_id, {})
+def message(packet_id: int, payload: bytes = b"21.5", *, topic: str = "t", qos: int = 1, dup: bool = False) -> Message:
+    return Message(topic, payload, qos, False, dup, {}, packet_id)
 
 
 class TestQos0:

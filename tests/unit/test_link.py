@@ -17,9 +17,11 @@ import pytest
 from mqtt_token_client.clock import elapsed
 from mqtt_token_client.mqtt import link as link_module
 from mqtt_token_client.mqtt import loop as loop_module
-from mqtt_token_client.mqtt.engine import Engine, Packet, Pingresp, Publish
+from mqtt_token_client.mqtt.engine import Engine, Packet, Pingresp
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.message import Message
+from mqtt_token_client.mqtt.messages import encode_topic
 from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
 from tests.servers.pki import Pki
 from tests.servers.processes import wait_until
@@ -47,10 +49,11 @@ class Wire:
         self.when_packets_arrive()
 
     def link_writable(self, link: Link[str]) -> None:
-        self.told.put(("writable", link.room))
+        self.told.put(("writable", link.takes_more()))
 
-    def link_wrote(self, item: str) -> None:
-        self.told.put(("wrote", item))
+    def link_wrote(self, items: list[str]) -> None:
+        for item in items:
+            self.told.put(("wrote", item))
 
     def link_closed(self, link: Link[str], cause: str, reason: int | None) -> None:
         self.reason = reason
@@ -159,11 +162,11 @@ def tcp(loop: Loop) -> Iterator[Wire]:
     wire.close()
 
 
-def publish(number: int, size: int = 0) -> tuple[bytes, tuple[str, Publish]]:
+def publish(number: int, size: int = 0) -> tuple[bytes, tuple[str, Message]]:
     """A PUBLISH of 3.1.1, and what is told when it arrives."""
     topic, payload = f"t/{number}", bytes(size)
-    data = Engine("broker", 4, clean=False).publish(topic.encode(), payload, 0, False, 0, False, b"")
-    return data, ("packet", Publish(topic, payload, 0, False, False, 0, {}))
+    data = Engine("broker", 4, clean=False).publish(encode_topic(topic), payload, 0, False, 0, False, b"")
+    return data, ("packet", Message(topic, payload, 0, False, False, {}, 0))
 
 
 class TestWriting:
@@ -191,7 +194,7 @@ class TestWriting:
         data = {str(number): bytes((number,)) * 20_011 for number in range(250)}
         for item, piece in data.items():
             wire.write(piece, item)
-        room, flushed = call(wire.loop, lambda: (wire.link.room, wire.link.flushed))
+        room, flushed = call(wire.loop, lambda: (wire.link.takes_more(), wire.link.flushed))
         assert (room, flushed) == (False, False)
         early = [item for kind, item in wire.rest() if kind == "wrote"]
         assert len(early) < 250
@@ -199,15 +202,15 @@ class TestWriting:
         assert wire.read(250 * 20_011) == b"".join(data.values())
         late = [wire.next("writable")[1] for _ in range(250 - len(early))]
         assert early + late == list(data)
-        assert call(wire.loop, lambda: (wire.link.room, wire.link.flushed)) == (True, True)
+        assert call(wire.loop, lambda: (wire.link.takes_more(), wire.link.flushed)) == (True, True)
 
     def test_that_there_is_room_again_is_told(self, wire: Wire) -> None:
         wire.write(bytes(4_000_000))
-        assert not wire.link.room
+        assert not wire.link.takes_more()
         assert wire.rest() == []
         wire.read(4_000_000)
         assert wire.next() == ("writable", True)
-        assert wire.link.room
+        assert wire.link.takes_more()
 
     def test_an_item_is_either_written_or_unwritten_after_a_loss(self, wire: Wire) -> None:
         items = [str(number) for number in range(300)]
@@ -250,7 +253,7 @@ class TestWriting:
         wire.write(b"a", "first")
         call(wire.loop, wire.link.end)
         wire.write(b"b", "second")
-        assert not wire.link.room
+        assert not wire.link.takes_more()
         assert wire.read(3) == b"a" + DISCONNECT
         assert wire.rest() == [("wrote", "first")]
         assert call(wire.loop, wire.link.unwritten) == []

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mqtt_token_client.errors import ConfigurationError
-from mqtt_token_client.mqtt.messages import Message, Will, check_filter, check_topic
+from mqtt_token_client.mqtt.message import Message
+from mqtt_token_client.mqtt.messages import Will, check_filter, check_topic
 
 _LONGEST = "t" * 65_535
 

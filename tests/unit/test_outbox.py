@@ -10,13 +10,14 @@ import pytest
 
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
 from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.messages import encode_topic
 from mqtt_token_client.mqtt.outbox import Delivery, Outbox, Outgoing, PacketIds, Stage
 from tests.servers.processes import wait_until
 from tests.unit.network_thread import call
 
 
 def message(name: str, qos: int = 1) -> Outgoing:
-    return Outgoing(name.encode(), b"", qos, False, b"")
+    return Outgoing(encode_topic(name), b"", qos, False, b"")
 
 
 def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | None = None) -> Outbox:
@@ -33,15 +34,15 @@ def put(box: Outbox, *names: str, qos: int = 1) -> list[Outgoing]:
 def send(box: Outbox, receive_maximum: int | None = 65_535) -> list[str]:
     """Send all that may be sent, as a session does; the topics, in order."""
     sent = []
-    while (one := box.next(receive_maximum)) is not None:
+    while (one := next(box.due(receive_maximum), None)) is not None:
         if one.stage is not Stage.RELEASED:
             one.stage = Stage.SENT
-        sent.append(one.topic.decode())
+        sent.append(one.topic_name)
     return sent
 
 
 def done(one: Outgoing) -> bool:
-    return one.delivery.done
+    return one.done
 
 
 class TestOrder:
@@ -74,8 +75,8 @@ class TestOrder:
         put(box, "a", "b", "c", "d")
         send(box)
         box.connection_lost([])
-        box.next(65_535)
-        box.next(65_535)
+        next(box.due(65_535), None)
+        next(box.due(65_535), None)
         box.connection_lost([])
         assert send(box) == ["a", "b", "c", "d"]
 
@@ -113,7 +114,7 @@ class TestOrder:
         put(box, "c")
         send(box)
         box.connection_lost(unwritten)
-        assert box.next(65_535) is not None
+        assert next(box.due(65_535), None) is not None
         put(box, "d")
         box.connection_lost([])
         assert send(box) == ["a", "b", "c", "d"]
@@ -134,7 +135,7 @@ class TestStages:
         send(box)
         box.received(first.packet_id)
         box.connection_lost([])
-        again = [box.next(65_535), box.next(65_535)]
+        again = [next(box.due(65_535), None), next(box.due(65_535), None)]
         assert again == [first, second]
         assert (first.stage, second.stage) == (Stage.RELEASED, Stage.SENT)
 
@@ -248,7 +249,7 @@ class TestBound:
         send(box)
         with pytest.raises(OutboxFull):
             put(box, "b")
-        box.written(only)
+        box.written([only])
         put(box, "b")
 
     def test_holds_for_many_threads(self) -> None:
@@ -266,12 +267,12 @@ class TestBound:
             thread.start()
         taken: list[Outgoing] = []
         while len(taken) < 500:
-            if (one := box.next(None)) is not None:
+            if (one := next(box.due(None), None)) is not None:
                 taken.append(one)
         for thread in threads:
             thread.join()
         assert len(box) == 500
-        assert box.next(None) is None
+        assert next(box.due(None), None) is None
         assert sum(refused.acquire(blocking=False) for _ in range(301)) == 300
 
 
@@ -285,7 +286,7 @@ class TestAcknowledgements:
         assert not done(only)
         assert box.acknowledged(1, 0) is only
         assert done(only)
-        assert only.delivery.error is None
+        assert only.error is None
         assert (len(box), box.inflight) == (0, 0)
         ids._last = 0
         assert ids.take() == 1
@@ -295,7 +296,7 @@ class TestAcknowledgements:
         first, second = put(box, "a", "b")
         send(box)
         assert box.acknowledged(2, 0) is second
-        assert (first.delivery.done, second.delivery.done) == (False, True)
+        assert (first.done, second.done) == (False, True)
 
     def test_of_nobody_are_nobody(self) -> None:
         box = outbox()
@@ -316,7 +317,7 @@ class TestAcknowledgements:
         (only,) = put(box, "pump/17", qos=qos)
         send(box)
         box.acknowledged(1, reason)
-        error = only.delivery.error
+        error = only.error
         assert isinstance(error, DeliveryFailed)
         assert error.reason == reason
         assert str(error) == f"the broker takes no such message on pump/17: {name} (0x{reason:x})"
@@ -329,15 +330,15 @@ class TestAcknowledgements:
         send(box)
         box.received(1)
         box.acknowledged(1, 0x92)
-        assert only.delivery.done
-        assert only.delivery.error is None
+        assert only.done
+        assert only.error is None
 
     def test_of_qos_0_are_its_writing(self) -> None:
         box = outbox()
         (only,) = put(box, "a", qos=0)
         send(box)
         assert not done(only)
-        box.written(only)
+        box.written([only])
         assert done(only)
         assert len(box) == 0
 
@@ -349,8 +350,8 @@ class TestClose:
         send(box)
         assert box.close() == 4
         for one in messages:
-            assert isinstance(one.delivery.error, DeliveryFailed)
-            assert one.delivery.error.reason is None
+            assert isinstance(one.error, DeliveryFailed)
+            assert one.error.reason is None
         assert (len(box), box.inflight) == (0, 0)
         assert send(box) == []
 
@@ -363,7 +364,7 @@ class TestClose:
         assert send(box) == ["d", "e"]
         put(box, "f")
         box.connection_lost(unwritten)
-        assert box.next(65_535) is not None
+        assert next(box.due(65_535), None) is not None
         assert box.close() == 6
         assert len(box) == 0
 

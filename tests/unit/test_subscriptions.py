@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from mqtt_token_client.mqtt.messages import Message
+from mqtt_token_client.mqtt.message import Message
 from mqtt_token_client.mqtt.outbox import PacketIds
 from mqtt_token_client.mqtt.subscriptions import Handler, Subscriptions
 
