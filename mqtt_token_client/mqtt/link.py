@@ -54,7 +54,7 @@ class Link(Generic[_Item]):
         self._pings = 0
         self._loop = loop
         self._sock = sock
-        self._owner = owner
+        self.owner = owner
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that TLS has decoded already
         self._watched = 0
         self._out = bytearray()
@@ -132,7 +132,7 @@ class Link(Generic[_Item]):
             written = []
             while self._marks and self._marks[0][0] <= self._sent:
                 written.append(self._marks.popleft()[1])
-            self._owner.link_wrote(written)
+            self.owner.link_wrote(written)
         self._watch()
 
     # Reading
@@ -190,7 +190,7 @@ class Link(Generic[_Item]):
 
     def _arrived(self, packets: list[Packet]) -> None:
         try:
-            self._owner.packets_arrived(self, packets)
+            self.owner.packets_arrived(self, packets)
         except BaseException:  # sys.exit() in a handler is one too
             log.exception("an error of this library, please report it; the connection is made again")
             self._fail("an internal error")
@@ -256,7 +256,7 @@ class Link(Generic[_Item]):
     def _fail(self, cause: str, reason: int | None = None) -> None:
         if not self.closed:
             self.close()
-            self._loop.call_soon(lambda: self._owner.link_closed(self, cause, reason))
+            self._loop.call_soon(lambda: self.owner.link_closed(self, cause, reason))
 
     def _watch(self) -> None:
         if not self.closed:
@@ -269,7 +269,7 @@ class Link(Generic[_Item]):
         if ready & selectors.EVENT_WRITE:
             self.flush()
             if self.takes_more() and not self.closed:
-                self._owner.link_writable(self)
+                self.owner.link_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()
 

@@ -162,7 +162,7 @@ def devices() -> Iterator[Callable[..., Device]]:
 
     try:
         # A test does not read the first connection all the time, so nobody answers its PINGREQ.
-        with patch("mqtt_token_client.mqtt.connection._SETTLE_TIME", 0.1):
+        with patch("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 0.1):
             yield make
     finally:
         for device in made:

@@ -163,7 +163,7 @@ class TestReAuthentication:
         assert not device.told(TokenRefused)
 
     def test_without_an_answer_is_a_handover(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.connection._AUTH_TIME", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._AUTH_TIME", 0.05)
         device = make()
         self.begin(device)
         second = device.broker.accept()
