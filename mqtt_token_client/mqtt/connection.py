@@ -329,8 +329,10 @@ class Connection:
         for packet in packets:
             if link.closed:
                 return
-            if isinstance(packet, Message) or (isinstance(packet, Acknowledgement) and not packet.reason):
-                self._session.receive(link, packet)
+            if isinstance(packet, Message):
+                self._session.receive_message(link, packet)
+            elif isinstance(packet, Acknowledgement) and not packet.reason:
+                self._session.receive_acknowledgement(link, packet)
             else:
                 self._packet_arrived(link, packet)
         self._go_on()

@@ -141,10 +141,10 @@ class Session:
     def receive(self, link: Link[Outgoing], packet: Packet) -> None:
         """Do what a packet asks for."""
         match packet:
-            case Acknowledgement(kind, packet_id, reason):
-                self._receive_acknowledgement(link, kind, packet_id, reason)
             case Message():
-                self._receive_message(link, packet)
+                self.receive_message(link, packet)
+            case Acknowledgement():
+                self.receive_acknowledgement(link, packet)
             case Suback(packet_id, reasons):
                 for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
                     self._emit(events.SubscriptionRefused(topic_filter, reason))
@@ -175,10 +175,15 @@ class Session:
         message.stage = _SENT
         link.write(packet, None if message.qos else message)
 
-    def _receive_message(self, link: Link[Outgoing], message: Message) -> None:
+    def receive_message(self, link: Link[Outgoing], message: Message) -> None:
+        """PUBLISH."""
+        if not message.qos:
+            self.counters.received += 1
+            self._deliver(message, None)
+            return
         new = self._inbox.is_new(message)
         receipt = None
-        if self._manual and message.qos:
+        if self._manual:
             self._link = link
             receipt = self._receipts.open(message, new=new)
         if new:
@@ -188,7 +193,7 @@ class Session:
             self.counters.duplicates += 1
         if receipt is not None:
             self._send_receipts(link)
-        elif message.qos:
+        else:
             link.write(link.engine.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id))
 
     def acknowledge(self, receipt: Receipt) -> None:
@@ -202,7 +207,9 @@ class Session:
         while (receipt := self._receipts.next()) is not None:
             link.write(link.engine.acknowledge(receipt.kind, receipt.packet_id))
 
-    def _receive_acknowledgement(self, link: Link[Outgoing], kind: int, packet_id: int, reason: int) -> None:
+    def receive_acknowledgement(self, link: Link[Outgoing], packet: Acknowledgement) -> None:
+        """PUBACK, PUBREC, PUBREL or PUBCOMP."""
+        kind, packet_id, reason = packet
         if kind == PUBREL:
             self._inbox.released(packet_id)
             link.write(link.engine.acknowledge(PUBCOMP, packet_id))
