@@ -1,155 +1,241 @@
-"""MQTT with short-lived tokens: obtained, stored, renewed, and the live connection moved onto each new one."""
+"""MQTT with short-lived tokens: obtained, stored, renewed, and the live connection moved onto each new one.
 
-from .backoff import Backoff
-from .client import Stats, TokenClient
-from .errors import (
-    AuthorizationServerUnavailable,
-    AuthorizationServerUntrusted,
-    BrokerError,
-    BrokerRefused,
-    BrokerUnreachable,
-    CertificateRejected,
-    ClientClosed,
-    ConfigurationError,
-    DeliveryFailed,
-    InvalidTokenResponse,
-    IssuerMismatch,
-    MqttTokenError,
-    OutboxFull,
-    ProtocolError,
-    StoreError,
-    StoreLocked,
-    TokenError,
-    TokenRefusedByBroker,
-    TokenRequestRefused,
-    TokenUnchanged,
-)
-from .events import (
-    Connected,
-    ConnectFailed,
-    DeliveryRefused,
-    Disconnected,
-    Event,
-    HandlerFailed,
-    LoginRequired,
-    MessagesAbandoned,
-    RenewalFailed,
-    Rotated,
-    RotationFailed,
-    SessionLost,
-    StoreFailed,
-    SubscriptionRefused,
-    TokenRefused,
-    TokenRenewed,
-)
-from .keeper import RenewalPolicy, TokenKeeper
-from .mqtt.message import Message
-from .mqtt.messages import Will
-from .mqtt.outbox import Delivery
-from .profiles import (
-    AwsIot,
-    BearerHeader,
-    ClearBlade,
-    Credentials,
-    EventGrid,
-    IoTOperations,
-    Password,
-    Profile,
-    RabbitMQ,
-    Solace,
-    Username,
-)
-from .sources import TokenSource
-from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
-from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
-from .sources.client_credentials import ClientCredentials
-from .sources.device_flow import DeviceFlow
-from .sources.device_login import DeviceLogin
-from .sources.mutual_tls import MutualTLS
-from .sources.signed_jwt import SignedJWT
-from .sources.token_file import TokenFile
-from .stores import TokenStore
-from .stores.file import FileStore
-from .stores.keyring import KeyringStore
-from .stores.memory import MemoryStore
-from .stores.opening import open_store
-from .token import Token
+A name is loaded when it is first used: who wants tokens without MQTT loads no MQTT client, and a client with one kind
+of source none of the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .backoff import (
+        Backoff as Backoff,
+    )
+    from .client import (
+        Stats as Stats,
+        TokenClient as TokenClient,
+    )
+    from .errors import (
+        AuthorizationServerUnavailable as AuthorizationServerUnavailable,
+        AuthorizationServerUntrusted as AuthorizationServerUntrusted,
+        BrokerError as BrokerError,
+        BrokerRefused as BrokerRefused,
+        BrokerUnreachable as BrokerUnreachable,
+        CertificateRejected as CertificateRejected,
+        ClientClosed as ClientClosed,
+        ConfigurationError as ConfigurationError,
+        DeliveryFailed as DeliveryFailed,
+        InvalidTokenResponse as InvalidTokenResponse,
+        IssuerMismatch as IssuerMismatch,
+        MqttTokenError as MqttTokenError,
+        OutboxFull as OutboxFull,
+        ProtocolError as ProtocolError,
+        StoreError as StoreError,
+        StoreLocked as StoreLocked,
+        TokenError as TokenError,
+        TokenRefusedByBroker as TokenRefusedByBroker,
+        TokenRequestRefused as TokenRequestRefused,
+        TokenUnchanged as TokenUnchanged,
+    )
+    from .events import (
+        Connected as Connected,
+        ConnectFailed as ConnectFailed,
+        DeliveryRefused as DeliveryRefused,
+        Disconnected as Disconnected,
+        Event as Event,
+        HandlerFailed as HandlerFailed,
+        LoginRequired as LoginRequired,
+        MessagesAbandoned as MessagesAbandoned,
+        RenewalFailed as RenewalFailed,
+        Rotated as Rotated,
+        RotationFailed as RotationFailed,
+        SessionLost as SessionLost,
+        StoreFailed as StoreFailed,
+        SubscriptionRefused as SubscriptionRefused,
+        TokenRefused as TokenRefused,
+        TokenRenewed as TokenRenewed,
+    )
+    from .keeper import (
+        RenewalPolicy as RenewalPolicy,
+        TokenKeeper as TokenKeeper,
+    )
+    from .mqtt.message import (
+        Message as Message,
+    )
+    from .mqtt.messages import (
+        Will as Will,
+    )
+    from .mqtt.outbox import (
+        Delivery as Delivery,
+    )
+    from .profiles import (
+        AwsIot as AwsIot,
+        BearerHeader as BearerHeader,
+        ClearBlade as ClearBlade,
+        Credentials as Credentials,
+        EventGrid as EventGrid,
+        IoTOperations as IoTOperations,
+        Password as Password,
+        Profile as Profile,
+        RabbitMQ as RabbitMQ,
+        Solace as Solace,
+        Username as Username,
+    )
+    from .sources import (
+        TokenSource as TokenSource,
+    )
+    from .sources.client_assertion import (
+        ClientSecretJWT as ClientSecretJWT,
+        PrivateKeyJWT as PrivateKeyJWT,
+    )
+    from .sources.client_auth import (
+        ClientSecretBasic as ClientSecretBasic,
+        ClientSecretPost as ClientSecretPost,
+        PublicClient as PublicClient,
+    )
+    from .sources.client_credentials import (
+        ClientCredentials as ClientCredentials,
+    )
+    from .sources.device_flow import (
+        DeviceFlow as DeviceFlow,
+    )
+    from .sources.device_login import (
+        DeviceLogin as DeviceLogin,
+    )
+    from .sources.mutual_tls import (
+        MutualTLS as MutualTLS,
+    )
+    from .sources.signed_jwt import (
+        SignedJWT as SignedJWT,
+    )
+    from .sources.token_file import (
+        TokenFile as TokenFile,
+    )
+    from .stores import (
+        TokenStore as TokenStore,
+    )
+    from .stores.file import (
+        FileStore as FileStore,
+    )
+    from .stores.keyring import (
+        KeyringStore as KeyringStore,
+    )
+    from .stores.memory import (
+        MemoryStore as MemoryStore,
+    )
+    from .stores.opening import (
+        open_store as open_store,
+    )
+    from .token import (
+        Token as Token,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AuthorizationServerUnavailable",
-    "AuthorizationServerUntrusted",
-    "AwsIot",
-    "Backoff",
-    "BearerHeader",
-    "BrokerError",
-    "BrokerRefused",
-    "BrokerUnreachable",
-    "CertificateRejected",
-    "ClearBlade",
-    "ClientClosed",
-    "ClientCredentials",
-    "ClientSecretBasic",
-    "ClientSecretJWT",
-    "ClientSecretPost",
-    "ConfigurationError",
-    "ConnectFailed",
-    "Connected",
-    "Credentials",
-    "Delivery",
-    "DeliveryFailed",
-    "DeliveryRefused",
-    "DeviceFlow",
-    "DeviceLogin",
-    "Disconnected",
-    "Event",
-    "EventGrid",
-    "FileStore",
-    "HandlerFailed",
-    "InvalidTokenResponse",
-    "IoTOperations",
-    "IssuerMismatch",
-    "KeyringStore",
-    "LoginRequired",
-    "MemoryStore",
-    "Message",
-    "MessagesAbandoned",
-    "MqttTokenError",
-    "MutualTLS",
-    "OutboxFull",
-    "Password",
-    "PrivateKeyJWT",
-    "Profile",
-    "ProtocolError",
-    "PublicClient",
-    "RabbitMQ",
-    "RenewalFailed",
-    "RenewalPolicy",
-    "Rotated",
-    "RotationFailed",
-    "SessionLost",
-    "SignedJWT",
-    "Solace",
-    "Stats",
-    "StoreError",
-    "StoreFailed",
-    "StoreLocked",
-    "SubscriptionRefused",
-    "Token",
-    "TokenClient",
-    "TokenError",
-    "TokenFile",
-    "TokenKeeper",
-    "TokenRefused",
-    "TokenRefusedByBroker",
-    "TokenRenewed",
-    "TokenRequestRefused",
-    "TokenSource",
-    "TokenStore",
-    "TokenUnchanged",
-    "Username",
-    "Will",
-    "__version__",
-    "open_store",
-]
+_NAMES = {
+    "backoff": ("Backoff",),
+    "client": (
+        "Stats",
+        "TokenClient",
+    ),
+    "errors": (
+        "AuthorizationServerUnavailable",
+        "AuthorizationServerUntrusted",
+        "BrokerError",
+        "BrokerRefused",
+        "BrokerUnreachable",
+        "CertificateRejected",
+        "ClientClosed",
+        "ConfigurationError",
+        "DeliveryFailed",
+        "InvalidTokenResponse",
+        "IssuerMismatch",
+        "MqttTokenError",
+        "OutboxFull",
+        "ProtocolError",
+        "StoreError",
+        "StoreLocked",
+        "TokenError",
+        "TokenRefusedByBroker",
+        "TokenRequestRefused",
+        "TokenUnchanged",
+    ),
+    "events": (
+        "Connected",
+        "ConnectFailed",
+        "DeliveryRefused",
+        "Disconnected",
+        "Event",
+        "HandlerFailed",
+        "LoginRequired",
+        "MessagesAbandoned",
+        "RenewalFailed",
+        "Rotated",
+        "RotationFailed",
+        "SessionLost",
+        "StoreFailed",
+        "SubscriptionRefused",
+        "TokenRefused",
+        "TokenRenewed",
+    ),
+    "keeper": (
+        "RenewalPolicy",
+        "TokenKeeper",
+    ),
+    "mqtt.message": ("Message",),
+    "mqtt.messages": ("Will",),
+    "mqtt.outbox": ("Delivery",),
+    "profiles": (
+        "AwsIot",
+        "BearerHeader",
+        "ClearBlade",
+        "Credentials",
+        "EventGrid",
+        "IoTOperations",
+        "Password",
+        "Profile",
+        "RabbitMQ",
+        "Solace",
+        "Username",
+    ),
+    "sources": ("TokenSource",),
+    "sources.client_assertion": (
+        "ClientSecretJWT",
+        "PrivateKeyJWT",
+    ),
+    "sources.client_auth": (
+        "ClientSecretBasic",
+        "ClientSecretPost",
+        "PublicClient",
+    ),
+    "sources.client_credentials": ("ClientCredentials",),
+    "sources.device_flow": ("DeviceFlow",),
+    "sources.device_login": ("DeviceLogin",),
+    "sources.mutual_tls": ("MutualTLS",),
+    "sources.signed_jwt": ("SignedJWT",),
+    "sources.token_file": ("TokenFile",),
+    "stores": ("TokenStore",),
+    "stores.file": ("FileStore",),
+    "stores.keyring": ("KeyringStore",),
+    "stores.memory": ("MemoryStore",),
+    "stores.opening": ("open_store",),
+    "token": ("Token",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *_HOMES]
+
+
+if not TYPE_CHECKING:  # or a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,8 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mqtt_token_client.errors import ConfigurationError, ProtocolError
 from mqtt_token_client.mqtt.engine import (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import mqtt_token_client
 
 _NEVER = {
     "requests",
@@ -30,21 +34,69 @@ _NEVER = {
 
 def _loaded_by(statement: str) -> tuple[set[str], int]:
     """The top-level modules that a statement loads in a fresh process, and how many threads run after it."""
+    modules, threads = _run(statement)
+    return {name.split(".")[0] for name in modules}, threads
+
+
+def _modules_loaded_by(statement: str) -> set[str]:
+    return set(_run(statement)[0])
+
+
+def _run(statement: str) -> tuple[list[str], int]:
     program = (
         f"import json, sys, threading; before = set(sys.modules); {statement}; "
         "print(json.dumps([sorted(set(sys.modules) - before), threading.active_count()]))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     modules, threads = json.loads(result.stdout)
-    return {name.split(".")[0] for name in modules}, threads
+    return modules, threads
 
 
-@pytest.mark.parametrize("module", ["mqtt_token_client", "mqtt_token_client.client"])
-def test_the_library_loads_nothing_that_a_client_may_not_need_and_starts_no_thread(module: str) -> None:
-    loaded, threads = _loaded_by(f"import {module}")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mqtt_token_client",
+        "import mqtt_token_client.client",
+        "from mqtt_token_client import TokenClient, ClientCredentials, DeviceFlow, SignedJWT, FileStore, KeyringStore",
+        "from mqtt_token_client import *",
+    ],
+)
+def test_the_library_loads_nothing_that_a_client_may_not_need_and_starts_no_thread(statement: str) -> None:
+    loaded, threads = _loaded_by(statement)
     assert "mqtt_token_client" in loaded
     assert loaded & _NEVER == set()
     assert threads == 1
+
+
+def test_tokens_without_mqtt_load_no_mqtt_client() -> None:
+    loaded, _ = _loaded_by("from mqtt_token_client import ClientCredentials, FileStore, TokenKeeper")
+    assert "mqtt_token_client" in loaded
+    assert "paho" not in loaded
+
+
+def test_a_client_loads_no_source_and_no_store_but_those_it_is_given() -> None:
+    loaded = _modules_loaded_by("from mqtt_token_client import ClientCredentials, TokenClient")
+    assert "mqtt_token_client.sources.client_credentials" in loaded
+    assert not {name for name in loaded if "device" in name or "signed_jwt" in name or name.endswith(".keyring")}
+
+
+def test_every_public_name_is_where_a_type_checker_finds_it() -> None:
+    source = Path(mqtt_token_client.__file__).read_text()
+    found = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert found == mqtt_token_client._HOMES
+    assert set(dir(mqtt_token_client)) == {"__version__", *found}
+    for name in found:
+        assert getattr(mqtt_token_client, name).__name__ == name
+
+
+def test_a_name_that_there_is_not_is_told_as_usual() -> None:
+    with pytest.raises(AttributeError, match="module 'mqtt_token_client' has no attribute 'TokenCleint'"):
+        _ = mqtt_token_client.TokenCleint  # type: ignore[attr-defined]
 
 
 def test_what_is_looked_for_would_be_found() -> None:

@@ -11,8 +11,7 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mqtt_token_client.backoff import Backoff
 from mqtt_token_client.clock import elapsed

@@ -14,8 +14,7 @@ import pytest
 from keyring.backends import SecretService
 
 from mqtt_token_client.errors import ConfigurationError, StoreError
-from mqtt_token_client.stores import keyring as keyring_store
-from mqtt_token_client.stores import limit
+from mqtt_token_client.stores import keyring as keyring_store, limit
 from mqtt_token_client.stores.keyring import KeyringStore
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token

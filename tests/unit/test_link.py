@@ -15,8 +15,7 @@ from typing import Any, cast
 import pytest
 
 from mqtt_token_client.clock import elapsed
-from mqtt_token_client.mqtt import link as link_module
-from mqtt_token_client.mqtt import loop as loop_module
+from mqtt_token_client.mqtt import link as link_module, loop as loop_module
 from mqtt_token_client.mqtt.engine import Engine, Packet, Pingresp
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop

@@ -9,8 +9,7 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mqtt_token_client import token as token_module
 from mqtt_token_client.errors import StoreError
