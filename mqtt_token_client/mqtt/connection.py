@@ -183,8 +183,9 @@ class Connection:
         self._in_place.connected(credentials)
         self._session.counters.connects += 1
         self._limits = Limits.of(connack, self._settings.protocol)
-        if link.tls_session is not None:
-            self._tls_sessions[self._brokers.current] = link.tls_session
+        tls_session = link.new_tls_session
+        if tls_session is not None:
+            self._tls_sessions[self._brokers.current] = tls_session
         link.keep_alive(connack.properties.get("server_keep_alive", self._settings.keepalive))
         if not connack.session_present:
             self._session.lost()

@@ -84,8 +84,12 @@ class Link(Generic[_Item]):
         return elapsed() - self._last_out
 
     @property
-    def tls_session(self) -> ssl.SSLSession | None:
-        """The TLS session, for the next connection to resume. With TLS 1.3 it comes with the first answers."""
+    def new_tls_session(self) -> ssl.SSLSession | None:
+        """The TLS session, for later connections to resume; None if this one has resumed an earlier one, which serves
+        on. With TLS 1.3 it comes with the first answers. CPython 3.11 loses some kilobytes each time it is read.
+        """
+        if getattr(self._sock, "session_reused", False):
+            return None
         return getattr(self._sock, "session", None)
 
     def write(self, data: bytes, item: _Item | None = None) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger("mqtt_token_client.loop")
 _Result = TypeVar("_Result")
 
 _MAX_WORKERS = 32
+_FEW_TIMERS = 64
 # The selector's own clock stands still while the machine sleeps; a deadline is seen this late, in seconds, at most.
 _LONGEST_SLEEP = 60.0
 
@@ -53,6 +54,7 @@ class Loop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
+        self._crowded = _FEW_TIMERS
         self._sequence = itertools.count()
         self._calls: deque[Callable[[], None]] = deque()
         self._asleep = False
@@ -85,6 +87,10 @@ class Loop:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Run a function when :func:`~mqtt_token_client.clock.elapsed` reaches ``when``."""
         timer = Timer(callback)
+        if len(self._timers) >= self._crowded:  # with those that were cancelled, which may be due in days
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._crowded = 2 * len(self._timers) + _FEW_TIMERS
         heapq.heappush(self._timers, (when, next(self._sequence), timer))
         return timer
 

@@ -53,6 +53,11 @@ class WebSocket:
         """The TLS session underneath."""
         return self._sock.session if isinstance(self._sock, ssl.SSLSocket) else None
 
+    @property
+    def session_reused(self) -> bool:
+        """Whether that is an earlier one, resumed."""
+        return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.session_reused)
+
     def pending(self) -> int:
         """How much can be had that the operating system does not know of; the end counts as a byte."""
         below = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0

@@ -142,6 +142,16 @@ class TestTimers:
         assert next_of(told) == "the end"
         assert told.empty()
 
+    def test_that_are_cancelled_do_not_pile_up_until_they_are_due(self, loop: Loop, told: queue.Queue[str]) -> None:
+        def set_timers() -> int:
+            for _ in range(1000):
+                loop.call_later(100_000.0, lambda: None).cancel()
+            loop.call_later(0.0, lambda: told.put("the others run"))
+            return len(loop._timers)
+
+        assert call(loop, set_timers) <= 200
+        assert next_of(told) == "the others run"
+
     def test_that_raise_do_not_keep_the_others_from_running(
         self, loop: Loop, told: queue.Queue[str], caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -146,7 +146,21 @@ class TestAWebSocketThatTheBrokerCloses:
         assert broker.accept().expect(CONNECT).password == password(2)
 
 
-def test_each_rotation_resumes_the_tls_session_of_the_connection_before(make: Callable[..., Device], pki: Pki) -> None:
+def test_each_rotation_resumes_the_tls_session_of_the_first_connection_which_is_read_once(
+    make: Callable[..., Device], pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[ssl.SSLSession | None] = []
+
+    def session(sock: ssl.SSLSocket) -> ssl.SSLSession | None:
+        read.append(sock._sslobj.session)  # type: ignore[attr-defined]
+        return read[-1]
+
+    def resume(sock: ssl.SSLSocket, session: ssl.SSLSession) -> None:
+        sock._session = session  # type: ignore[attr-defined]
+        if sock._sslobj is not None:  # type: ignore[attr-defined]
+            sock._sslobj.session = session  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(ssl.SSLSocket, "session", property(session, resume))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.server.certificate, pki.server.key)
     device = make(5, broker=ScriptedBroker(context), tls=ssl.create_default_context(cafile=pki.ca))
@@ -159,3 +173,4 @@ def test_each_rotation_resumes_the_tls_session_of_the_connection_before(make: Ca
         device.event(Rotated)
         reused.append(cast("ssl.SSLSocket", peer._sock).session_reused)
     assert reused == [False, True, True, True]
+    assert len(read) == 1
