@@ -18,23 +18,21 @@ from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefus
 from .feed import TokenFeed, open_keeper
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.connection import Connection
-from .mqtt.dial import check_context, check_proxy, parse_broker
 from .mqtt.engine import pack_properties
 from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
 from .mqtt.message import Message
-from .mqtt.messages import Will, check_filter, check_topic, encode_topic
+from .mqtt.messages import LARGEST_PAYLOAD, Will, check_filter, check_payload, check_qos, check_topic, encode_topic
 from .mqtt.outbox import Delivery, Outgoing
 from .mqtt.receipts import Receipt
 from .mqtt.session import Session
-from .mqtt.settings import Settings
+from .mqtt.settings import check_range, open_settings
 from .mqtt.subscriptions import Handler
-from .profiles import PlacingFunction, Profile, check_profile, open_profile
+from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
 from .stores import TokenStore
 
 log = logging.getLogger("mqtt_token_client")
 
-_LARGEST_PAYLOAD = 268_000_000  # bytes; a packet holds 268,435,455 with its topic and properties
 _WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
 
 
@@ -118,57 +116,27 @@ class TokenClient:
         on_message: Handler | None = None,
         on_event: Callable[[events.Event], object] | None = None,
     ) -> None:
-        addresses = tuple(
-            parse_broker(url, allow_insecure=allow_insecure)
-            for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])
-        )
-        if not addresses:
-            raise ConfigurationError("broker: at least one URL is needed")
-        if protocol not in (4, 5):
-            raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
-        if not isinstance(client_id, str) or not 0 < len(_encode(client_id, "client_id")) <= 65_535:
-            raise ConfigurationError("client_id: a string that is not empty; a session needs a name that stays")
-        _check_range("keepalive", keepalive, 0, 65_535)
-        _check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
-        _check_range("max_inflight", max_inflight, 1, _WINDOW)
-        _check_range("max_queued", max_queued, 1, 2**31)
-        if will is not None and not isinstance(will, Will):
-            raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
-        if will is not None and protocol == 4 and (will.delay or will.properties):
-            raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
-        if not isinstance(clean_start, bool):
-            raise ConfigurationError(f"clean_start: True or False, not {clean_start!r}")
-        if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
-            raise ConfigurationError(
-                "clean_start: needs protocol=5; in MQTT 3.1.1 connect once with session_expiry=0 before"
-            )
-        for name, function in (("on_message", on_message), ("on_event", on_event)):
-            if function is not None and not callable(function):
-                raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
-        if backoff is not None and not isinstance(backoff, Backoff):
-            raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
-        placing = open_profile(profile)
-        alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
-        context = None
-        if tls is not None:
-            context = check_context(tls, allow_insecure=allow_insecure)
-        elif any(address.tls for address in addresses):
-            context = _default_context(alpn)
-
-        self._settings = Settings(
-            brokers=addresses,
+        self._settings = open_settings(
+            broker,
             client_id=client_id,
+            profile=profile,
             protocol=protocol,
             keepalive=keepalive,
             session_expiry=session_expiry,
             clean_start=clean_start,
             will=will,
-            context=context,
-            proxy=None if proxy is None else check_proxy(proxy),
-            backoff=backoff or Backoff(),
+            tls=tls,
+            proxy=proxy,
+            allow_insecure=allow_insecure,
+            backoff=Backoff() if backoff is None else backoff,
         )
+        check_range("max_inflight", max_inflight, 1, _WINDOW)
+        check_range("max_queued", max_queued, 1, 2**31)
+        for name, function in (("on_message", on_message), ("on_event", on_event)):
+            if function is not None and not callable(function):
+                raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        self._feed = TokenFeed(keeper, placing, client_id, self._renewal_ended)
+        self._feed = TokenFeed(keeper, self._settings.profile, client_id, self._renewal_ended)
         self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
@@ -309,22 +277,13 @@ class TokenClient:
             ConfigurationError: an argument is not what it should be.
         """
         encoded = encode_topic(topic) if isinstance(topic, str) else check_topic(topic, "publish")
-        if not isinstance(payload, bytes):
-            if isinstance(payload, str):
-                payload = _encode(payload, "publish: payload")
-            elif isinstance(payload, bytearray | memoryview):
-                payload = bytes(payload)
-            else:
-                raise ConfigurationError(f"publish: payload is bytes or a string, not {type(payload).__name__}")
-        if len(payload) > _LARGEST_PAYLOAD:
-            raise ConfigurationError(f"publish: the payload has {len(payload)} bytes, MQTT carries {_LARGEST_PAYLOAD}")
-        _check_qos(qos, "publish")
+        if not isinstance(payload, bytes) or len(payload) > LARGEST_PAYLOAD:
+            payload = check_payload(payload)
+        check_qos(qos, "publish")
         packed = b""
         if properties:
             if self._settings.protocol != 5:
                 raise ConfigurationError("publish: properties need protocol=5")
-            if not isinstance(properties, Mapping):
-                raise ConfigurationError(f"publish: properties is a mapping, not {type(properties).__name__}")
             made = pack_properties(properties)
             packed = made.pack() if made is not None else b""
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
@@ -366,7 +325,7 @@ class TokenClient:
                 :class:`SubscriptionRefused`.
         """
         check_filter(topic_filter, "subscribe")
-        _check_qos(qos, "subscribe")
+        check_qos(qos, "subscribe")
         if handler is not None and not callable(handler):
             raise ConfigurationError(f"subscribe: handler is a function, not {type(handler).__name__}")
         if not isinstance(retain_handling, int) or not 0 <= retain_handling <= 2:
@@ -494,29 +453,3 @@ class TokenClient:
         if isinstance(event, events.TokenRenewed) and token is not None and connection is not None:
             self._renewals += 1
             connection.rotate(token)
-
-
-def _encode(text: str, name: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{name}: it cannot be written in UTF-8") from None
-
-
-def _check_qos(qos: int, where: str) -> None:
-    if not isinstance(qos, int) or not 0 <= qos <= 2:
-        raise ConfigurationError(f"{where}: qos is 0, 1 or 2, not {qos!r}")
-
-
-def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ConfigurationError(f"{name}: a whole number from {lowest} to {highest}, not {value!r}")
-
-
-@functools.cache
-def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """One for all clients: reading the system's certificates takes tens of milliseconds."""
-    context = check_context(ssl.create_default_context())
-    if alpn:
-        context.set_alpn_protocols(alpn)
-    return context

@@ -1,4 +1,4 @@
-"""What an application gives: topics, topic filters, and the will."""
+"""What an application gives: topics, payloads, topic filters, and the will."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .engine import pack_properties
+
+LARGEST_PAYLOAD = 268_000_000  # bytes; a packet holds 268,435,455 with its topic and properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,7 @@ class Will:
         check_topic(self.topic, "will")
         if not isinstance(self.payload, bytes) or len(self.payload) > 65_535:
             raise ConfigurationError("will: the payload is bytes, 65535 at most")
-        if not isinstance(self.qos, int) or not 0 <= self.qos <= 2:
-            raise ConfigurationError(f"will: qos is 0, 1 or 2, not {self.qos!r}")
+        check_qos(self.qos, "will")
         if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
             raise ConfigurationError(f"will: delay is whole seconds, 0 to 4294967295, not {self.delay!r}")
         try:
@@ -70,6 +71,36 @@ def encode_topic(topic: str) -> bytes:
     """A topic name to publish to as it stands in PUBLISH, its length before it (MQTT 5 section 1.5.4)."""
     encoded = check_topic(topic, "publish")
     return len(encoded).to_bytes(2) + encoded
+
+
+def check_payload(payload: object) -> bytes:
+    """What to publish: bytes as they are, a string in UTF-8.
+
+    Raises:
+        ConfigurationError: it is something else, or too much for MQTT.
+    """
+    if isinstance(payload, str):
+        try:
+            payload = payload.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError("publish: payload: it cannot be written in UTF-8") from None
+    elif isinstance(payload, bytes | bytearray | memoryview):
+        payload = bytes(payload)
+    else:
+        raise ConfigurationError(f"publish: payload is bytes or a string, not {type(payload).__name__}")
+    if len(payload) > LARGEST_PAYLOAD:
+        raise ConfigurationError(f"publish: the payload has {len(payload)} bytes, MQTT carries {LARGEST_PAYLOAD}")
+    return payload
+
+
+def check_qos(qos: int, where: str) -> None:
+    """A Quality of Service.
+
+    Raises:
+        ConfigurationError: there is no such.
+    """
+    if not isinstance(qos, int) or not 0 <= qos <= 2:
+        raise ConfigurationError(f"{where}: qos is 0, 1 or 2, not {qos!r}")
 
 
 def check_filter(topic_filter: str, where: str) -> str:

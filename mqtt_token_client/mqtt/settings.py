@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..backoff import Backoff
-from ..profiles import Credentials
+from ..errors import ConfigurationError
+from ..profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ..token import Token
-from .dial import Address
+from .dial import Address, check_context, check_proxy, parse_broker
 from .engine import Engine
 from .messages import Will
 
@@ -39,6 +42,7 @@ class Settings:
     will: Will | None
     context: ssl.SSLContext | None
     proxy: str | None
+    profile: Profile
     backoff: Backoff
 
     @property
@@ -68,3 +72,95 @@ class Settings:
         return engine.connect(
             credentials.username, credentials.password, keepalive=self.keepalive, properties=properties, will=will
         )
+
+
+def open_settings(
+    broker: str | Sequence[str],
+    *,
+    client_id: str,
+    profile: str | Profile | PlacingFunction,
+    protocol: int,
+    keepalive: int,
+    session_expiry: int,
+    clean_start: bool,
+    will: Will | None,
+    tls: ssl.SSLContext | None,
+    proxy: str | None,
+    allow_insecure: bool,
+    backoff: Backoff,
+) -> Settings:
+    """The settings of these arguments of a client.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be.
+    """
+    addresses = tuple(
+        parse_broker(url, allow_insecure=allow_insecure)
+        for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])
+    )
+    if not addresses:
+        raise ConfigurationError("broker: at least one URL is needed")
+    if protocol not in (4, 5):
+        raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
+    if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535:
+        raise ConfigurationError("client_id: a string that is not empty; a session needs a name that stays")
+    check_range("keepalive", keepalive, 0, 65_535)
+    check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
+    if will is not None and not isinstance(will, Will):
+        raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
+    if will is not None and protocol == 4 and (will.delay or will.properties):
+        raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
+    if not isinstance(clean_start, bool):
+        raise ConfigurationError(f"clean_start: True or False, not {clean_start!r}")
+    if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
+        raise ConfigurationError(
+            "clean_start: needs protocol=5; in MQTT 3.1.1 connect once with session_expiry=0 before"
+        )
+    if not isinstance(backoff, Backoff):
+        raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
+    placing = open_profile(profile)
+    alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
+    context = None
+    if tls is not None:
+        context = check_context(tls, allow_insecure=allow_insecure)
+    elif any(address.tls for address in addresses):
+        context = _default_context(alpn)
+    return Settings(
+        brokers=addresses,
+        client_id=client_id,
+        protocol=protocol,
+        keepalive=keepalive,
+        session_expiry=session_expiry,
+        clean_start=clean_start,
+        will=will,
+        context=context,
+        proxy=None if proxy is None else check_proxy(proxy),
+        profile=placing,
+        backoff=backoff,
+    )
+
+
+def _encode_client_id(client_id: str) -> bytes:
+    try:
+        return client_id.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("client_id: it cannot be written in UTF-8") from None
+
+
+def check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    """A whole number between two others, both allowed.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ConfigurationError(f"{name}: a whole number from {lowest} to {highest}, not {value!r}")
+
+
+@functools.cache
+def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """One for all clients: reading the system's certificates takes tens of milliseconds."""
+    context = check_context(ssl.create_default_context())
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
