@@ -9,13 +9,14 @@ import pytest
 
 from tests.servers import processes, secret_check
 from tests.servers.delay_proxy import DelayProxy
+from tests.servers.hivemq import HiveMQ
 from tests.servers.keys import Keys
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.pki import Pki
 from tests.servers.rabbitmq import RabbitMQ
 
-_SERVERS = ("oidc", "mosquitto", "rabbitmq")
+_SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +54,14 @@ def mosquitto(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def rabbitmq(oidc: AuthorizationServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     broker = RabbitMQ(oidc.jwks_uri, tmp_path_factory.mktemp("rabbitmq"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def hivemq(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HiveMQ]:
+    broker = HiveMQ(keys, pki, tmp_path_factory.mktemp("hivemq"))
     broker.start()
     yield broker
     broker.stop()

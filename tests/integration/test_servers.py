@@ -26,6 +26,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.servers.delay_proxy import DelayProxy
+from tests.servers.hivemq import HiveMQ
 from tests.servers.keys import Keys
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.oidc import AuthorizationServer
@@ -250,6 +251,34 @@ class TestRabbitMQ:
         with Device("sleeper", keys.token(), 4) as sleeper:
             assert sleeper.connect(rabbitmq.port) == (0, True)
             assert sleeper.received.get(timeout=5) == b"kept"
+
+
+class TestHiveMQ:
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_takes_the_tokens_of_the_authorization_server(
+        self, hivemq: HiveMQ, oidc: AuthorizationServer, pki: Pki, protocol: int
+    ) -> None:
+        for resource in ("urn:test:mqtt", "urn:test:mqtt-es"):
+            token = _token(oidc, resource=resource).json()["access_token"]
+            with Device("plain", token, protocol) as plain, Device("tls", token, protocol, pki.ca) as tls:
+                assert plain.connect(hivemq.port)[0] == 0
+                assert tls.connect(hivemq.tls_port)[0] == 0
+        assert (hivemq.accepted("plain"), hivemq.accepted("tls")) == (2, 2)
+
+    def test_refuses_a_token_that_has_ended_or_is_not_signed_right(self, hivemq: HiveMQ, keys: Keys) -> None:
+        for token in (keys.token(-1), keys.token(key="client"), keys.token(aud="other"), "no token"):
+            with Device("bad", token) as device:
+                assert device.connect(hivemq.port)[0] == 0x87
+        assert (hivemq.accepted("bad"), hivemq.refused("bad")) == (0, 4)
+
+    def test_ends_a_connection_with_its_token_and_publishes_the_will(self, hivemq: HiveMQ, keys: Keys) -> None:
+        with Device("observer", keys.token()) as observer, Device("short", keys.token(2)) as device:
+            observer.connect(hivemq.port)
+            observer.subscribe("will/short")
+            device.client.will_set("will/short", b"gone", qos=1)
+            assert device.connect(hivemq.port)[0] == 0
+            assert device.ends.get(timeout=5) == 0xA0
+            assert observer.received.get(timeout=5) == b"gone"
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client import Connected, ConnectFailed, Event, TokenClient
+from mqtt_token_client import Connected, ConnectFailed, Disconnected, Event, Token, TokenClient
 from mqtt_token_client.errors import BrokerUnreachable, ConfigurationError
 from mqtt_token_client.mqtt.dial import Address, dial
 from mqtt_token_client.mqtt.engine import Engine
 from tests.integration.traffic import Peer, Traffic, source, trusting
+from tests.servers.hivemq import HiveMQ
 from tests.servers.keys import Keys
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.oidc import AuthorizationServer
@@ -143,6 +144,35 @@ def test_a_session_of_before_a_restart_of_the_broker_costs_nothing(mosquitto: Mo
     assert not sock.session_reused
     assert ask(sock, keys.token()) == b"\x20\x02\x00\x00"
     sock.close()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "cause"),
+    [
+        (4, "the broker closed the WebSocket: 1000 Normal Closure"),
+        (5, "the broker ended the connection: Maximum connect"),
+    ],
+)
+def test_a_websocket_that_ends_with_its_token_is_followed_by_one_with_a_new_token(
+    hivemq: HiveMQ, keys: Keys, protocol: int, cause: str
+) -> None:
+    class EndsSooner:
+        """The first token ends before the client expects it to."""
+
+        count = 0
+
+        def fetch(self, previous: Token | None) -> Token:
+            self.count += 1
+            return Token(keys.token(2 if self.count == 1 else 60, iat=None), 60)
+
+    events: list[Event] = []
+    url, name = f"ws://127.0.0.1:{hivemq.ws_port}/mqtt", f"ends-{protocol}"
+    with TokenClient(url, EndsSooner(), client_id=name, protocol=protocol, on_event=events.append) as client:
+        wait_until(lambda: client.stats.connects == 2, "the second connection")
+        client.publish("ends", b"", qos=1).wait(10)
+    (lost,) = (event for event in events if isinstance(event, Disconnected))
+    assert lost.cause.startswith(cause)
+    assert hivemq.accepted(name) == 2
 
 
 def test_a_websocket_where_there_is_none_is_unreachable(mosquitto: Mosquitto) -> None:

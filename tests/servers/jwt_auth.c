@@ -116,7 +116,6 @@ static int check(struct mosquitto *client, const char *what, const char *token, 
 		mosquitto_log_printf(MOSQ_LOG_NOTICE, "jwt_auth: %s refused for %s: %s", what, id, why);
 	}else{
 		const char *sub = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(claims, "sub"));
-		if(sub && sub[0]) mosquitto_set_username(client, sub);
 		mosquitto_log_printf(MOSQ_LOG_NOTICE, "jwt_auth: %s accepted for %s sub=%s exp in %lds", what, id, sub ? sub : "-", (long)(exp - now));
 		forget(client, id); /* a take-over replaces the older connection's entry */
 		struct session *s = calloc(1, sizeof *s);

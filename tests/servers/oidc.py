@@ -17,7 +17,7 @@ from .processes import BUILD, Process, accepts, free_port, need, unavailable
 _HERE = Path(__file__).parent
 
 
-def _install() -> None:
+def install_packages() -> None:
     """``npm ci``, if that was not done since package-lock.json changed."""
     need("node", "npm", packages="nodejs npm")
     lock, installed = _HERE / "package-lock.json", _HERE / "node_modules" / ".package-lock.json"
@@ -63,7 +63,7 @@ class AuthorizationServer:
     scope = RIGHTS
 
     def __init__(self, keys: Keys, folder: Path) -> None:
-        _install()
+        install_packages()
         self.client_secret = secrets.token_urlsafe(32)
         self.odd_client_secret = f"{self.client_secret}: +%&=/"
         self.port, self._control, tls = free_port(), free_port(), free_port()

@@ -15,7 +15,7 @@ class RabbitMQ:
     """A broker that takes tokens for the audience ``rabbitmq`` with rights in the claim ``scope``, as password.
 
     Version 3.10, which Debian 12 has, goes on with a connection whose token has ended, and keeps sessions and queued
-    messages through a SIGKILL.
+    messages through a SIGKILL. Besides the virtual host ``/`` it has one that is called ``plant``.
 
     Attributes:
         host: 127.0.0.1.
@@ -29,6 +29,7 @@ class RabbitMQ:
         self.port = free_port()
         epmd_port = free_port()
         (folder / "home").mkdir()
+        (folder / "definitions.json").write_text('{"vhosts": [{"name": "/"}, {"name": "plant"}]}')
         (folder / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_auth_backend_oauth2].\n")
         (folder / "rabbitmq.conf").write_text(f"""\
 listeners.tcp = none
@@ -37,6 +38,7 @@ mqtt.allow_anonymous = false
 mqtt.vhost = /
 mqtt.exchange = amq.topic
 auth_backends.1 = rabbit_auth_backend_oauth2
+load_definitions = {folder / "definitions.json"}
 log.file = false
 log.console = true
 log.console.use_colors = off
