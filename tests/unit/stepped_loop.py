@@ -1,0 +1,95 @@
+"""The network loop, turned by the test on the test's own thread, by a clock that the test sets.
+
+All that the loop does is done by :class:`Loop` itself; it only never sleeps. Nothing depends on how fast the machine is
+or which thread comes first, so the same steps lead to the same end each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+from mqtt_token_client.mqtt import loop as real
+
+_MOST_ROUNDS = 2_000  # of the loop without time passing; more is a loop that spins
+
+
+@contextlib.contextmanager
+def replaced(name: str, function: Callable[..., Any], replacement: Callable[..., Any]) -> Iterator[None]:
+    """A function of the library is another one, wherever it has been imported by its name."""
+    with contextlib.ExitStack() as stack:
+        for module_name, module in list(sys.modules.items()):
+            if module_name.startswith("mqtt_token_client") and vars(module).get(name) is function:
+                stack.enter_context(patch.object(module, name, replacement))
+        yield
+
+
+class _Idle(BaseException):
+    """Nothing is left to do at this time."""
+
+
+class _Workers(real._Workers):
+    """Jobs wait until the loop has nothing else to do."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self._waiting.append(job)
+
+    def work(self) -> bool:
+        if self._waiting:
+            self._waiting.popleft()()
+            return True
+        return False
+
+
+class SteppedLoop(real.Loop):
+    """A loop without a thread, on a clock of its own.
+
+    Attributes:
+        now: the time; have :func:`~mqtt_token_client.clock.elapsed` replaced by it.
+        backwards: whether of several sockets that are ready the last comes first.
+        workers_busy: whether what blocks (a token request, DNS, a TLS handshake) takes long: it is done later.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.backwards = self.workers_busy = False
+        self._rounds = 0
+        super().__init__()
+        self._thread.join()
+        self._workers = self._later = _Workers()
+
+    def turn(self) -> None:
+        """Do all that is to be done at this time."""
+        self._rounds = 0
+        try:
+            super()._run()
+        except _Idle:
+            pass
+        finally:
+            real._here.network = False
+
+    def next_timer(self) -> float | None:
+        """When the next deadline comes."""
+        return min((when for when, _, timer in self._timers if timer.callback is not None), default=None)
+
+    @property
+    def watched(self) -> int:
+        """How many sockets it looks after."""
+        return len(self._selector.get_map()) - 1
+
+    def _run(self) -> None:
+        """For the thread that it does not need."""
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = self._selector.select(0)
+        due = self.next_timer()
+        idle = not (ready or self._calls or (due is not None and due <= self.now))
+        if idle and (self.workers_busy or not self._later.work()):
+            raise _Idle
+        self._rounds += 1
+        assert self._rounds < _MOST_ROUNDS, "the network thread spins"
+        return ready[::-1] if self.backwards else ready
