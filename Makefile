@@ -1,6 +1,6 @@
 # Each of these works as the first command in a fresh checkout.
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: .venv/demo  ## 30 seconds of tokens ending and nobody noticing
 	.venv/bin/mqtt-token demo --seconds 30
@@ -20,8 +20,11 @@ format: .venv/dev
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
+bench: .venv/dev  ## speed and smallness beside other libraries, in three minutes
+	.venv/bin/python -m benchmarks.performance
+
 clean:
-	rm -rf .venv .nox .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .nox .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf tests/servers/node_modules tests/servers/build
 
 .venv/demo: pyproject.toml

@@ -8,15 +8,14 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.environment import peers_python, versions
 from benchmarks.token_bench import Bench, Lab
 from benchmarks.token_cell import USES, Cell
 from benchmarks.token_peers import OURS, PEERS
@@ -25,7 +24,6 @@ from tests.servers.keys import Keys
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.pki import Pki
 
-ENVIRONMENT = Path(__file__).parent.parent / ".venv-peers"
 AT_ONCE = 8  # trials; most of their time is waiting
 
 Rows = dict[str, dict[str, Cell]]
@@ -62,29 +60,6 @@ the token itself, there is nothing of the library to measure.
 the repr, text and traceback of what is raised: in a renewal, a truncated token response, a 503, an `invalid_grant` \
 and, where there is a device flow, a login that succeeds, one that is cut off and one that is denied.
 """
-
-
-def peers_python() -> str:
-    """The interpreter of an environment with the newest versions of the other libraries."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        venv.create(ENVIRONMENT, with_pip=True)
-        (ENVIRONMENT / ".gitignore").write_text("*\n")
-    wanted = {package for name in PEERS if name != OURS for package in PEERS[name].packages}
-    install = [str(python), "-m", "pip", "install", "--quiet", "--upgrade", "requests", *sorted(wanted)]
-    subprocess.run(install, check=True, stdout=sys.stderr)
-    return str(python)
-
-
-def versions(pythons: dict[str, str]) -> dict[str, str]:
-    """Of every package that is compared."""
-    script = "import importlib.metadata, sys; print(*map(importlib.metadata.version, sys.argv[1:]))"
-    found: dict[str, str] = {}
-    for peer, python in pythons.items():
-        names = [package.partition("[")[0] for package in PEERS[peer].packages]
-        told = subprocess.run([python, "-c", script, *names], check=True, capture_output=True, text=True).stdout
-        found |= dict(zip(PEERS[peer].packages, told.split(), strict=True))
-    return found
 
 
 def run(lab: Lab, peers: list[str], trials: list[str]) -> Rows:
@@ -141,14 +116,16 @@ def main() -> None:
     parser.add_argument("--peer", choices=PEERS, help="only this library")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="also FILE.json, with what was measured")
     arguments = parser.parse_args()
+    packages = [package for name in PEERS if name != OURS for package in PEERS[name].packages]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
-    others = peers_python()
+    others = peers_python(["requests", *packages])
     pythons = {peer: sys.executable if peer == OURS else others for peer in PEERS}
     about = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         "cores": str(os.cpu_count()),
-        **versions(pythons),
+        **versions(sys.executable, PEERS[OURS].packages),
+        **versions(others, packages),
     }
     chosen = [trial for trial in TRIALS if not arguments.only or arguments.only in trial]
     with tempfile.TemporaryDirectory() as name:

@@ -16,7 +16,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from mqtt_token_client import Event, Rotated, TokenClient, Will
+from mqtt_token_client import Event, EventGrid, Rotated, TokenClient, Will
 from tests.integration.traffic import source
 from tests.servers.oidc import AuthorizationServer
 
@@ -61,9 +61,9 @@ class Client(Protocol):
 class Library:
     """This library as it comes."""
 
-    def __init__(self, place: Place, *, protocol: int = 5, will: bool = False) -> None:
+    def __init__(self, place: Place, *, kind: str = "handover", protocol: int = 5) -> None:
         place.oidc.config(at=LONG_LIFE)
-        self._kind = "reconnect" if will else "handover"
+        self._kind = kind
         self._rotated: SimpleQueue[Rotated] = SimpleQueue()
         self._client = TokenClient(
             f"mqtts://127.0.0.1:{place.port}",
@@ -71,7 +71,8 @@ class Library:
             client_id=place.name,
             protocol=protocol,
             tls=place.tls,
-            will=Will(f"will/{place.name}", b"gone", qos=1) if will else None,
+            profile=EventGrid() if kind == "re-authentication" else "password",
+            will=Will(f"will/{place.name}", b"gone", qos=1) if kind == "reconnect" else None,
             max_inflight=WINDOW,
             on_event=self._told,
         )
@@ -211,7 +212,8 @@ class PahoLeftToItself(Paho):
 WAYS: dict[str, Callable[[Place], Client]] = {
     "this library, handover, MQTT 3.1.1": partial(Library, protocol=4),
     "this library, handover, MQTT 5": Library,
-    "this library, with a will and no delay": partial(Library, will=True),
+    "this library, re-authentication, MQTT 5": partial(Library, kind="re-authentication"),
+    "this library, with a will and no delay": partial(Library, kind="reconnect"),
     "paho-mqtt by hand, publishing meanwhile": PahoByHand,
     "paho-mqtt by hand, publish() held meanwhile": PahoByHandHeld,
     "paho-mqtt left to itself": PahoLeftToItself,

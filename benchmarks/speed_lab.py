@@ -1,0 +1,152 @@
+"""Where libraries are measured: a broker, and a process for each, whose memory and wake-ups the kernel tells."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from threading import Timer
+from typing import Any, Self
+
+from benchmarks.bare_client import BareClient
+from benchmarks.speed_broker import Broker
+from benchmarks.speed_peers import LIBMOSQUITTO, PEERS
+from tests.servers.processes import BUILD, need
+
+Answer = dict[str, Any]
+
+LIMIT = 120.0  # seconds, for a job
+TOKEN = "x" * 600  # as long as a JWT is; the broker does not look at it
+
+ROOT = Path(__file__).parent.parent
+_numbers = itertools.count()
+
+
+@cache
+def libmosquitto() -> Path:
+    """The compiled program that uses the C library."""
+    need("gcc", packages="gcc libc6-dev libmosquitto-dev libcjson-dev")
+    BUILD.mkdir(exist_ok=True)
+    program = BUILD / "speed_libmosquitto"
+    source = ROOT / "benchmarks" / "speed_libmosquitto.c"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-lmosquitto", "-lcjson", "-lpthread"]
+    subprocess.run(["gcc", str(source), "-o", str(program), *flags], check=True)
+    return program
+
+
+class CellFailed(Exception):  # noqa: N818 - a result of the library's
+    """A library did not do a job, or its process ended."""
+
+
+class Cell:
+    """A process that uses one library; a context manager that ends it."""
+
+    def __init__(self, peer: str, python: str) -> None:
+        self.peer = peer
+        command = [str(libmosquitto())] if peer == LIBMOSQUITTO else [python, "-m", "benchmarks.speed_cell", peer]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.hear()  # imported
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def begin(self, job: Answer) -> None:
+        self.tell(json.dumps(job))
+
+    def tell(self, line: str = "") -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise CellFailed("its process has ended") from None
+
+    def hear(self) -> Answer:
+        """Its next answer.
+
+        Raises:
+            CellFailed: it has none, or tells of an error.
+        """
+        assert self._process.stdout
+        timer = Timer(LIMIT, self._process.kill)
+        timer.start()
+        line = self._process.stdout.readline()
+        timer.cancel()
+        if not line:
+            raise CellFailed(f"its process ended, or took longer than {LIMIT:g} s")
+        answer: Answer = json.loads(line)
+        if "error" in answer:
+            raise CellFailed(answer["error"])
+        return answer
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def pss(self) -> float:
+        """Its memory in MiB: shared pages count in part."""
+        rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+        return next(float(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+
+    def threads(self) -> int:
+        return len(list(self._tasks("comm")))
+
+    def wakes(self) -> int:
+        """How many times its threads went to sleep so far."""
+        lines = [line for status in self._tasks("status") for line in status.splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far; finer than the ticks of /proc/PID/stat."""
+        return sum(int(schedstat.split()[0]) for schedstat in self._tasks("schedstat")) / 1e9
+
+    def _tasks(self, name: str) -> Iterator[str]:
+        """What the kernel tells of each thread."""
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                yield (task / name).read_text()
+
+
+@dataclass
+class Lab:
+    """What all measurements share; ``python`` is the interpreter that has all the libraries."""
+
+    broker: Broker
+    python: str
+    feeder: BareClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feeder = BareClient(self.broker.port, "feeder")
+
+    def cell(self, peer: str) -> Cell:
+        return Cell(peer, self.python)
+
+    def cells(self, peers: list[str], stack: ExitStack) -> list[Cell]:
+        return [stack.enter_context(self.cell(peer)) for peer in peers]
+
+    def place(self, *, tls: bool = False, protocol: int = 5, port: int | None = None, **more: Any) -> Answer:
+        """Where a client connects, under a name that none had before."""
+        return {
+            "name": f"client-{next(_numbers)}",
+            "port": port or (self.broker.tls_port if tls else self.broker.port),
+            "ca": self.broker.ca if tls else None,
+            "protocol": protocol,
+            "token": TOKEN,
+            **more,
+        }
+
+
+def able(job: str, *, qos: int = 1, protocol: int = 5) -> list[str]:
+    """The libraries that can do such a job."""
+    needed = {job, *(["QoS 2"] if qos == 2 else []), *(["MQTT 3.1.1"] if protocol == 4 else [])}
+    return [name for name, peer in PEERS.items() if not needed & peer.lacks]

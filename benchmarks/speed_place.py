@@ -1,0 +1,108 @@
+"""What is asked of an MQTT library that is measured, and what it is given.
+
+Only the standard library is imported here, and each library by its own adapter: they live in different environments.
+All methods are coroutines, so that one job serves all; those of libraries with threads of their own never suspend.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    import ssl
+
+_Result = TypeVar("_Result")
+
+PATIENCE = 15.0  # seconds, for whatever has to happen
+HOST = "127.0.0.1"
+
+Arrived = Callable[[bytes], None]
+Acknowledged = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a client is given.
+
+    Attributes:
+        ca: the file with the certificate authority; None: not TLS.
+        protocol: 5, or 4 for MQTT 3.1.1.
+        token: the password.
+        issuer: where a client gets its token instead, with "endpoint", "client_id", "client_secret" and "scope".
+    """
+
+    name: str
+    port: int
+    ca: str | None
+    protocol: int
+    token: str
+    issuer: dict[str, str] | None = None
+
+
+class Peer(ABC):
+    """A client of one of the libraries.
+
+    Attributes:
+        packages: what its figures are of, as pip is asked for it.
+        imports: what a program that uses it begins with.
+        used: how it is used, with the page that says so.
+        lacks: what it does not offer, or is not asked for: "QoS 2", "MQTT 3.1.1", or a job.
+    """
+
+    packages: ClassVar[tuple[str, ...]]
+    imports: ClassVar[str]
+    used: ClassVar[str]
+    lacks: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def __init__(self, place: Place, arrived: Arrived) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def run(job: Coroutine[Any, Any, _Result]) -> _Result: ...
+
+    @abstractmethod
+    async def connect(self) -> None: ...
+
+    async def subscribe(self, topic: str, qos: int) -> None:
+        raise NotImplementedError
+
+    async def publish_all(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
+        """Publish a message so many times as fast as it goes; returns how many are acknowledged (at QoS 0 accepted)
+        once all are, or after ``limit`` seconds.
+        """
+        raise NotImplementedError
+
+    def publish(self, topic: str, payload: bytes, qos: int, acknowledged: Acknowledged) -> None:
+        """Publish once and go on; ``acknowledged`` is called later, at QoS 0 perhaps never."""
+        raise NotImplementedError
+
+    async def rotate(self) -> None:
+        """Be connected with a new token."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def wait_for(self, event: threading.Event, limit: float) -> bool: ...
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None: ...
+
+    @abstractmethod
+    async def told(self) -> None:
+        """Wait for a line on standard input, without any polling."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+@cache
+def context(ca: str | None) -> ssl.SSLContext | None:
+    """One TLS context a process, as each documentation has it."""
+    import ssl  # not paid for by a plain connection
+
+    return None if ca is None else ssl.create_default_context(cafile=ca)
