@@ -160,6 +160,8 @@ class Attempt:
 
     def end(self) -> None:
         """Do no more."""
+        if self._stage is _Stage.CONNECTING:
+            self._session.in_doubt()
         if self._timer is not None:
             self._timer.cancel()
         self._held_since = None
@@ -245,15 +247,18 @@ class Attempt:
         connack = packets[0]
         if isinstance(connack, Auth) and connack.reason == CONTINUE_AUTHENTICATION:
             self._give_token(link)
-        elif not isinstance(connack, Connack):
+            return
+        if not isinstance(connack, Connack):
             self._owner.failed(ProtocolError("the broker's first packet was no CONNACK"))
-        elif connack.reason:
+            return
+        self._stage = _Stage.DRAINING
+        if connack.reason:
             self._owner.refused(connack.reason, connack.properties.get("server_reference"))
         elif self._first is None:
             self._owner.accepted(connack, packets[1:])
         else:
             # What the broker sent on the first connection comes before what it sends on the second.
-            self._stage, self._answer = _Stage.DRAINING, (connack, packets[1:])
+            self._answer = (connack, packets[1:])
             link.pause_reading()
             patience = _LAST_WORDS_TIME_IN_VAIN if self._habits.leaves_first_open else _LAST_WORDS_TIME
             self._deadline(patience, self.conclude)

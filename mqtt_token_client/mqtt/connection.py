@@ -54,6 +54,7 @@ class Connection:
 
         self._link: Link[Outgoing] | None = None
         self._token: Token | None = None  # the one that the link was accepted with
+        self._denied: Token | None = None  # the one that something was denied for last
         self._limits = Limits()
         self._attempt: Attempt | None = None
         self._retry: Timer | None = None
@@ -63,6 +64,7 @@ class Connection:
         self._brokers = Brokers(settings.brokers)
         self._habits = Habits()
         self._in_place = Reauthentication()
+        self._given_up: Link[Outgoing] | None = None  # where AUTH was not answered in time
         self._tls_sessions: dict[Address, SSLSession] = {}
 
         self._pump_due = False
@@ -227,6 +229,7 @@ class Connection:
 
     def reauthentication_failed(self) -> None:
         """A handover instead, now and from now on."""
+        self._given_up = self._link
         self._in_place.failed()
         self._end_attempt()
         self._begin()
@@ -293,19 +296,20 @@ class Connection:
             refused = reason is not None and disconnect_fault(reason) is Fault.TOKEN
             if not refused:
                 self._in_place.failed()
-            self._lost(cause, reason, attempt.credentials.token if refused and attempt.credentials else None)
+            presented = attempt.credentials.token if refused and attempt.credentials else None
+            self._lost(cause, reason, presented, presented=True)
         else:
             if not attempt.ends_first:
                 self._emit(events.Disconnected(cause, reason, 0.0))
             attempt.first_closed(cause, reason)
 
-    def _lost(self, cause: str, reason: int | None, token: Token | None) -> None:
+    def _lost(self, cause: str, reason: int | None, token: Token | None, *, presented: bool = False) -> None:
         self._patience.count_anew_if_stable()
         fault = Fault.BROKER if reason is None else disconnect_fault(reason)
         if self._in_place.was_in_vain():
             delay = 0.0
         elif token is not None and (fault is Fault.TOKEN or (reason is None and is_near_its_end(token))):
-            delay = self._patience.after_refusal(token)
+            delay = self._patience.after_refusal(token, presented=presented)
         else:
             delay = self._patience.after_failure()
         self._emit(events.Disconnected(cause, reason, delay))
@@ -356,14 +360,17 @@ class Connection:
 
     def _token_denied(self, token: Token) -> None:
         """The broker keeps the connection of a token that has ended, and denies what is asked over it."""
-        if self._patience.refused != token:
-            delay = self._patience.after_refusal(token)
+        if self._denied != token:
+            self._denied = token
+            delay = self._patience.after_refusal(token, presented=False)
             self._emit(events.TokenRefused(NOT_AUTHORIZED, reason_name(NOT_AUTHORIZED), self._patience.refusals, delay))
             if self._attempt is None:
                 self._try_again(delay)
 
     def _authentication_answered(self, link: Link[Outgoing], answer: Auth | Connack) -> None:
         attempt = self._attempt
+        if link is self._given_up and isinstance(answer, Auth):
+            return  # too late; the handover goes on
         if attempt is None or not attempt.reauthenticating or not (answer.reason or isinstance(answer, Auth)):
             link.close()
             self.first_ended("the broker sent a packet that has no place here", None)

@@ -19,6 +19,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._received: set[int] = set()  # QoS 2, PUBREL awaited
+        self._doubtful: set[int] = set()  # those of a session that may be no more
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
 
@@ -28,6 +29,9 @@ class Inbox:
             return True
         if message.qos == 2:
             known = message.packet_id in self._received
+            if known and message.packet_id in self._doubtful and not message.duplicate:
+                known = False  # what is sent again has DUP [MQTT-3.3.1-1]
+            self._doubtful.discard(message.packet_id)
             self._received.add(message.packet_id)
             return not known
         return self._is_new_at_qos_1(message)
@@ -50,9 +54,15 @@ class Inbox:
     def released(self, packet_id: int) -> None:
         """PUBREL: the identifier may be used again."""
         self._received.discard(packet_id)
+        self._doubtful.discard(packet_id)
+
+    def session_in_doubt(self) -> None:
+        """The broker may have started anew: an identifier that is known may come with another message."""
+        self._doubtful = set(self._received)
 
     def session_lost(self) -> None:
         """The broker starts anew, and so do its identifiers."""
         self._received.clear()
+        self._doubtful.clear()
         self._acknowledged.clear()
         self._identifiers_return = False

@@ -26,11 +26,13 @@ class Patience:
 
     def connected(self, token: Token) -> None:
         """A first connection, or one after a loss: it counts as a success once it has lived for a while."""
+        self.refused = None
         self._stable_at = elapsed() + min(self._backoff.stable_after, token.lifetime / 2)
 
     def rotated(self) -> None:
         """The broker took a new token while the connection was up: a success."""
         self._failures = self.refusals = 0
+        self.refused = None
 
     def count_anew_if_stable(self) -> None:
         """Begin to count anew if the connection has lived long enough to count as a success."""
@@ -44,14 +46,16 @@ class Patience:
         self._failures += 1
         return self._backoff.delay(self._failures)
 
-    def after_refusal(self, token: Token) -> float:
+    def after_refusal(self, token: Token, *, presented: bool = True) -> float:
         """Seconds until a new token is tried: none at first, then a back-off; or until the same one is, whose time may
-        not have come.
+        not have come. One that was not ``presented`` is that of the connection that was up: any that has been refused
+        since then is newer, and stays refused.
         """
         if token != self._too_early and "nbf" in token.claims and elapsed() - token.since < _YOUNG:
             self._too_early = token
             return _ITS_TIME_COMES
-        self.refused = token
+        if self.refused is None or presented:
+            self.refused = token
         self.refusals += 1
         return 0.0 if self.refusals == 1 else self._backoff.delay(self.refusals - 1)
 

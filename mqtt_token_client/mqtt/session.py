@@ -74,6 +74,13 @@ class Session:
         self.subscriptions.session_lost()
         self.outbox.session_lost()
 
+    def in_doubt(self) -> None:
+        """CONNECT went out, and no answer came: the broker may have begun a new session unbeknown to the client, and
+        will say truly that there is one.
+        """
+        self._inbox.session_in_doubt()
+        self.subscriptions.session_in_doubt()
+
     def connection_lost(self, link: Link[Outgoing]) -> None:
         """The link is closed: what it did not finish is for the next one."""
         self.outbox.connection_lost(link.unwritten())

@@ -102,6 +102,10 @@ class Subscriptions:
     def session_lost(self) -> None:
         """The broker has forgotten every filter."""
         self._unwanted.clear()
+        self.session_in_doubt()
+
+    def session_in_doubt(self) -> None:
+        """The broker may have forgotten every filter."""
         for wanted in self._wanted.values():
             wanted.confirmed = False
 

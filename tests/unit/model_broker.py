@@ -36,7 +36,6 @@ from tests.unit.packets import (
 _AT_MOST_QOS_2_UNTOLD = 20  # unacknowledged, in MQTT 3.1.1, as Mosquitto closes the connection at more
 _ROUNDING = 1e-6  # seconds
 _PATIENCE = 3  # of the client that is asked for its token again and again
-_AUTH_TIME = 10.0  # seconds after which the client goes on without an answer to AUTH
 _CONTINUE = 0x18
 _NOT_AUTHORIZED = 0x87
 _TOKEN_ENDED = (_NOT_AUTHORIZED, 0x98, 0xA0)
@@ -85,7 +84,6 @@ class Line:
     connect: Packet | None = None
     came_at: float = 0.0  # CONNECT
     token: bytes = b""
-    authenticated_at: float = 0.0  # when the last AUTH came
     asked: int = 0  # how often the broker has asked for the token
     answered: bool = False  # by CONNACK, whatever it says
     accepted: bool = False
@@ -132,8 +130,6 @@ class ModelBroker:
     ) -> None:
         self._five, self._window, self._takeover_fires_will, self._now = five, window, takeover_fires_will, now
         self._patience = min(keepalive, 15.0)  # of the client, for PINGRESP
-        # Whether it also does what the client does not stand yet (TestNotYet).
-        self.harder = False
         # How it behaves; the test turns these.
         self.reachable = True
         self.attentive = True  # reads at once what has arrived
@@ -318,8 +314,6 @@ class ModelBroker:
                     line.unread.append((self._now() if line.stalled_at is None else line.stalled_at, packet))
                 if not data:
                     line.gone = True
-                    if line.accepted:
-                        self._forget_bad_tokens()
                     self._check_end(line)
                     break
         return taken
@@ -336,8 +330,6 @@ class ModelBroker:
             self._check_publish(line, packet)
         elif packet.kind in (SUBSCRIBE, UNSUBSCRIBE):
             assert packet.packet_id not in line.unacknowledged, f"the identifier is a message's: {packet}"
-        elif packet.kind == AUTH:
-            line.authenticated_at = self._now() if line.stalled_at is None else line.stalled_at
         elif packet.kind == PINGREQ and line.pinged_at is None:
             line.pinged_at = self._now()
         elif packet.kind == DISCONNECT:
@@ -354,11 +346,6 @@ class ModelBroker:
         if first is not None and first is not line and self._takeover_fires_will:
             self._take_in(first)
             assert first.gone or first.said_goodbye or first.dismissed, "a planned rotation fires the will"
-
-    def _forget_bad_tokens(self) -> None:
-        """What the client takes for the end of one token makes it forget that the broker has refused another."""
-        if not self.harder:
-            self.bad_tokens.clear()
 
     def _token(self, packet: Packet) -> bytes:
         token: bytes = packet.properties.get(AUTHENTICATION_DATA, packet.password or b"")
@@ -401,9 +388,7 @@ class ModelBroker:
     # What is done about it
 
     def _do(self, line: Line, packet: Packet) -> None:
-        if packet.kind == CONNECT and line.gone and not self.harder:
-            self._close(line)
-        elif packet.kind == CONNECT:
+        if packet.kind == CONNECT:
             self.answer(line, self.answers.popleft() if self.answers else Answer.ACCEPT)
         elif packet.kind == AUTH:
             self._do_auth(line, packet)
@@ -430,8 +415,6 @@ class ModelBroker:
             self.answer(line, answer)
             return
         token = self._token(packet)
-        if self._now() - line.authenticated_at > _AUTH_TIME - _ROUNDING and not self.harder:
-            return
         if answer is Answer.ASK:
             line.asked += 1
             self._send(line, packets.auth(_CONTINUE))
@@ -530,10 +513,7 @@ class ModelBroker:
             del session.outgoing[packet.packet_id]
 
     def _verdict(self) -> int:
-        verdict = self.verdicts.popleft() if self.verdicts and self._five else 0
-        if verdict == _NOT_AUTHORIZED:
-            self._forget_bad_tokens()
-        return verdict
+        return self.verdicts.popleft() if self.verdicts and self._five else 0
 
     def _answer_in_turn(self, line: Line, when_sent: Callable[[], None], data: bytes) -> None:
         line.owed.append((when_sent, data))
@@ -599,8 +579,6 @@ class ModelBroker:
         self.lost.update(_number(packet.payload) for packet in at_qos_0)
         line.unread.clear()
         line.open, line.dismissed = False, True
-        if line.accepted:
-            self._forget_bad_tokens()
         line.sock.close()
         if line is self.current:
             self.current = None
