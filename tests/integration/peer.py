@@ -1,8 +1,9 @@
 """The other side of the traffic: an independent client (paho-mqtt, MQTT 3.1.1) in a process of its own, so that its
 work is none of the process under test. traffic.py starts it and speaks to it by lines of JSON.
 
-In come {"port", "name", "token"}, then [topic, payload, qos] to publish, or null for what has arrived. Out goes
-"ready", and for each null {"wills", "arrivals": [[topic, payload, when], ...]}, of those that had not been told.
+In come {"port", "name", "token", "session"} (whether it keeps one), then [topic, payload, qos] to publish, or null
+for what has arrived. Out goes "ready", and for each null {"wills", "arrivals": [[topic, payload, when], ...]}, of
+those that had not been told.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ def main() -> None:
         else:
             arrivals.append((message.topic, message.payload.decode(), time.monotonic()))
 
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"peer-of-{name}")
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=f"peer-of-{name}",
+        clean_session=not told["session"],
+        reconnect_on_failure=True,
+    )
+    client.reconnect_delay_set(1, 1)
     client.username_pw_set("peer", told["token"])
     client.max_inflight_messages_set(1000)
     client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])

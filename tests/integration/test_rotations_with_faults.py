@@ -1,4 +1,4 @@
-"""Rotations under load of which every fifth goes wrong: nothing of QoS 1 and 2 is lost, and order is kept."""
+"""Rotations under load of which every fifth goes wrong, or the broker dies: nothing of QoS 1 and 2 is lost."""
 
 from __future__ import annotations
 
@@ -83,4 +83,36 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
     assert client.stats.rotations >= ROTATIONS / 2
     for way in (traffic.peer.arrivals, traffic.down):
         assert way.reordered == 0
+        assert [number for number in repeated(way) if number % 2] == [], "QoS 2"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_lose_nothing_of_qos_1_and_2_when_the_broker_is_killed_in_the_middle_of_one(
+    case: Case, keys: Keys, mosquitto: Mosquitto
+) -> None:
+    events: list[Event] = []
+    name = f"killed-{case.name}"
+    client = TokenClient(
+        f"mqtt://127.0.0.1:{mosquitto.port}",
+        Troubled(keys),
+        client_id=name,
+        protocol=case.protocol,
+        backoff=Backoff(initial=0.05, maximum=0.2),
+        on_event=events.append,
+        **case.options(),
+    )
+    with Traffic(client, Peer(mosquitto.port, name, keys.token(600), session=True), events) as traffic:
+        running = threading.Thread(target=traffic.run, args=(6, 100, lambda number: number % 2 + 1))
+        running.start()
+        for number in range(10):
+            client.rotate()
+            if number in (3, 7):
+                mosquitto.kill(save=True)
+                mosquitto.start()
+            wait_until(lambda: client.state == "connected", "a connection on another token")
+            time.sleep(0.2)
+        running.join()
+        traffic.settle()
+    assert len(traffic.losses) >= 2
+    for way in (traffic.peer.arrivals, traffic.down):
         assert [number for number in repeated(way) if number % 2] == [], "QoS 2"

@@ -79,7 +79,7 @@ def payload(number: int) -> bytes:
 class Peer:
     """An independent client with a token that lasts; it sees what the client under test sends, and its will."""
 
-    def __init__(self, port: int, name: str, token: str) -> None:
+    def __init__(self, port: int, name: str, token: str, *, session: bool = False) -> None:
         self.name = name
         self._arrivals = Arrivals()
         self._wills = 0
@@ -90,7 +90,8 @@ class Peer:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._tell({"port": port, "name": name, "token": token})  # not on the command line: it is a secret
+        told = {"port": port, "name": name, "token": token, "session": session}
+        self._tell(told)  # not on the command line: it is a secret
         assert self._hear() == "ready"
 
     @property
