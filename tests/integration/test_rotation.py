@@ -17,7 +17,7 @@ from tests.servers.oidc import AuthorizationServer
 from tests.servers.pki import Pki
 from tests.servers.rabbitmq import RabbitMQ
 
-SECONDS, RATE, LIFE = 60, 75, 5
+SECONDS, RATE, LIFE = 60, 100, 5
 
 
 @dataclass(frozen=True)
