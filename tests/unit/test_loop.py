@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import selectors
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -287,6 +289,42 @@ class TestSleep:
         call(loop, give)
         assert call(loop, lambda: len(seen)) == 100
         assert len(wake_ups) <= 2
+
+
+class TestRest:
+    """A loop that is woken at once, over and over, rests to find more at a time."""
+
+    @pytest.fixture
+    def rests_of(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
+        """How many times the loop rests while a socket is ready a hundred times, each wait of so many seconds."""
+
+        def count(wait: float) -> int:
+            rests: list[float] = []
+            clock = itertools.count(0, wait)
+            ended = threading.Event()
+            ready = itertools.count(1)
+            ours, theirs = socket.socketpair()
+
+            def writable(_events: int) -> None:
+                if next(ready) == 100:
+                    loop.watch(ours, 0, writable)
+                    ended.set()
+
+            with ours, theirs, monkeypatch.context() as patch:
+                stepped = SimpleNamespace(monotonic=partial(next, clock), sleep=rests.append)
+                patch.setattr("mqtt_token_client.mqtt.loop.time", stepped)
+                call(loop, lambda: loop.watch(ours, selectors.EVENT_WRITE, writable))
+                assert ended.wait(10)
+                call(loop, lambda: None)
+            return len(rests)
+
+        return count
+
+    def test_comes_after_a_flurry_of_waits_that_end_at_once(self, rests_of: Callable[[float], int]) -> None:
+        assert 80 <= rests_of(10e-6) <= 90
+
+    def test_never_comes_between_waits_that_last(self, rests_of: Callable[[float], int]) -> None:
+        assert rests_of(100e-6) == 0
 
 
 class TestBlockingJobs:
