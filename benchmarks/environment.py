@@ -23,6 +23,18 @@ def peers_python(packages: Iterable[str]) -> str:
     return str(python)
 
 
+def peers_packages(packages: Iterable[str]) -> None:
+    """Let this process import these packages too, from that environment; what it has itself comes first."""
+    python = peers_python(packages)
+    told = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    sys.path.append(told.strip())
+
+
 def versions(python: str, packages: Iterable[str]) -> dict[str, str]:
     """Of packages that an interpreter has, each as pip was asked for it."""
     names = sorted(set(packages))

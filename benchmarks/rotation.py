@@ -1,4 +1,4 @@
-"""How long a change of token is felt: this library's ways and those of paho-mqtt, side by side on one machine."""
+"""How long a change of token is felt: this library's ways and those of others, side by side on one machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
-from benchmarks.ways import LONG_LIFE, PATIENCE, ROTATIONS, WAYS, Client, Place
+from benchmarks import ways, ways_peers
+from benchmarks.environment import peers_packages
+from benchmarks.ways import LONG_LIFE, PATIENCE, ROTATIONS, Client, Place
 from tests.integration.traffic import Arrivals, Peer, payload, trusting
 from tests.servers.delay_proxy import DelayProxy
 from tests.servers.keys import Keys
@@ -32,6 +35,19 @@ from tests.servers.mosquitto import Mosquitto
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.pki import Pki
 from tests.servers.processes import wait_until
+
+WAYS: dict[str, Callable[[Place], Client]] = {
+    "this library, handover, MQTT 3.1.1": partial(ways.Library, protocol=4),
+    "this library, handover, MQTT 5": ways.Library,
+    "this library, re-authentication, MQTT 5": partial(ways.Library, kind="re-authentication"),
+    "this library, with a will and no delay": partial(ways.Library, kind="reconnect"),
+    "paho-mqtt by hand, publishing meanwhile": ways.PahoByHand,
+    "paho-mqtt by hand, publish() held meanwhile": ways.PahoByHandHeld,
+    "paho-mqtt left to itself": ways.PahoLeftToItself,
+    "gmqtt by hand, publishing meanwhile": ways_peers.Gmqtt,
+    "awscrt by hand, publish() held meanwhile": ways_peers.AwsCrt,
+    "no rotation: the noise": ways.Unrotated,
+}
 
 RATE = 200  # messages a second, each way
 RUNS = 3
@@ -104,7 +120,8 @@ def measure(connect: Callable[[Place], Client], name: str, servers: Servers, rou
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(DelayProxy(servers.mosquitto.tls_port, round_trip)))
         peer = stack.enter_context(closing(Peer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFE))))
-        client = stack.enter_context(closing(connect(Place(name, proxy.port, tls, servers.oidc, arrived))))
+        place = Place(name, proxy.port, tls, str(servers.pki.ca), servers.oidc, arrived)
+        client = stack.enter_context(closing(connect(place)))
         wait_until(lambda: _reaches(peer, name, ready), "the subscription works", PATIENCE)
         with ThreadPoolExecutor(2) as senders:
             # A thread for each direction: a publish() that blocks in one must not be felt in the other.
@@ -186,7 +203,7 @@ def report(rows: Rows, about: dict[str, str]) -> str:
         "itself, so Nagle's algorithm, which paho-mqtt leaves on, does not cost it a further round trip here. "
         f"Measured on {about['date']} on {about['machine']}, load {about['load']} at the start, with Python "
         f"{about['python']}, OpenSSL {about['openssl']}, mqtt-token-client {about['mqtt-token-client']}, "
-        f"paho-mqtt {about['paho-mqtt']}."
+        f"{', '.join(f'{name} {about[name]}' for name in ('paho-mqtt', *ways_peers.PACKAGES))}."
     )
     lines = [
         "# How long a rotation is felt",
@@ -230,7 +247,8 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
     runs, round_trips = (1, (0.02,)) if arguments.short else (RUNS, ROUND_TRIPS)
-    about = surroundings()
+    peers_packages(ways_peers.PACKAGES)
+    about = surroundings() | {name: version(name) for name in ways_peers.PACKAGES}
     rows: Rows = {(round_trip, way): [] for round_trip, way in product(round_trips, WAYS)}
     with tempfile.TemporaryDirectory() as folder, closing(Servers(Path(folder))) as servers:
         # All ways in turn, then again: what slows the machine for a while slows them all.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -31,11 +30,15 @@ PATIENCE = 30  # for whatever has to happen
 
 @dataclass(frozen=True)
 class Place:
-    """What a client is given: its name, the broker's port on 127.0.0.1, and who is told of what arrives."""
+    """What a client is given: its name, the broker's port on 127.0.0.1, who is told of what arrives.
+
+    ``ca`` is the file of who signed the broker's certificate, for those that take no ``tls``.
+    """
 
     name: str
     port: int
     tls: ssl.SSLContext
+    ca: str
     oidc: AuthorizationServer
     arrived: Callable[[str, bytes], None]
 
@@ -207,15 +210,3 @@ class PahoLeftToItself(Paho):
     def close(self) -> None:
         super().close()
         self._worker.shutdown()
-
-
-WAYS: dict[str, Callable[[Place], Client]] = {
-    "this library, handover, MQTT 3.1.1": partial(Library, protocol=4),
-    "this library, handover, MQTT 5": Library,
-    "this library, re-authentication, MQTT 5": partial(Library, kind="re-authentication"),
-    "this library, with a will and no delay": partial(Library, kind="reconnect"),
-    "paho-mqtt by hand, publishing meanwhile": PahoByHand,
-    "paho-mqtt by hand, publish() held meanwhile": PahoByHandHeld,
-    "paho-mqtt left to itself": PahoLeftToItself,
-    "no rotation: the noise": Unrotated,
-}
