@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from html import unescape
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -202,6 +201,8 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
 
 def _shown(text: str, request: TokenRequest) -> str:
     """A text of the server as it may stand in a message: without our secrets, on one line, 200 characters at most."""
+    from html import unescape  # its table of entities takes 0.5 MiB, which a device whose server is well does not pay
+
     secrets = {*request.secrets, *(value for name, value in request.form if name not in _NO_SECRET)} - {""}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")

@@ -29,6 +29,7 @@ _NEVER = {
     "authlib",
     "amqtt",
     "asyncio",
+    "html",
 }
 
 
