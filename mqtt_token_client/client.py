@@ -321,8 +321,8 @@ class TokenClient:
                 subscription then carries in its own, and ``user_property``.
 
         Raises:
-            ConfigurationError: an argument is not what it should be. A filter that the broker refuses is reported as
-                :class:`SubscriptionRefused`.
+            ConfigurationError: an argument is not what it should be. A filter that the broker refuses, or does not
+                take as its CONNACK told, is reported as :class:`SubscriptionRefused`.
         """
         check_filter(topic_filter, "subscribe")
         check_qos(qos, "subscribe")
@@ -339,7 +339,10 @@ class TokenClient:
             raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
         made = pack_properties(properties, "SUBSCRIBE")
         packed = b"" if made is None else made.pack()
-        self._change_subscriptions(lambda: self._session.subscriptions.add(topic_filter, handler, options, packed))
+        identified = properties is not None and "subscription_identifier" in properties
+        self._change_subscriptions(
+            lambda: self._session.subscriptions.add(topic_filter, handler, options, packed, identified=identified)
+        )
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Receive the messages of a topic filter no longer."""

@@ -139,7 +139,7 @@ class SessionLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRefused(Event):
-    """The broker refused a topic filter (SUBACK)."""
+    """The broker refused a topic filter (SUBACK), or takes no such subscription, as its CONNACK told."""
 
     topic_filter: str
     reason: int

@@ -198,7 +198,7 @@ class Connection:
             self._rotated(kind, gap)
         if known and not connack.session_present and self._settings.session_expiry:
             self._emit(events.SessionLost(self._session.outbox.inflight))
-        self._session.subscribe(link)
+        self._session.subscribe(link, self._limits)
         self._pump()
         if packets:
             self.packets_arrived(link, packets)
@@ -217,7 +217,7 @@ class Connection:
         self._token = attempt.credentials.token
         self._rotated("re-authentication", 0.0)
         if self._link is not None:
-            self._session.token_renewed(self._link)
+            self._session.token_renewed(self._link, self._limits)
         if self._wanted is not None:
             self.rotate(self._wanted)
         self._close_when_empty()

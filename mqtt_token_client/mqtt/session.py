@@ -92,10 +92,12 @@ class Session:
         """Have a change made, and told to the broker before whatever is published after it."""
         self._changes.append(change)
 
-    def subscribe(self, link: Link[Outgoing]) -> None:
+    def subscribe(self, link: Link[Outgoing], limits: Limits) -> None:
         """Send SUBSCRIBE and UNSUBSCRIBE for what is not as the application wants it."""
         while self._changes:
             self._changes.popleft()()
+        for topic_filter, reason in self.subscriptions.beyond(limits):
+            self._emit(events.SubscriptionRefused(topic_filter, reason))
         for properties, wanted in self.subscriptions.to_subscribe().items():
             packet_id = self.subscriptions.ask([name for name, _ in wanted])
             link.write(link.engine.subscribe(packet_id, wanted, properties))
@@ -107,13 +109,13 @@ class Session:
     def send(self, link: Link[Outgoing], limits: Limits) -> None:
         """Send changed subscriptions, and from the outbox what the socket and the broker take."""
         if self._changes:
-            self.subscribe(link)
+            self.subscribe(link, limits)
         sent = True
         while sent and link.takes_more() and not link.closed:
             sent = False
             for message in self.outbox.due(limits.receive_maximum):
                 if self._changes:  # perhaps made just before this message was published
-                    self.subscribe(link)
+                    self.subscribe(link, limits)
                 self._send_one(link, message, limits)
                 sent = True
                 if not link.takes_more():
@@ -132,10 +134,10 @@ class Session:
                 return True
         return False
 
-    def token_renewed(self, link: Link[Outgoing]) -> None:
+    def token_renewed(self, link: Link[Outgoing], limits: Limits) -> None:
         """The connection that is up has got a new token: what was denied is asked for again."""
         self.outbox.token_renewed()
-        self.subscribe(link)
+        self.subscribe(link, limits)
 
     def written(self, messages: list[Outgoing]) -> None:
         """Messages of QoS 0 have gone out."""

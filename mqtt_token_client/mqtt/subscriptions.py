@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from paho.mqtt.matcher import MQTTMatcher
 
+from .limits import Limits
 from .message import Message
 from .outbox import PacketIds
 
@@ -25,6 +26,7 @@ class _Subscription:
     handler: Handler | None
     options: int  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
     properties: bytes  # as packed for MQTT 5
+    identified: bool  # they have a Subscription Identifier
     confirmed: bool = False
 
 
@@ -40,8 +42,16 @@ class Subscriptions:
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
         self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
 
-    def add(self, topic_filter: str, handler: Handler | None, options: int, properties: bytes = b"") -> None:
-        self._wanted[topic_filter] = _Subscription(handler, options, properties)
+    def add(
+        self,
+        topic_filter: str,
+        handler: Handler | None,
+        options: int,
+        properties: bytes = b"",
+        *,
+        identified: bool = False,
+    ) -> None:
+        self._wanted[topic_filter] = _Subscription(handler, options, properties, identified)
         self._unwanted.discard(topic_filter)
         self._index()
 
@@ -49,6 +59,19 @@ class Subscriptions:
         if self._wanted.pop(topic_filter, None) is not None:
             self._unwanted.add(topic_filter)
             self._index()
+
+    def beyond(self, limits: Limits) -> list[tuple[str, int]]:
+        """The filters that must not be sent to the broker, with the reason; they are forgotten."""
+        found = [
+            (name, reason)
+            for name, wanted in self._wanted.items()
+            if not wanted.confirmed and (reason := limits.objection_to_filter(name, identified=wanted.identified))
+        ]
+        for name, _ in found:
+            del self._wanted[name]
+        if found:
+            self._index()
+        return found
 
     def to_subscribe(self) -> dict[bytes, list[tuple[str, int]]]:
         """What to send SUBSCRIBE for, as it is not confirmed and not asked for already: the properties of each packet,

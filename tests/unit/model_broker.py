@@ -527,7 +527,7 @@ class ModelBroker:
 
     def _accept(self, line: Line, connect: Packet, *, forget: bool) -> None:
         if self.current is not None:
-            self._take_over(self.current)
+            self._take_over(self.current, in_vain=line.gone)
         if forget or connect.clean or self.session is None:
             self.session = Session()
             present = False
@@ -546,11 +546,15 @@ class ModelBroker:
                 line.receipts[qos].append(identifier)
                 self._send(line, again)
 
-    def _take_over(self, first: Line) -> None:
-        """The broker ends the first connection [MQTT-3.1.4-3]; what came within the last second may stay unread."""
+    def _take_over(self, first: Line, *, in_vain: bool) -> None:
+        """The broker ends the first connection [MQTT-3.1.4-3]; what came within the last second may stay unread. If the
+        client has given up the second one before, that is a loss like any other.
+        """
         self._take_in(first)
         while first.unread and (first.said_goodbye or self._now() - first.unread[0][0] >= 1.0):
             self._do(first, first.unread.popleft()[1])
+        if in_vain:
+            self._lose_unread(first)
         if not first.gone:
             first.unread.clear()
         if self._five:
@@ -575,13 +579,16 @@ class ModelBroker:
         return False
 
     def _close(self, line: Line) -> None:
-        at_qos_0 = (packet for _, packet in line.unread if packet.kind == PUBLISH and not packet.qos)
-        self.lost.update(_number(packet.payload) for packet in at_qos_0)
+        self._lose_unread(line)
         line.unread.clear()
         line.open, line.dismissed = False, True
         line.sock.close()
         if line is self.current:
             self.current = None
+
+    def _lose_unread(self, line: Line) -> None:
+        at_qos_0 = (packet for _, packet in line.unread if packet.kind == PUBLISH and not packet.qos)
+        self.lost.update(_number(packet.payload) for packet in at_qos_0)
 
 
 def _number(payload: bytes) -> int:

@@ -6,16 +6,28 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqtt_token_client import BrokerRefused, ConnectFailed, Delivery, DeliveryFailed, DeliveryRefused, Rotated
+from mqtt_token_client import (
+    BrokerRefused,
+    ConnectFailed,
+    Delivery,
+    DeliveryFailed,
+    DeliveryRefused,
+    Rotated,
+    SubscriptionRefused,
+)
 from tests.unit import packets
 from tests.unit.device import Device, devices
 from tests.unit.packets import (
     CONNECT,
+    IDENTIFIERS_AVAILABLE,
     MAXIMUM_PACKET_SIZE,
     MAXIMUM_QOS,
     PUBACK,
     PUBLISH,
     RETAIN_AVAILABLE,
+    SHARED_AVAILABLE,
+    SUBSCRIBE,
+    WILDCARDS_AVAILABLE,
 )
 
 Make = Callable[..., Device]
@@ -85,6 +97,28 @@ def test_the_limits_are_those_of_the_connection_that_carries_the_message(make: M
     assert reason_of(in_flight) == 0x95
     device.client.publish("t", b"small")
     assert second.expect(PUBLISH).payload == b"small"
+
+
+@pytest.mark.parametrize(
+    ("available", "topic_filter", "properties", "reason"),
+    [
+        (WILDCARDS_AVAILABLE, "a/#", None, 0xA2),
+        (WILDCARDS_AVAILABLE, "a/+/b", None, 0xA2),
+        (SHARED_AVAILABLE, "$share/group/a", None, 0x9E),
+        (IDENTIFIERS_AVAILABLE, "a", {"subscription_identifier": 7}, 0xA1),
+    ],
+)
+def test_a_subscription_of_a_kind_that_the_broker_has_not_is_refused_and_not_sent(
+    make: Make, available: int, topic_filter: str, properties: dict[str, object] | None, reason: int
+) -> None:
+    device = make()
+    device.client.subscribe(topic_filter, properties=properties)  # for when it is connected
+    first = device.start(properties={available: 0})
+    assert device.event(SubscriptionRefused) == SubscriptionRefused(topic_filter, reason)
+    device.client.subscribe(topic_filter, properties=properties)
+    assert device.event(SubscriptionRefused) == SubscriptionRefused(topic_filter, reason)
+    device.client.subscribe("plain")
+    assert first.expect(SUBSCRIBE).filters == {"plain": 1}
 
 
 @pytest.mark.parametrize("code", [0x9C, 0x9D])

@@ -93,12 +93,12 @@ class Client:
     def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
         for name in filters:
             self.session.subscriptions.add(name, handler, 1)
-        call(self.loop, lambda: self.session.subscribe(self.link))
+        call(self.loop, lambda: self.session.subscribe(self.link, Limits()))
 
     def unsubscribe(self, *filters: str) -> None:
         for name in filters:
             self.session.subscriptions.remove(name)
-        call(self.loop, lambda: self.session.subscribe(self.link))
+        call(self.loop, lambda: self.session.subscribe(self.link, Limits()))
 
     def answer(self, packet: str) -> None:
         """Have the broker send a packet, and wait until it has been dealt with."""
