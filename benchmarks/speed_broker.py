@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.speed_proc import processor_time
 from tests.servers.pki import Pki
 from tests.servers.processes import Process, accepts, free_port, need
 
@@ -38,6 +39,10 @@ keyfile {pki.server.key}
 """)
         self._process = Process("broker", ["mosquitto", "-c", str(config)], folder / "broker.log")
         self._process.start(lambda: accepts(self.tls_port))
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        return processor_time(self._process.pid)
 
     def signal(self, number: int) -> None:
         self._process.signal(number)

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 
 from benchmarks.speed_lab import ROOT, Answer, CellFailed, Lab, able
-from benchmarks.speed_peers import BARE, OURS, PEERS
+from benchmarks.speed_peers import BARE, OURS, PAHO, PEERS
 from benchmarks.speed_rows import Rows
 from benchmarks.speed_traffic import in_turn
 from tests.servers.oidc import AuthorizationServer
@@ -17,24 +17,35 @@ from tests.servers.oidc import AuthorizationServer
 IMPORT, MEMORY, ROTATED = "Importing", "Memory of one client, over TLS", "Memory while tokens change"
 IDLE, GROWTH, FLEET = "Idle, over TLS, keepalive 60", "Many clients in one process", "A thousand clients rotate"
 
+PACKAGE = "import mqtt_token_client"
 QUEUED = 10_000
 SETTLED = 3.0  # seconds after CONNACK until a client counts as idle
 
 
 def importing(lab: Lab, rows: Rows, rounds: int) -> None:
-    """Each in a fresh process, with its compiled modules there."""
+    """Each in a fresh process, with its compiled modules there; and the package of this library alone."""
     for number in range(rounds + 1):
         for peer in in_turn(able("import"), number):
-            script = f"""
+            took = _import(lab, PEERS[peer].imports)
+            if number:  # the first round compiles
+                for name, seconds in zip(("time", "processor time"), took, strict=True):
+                    rows.add(IMPORT, name, "ms", peer, 1000 * seconds)
+        alone, paho = _import(lab, PACKAGE), _import(lab, PEERS[PAHO].imports)
+        if number:
+            rows.add(IMPORT, f"time, `{PACKAGE}`", "ms", OURS, 1000 * alone[0])
+            rows.add(IMPORT, f"time, `{PACKAGE}`", "ms", PAHO, 1000 * paho[0])
+
+
+def _import(lab: Lab, statement: str) -> tuple[float, float]:
+    """Seconds of time and of processor time that it takes."""
+    script = f"""
 import time; began, cpu = time.perf_counter(), time.process_time()
-{PEERS[peer].imports}
+{statement}
 print(time.perf_counter() - began, time.process_time() - cpu)
 """
-            command = [lab.python, "-c", script]
-            told = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
-            if number:  # the first round compiles
-                for name, seconds in zip(("time", "processor time"), told.split(), strict=True):
-                    rows.add(IMPORT, name, "ms", peer, 1000 * float(seconds))
+    command = [lab.python, "-c", script]
+    told = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    return float(told[0]), float(told[1])
 
 
 def memory(lab: Lab, rows: Rows, rounds: int) -> None:

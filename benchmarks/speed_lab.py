@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self
 from benchmarks.bare_client import BareClient
 from benchmarks.speed_broker import Broker
 from benchmarks.speed_peers import LIBMOSQUITTO, PEERS
+from benchmarks.speed_proc import processor_time, tasks
 from tests.servers.processes import BUILD, need
 
 Answer = dict[str, Any]
@@ -99,22 +99,15 @@ class Cell:
         return next(float(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
     def threads(self) -> int:
-        return len(list(self._tasks("comm")))
+        return len(list(tasks(self._process.pid, "comm")))
 
     def wakes(self) -> int:
         """How many times its threads went to sleep so far."""
-        lines = [line for status in self._tasks("status") for line in status.splitlines()]
+        lines = [line for status in tasks(self._process.pid, "status") for line in status.splitlines()]
         return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
     def cpu(self) -> float:
-        """Seconds of processor time so far; finer than the ticks of /proc/PID/stat."""
-        return sum(int(schedstat.split()[0]) for schedstat in self._tasks("schedstat")) / 1e9
-
-    def _tasks(self, name: str) -> Iterator[str]:
-        """What the kernel tells of each thread."""
-        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                yield (task / name).read_text()
+        return processor_time(self._process.pid)
 
 
 @dataclass

@@ -7,12 +7,13 @@ from benchmarks.speed_paho import Paho, PahoByHand, PahoWithoutCallback
 from benchmarks.speed_place import Peer
 from benchmarks.speed_threaded import AwsCrt, Bare, Libmosquitto, ThisLibrary
 
-OURS, BY_HAND, BARE, LIBMOSQUITTO = "this library", "paho-mqtt + requests", "bare sockets", "libmosquitto (C)"
+OURS, PAHO, BARE, LIBMOSQUITTO = "this library", "paho-mqtt", "bare sockets", "libmosquitto (C)"
+BY_HAND = "paho-mqtt + requests"
 PEERS: dict[str, type[Peer]] = {
     OURS: ThisLibrary,
     "gmqtt": Gmqtt,
     "awscrt": AwsCrt,
-    "paho-mqtt": Paho,
+    PAHO: Paho,
     "paho-mqtt, no callback": PahoWithoutCallback,
     "aiomqtt": Aiomqtt,
     BY_HAND: PahoByHand,

@@ -9,7 +9,7 @@ from benchmarks.speed_footprint import FLEET, GROWTH, IDLE, IMPORT, MEMORY, ROTA
 from benchmarks.speed_peers import BARE, OURS, PEERS
 from benchmarks.speed_rows import Row, Rows
 from benchmarks.speed_targets import Verdict, verdicts
-from benchmarks.speed_traffic import CONNECT, FAR, LATENCY, PROCESSOR, THROUGHPUT
+from benchmarks.speed_traffic import BROKER, CONNECT, FAR, LATENCY, PROCESSOR, THROUGHPUT
 
 _INTRODUCTION = """\
 # Speed and smallness
@@ -29,6 +29,9 @@ broker until the last has come to the handler, which counts. Broker and client s
 is the slower of the two, libraries look alike. What tells them apart then is a backlog, which waits at the broker and \
 in the sockets' buffers before the client gets to run, and the processor time in the next table.""",
     PROCESSOR: "Of the same runs: what one message costs the process of the client, in all its threads.",
+    BROKER: """\
+Of the same runs: the broker's processor time, in percent of one processor, of which its one thread can have no more. \
+Near 100 the broker sets the pace, and no library is faster than another.""",
     LATENCY: """\
 Messages of QoS 1 at a steady rate: to the acknowledgement, and to the arrival at the client itself, which is \
 subscribed and so acknowledges too. What paho-mqtt, aiomqtt and awscrt show there is Nagle's algorithm, which they \
@@ -124,7 +127,7 @@ def _cell(row: Row, peer: str) -> str:
     text = _number(middle)
     if _number(min(known)) != _number(max(known)):
         text += f" ({_number(min(known))} to {_number(max(known))})"
-    ahead = None if peer in (OURS, BARE) or not row.unit else row.ahead(OURS, peer)
+    ahead = None if peer in (OURS, BARE) or row.unit in ("", "%") else row.ahead(OURS, peer)
     return f"{text}, **{ahead:.{0 if ahead >= 10 else 2}f} x**" if ahead else text
 
 

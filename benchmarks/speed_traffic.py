@@ -15,6 +15,7 @@ from benchmarks.speed_rows import Rows
 from tests.servers.delay_proxy import DelayProxy
 
 THROUGHPUT, PROCESSOR = "Messages a second", "Processor time a message"
+BROKER = "How busy the broker is with what is received"
 LATENCY, FAR, CONNECT = "Latency", "Messages a second over a round trip of 100 ms", "Connecting"
 
 _LIMIT = 30.0  # seconds, for a burst
@@ -84,6 +85,8 @@ def throughput(lab: Lab, rows: Rows, bursts: Iterable[Traffic], rounds: int, mes
                         continue
                     rows.add(THROUGHPUT, burst.name, "1/s", peer, result["rate"], more=True)
                     rows.add(PROCESSOR, burst.name, "µs", peer, result["cpu"])
+                    if "broker" in result and not burst.backlog:
+                        rows.add(BROKER, burst.name, "%", peer, result["broker"])
 
 
 def _burst(lab: Lab, cell: Cell, burst: Traffic, count: int) -> Answer:
@@ -94,12 +97,15 @@ def _burst(lab: Lab, cell: Cell, burst: Traffic, count: int) -> Answer:
     if "ready" in answer:
         if burst.backlog:
             cell.signal(signal.SIGSTOP)
+        spent = lab.broker.cpu()
         began = lab.feeder.feed(answer["ready"], bytes(burst.size), burst.qos, count)
         if burst.backlog:
             began = time.monotonic()
             cell.signal(signal.SIGCONT)
         answer = cell.hear()
-        answer["rate"] = count / (answer["end"] - began)
+        took = answer["end"] - began
+        answer["rate"] = count / took
+        answer["broker"] = 100 * (lab.broker.cpu() - spent) / took
     return answer
 
 

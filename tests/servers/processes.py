@@ -102,6 +102,12 @@ class Process:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.pid
+
     def start(self, ready: Callable[[], bool], timeout: float = 10) -> None:
         """Start it and wait until it is ready.
 
