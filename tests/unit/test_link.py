@@ -24,7 +24,7 @@ from mqtt_token_client.mqtt.messages import encode_topic
 from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
 from tests.servers.pki import Pki
 from tests.servers.processes import wait_until
-from tests.unit.network_thread import call
+from tests.unit.network_thread import call, undisturbed
 from tests.unit.websocket_server import BINARY, WebSocketPeer, close_frame, frame
 
 PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
@@ -317,7 +317,7 @@ class TestReading:
             wire.loop._selector.select = count  # type: ignore[method-assign]  # counted at the selector itself
             wire.loop.call_later(0.1, lambda: wire.told.put(("sleeps", len(wake_ups))))
 
-        wire.loop.call_soon(pause)
+        undisturbed(wire.loop, pause)
         assert wire.next() == ("sleeps", 1)
 
     def test_a_pause_by_the_owner_holds_from_the_next_piece_on(

@@ -18,7 +18,7 @@ import pytest
 
 from mqtt_token_client.clock import elapsed
 from mqtt_token_client.mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
-from tests.unit.network_thread import call
+from tests.unit.network_thread import call, undisturbed
 
 _WORKERS = 32
 
@@ -246,10 +246,10 @@ class TestSleep:
         self, loop: Loop, wake_ups: list[float | None], told: queue.Queue[int]
     ) -> None:
         def set_timer() -> None:
-            wake_ups.clear()  # this call woke it too
+            wake_ups.clear()
             loop.call_later(0.3, lambda: told.put(len(wake_ups)))
 
-        call(loop, set_timer)
+        undisturbed(loop, set_timer)
         assert next_of(told) == 1
 
     def test_a_cancelled_timer_wakes_nobody(
@@ -260,7 +260,7 @@ class TestSleep:
             loop.call_later(0.1, lambda: None).cancel()
             loop.call_later(0.2, lambda: told.put(len(wake_ups)))
 
-        call(loop, set_timers)
+        undisturbed(loop, set_timers)
         assert next_of(told) == 1
 
     def test_a_loop_without_timers_sleeps_without_a_time_out(self, loop: Loop, wake_ups: list[float | None]) -> None:
