@@ -70,17 +70,33 @@ if TYPE_CHECKING:
     from .mqtt.outbox import (
         Delivery as Delivery,
     )
-    from .profiles import (
+    from .profiles.aws_iot import (
         AwsIot as AwsIot,
+    )
+    from .profiles.bearer_header import (
         BearerHeader as BearerHeader,
+    )
+    from .profiles.clearblade import (
         ClearBlade as ClearBlade,
+    )
+    from .profiles.credentials import (
         Credentials as Credentials,
+        Profile as Profile,
+    )
+    from .profiles.enhanced import (
         EventGrid as EventGrid,
         IoTOperations as IoTOperations,
+    )
+    from .profiles.password import (
         Password as Password,
-        Profile as Profile,
+    )
+    from .profiles.rabbitmq import (
         RabbitMQ as RabbitMQ,
+    )
+    from .profiles.solace import (
         Solace as Solace,
+    )
+    from .profiles.username import (
         Username as Username,
     )
     from .sources import (
@@ -187,19 +203,21 @@ _NAMES = {
     "mqtt.message": ("Message",),
     "mqtt.messages": ("Will",),
     "mqtt.outbox": ("Delivery",),
-    "profiles": (
-        "AwsIot",
-        "BearerHeader",
-        "ClearBlade",
+    "profiles.aws_iot": ("AwsIot",),
+    "profiles.bearer_header": ("BearerHeader",),
+    "profiles.clearblade": ("ClearBlade",),
+    "profiles.credentials": (
         "Credentials",
+        "Profile",
+    ),
+    "profiles.enhanced": (
         "EventGrid",
         "IoTOperations",
-        "Password",
-        "Profile",
-        "RabbitMQ",
-        "Solace",
-        "Username",
     ),
+    "profiles.password": ("Password",),
+    "profiles.rabbitmq": ("RabbitMQ",),
+    "profiles.solace": ("Solace",),
+    "profiles.username": ("Username",),
     "sources": ("TokenSource",),
     "sources.client_assertion": (
         "ClientSecretJWT",

@@ -18,10 +18,18 @@ from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefus
 from .feed import TokenFeed, open_keeper
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.connection import Connection
-from .mqtt.engine import pack_properties
 from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
 from .mqtt.message import Message
-from .mqtt.messages import LARGEST_PAYLOAD, Will, check_filter, check_payload, check_qos, check_topic, encode_topic
+from .mqtt.messages import (
+    LARGEST_PAYLOAD,
+    Will,
+    check_filter,
+    check_payload,
+    check_qos,
+    check_topic,
+    encode_properties,
+    encode_topic,
+)
 from .mqtt.outbox import Delivery, Outgoing
 from .mqtt.receipts import Receipt
 from .mqtt.session import Session
@@ -284,8 +292,7 @@ class TokenClient:
         if properties:
             if self._settings.protocol != 5:
                 raise ConfigurationError("publish: properties need protocol=5")
-            made = pack_properties(properties)
-            packed = made.pack() if made is not None else b""
+            packed = encode_properties(properties)
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
         self._session.outbox.put(message)
         connection = self._connection
@@ -337,8 +344,7 @@ class TokenClient:
             )
         if no_local and topic_filter.startswith("$share/"):  # [MQTT-3.8.3-4]
             raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
-        made = pack_properties(properties, "SUBSCRIBE")
-        packed = b"" if made is None else made.pack()
+        packed = encode_properties(properties, "SUBSCRIBE")
         identified = properties is not None and "subscription_identifier" in properties
         self._change_subscriptions(
             lambda: self._session.subscriptions.add(topic_filter, handler, options, packed, identified=identified)

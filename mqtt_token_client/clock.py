@@ -7,9 +7,6 @@ library measures a duration on it.
 from __future__ import annotations
 
 import time
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -24,13 +21,17 @@ def boot_id() -> str:
     empty where nothing does.
     """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123 - pathlib takes a while to load
+            return file.read().strip()
     except (OSError, ValueError):
         return ""
 
 
 def http_date(text: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date, in any of its forms (RFC 9110 section 5.6.7); None for anything else."""
+    from datetime import UTC
+    from email.utils import parsedate_to_datetime  # loads what a client without a token request has no use for
+
     try:
         date = parsedate_to_datetime(text or "")
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -6,14 +6,14 @@ import inspect
 import os
 import ssl
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError
 from .mqtt.messages import Will
-from .profiles import PROFILES, Profile
+from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
 from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
 from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
@@ -116,11 +116,11 @@ class _Reader:
         return Config(self._file, source, open_store(store), client)
 
     def _source(self, table: dict[str, Any]) -> TokenSource:
-        make = _chosen(table, "source", "type", _SOURCES)
+        make = _SOURCES[_chosen(table, "source", "type", _SOURCES)]
         arguments = self._arguments("source", table, make)
         if "client_auth" in table:
             auth = _table(table, "client_auth")
-            makes_auth = _chosen(auth, "source.client_auth", "method", _CLIENT_AUTHS)
+            makes_auth = _CLIENT_AUTHS[_chosen(auth, "source.client_auth", "method", _CLIENT_AUTHS)]
             arguments["client_auth"] = _made(
                 "source.client_auth", makes_auth, self._arguments("source.client_auth", auth, makes_auth)
             )
@@ -130,7 +130,7 @@ class _Reader:
         return source
 
     def _profile(self, table: dict[str, Any]) -> Profile:
-        make = _chosen(table, "profile", "type", PROFILES)
+        make = profile_class(_chosen(table, "profile", "type", PROFILES))
         profile: Profile = _made("profile", make, self._arguments("profile", table, make))
         return profile
 
@@ -195,11 +195,11 @@ def _table(table: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _chosen(table: dict[str, Any], where: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Any:
+def _chosen(table: dict[str, Any], where: str, name: str, choices: Iterable[str]) -> str:
     chosen = table.get(name)
     if not isinstance(chosen, str) or chosen not in choices:
         raise ConfigurationError(f"{where}.{name}: one of {', '.join(choices)} is needed, not {chosen!r}")
-    return choices[chosen]
+    return chosen
 
 
 def _made(where: str, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
-from .backoff import Backoff
+from .backoff import Backoff, spread
 from .errors import ConfigurationError, MqttTokenError
 from .token import Token
 
@@ -41,7 +40,7 @@ class RenewalPolicy:
         """When to renew a token, as a reading of :func:`~mqtt_token_client.clock.elapsed`; infinite for one without
         an end.
         """
-        early = random.uniform(0.0, self.jitter)  # noqa: S311 - spreads load, hides nothing
+        early = spread(0.0, self.jitter)
         return token.since + token.lifetime * (self.fraction - early)
 
     def delay(self, error: MqttTokenError, failures: int) -> float:

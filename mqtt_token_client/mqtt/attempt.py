@@ -26,19 +26,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from socket import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .. import events
 from ..clock import elapsed
 from ..errors import BrokerUnreachable, ProtocolError
 from ..profiles import Credentials
-from .engine import CONTINUE_AUTHENTICATION, RE_AUTHENTICATE, Auth, Connack, Packet
 from .link import Link
 from .loop import Loop, Timer
 from .outbox import Outgoing
+from .packets import CONTINUE_AUTHENTICATION, RE_AUTHENTICATE, Auth, Connack, Packet
 from .reauthentication import auth_packet
 from .session import Session
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 # Seconds, all of them.
 _SETTLE_TIME = 5.0  # for the broker to answer the PINGREQ before a handover
@@ -179,10 +182,10 @@ class Attempt:
 
     # Over a second connection
 
-    def connect(self, sock: socket, broker: str, *, fresh: bool) -> None:
-        """Get the credentials accepted over this socket to a broker; ``fresh`` while it has accepted none."""
+    def connect(self, sock: socket, engine: Engine, broker: str) -> None:
+        """Get the credentials accepted over this socket to a broker."""
         self._broker = broker
-        self.link = Link(self._loop, sock, self._settings.engine(first=fresh), self)
+        self.link = Link(self._loop, sock, engine, self)
         if self._first is None:
             self._send_connect()
         elif self._settings.takeover_fires_will:

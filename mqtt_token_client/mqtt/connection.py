@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from socket import socket
 from ssl import SSLSession
+from typing import TYPE_CHECKING
 
 from .. import events
 from ..errors import BrokerRefused, ConfigurationError, MqttTokenError, TokenError, TokenUnchanged
@@ -18,21 +19,26 @@ from ..token import Token
 from .attempt import Attempt, Habits
 from .brokers import Brokers
 from .dial import Address, dial
-from .engine import CONTINUE_AUTHENTICATION, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
 from .limits import Limits
 from .link import Link
 from .loop import Loop, Timer
 from .message import Message
 from .outbox import Outgoing
+from .packets import CONTINUE_AUTHENTICATION, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
 from .patience import Patience, is_near_its_end
 from .reauthentication import Reauthentication
 from .refusals import NOT_AUTHORIZED, Fault, advice, connack_fault, disconnect_fault, reason_name
 from .session import Session
 from .settings import CredentialsSource, Settings
 
+if TYPE_CHECKING:
+    from .engine import Engine
+
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 _END_TIME = 2.0  # seconds for the broker to close a connection after DISCONNECT
+
+_Line = tuple[socket, "Engine"]  # open, and ready for CONNECT
 
 
 class Connection:
@@ -118,12 +124,14 @@ class Connection:
         self._attempt = attempt
         refused, address = self._patience.refused, self._brokers.current
         in_place = self._link is not None and self._in_place.possible
+        first = not self._session.counters.connects
 
-        def prepare() -> tuple[Credentials, socket | None]:
+        def prepare() -> tuple[Credentials, _Line | None]:
             credentials = attempt.credentials = self._tokens.credentials(refused)
             if in_place:
                 return credentials, None
-            return credentials, dial(
+            engine = self._settings.engine(first=first)
+            sock = dial(
                 address,
                 self._settings.context if address.tls else None,
                 self._settings.proxy,
@@ -131,15 +139,16 @@ class Connection:
                 keepalive=self._settings.keepalive,
                 session=self._tls_sessions.get(address),
             )
+            return credentials, (sock, engine)
 
         self._loop.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
 
     def _opened(
-        self, attempt: Attempt, opened: tuple[Credentials, socket | None] | None, error: Exception | None
+        self, attempt: Attempt, opened: tuple[Credentials, _Line | None] | None, error: Exception | None
     ) -> None:
         if attempt is not self._attempt:
             if opened is not None and opened[1] is not None:
-                opened[1].close()
+                opened[1][0].close()
             return
         if isinstance(error, BrokerRefused):  # the token, in a header of the WebSocket upgrade
             self.refused(error.reason, None)
@@ -147,15 +156,15 @@ class Connection:
         if opened is None:
             self.failed(error or RuntimeError("nothing was opened"))
             return
-        credentials, sock = opened
+        credentials, line = opened
         if self._link is not None and credentials.token == self._token:  # there is no other yet
-            if sock is not None:
-                sock.close()
+            if line is not None:
+                line[0].close()
             self._wanted = None
             self._end_attempt()
             self._close_when_empty()
-        elif sock is not None:
-            attempt.connect(sock, str(self._brokers.current), fresh=not self._session.counters.connects)
+        elif line is not None:
+            attempt.connect(*line, str(self._brokers.current))
         elif self._link is None:  # lost meanwhile
             self._begin()
         elif self._in_place.suits(credentials):

@@ -10,9 +10,8 @@ This is the only file that touches a private name of paho; tests/unit/test_paho_
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,18 +22,35 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ..errors import ConfigurationError, ProtocolError
 from .message import Message
+from .packets import (
+    AUTH,
+    CONNACK,
+    DISCONNECT,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    UNSUBACK,
+    Acknowledgement,
+    Auth,
+    Connack,
+    Disconnect,
+    Packet,
+    Pingresp,
+    Suback,
+    Unsuback,
+    acknowledgement,
+)
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
-CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
-SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
-CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # MQTT 5 section 3.15.2.1
 _ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL | 2, PUBCOMP))  # as they begin
 _READ_BY_PAHO = frozenset((CONNACK, SUBACK, UNSUBACK))
 # MQTT 3.1.1 section 3.2.2.3; any other is an Unspecified error. For 1 paho would dial again, or say nothing.
 _RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
-
-PINGREQ_PACKET = b"\xc0\x00"
 
 # MQTT 5 section 2.2.2.2, in Python's spelling: "Message Expiry Interval" is message_expiry_interval.
 _PROPERTY_NAMES = {
@@ -44,46 +60,6 @@ _PAHO_NAMES = {ours: theirs for theirs, ours in _PROPERTY_NAMES.items()}
 # In PUBLISH: the one is for the broker to set [MQTT-3.3.4-6]; the other ends with its connection, and a message may
 # outlive that.
 _NOT_TO_SEND = frozenset(("subscription_identifier", "topic_alias"))
-
-
-class Connack(NamedTuple):
-    session_present: bool
-    reason: int  # MQTT 5; return codes of 3.1.1 are translated
-    properties: dict[str, Any]
-
-
-class Acknowledgement(NamedTuple):
-    kind: int  # PUBACK, PUBREC, PUBREL or PUBCOMP
-    packet_id: int
-    reason: int
-
-
-# The constructor of a NamedTuple takes twice as long.
-_acknowledgement: Callable[[tuple[int, int, int]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
-
-
-class Suback(NamedTuple):
-    packet_id: int
-    reasons: list[int]
-
-
-class Unsuback(NamedTuple):
-    packet_id: int
-
-
-class Pingresp(NamedTuple):
-    pass
-
-
-class Disconnect(NamedTuple):
-    reason: int
-
-
-class Auth(NamedTuple):
-    reason: int  # 0 at the end of an exchange
-
-
-Packet = Connack | Message | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
 
 
 def _read_properties(properties: Properties) -> dict[str, Any]:
@@ -97,14 +73,12 @@ def _are_pairs(value: object) -> bool:
     )
 
 
-def pack_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH") -> Properties | None:
+def pack_properties(properties: Mapping[str, Any], packet: str = "PUBLISH") -> Properties:
     """paho's form of properties given by their MQTT 5 names in snake_case.
 
     Raises:
         ConfigurationError: a name or a value that MQTT 5 does not know in such a packet.
     """
-    if not properties:
-        return None
     if not isinstance(properties, Mapping):
         raise ConfigurationError(f"properties: a mapping, not {type(properties).__name__}")
     packed = Properties(getattr(PacketTypes, packet))
@@ -236,7 +210,7 @@ class Engine:
         self._paho.username_pw_set(username, password)  # type: ignore[arg-type]  # it sends bytes as they are
         if will is not None:
             topic, payload, qos, retain, will_properties = will
-            packed = pack_properties(will_properties, "WILLMESSAGE") if self.five else None
+            packed = pack_properties(will_properties, "WILLMESSAGE") if self.five and will_properties else None
             self._paho.will_set(topic, payload, qos, retain, packed)
         return self._paho.build_connect(keepalive, pack_properties(properties, "CONNECT") if self.five else None)
 
@@ -280,7 +254,7 @@ class Engine:
     def authenticate(self, reason: int, method: str, data: bytes) -> bytes:
         """AUTH with Authentication Method and Data (MQTT 5 section 3.15)."""
         properties = pack_properties({"authentication_method": method, "authentication_data": data}, "AUTH")
-        packed: bytes = properties.pack() if properties is not None else b"\x00"
+        packed: bytes = properties.pack()
         length: bytes = VariableByteIntegers.encode(1 + len(packed))
         return b"".join((bytes((AUTH,)), length, bytes((reason,)), packed))
 
@@ -325,7 +299,7 @@ class Engine:
                 self._needed = end - start
                 break
             if length == 2 and command in _ACKNOWLEDGEMENTS:
-                packets.append(_acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
+                packets.append(acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
             elif command & 0xF0 == PUBLISH:
                 packets.append(self._read_publish(command, data, body, end))
             else:

@@ -8,12 +8,15 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..clock import elapsed
 from ..errors import BrokerError, BrokerRefused
-from .engine import PINGREQ_PACKET, Engine, Packet
 from .loop import Loop, Timer
+from .packets import PINGREQ_PACKET, Packet
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
-from .engine import pack_properties
 
 LARGEST_PAYLOAD = 268_000_000  # bytes; a packet holds 268,435,455 with its topic and properties
 
@@ -47,7 +46,7 @@ class Will:
         if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
             raise ConfigurationError(f"will: delay is whole seconds, 0 to 4294967295, not {self.delay!r}")
         try:
-            pack_properties(self.properties, "WILLMESSAGE")
+            encode_properties(self.properties, "WILLMESSAGE")
         except ConfigurationError as error:
             raise ConfigurationError(f"will: {error}") from None
         if self.properties and "will_delay_interval" in self.properties:
@@ -71,6 +70,20 @@ def encode_topic(topic: str) -> bytes:
     """A topic name to publish to as it stands in PUBLISH, its length before it (MQTT 5 section 1.5.4)."""
     encoded = check_topic(topic, "publish")
     return len(encoded).to_bytes(2) + encoded
+
+
+def encode_properties(properties: Mapping[str, Any] | None, packet: str = "PUBLISH") -> bytes:
+    """Properties as they stand in a packet of MQTT 5; empty for none.
+
+    Raises:
+        ConfigurationError: a name or a value that MQTT 5 does not know there.
+    """
+    if not properties:
+        return b""
+    from .engine import pack_properties  # loads paho-mqtt, for those who use them
+
+    packed: bytes = pack_properties(properties, packet).pack()
+    return packed
 
 
 def check_payload(payload: object) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..clock import elapsed
 from ..profiles import Credentials
 from ..token import Token
-from .engine import Engine
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 _AROUND_THE_END = 2.0  # seconds: a connection that ends so near to a token's end does so because of it
 

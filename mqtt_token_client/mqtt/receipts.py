@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from .engine import PUBACK, PUBREC
 from .message import Message
+from .packets import PUBACK, PUBREC
 
 
 @dataclass(slots=True, eq=False)

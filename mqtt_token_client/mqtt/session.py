@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import events
-from .engine import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
 from .inbox import Inbox
 from .limits import Limits
 from .link import Link
 from .message import Message
 from .outbox import Outbox, Outgoing, PacketIds, Stage
+from .packets import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
 from .receipts import Receipt, Receipts
 from .refusals import NOT_AUTHORIZED
 from .subscriptions import Subscriptions

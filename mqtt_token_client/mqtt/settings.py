@@ -6,15 +6,17 @@ import functools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backoff import Backoff
 from ..errors import ConfigurationError
 from ..profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ..token import Token
 from .dial import Address, check_context, check_proxy, parse_broker
-from .engine import Engine
 from .messages import Will
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 
 class CredentialsSource(Protocol):
@@ -53,7 +55,11 @@ class Settings:
         return not (self.protocol == 5 and self.will.delay and self.session_expiry)
 
     def engine(self, *, first: bool) -> Engine:
-        """The engine of a new connection; ``first`` while the broker has accepted none."""
+        """The engine of a new connection; ``first`` while the broker has accepted none. The first engine of a process
+        loads paho-mqtt, which takes a while: not on the network thread.
+        """
+        from .engine import Engine
+
         return Engine(self.client_id, self.protocol, clean=self.session_expiry == 0 or (self.clean_start and first))
 
     def connect(self, engine: Engine, credentials: Credentials) -> bytes:

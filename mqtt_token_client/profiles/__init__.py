@@ -5,46 +5,35 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from ..errors import ConfigurationError
 from ..token import Token
-from .aws_iot import AwsIot
-from .bearer_header import BearerHeader
 from .credentials import Credentials, Profile, check_profile
-from .enhanced import EventGrid, IoTOperations
-from .password import ClearBlade, Password, RabbitMQ, Solace, Username
 
-__all__ = [
-    "PROFILES",
-    "AwsIot",
-    "BearerHeader",
-    "ClearBlade",
-    "Credentials",
-    "EventGrid",
-    "IoTOperations",
-    "Password",
-    "PlacingFunction",
-    "Profile",
-    "RabbitMQ",
-    "Solace",
-    "Username",
-    "check_profile",
-    "open_profile",
-]
+__all__ = ["PROFILES", "Credentials", "PlacingFunction", "Profile", "check_profile", "open_profile", "profile_class"]
 
 PlacingFunction = Callable[[Token, str], Credentials]
 
-PROFILES: dict[str, Callable[..., Profile]] = {
-    "password": Password,
-    "rabbitmq": RabbitMQ,
-    "username": Username,
-    "event-grid": EventGrid,
-    "iot-operations": IoTOperations,
-    "aws-iot": AwsIot,
-    "clearblade": ClearBlade,
-    "solace": Solace,
-    "bearer-header": BearerHeader,
+# The class of each name, and its file, which is loaded for those who use it.
+PROFILES = {
+    "password": ("password", "Password"),
+    "rabbitmq": ("rabbitmq", "RabbitMQ"),
+    "username": ("username", "Username"),
+    "event-grid": ("enhanced", "EventGrid"),
+    "iot-operations": ("enhanced", "IoTOperations"),
+    "aws-iot": ("aws_iot", "AwsIot"),
+    "clearblade": ("clearblade", "ClearBlade"),
+    "solace": ("solace", "Solace"),
+    "bearer-header": ("bearer_header", "BearerHeader"),
 }
+
+
+def profile_class(name: str) -> Callable[..., Profile]:
+    """What makes a profile that has a name in ``PROFILES``."""
+    file, class_name = PROFILES[name]
+    make: Callable[..., Profile] = getattr(import_module(f".{file}", __name__), class_name)
+    return make
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +65,9 @@ def open_profile(profile: str | Profile | PlacingFunction) -> Profile:
 
 
 def _named(name: str) -> Profile:
-    make = PROFILES.get(name)
-    if make is None:
+    if name not in PROFILES:
         raise ConfigurationError(f"profile: {name!r} is not known; there are {', '.join(PROFILES)}")
+    make = profile_class(name)
     try:
         inspect.signature(make).bind()
     except TypeError as error:

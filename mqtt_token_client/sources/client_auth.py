@@ -60,7 +60,6 @@ class _ClientSecret:
             raise ConfigurationError("client_secret: a string of printable characters is needed, without a line end")
 
 
-@dataclass(frozen=True, slots=True)
 class ClientSecretBasic(_ClientSecret):
     """The client secret in the Authorization header, form-encoded (RFC 6749 section 2.3.1).
 
@@ -71,13 +70,14 @@ class ClientSecretBasic(_ClientSecret):
         ConfigurationError: it is empty, or no string of printable characters.
     """
 
+    __slots__ = ()
+
     def authenticate(self, request: TokenRequest) -> None:
         credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(self.client_secret)}".encode()).decode()
         request.headers["Authorization"] = f"Basic {credentials}"
         request.secrets += [self.client_secret, credentials]
 
 
-@dataclass(frozen=True, slots=True)
 class ClientSecretPost(_ClientSecret):
     """The client secret as a field of the body (RFC 6749 section 2.3.1), for servers that take no Basic.
 
@@ -88,11 +88,12 @@ class ClientSecretPost(_ClientSecret):
         ConfigurationError: it is empty, or no string of printable characters.
     """
 
+    __slots__ = ()
+
     def authenticate(self, request: TokenRequest) -> None:
         request.form += [("client_id", request.client_id), ("client_secret", self.client_secret)]
 
 
-@dataclass(frozen=True, slots=True)
 class ClientSecret(_ClientSecret):
     """The client secret in the way that the server's metadata asks for: Basic, unless only the body is offered
     (``token_endpoint_auth_methods_supported``, RFC 8414 section 2).
@@ -103,6 +104,8 @@ class ClientSecret(_ClientSecret):
     Raises:
         ConfigurationError: it is empty, or no string of printable characters.
     """
+
+    __slots__ = ()
 
     def authenticate(self, request: TokenRequest) -> None:
         offered = request.metadata.get("token_endpoint_auth_methods_supported")

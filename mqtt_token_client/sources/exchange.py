@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
@@ -85,7 +85,7 @@ class Transport:
     """
 
     timeout: tuple[float, float] = (10.0, 20.0)
-    ca_bundle: str | Path | None = None
+    ca_bundle: str | os.PathLike[str] | None = None
     proxies: Mapping[str, str] | None = field(default=None, repr=False)  # may hold a password
     allow_insecure: bool = False
     clock: ServerClock = field(default_factory=ServerClock)
@@ -96,7 +96,7 @@ class Transport:
                 "timeout: a pair of seconds is needed, to connect and to read, each at most an hour, such as (10, 20)"
             )
         if self.ca_bundle is not None and not (
-            isinstance(self.ca_bundle, str | Path) and Path(self.ca_bundle).exists()
+            isinstance(self.ca_bundle, str | os.PathLike) and os.path.exists(self.ca_bundle)  # noqa: PTH110 - pathlib takes a while to load
         ):
             raise ConfigurationError(f"ca_bundle: a PEM file is needed; {self.ca_bundle!r} does not exist")
         if self.proxies is not None and not _is_proxies(self.proxies):

@@ -26,7 +26,7 @@ def call(loop: Loop, function: Callable[[], _Result]) -> _Result:
     return outcome.result(timeout=30)
 
 
-def undisturbed(loop: Loop, function: Callable[[], object]) -> None:
+def undisturbed(loop: Loop, function: Callable[[], None]) -> None:
     """Run a function on a loop's thread, and soon after: without a byte under way that wakes the loop later on.
 
     The byte that ``call_soon`` sends may come when the loop has seen the call by itself.

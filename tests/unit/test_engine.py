@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mqtt_token_client.errors import ConfigurationError, ProtocolError
-from mqtt_token_client.mqtt.engine import (
+from mqtt_token_client.mqtt.engine import Engine, pack_properties
+from mqtt_token_client.mqtt.message import Message
+from mqtt_token_client.mqtt.packets import (
     CONNACK,
     PUBACK,
     PUBCOMP,
@@ -21,14 +23,11 @@ from mqtt_token_client.mqtt.engine import (
     Auth,
     Connack,
     Disconnect,
-    Engine,
     Packet,
     Pingresp,
     Suback,
     Unsuback,
-    pack_properties,
 )
-from mqtt_token_client.mqtt.message import Message
 
 
 def engine(protocol: int = 5, *, clean: bool = False) -> Engine:
@@ -535,10 +534,6 @@ class TestMalformed:
 
 
 class TestProperties:
-    def test_none_is_none(self) -> None:
-        assert pack_properties(None) is None
-        assert pack_properties({}) is None
-
     @pytest.mark.parametrize(
         ("given", "packed"),
         [

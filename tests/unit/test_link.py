@@ -16,11 +16,12 @@ import pytest
 
 from mqtt_token_client.clock import elapsed
 from mqtt_token_client.mqtt import link as link_module, loop as loop_module
-from mqtt_token_client.mqtt.engine import Engine, Packet, Pingresp
+from mqtt_token_client.mqtt.engine import Engine
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
 from mqtt_token_client.mqtt.message import Message
 from mqtt_token_client.mqtt.messages import encode_topic
+from mqtt_token_client.mqtt.packets import Packet, Pingresp
 from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
 from tests.servers.pki import Pki
 from tests.servers.processes import wait_until

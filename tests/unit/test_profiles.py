@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mqtt_token_client.errors import ConfigurationError
-from mqtt_token_client.profiles import Credentials, Password, open_profile
+from mqtt_token_client.profiles import Credentials, open_profile
+from mqtt_token_client.profiles.password import Password
 from mqtt_token_client.token import Token
 
 

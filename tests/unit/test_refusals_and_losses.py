@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import jwt
 import pytest
@@ -43,7 +42,7 @@ def make() -> Iterator[Make]:
 @pytest.fixture
 def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each delay is the whole of its bound, so that a test can see the bounds."""
-    monkeypatch.setattr("mqtt_token_client.backoff.random", SimpleNamespace(uniform=lambda _, bound: bound))
+    monkeypatch.setattr("random.uniform", lambda _, bound: bound)
 
 
 def refused_token(protocol: int) -> list[int]:
@@ -286,7 +285,7 @@ class TestLossInMidLife:
     def test_is_followed_by_a_random_part_of_the_first_bound(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.backoff.random", random.Random(7))
+        monkeypatch.setattr("random.uniform", random.Random(7).uniform)
         device = make(protocol, backoff=Backoff(initial=0.2, maximum=60.0, stable_after=0.0))
         peer = device.start()
         for _ in range(4):

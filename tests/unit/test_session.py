@@ -10,13 +10,14 @@ import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
-from mqtt_token_client.mqtt.engine import Connack, Engine, Packet
+from mqtt_token_client.mqtt.engine import Engine
 from mqtt_token_client.mqtt.limits import Limits
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
 from mqtt_token_client.mqtt.message import Message
 from mqtt_token_client.mqtt.messages import encode_topic
 from mqtt_token_client.mqtt.outbox import Delivery, Outgoing
+from mqtt_token_client.mqtt.packets import Connack, Packet
 from mqtt_token_client.mqtt.session import Counters, Session
 from tests.unit.network_thread import call
 

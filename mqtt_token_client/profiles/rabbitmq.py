@@ -1,0 +1,55 @@
+"""RabbitMQ, and what speaks its dialect: the user name chooses the virtual host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError
+from ..token import Token
+from .credentials import Credentials, check_length, check_strings
+
+_LARGEST_CONNECT = 65_536  # bytes, by default
+_BESIDE = 1_024  # bytes of a CONNECT for its header, its properties and a will that is not large
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitMQ:
+    """The token is the password, and the user name chooses the virtual host (RabbitMQ, Amazon MQ for it, LavinMQ).
+
+    https://www.rabbitmq.com/docs/mqtt: ``vhost:user``, split at the last colon, and a CONNECT of at most 65,536 bytes
+    (``mqtt.max_packet_size_unauthenticated``), beyond which the connection is closed without an answer.
+
+    Args:
+        vhost: the virtual host; None leaves the choice to the broker's configuration (``mqtt.vhost``).
+        username: the user name, which counts for nothing but the log; by default the client id.
+
+    Raises:
+        ConfigurationError: one is no string, or the user name has a colon.
+    """
+
+    vhost: str | None = None
+    username: str | None = None
+
+    def __post_init__(self) -> None:
+        check_strings(self, "vhost", "username")
+        if ":" in (self.username or ""):
+            raise ConfigurationError(
+                "username: RabbitMQ takes what stands before a colon for the virtual host; give vhost"
+            )
+
+    def check(self, protocol: int, client_id: str, brokers: Sequence[str]) -> None:  # noqa: ARG002 - every profile's
+        if self.username is None and ":" in client_id:
+            raise ConfigurationError(
+                "profile: RabbitMQ would take what stands before the colon in the client id, which is the user name, "
+                "for a virtual host; give username"
+            )
+
+    def place(self, token: Token, client_id: str) -> Credentials:
+        username = client_id if self.username is None else self.username
+        if self.vhost is not None:
+            username = f"{self.vhost}:{username}"
+        password = token.value.encode()
+        room = _LARGEST_CONNECT - _BESIDE - len(username.encode()) - len(client_id.encode())
+        check_length("the token", password, room, "RabbitMQ's CONNECT")
+        return Credentials(username, password, token)

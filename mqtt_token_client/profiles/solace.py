@@ -1,0 +1,36 @@
+"""Solace, which takes a token as the password behind the name of an OAuth profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError
+from ..token import Token
+from .credentials import Credentials, check_strings
+
+
+@dataclass(frozen=True, slots=True)
+class Solace:
+    """The token is the password, behind the name of the broker's OAuth profile: ``OAUTH~profile~token``.
+
+    https://docs.solace.com/Security/Configuring-OAuth-Authorization.htm
+
+    Args:
+        profile: the OAuth profile's name in the message VPN.
+        username: the user name; by default the client id. It counts only where ``mqttUsernameValidateEnabled`` is set.
+
+    Raises:
+        ConfigurationError: the profile has no name or one with a tilde, or the user name is no string.
+    """
+
+    profile: str
+    username: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.profile, str) or not self.profile or "~" in self.profile:
+            raise ConfigurationError(f"profile: the name of an OAuth profile, without ~, not {self.profile!r}")
+        check_strings(self, "username")
+
+    def place(self, token: Token, client_id: str) -> Credentials:
+        username = client_id if self.username is None else self.username
+        return Credentials(username, f"OAUTH~{self.profile}~{token.value}".encode(), token)
