@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -90,8 +91,12 @@ def parts(plan: Plan, lab: Lab, rows: Rows, folder: Path) -> dict[str, Callable[
         speed_traffic.throughput(lab, rows, plan.bursts, plan.rounds, plan.messages)
         speed_traffic.throughput(lab, rows, plan.other_bursts, plan.other_rounds, plan.messages)
 
+    def starting() -> None:
+        with _authorization_server(folder) as oidc:
+            speed_traffic.starting(lab, rows, oidc, plan.other_rounds + 2)
+
     def rotations() -> None:
-        with closing(AuthorizationServer(Keys(folder), folder)) as oidc:
+        with _authorization_server(folder) as oidc:
             speed_footprint.rotations(lab, rows, oidc, plan.rotations)
 
     def fleet() -> None:
@@ -103,6 +108,7 @@ def parts(plan: Plan, lab: Lab, rows: Rows, folder: Path) -> dict[str, Callable[
         "latency": lambda: speed_traffic.latency(lab, rows, plan.other_rounds, plan.latency),
         "far": lambda: speed_traffic.far(lab, rows, plan.other_rounds, plan.far),
         "connecting": lambda: speed_traffic.connecting(lab, rows, plan.other_rounds, 10),
+        "starting": starting,
         "importing": lambda: speed_footprint.importing(lab, rows, plan.imports),
         "memory": lambda: speed_footprint.memory(lab, rows, plan.other_rounds),
         "rotations": rotations,
@@ -110,6 +116,15 @@ def parts(plan: Plan, lab: Lab, rows: Rows, folder: Path) -> dict[str, Callable[
         "growth": lambda: speed_footprint.growth(lab, rows, plan.clients),
         "fleet": fleet,
     }
+
+
+@contextmanager
+def _authorization_server(folder: Path) -> Iterator[AuthorizationServer]:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        own = Path(name)
+        with closing(AuthorizationServer(Keys(own), own)) as oidc:
+            oidc.config(at=3600)
+            yield oidc
 
 
 @contextmanager
@@ -127,6 +142,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
+    # This library is not installed by pip, which compiles the others: it has to keep what it compiles.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for a thousand clients, here and in the broker
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import ExitStack
 
-from benchmarks.speed_lab import ROOT, Answer, CellFailed, Lab, able
+from benchmarks.speed_lab import ROOT, Answer, CellFailed, Lab, able, issued_by
 from benchmarks.speed_peers import BARE, OURS, PAHO, PEERS
 from benchmarks.speed_rows import Rows
 from benchmarks.speed_traffic import in_turn
@@ -70,16 +70,9 @@ def memory(lab: Lab, rows: Rows, rounds: int) -> None:
 
 def rotations(lab: Lab, rows: Rows, oidc: AuthorizationServer, steps: tuple[int, ...]) -> None:
     """Tokens from a real authorization server, a new one for each rotation."""
-    issuer = {
-        "endpoint": oidc.token_endpoint,
-        "client_id": oidc.client_id,
-        "client_secret": oidc.client_secret,
-        "scope": oidc.scope,
-    }
-    oidc.config(at=3600)
     for peer in able("rotations"):
         with lab.cell(peer) as cell:
-            place = lab.place(tls=True, issuer=issuer)
+            place = lab.place(tls=True, issuer=issued_by(oidc))
             cell.begin({"do": "hold", "place": place, "clients": 1, "rotations": steps})
             for done in (0, *itertools.accumulate(steps)):
                 cell.hear()

@@ -16,6 +16,7 @@ from benchmarks.bare_client import BareClient
 from benchmarks.speed_broker import Broker
 from benchmarks.speed_peers import LIBMOSQUITTO, PEERS
 from benchmarks.speed_proc import processor_time, tasks
+from tests.servers.oidc import AuthorizationServer
 from tests.servers.processes import BUILD, need
 
 Answer = dict[str, Any]
@@ -137,6 +138,16 @@ class Lab:
             "token": TOKEN,
             **more,
         }
+
+
+def issued_by(oidc: AuthorizationServer) -> dict[str, str]:
+    """A place's ``issuer``."""
+    return {
+        "endpoint": oidc.token_endpoint,
+        "client_id": oidc.client_id,
+        "client_secret": oidc.client_secret,
+        "scope": oidc.scope,
+    }
 
 
 def able(job: str, *, qos: int = 1, protocol: int = 5) -> list[str]:

@@ -9,7 +9,7 @@ from benchmarks.speed_footprint import FLEET, GROWTH, IDLE, IMPORT, MEMORY, ROTA
 from benchmarks.speed_peers import BARE, OURS, PEERS
 from benchmarks.speed_rows import Row, Rows
 from benchmarks.speed_targets import Verdict, verdicts
-from benchmarks.speed_traffic import BROKER, CONNECT, FAR, LATENCY, PROCESSOR, THROUGHPUT
+from benchmarks.speed_traffic import BROKER, CONNECT, FAR, LATENCY, PROCESSOR, START, THROUGHPUT
 
 _INTRODUCTION = """\
 # Speed and smallness
@@ -38,9 +38,12 @@ subscribed and so acknowledges too. What paho-mqtt, aiomqtt and awscrt show ther
 leave on.""",
     FAR: "Through a proxy, 20,000 messages, or as many as are acknowledged in {far:g} s.",
     CONNECT: "From the call to CONNACK; a new client each time, the TLS context made before.",
+    START: """\
+A new process each time: Python, the imports, the TLS context, the connection. *bare sockets* has nearly nothing but \
+Python and what the measurement itself takes in every column.""",
     IMPORT: """\
 In fresh processes, whose compiled modules are there. Of this library `{imports}`: it loads a name when that is asked \
-for.""",
+for, and paho-mqtt when it connects first; the table before this one has it all.""",
     MEMORY: """\
 Proportional set size, Python itself included (the column *bare sockets* has little else). Queued: the broker is \
 stopped meanwhile. aiomqtt queues nothing.""",

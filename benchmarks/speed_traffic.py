@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
-from benchmarks.speed_lab import Answer, Cell, CellFailed, Lab, able
+from benchmarks.speed_lab import Answer, Cell, CellFailed, Lab, able, issued_by
+from benchmarks.speed_peers import BARE
 from benchmarks.speed_rows import Rows
 from tests.servers.delay_proxy import DelayProxy
+from tests.servers.oidc import AuthorizationServer
 
 THROUGHPUT, PROCESSOR = "Messages a second", "Processor time a message"
 BROKER = "How busy the broker is with what is received"
-LATENCY, FAR, CONNECT = "Latency", "Messages a second over a round trip of 100 ms", "Connecting"
+LATENCY, FAR = "Latency", "Messages a second over a round trip of 100 ms"
+CONNECT, START = "Connecting", "From the start of the process to CONNACK, over TLS"
 
 _LIMIT = 30.0  # seconds, for a burst
 _SHARES = {"median": 0.5, "p99": 0.99}
@@ -160,3 +164,23 @@ def connecting(lab: Lab, rows: Rows, rounds: int, times: int) -> None:
                             rows.add(CONNECT, name, "ms", peer, 1000 * statistics.median(cell.hear()["seconds"]))
                         except CellFailed as error:
                             rows.failed(CONNECT, name, "ms", peer, str(error))
+
+
+def starting(lab: Lab, rows: Rows, oidc: AuthorizationServer, rounds: int) -> None:
+    """What a device waits for after it has booted: Python, the imports, the TLS context, CONNECT; and the same with a
+    token from a real authorization server.
+    """
+    ways: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("with a token in hand", "hold", {}),
+        ("with a token from an authorization server", "rotations", {"issuer": issued_by(oidc)}),
+    )
+    for number in range(rounds + 1):
+        for name, job, more in ways:
+            peers = [*able(job), *([BARE] if job == "hold" else [])]
+            for peer in in_turn(peers, number):
+                place, began = lab.place(tls=True, **more), time.monotonic()
+                with lab.cell(peer) as cell:
+                    cell.begin({"do": "hold", "place": place, "clients": 1})
+                    cell.hear()
+                    if number:  # the first round compiles
+                        rows.add(START, name, "ms", peer, 1000 * (time.monotonic() - began))
