@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         HandlerFailed as HandlerFailed,
         LoginRequired as LoginRequired,
         MessagesAbandoned as MessagesAbandoned,
+        MessageUnhandled as MessageUnhandled,
         RenewalFailed as RenewalFailed,
         Rotated as Rotated,
         RotationFailed as RotationFailed,
@@ -61,14 +62,14 @@ if TYPE_CHECKING:
         RenewalPolicy as RenewalPolicy,
         TokenKeeper as TokenKeeper,
     )
+    from .mqtt.delivery import (
+        Delivery as Delivery,
+    )
     from .mqtt.message import (
         Message as Message,
     )
     from .mqtt.messages import (
         Will as Will,
-    )
-    from .mqtt.outbox import (
-        Delivery as Delivery,
     )
     from .profiles.aws_iot import (
         AwsIot as AwsIot,
@@ -186,6 +187,7 @@ _NAMES = {
         "Event",
         "HandlerFailed",
         "LoginRequired",
+        "MessageUnhandled",
         "MessagesAbandoned",
         "RenewalFailed",
         "Rotated",
@@ -202,7 +204,7 @@ _NAMES = {
     ),
     "mqtt.message": ("Message",),
     "mqtt.messages": ("Will",),
-    "mqtt.outbox": ("Delivery",),
+    "mqtt.delivery": ("Delivery",),
     "profiles.aws_iot": ("AwsIot",),
     "profiles.bearer_header": ("BearerHeader",),
     "profiles.clearblade": ("ClearBlade",),

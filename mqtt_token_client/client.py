@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import random
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefus
 from .feed import TokenFeed, open_keeper
 from .keeper import RenewalPolicy, TokenKeeper
 from .mqtt.connection import Connection
+from .mqtt.delivery import Delivery, Outgoing
 from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
 from .mqtt.message import Message
 from .mqtt.messages import (
@@ -30,7 +32,7 @@ from .mqtt.messages import (
     encode_properties,
     encode_topic,
 )
-from .mqtt.outbox import Delivery, Outgoing
+from .mqtt.outbox import HIGHEST_PACKET_ID
 from .mqtt.receipts import Receipt
 from .mqtt.session import Session
 from .mqtt.settings import check_range, open_settings
@@ -41,7 +43,22 @@ from .stores import TokenStore
 
 log = logging.getLogger("mqtt_token_client")
 
+# Logged as warnings, which Python shows to those who have set up no logging.
+_TROUBLE = (
+    events.RenewalFailed,
+    events.LoginRequired,
+    events.StoreFailed,
+    events.TokenRefused,
+    events.Disconnected,
+    events.ConnectFailed,
+    events.RotationFailed,
+    events.SubscriptionRefused,
+    events.DeliveryRefused,
+    events.MessageUnhandled,
+    events.MessagesAbandoned,
+)
 _WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
+_REMEMBERED = 1024  # topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +96,9 @@ class TokenClient:
             function of the token and the client id that returns :class:`Credentials`.
         protocol: 5, or 4 for MQTT 3.1.1.
         keepalive: seconds of silence after which the connection is probed; 0 never does.
-        session_expiry: seconds that the broker keeps the session while the client is away; 0 keeps none. In MQTT 3.1.1
-            anything else means a persistent session, for as long as the broker likes.
+        session_expiry: seconds that the broker keeps the session while the client is away. 0 keeps none: then each
+            rotation begins a new one, and what comes in that moment is lost. In MQTT 3.1.1 anything else means a
+            persistent session, for as long as the broker likes.
         clean_start: have the broker drop what it has kept of an earlier session of this ``client_id`` when this client
             connects first; every later connection resumes. MQTT 5 only.
         will: published by the broker if this client is lost.
@@ -153,6 +171,9 @@ class TokenClient:
             emit=self._emit,
             deliver=self._deliver,
             manual=bool(manual_ack),
+            # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
+            # finished, and take a new message for an old one.
+            last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
         )
         self._lock = threading.Lock()
         self._loop: Loop | None = None
@@ -163,6 +184,7 @@ class TokenClient:
         self._gone.set()
         self._hopeless: MqttTokenError | None = None
         self._renewals = 0
+        self._unhandled: set[str] = set()  # topics that are told
 
     @classmethod
     def from_config(cls, path: str | PathLike[str], **arguments: Any) -> TokenClient:
@@ -170,7 +192,8 @@ class TokenClient:
 
         Args:
             path: the file.
-            arguments: those of the constructor that are no configuration, such as ``on_event``.
+            arguments: those of the constructor that the file does not give, such as ``on_event``, or that are to count
+                instead of what it gives.
 
         Raises:
             ConfigurationError: the file cannot be read, or an entry or argument is wrong.
@@ -182,7 +205,7 @@ class TokenClient:
             if name not in config.client:
                 raise ConfigurationError(f"{config.path}: {name}: this entry is needed")
         broker, client = config.client["broker"], {k: v for k, v in config.client.items() if k != "broker"}
-        return cls(broker, config.source, store=config.store, **client, **arguments)
+        return cls(broker, config.source, **{"store": config.store, **client, **arguments})
 
     # Connecting
 
@@ -201,19 +224,10 @@ class TokenClient:
                 event and retried slowly instead.
             ClientClosed: called in a handler while ``disconnect()`` has not come to its end.
         """
-        if not on_network_thread():
+        while not self._start():
+            if on_network_thread():
+                raise ClientClosed("connect: disconnect() has not ended yet, and a handler cannot wait for it")
             self._gone.wait()
-        elif not self._gone.is_set():
-            raise ClientClosed("connect: disconnect() has not ended yet, and a handler cannot wait for it")
-        with self._lock:
-            if self._connection is None:
-                self._settled.clear()
-                self._hopeless = None
-                self._session.outbox.open()
-                self._loop = loop = acquire_loop()
-                self._connection = Connection(loop, self._settings, self._feed, self._session, self._emit)
-                self._feed.open(loop)
-                loop.call_soon(self._connection.start)
         if timeout and not on_network_thread():
             self._settled.wait(timeout)
             if self._hopeless is not None:
@@ -222,28 +236,52 @@ class TokenClient:
                 raise error
         return self._up
 
+    def _start(self) -> bool:
+        """Start connecting, unless that has been done; False while an earlier connection has not ended."""
+        with self._lock:
+            if not self._gone.is_set():
+                return False
+            if self._connection is None:
+                loop = acquire_loop()
+                try:
+                    self._feed.open(loop)
+                except BaseException:  # of a source that is watched
+                    release_loop()
+                    raise
+                self._settled.clear()
+                self._hopeless = None
+                self._session.outbox.open()
+                self._loop = loop
+                self._connection = Connection(loop, self._settings, self._feed, self._session, self._emit)
+                loop.call_soon(self._connection.start)
+            return True
+
     def disconnect(self, timeout: float = 5.0) -> None:
         """Give the outbox so many seconds, then DISCONNECT; the broker drops the will.
 
         What is not acknowledged by then fails its ``Delivery``, and :class:`MessagesAbandoned` tells how many.
+
+        Raises:
+            ConfigurationError: ``timeout`` is no number of seconds.
         """
+        if not isinstance(timeout, int | float) or not timeout >= 0:
+            raise ConfigurationError(f"disconnect: timeout is seconds, 0 or more, not {timeout!r}")
         with self._lock:
             loop, connection = self._loop, self._connection
-            if loop is None or connection is None:
-                return
-            self._loop = self._connection = None
-            self._gone.clear()
-
-        def finish() -> None:
-            self._up = False
-            self._feed.close()
-            self._settled.set()
-            self._gone.set()
-            release_loop()
-
-        loop.call_soon(lambda: connection.close(timeout, finish))
+            if loop is not None and connection is not None:
+                self._loop = self._connection = None
+                self._gone.clear()
+                loop.call_soon(functools.partial(connection.close, timeout, self._finish))
         if not on_network_thread():
             self._gone.wait()
+
+    def _finish(self) -> None:
+        """The connection is closed."""
+        self._up = False
+        self._feed.close()
+        self._settled.set()
+        self._gone.set()
+        release_loop()
 
     def __enter__(self) -> TokenClient:
         self.connect()
@@ -317,7 +355,8 @@ class TokenClient:
 
         Args:
             topic_filter: which topics; ``+`` and ``#`` are wildcards, ``$share/group/filter`` shares them.
-            handler: gets each :class:`Message`; without one, ``on_message`` does. Its exceptions are logged and
+            handler: gets each :class:`Message`; without one, ``on_message`` does, and without that nobody, as
+                :class:`MessageUnhandled` tells. Its exceptions are logged and
                 reported as :class:`HandlerFailed`.
             qos: the highest QoS to receive them with.
             no_local: leave out what this client publishes itself; not for a shared subscription.
@@ -408,6 +447,9 @@ class TokenClient:
         handlers = self._session.subscriptions.handlers(message.topic)
         if not handlers and self._on_message is not None:
             handlers = (self._on_message,)
+        if not handlers and message.topic not in self._unhandled and len(self._unhandled) < _REMEMBERED:
+            self._unhandled.add(message.topic)
+            self._emit(events.MessageUnhandled(message.topic))
         if receipt is not None:
             message._acknowledge = functools.partial(self._acknowledge, receipt)  # noqa: SLF001 - not for applications
             if not handlers:  # nobody would ever acknowledge it
@@ -427,7 +469,8 @@ class TokenClient:
             loop.call_soon(lambda: self._session.acknowledge(receipt))
 
     def _emit(self, event: events.Event) -> None:
-        log.info("%s: %s", self._settings.client_id, event)
+        level = logging.WARNING if isinstance(event, _TROUBLE) else logging.INFO
+        log.log(level, "%s: %s", self._settings.client_id, event)
         match event:
             case events.Connected():
                 self._up = True

@@ -162,8 +162,7 @@ class DeliveryFailed(MqttTokenError):  # noqa: N818
         reason: the MQTT 5 reason code of the refusal, or None if the client was closed.
     """
 
-    permanent = True
-
-    def __init__(self, message: str, *, reason: int | None = None) -> None:
+    def __init__(self, message: str, *, reason: int | None = None, permanent: bool = True) -> None:
         super().__init__(message)
         self.reason = reason
+        self.permanent = permanent

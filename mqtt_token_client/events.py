@@ -139,7 +139,9 @@ class SessionLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRefused(Event):
-    """The broker refused a topic filter (SUBACK), or takes no such subscription, as its CONNACK told."""
+    """The broker refused a topic filter (SUBACK), or takes no such subscription, as its CONNACK told. Unless the filter
+    will never do (0x8F, 0x95, 0x9E, 0xA1, 0xA2), it is asked for again on the next connection and with the next token.
+    """
 
     topic_filter: str
     reason: int
@@ -160,6 +162,15 @@ class MessagesAbandoned(Event):
     """The client was closed with ``count`` accepted messages not acknowledged; each ``Delivery`` has failed."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageUnhandled(Event):
+    """A message came that no handler takes, nor ``on_message``: it was dropped. Told once for each topic; perhaps
+    ``connect()`` was called before ``subscribe()``, or an earlier program has left the subscription.
+    """
+
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)

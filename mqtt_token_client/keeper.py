@@ -94,7 +94,9 @@ class TokenKeeper:
         if not callable(getattr(source, "fetch", None)):
             raise ConfigurationError("source: an object with fetch(previous) is needed")
         if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "save", "delete")):
-            raise ConfigurationError("store: an object with load(key), save(key, token) and delete(key) is needed")
+            raise ConfigurationError(
+                "store: an object with load(key), save(key, token) and delete(key) is needed, such as open_store()"
+            )
         key = getattr(source, "key", None) if key is None else key
         if store is not None and (not isinstance(key, str) or not key):
             raise ConfigurationError("key: a name for the stored token is needed, as the source has none of its own")
@@ -308,7 +310,7 @@ class TokenKeeper:
         except MqttTokenError as error:
             return self._fail(_bare(error))
         except Exception as error:  # noqa: BLE001 - a user's source, and its text may hold a secret
-            return self._fail(TokenError(f"source: fetch() raised {type(error).__name__}"))
+            return self._fail(TokenError(f"source: fetch() raised {type(error).__name__} {_place(error)}"))
         fault = _fault(token, previous, refused)
         if fault is None or token == previous:  # the same token may bring a new refresh token
             if previous is None or not _is_same(token, previous):
@@ -402,6 +404,14 @@ def _fault(token: object, previous: Token | None, refused: Token | None) -> Toke
             return TokenUnchanged("source: fetch() returned the very token that has ended")
         return InvalidTokenResponse("source: fetch() returned a token that has ended already")
     return None
+
+
+def _place(error: Exception) -> str:
+    """Where an exception was raised, and nothing of what it says."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    return "" if frames is None else f"in {frames.tb_frame.f_code.co_filename}, line {frames.tb_lineno}"
 
 
 def _bare(error: MqttTokenError) -> MqttTokenError:

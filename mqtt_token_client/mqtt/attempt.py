@@ -32,9 +32,9 @@ from .. import events
 from ..clock import elapsed
 from ..errors import BrokerUnreachable, ProtocolError
 from ..profiles import Credentials
+from .delivery import Outgoing
 from .link import Link
 from .loop import Loop, Timer
-from .outbox import Outgoing
 from .packets import CONTINUE_AUTHENTICATION, RE_AUTHENTICATE, Auth, Connack, Packet
 from .reauthentication import auth_packet
 from .session import Session
@@ -130,7 +130,7 @@ class Attempt:
         self._stage = _Stage.OPENING
         self._answer: tuple[Connack, list[Packet]] | None = None
         self._held_since: float | None = None
-        self._broker = ""
+        self._broker, self._connect = "", b""
         self._asked_at = 0.0  # when the first PINGREQ before a handover went out
         self._ping = 0  # the number of the last PINGREQ
         self._steps = 0  # in which the broker has asked for the token
@@ -170,6 +170,13 @@ class Attempt:
         self._held_since = None
         self._session.confirmed()
 
+    def abandon(self) -> None:
+        """Close the second connection. The broker may have accepted it already, and drops the will at DISCONNECT."""
+        if self.link is not None:
+            if self._stage is _Stage.CONNECTING:
+                self.link.end()
+            self.link.close()
+
     def conclude(self) -> None:
         """Wait no longer for the last words of the first connection, if the second one is accepted."""
         if self._stage is _Stage.DRAINING and self._answer is not None:
@@ -182,9 +189,9 @@ class Attempt:
 
     # Over a second connection
 
-    def connect(self, sock: socket, engine: Engine, broker: str) -> None:
-        """Get the credentials accepted over this socket to a broker."""
-        self._broker = broker
+    def connect(self, sock: socket, engine: Engine, connect: bytes, broker: str) -> None:
+        """Get the credentials, which CONNECT carries, accepted over this socket to a broker."""
+        self._broker, self._connect = broker, connect
         self.link = Link(self._loop, sock, engine, self)
         if self._first is None:
             self._send_connect()
@@ -229,7 +236,7 @@ class Attempt:
             self._first.end()
 
     def _send_connect(self) -> None:
-        if self.link is None or self.credentials is None:
+        if self.link is None:
             return
         if self.link.closed:
             self._owner.failed(BrokerUnreachable(f"{self._broker}: the connection broke before CONNECT"))
@@ -237,14 +244,14 @@ class Attempt:
         self._stage = _Stage.CONNECTING
         if self._first is not None and self._held_since is None:
             self._held_since = elapsed()
-        self._deadline(_CONNACK_TIME, lambda: self._owner.failed(BrokerUnreachable("the broker sent no CONNACK")))
-        try:
-            packet = self._settings.connect(self.link.engine, self.credentials)
-        except Exception as error:  # noqa: BLE001 - a user's profile may give what CONNECT cannot hold
-            self._owner.failed(error)
-            return
-        self.link.write(packet)
+        self._deadline(_CONNACK_TIME, lambda: self._owner.failed(self._no_connack()))
+        self.link.write(self._connect)
         self.link.flush()
+
+    def _no_connack(self) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            f"{self._broker}: no CONNACK within {_CONNACK_TIME:g} s; is it MQTT that is spoken there?"
+        )
 
     def _answered(self, link: Link[Outgoing], packets: list[Packet]) -> None:
         connack = packets[0]

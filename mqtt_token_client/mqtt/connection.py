@@ -18,16 +18,26 @@ from ..profiles import Credentials
 from ..token import Token
 from .attempt import Attempt, Habits
 from .brokers import Brokers
+from .delivery import Outgoing
 from .dial import Address, dial
 from .limits import Limits
 from .link import Link
 from .loop import Loop, Timer
 from .message import Message
-from .outbox import Outgoing
-from .packets import CONTINUE_AUTHENTICATION, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
+from .packets import (
+    CONNACK,
+    CONTINUE_AUTHENTICATION,
+    DISCONNECT,
+    Acknowledgement,
+    Auth,
+    Connack,
+    Disconnect,
+    Packet,
+    Pingresp,
+)
 from .patience import Patience, is_near_its_end
 from .reauthentication import Reauthentication
-from .refusals import NOT_AUTHORIZED, Fault, advice, connack_fault, disconnect_fault, reason_name
+from .refusals import NOT_AUTHORIZED, TAKEN_OVER, Fault, advice, fault, reason_name
 from .session import Session
 from .settings import CredentialsSource, Settings
 
@@ -38,7 +48,7 @@ log = logging.getLogger("mqtt_token_client.mqtt")
 
 _END_TIME = 2.0  # seconds for the broker to close a connection after DISCONNECT
 
-_Line = tuple[socket, "Engine"]  # open, and ready for CONNECT
+_Line = tuple[socket, "Engine", bytes]  # open and ready for CONNECT, which is the last
 
 
 class Connection:
@@ -64,6 +74,7 @@ class Connection:
         self._limits = Limits()
         self._attempt: Attempt | None = None
         self._retry: Timer | None = None
+        self._lacks_token = False  # that is what the retry waits for
         self._patience = Patience(settings.backoff)
         self._wanted: Token | None = None
 
@@ -98,7 +109,9 @@ class Connection:
     def rotate(self, token: Token) -> None:
         """Move onto a new token, if the connection is not on it already."""
         self._wanted = token
-        if self._link is not None and self._attempt is None and self._retry is None and token != self._token:
+        if self._attempt is not None or token == self._token:
+            return
+        if self._lacks_token or (self._link is not None and self._retry is None):
             self._patience.count_anew_if_stable()
             self._begin()
 
@@ -117,6 +130,7 @@ class Connection:
     # An attempt
 
     def _begin(self) -> None:
+        self._lacks_token = False
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -131,6 +145,7 @@ class Connection:
             if in_place:
                 return credentials, None
             engine = self._settings.engine(first=first)
+            connect = self._settings.connect(engine, credentials, address)  # checked before a socket is opened
             sock = dial(
                 address,
                 self._settings.context if address.tls else None,
@@ -139,7 +154,7 @@ class Connection:
                 keepalive=self._settings.keepalive,
                 session=self._tls_sessions.get(address),
             )
-            return credentials, (sock, engine)
+            return credentials, (sock, engine, connect)
 
         self._loop.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
 
@@ -170,7 +185,8 @@ class Connection:
         elif self._in_place.suits(credentials):
             attempt.reauthenticate()
         else:
-            self.reauthentication_failed()
+            self._in_place.not_here()
+            self._hand_over()
 
     def _end_attempt(self) -> None:
         if self._attempt is not None:
@@ -205,7 +221,8 @@ class Connection:
             self._emit(events.Connected(str(self._brokers.current), connack.session_present))
         else:
             self._rotated(kind, gap)
-        if known and not connack.session_present and self._settings.session_expiry:
+        # Who wants no session is told at a rotation only, which loses what comes in that moment.
+        if known and not connack.session_present and (self._settings.session_expiry or kind is not None):
             self._emit(events.SessionLost(self._session.outbox.inflight))
         self._session.subscribe(link, self._limits)
         self._pump()
@@ -237,27 +254,28 @@ class Connection:
         self._emit(events.Rotated(kind, gap))
 
     def reauthentication_failed(self) -> None:
-        """A handover instead, now and from now on."""
+        """A handover instead, and from now on if it was not the first time."""
+        self._in_place.unanswered()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         self._given_up = self._link
-        self._in_place.failed()
         self._end_attempt()
         self._begin()
 
     def refused(self, reason: int, server: str | None) -> None:
         """The broker refused the connection, and perhaps named another server."""
-        attempt, fault = self._attempt, connack_fault(reason)
-        if fault is Fault.TOKEN and attempt is not None and attempt.credentials is not None:
+        attempt, whose = self._attempt, fault(CONNACK, reason)
+        if whose is Fault.TOKEN and attempt is not None and attempt.credentials is not None:
             delay = self._patience.after_refusal(attempt.credentials.token)
             self._abandon(attempt, delay)
             self._emit(events.TokenRefused(reason, reason_name(reason), max(1, self._patience.refusals), delay))
+            if self._link is None and self._patience.refusals > 1:
+                self._brokers.failed()
             self._try_again(delay)
             return
-        text = f"{self._brokers.current} refused the connection: {reason_name(reason)}"
-        if server is not None:
-            text += f"; it names {server!r} instead: give that as broker"
-        elif fault is Fault.OURS:
-            text += f"; {advice(reason)}"
-        self.failed(BrokerRefused(text, reason=reason, permanent=fault is Fault.OURS))
+        text = f"{self._brokers.current} refused the connection: {_in_words(CONNACK, reason, server)}"
+        self.failed(BrokerRefused(text, reason=reason, permanent=whose is Fault.OURS))
 
     def failed(self, error: Exception) -> None:
         """The attempt in hand failed."""
@@ -279,6 +297,7 @@ class Connection:
         if self._link is None:
             self._brokers.failed()
         self._try_again(delay)
+        self._lacks_token = isinstance(error, TokenError)
 
     def _abandon(self, attempt: Attempt, delay: float) -> None:
         if attempt.link is not None:
@@ -302,9 +321,9 @@ class Connection:
             self._lost(cause, reason, token)
         elif attempt.reauthenticating:
             self._end_attempt()
-            refused = reason is not None and disconnect_fault(reason) is Fault.TOKEN
+            refused = reason is not None and fault(DISCONNECT, reason) is Fault.TOKEN
             if not refused:
-                self._in_place.failed()
+                self._in_place.ended(reason)
             presented = attempt.credentials.token if refused and attempt.credentials else None
             self._lost(cause, reason, presented, presented=True)
         else:
@@ -314,10 +333,12 @@ class Connection:
 
     def _lost(self, cause: str, reason: int | None, token: Token | None, *, presented: bool = False) -> None:
         self._patience.count_anew_if_stable()
-        fault = Fault.BROKER if reason is None else disconnect_fault(reason)
+        whose = Fault.BROKER if reason is None else fault(DISCONNECT, reason)
         if self._in_place.was_in_vain():
             delay = 0.0
-        elif token is not None and (fault is Fault.TOKEN or (reason is None and is_near_its_end(token))):
+        elif reason == TAKEN_OVER:
+            delay = self._patience.after_take_over()
+        elif token is not None and (whose is Fault.TOKEN or (reason is None and is_near_its_end(token))):
             delay = self._patience.after_refusal(token, presented=presented)
         else:
             delay = self._patience.after_failure()
@@ -355,7 +376,8 @@ class Connection:
         """What is not of every day."""
         if isinstance(packet, Disconnect):
             link.close()
-            self.first_ended(f"the broker ended the connection: {reason_name(packet.reason)}", packet.reason)
+            told = _in_words(DISCONNECT, packet.reason, packet.server)
+            self.first_ended(f"the broker ended the connection: {told}", packet.reason)
         elif isinstance(packet, Auth | Connack):
             self._authentication_answered(link, packet)
         elif isinstance(packet, Pingresp):
@@ -380,7 +402,9 @@ class Connection:
         attempt = self._attempt
         if link is self._given_up and isinstance(answer, Auth):
             return  # too late; the handover goes on
-        if attempt is None or not attempt.reauthenticating or not (answer.reason or isinstance(answer, Auth)):
+        # AUTH goes on or succeeds; the other one may only refuse.
+        fits = answer.reason in (0, CONTINUE_AUTHENTICATION) if isinstance(answer, Auth) else answer.reason >= 0x80
+        if attempt is None or not attempt.reauthenticating or not fits:
             link.close()
             self.first_ended("the broker sent a packet that has no place here", None)
         elif answer.reason == CONTINUE_AUTHENTICATION:
@@ -413,8 +437,10 @@ class Connection:
         self._pump()
 
     def _pump(self) -> None:
-        if self._link is not None and (self._attempt is None or not self._attempt.holds):
-            self._session.send(self._link, self._limits)
+        if self._link is None or (self._attempt is not None and self._attempt.holds):
+            return
+        if self._session.send(self._link, self._limits):
+            self.wake()
 
     # The end
 
@@ -422,7 +448,7 @@ class Connection:
         if self._closing is None or len(self._session.outbox):
             return
         # Any later and the session is between two connections.
-        if self._attempt is None or self._attempt.may_be_left:
+        if self._attempt is None or self._link is None or self._attempt.may_be_left:
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
@@ -434,8 +460,8 @@ class Connection:
         for timer in (self._goodbye, self._retry):
             if timer is not None:
                 timer.cancel()
-        if self._attempt is not None and self._attempt.link is not None:
-            self._attempt.link.close()
+        if self._attempt is not None:
+            self._attempt.abandon()
         self._end_attempt()
         if self._link is None:
             self._closed()
@@ -455,3 +481,10 @@ class Connection:
         if abandoned:
             self._emit(events.MessagesAbandoned(abandoned))
         done()
+
+
+def _in_words(packet: int, reason: int, server: str | None) -> str:
+    """What a CONNACK or DISCONNECT means, and what a person can do about it."""
+    if server is not None:
+        return f"{reason_name(reason)}; it names {server!r} instead: give that as broker"
+    return f"{reason_name(reason)}; {advice(reason)}" if fault(packet, reason) is Fault.OURS else reason_name(reason)

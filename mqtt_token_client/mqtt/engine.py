@@ -66,6 +66,14 @@ def _read_properties(properties: Properties) -> dict[str, Any]:
     return {_PROPERTY_NAMES[name]: value for name, value in vars(properties).items() if name in _PROPERTY_NAMES}
 
 
+def _server_reference(packed: bytes) -> str | None:
+    """The Server Reference among the properties of DISCONNECT, which may have none."""
+    properties = Properties(PacketTypes.DISCONNECT)
+    properties.unpack(packed or b"\x00")
+    reference: str | None = _read_properties(properties).get("server_reference")
+    return reference
+
+
 def _are_pairs(value: object) -> bool:
     return all(
         isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
@@ -321,7 +329,7 @@ class Engine:
             if kind == PINGRESP:
                 return Pingresp()
             if kind == DISCONNECT and self.five:  # paho 2.1 loses the reason of a DISCONNECT without properties
-                return Disconnect(body[0] if body else 0)
+                return Disconnect(body[0] if body else 0, _server_reference(body[1:]))
             if kind == AUTH and self.five:
                 return Auth(body[0] if body else 0)
         except ProtocolError:

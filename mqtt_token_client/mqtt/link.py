@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import socket
 import ssl
@@ -62,7 +63,7 @@ class Link(Generic[_Item]):
         self._watched = 0
         self._out = bytearray()
         self._sent = 0  # bytes, since the beginning
-        self._marks: deque[tuple[int, _Item]] = deque()
+        self._marks: deque[tuple[float, _Item]] = deque()
         self._paused = self._ended = False
         self._keepalive = 0.0
         self._timer: Timer | None = None
@@ -98,6 +99,8 @@ class Link(Generic[_Item]):
     def write(self, data: bytes, item: _Item | None = None) -> None:
         """Add to what goes out at the next flush; the owner is told when ``item`` is written."""
         if self._ended:
+            if item is not None:
+                self._marks.append((math.inf, item))  # it stays among those that are unwritten
             return
         self._out += data
         if item is not None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..clock import elapsed
+from ..errors import MqttTokenError
 
 log = logging.getLogger("mqtt_token_client.loop")
 
@@ -140,7 +141,11 @@ class Loop:
             then(result, error)
 
         self._jobs += 1
-        self._workers.submit(work)
+        try:
+            self._workers.submit(work)
+        except RuntimeError:  # of threading: the machine has no room for a thread
+            error = MqttTokenError("no thread could be started: too little memory, or too many threads")
+            self.call_soon(lambda: tell(None, error))
 
     def _stop(self) -> None:
         self._running = False
@@ -199,12 +204,25 @@ class _Workers:
         self._alive = 0
 
     def submit(self, job: Callable[[], None]) -> None:
+        """Run a job.
+
+        Raises:
+            RuntimeError: no thread could be started for it.
+        """
         with self._lock:
             self._waiting.append(job)
             if self._alive == _MAX_WORKERS:
                 return
             self._alive += 1
-        threading.Thread(target=self._work, name="mqtt-token-worker", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="mqtt-token-worker", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._alive -= 1
+                if job not in self._waiting:  # another worker has taken it
+                    return
+                self._waiting.remove(job)
+            raise
 
     def _work(self) -> None:
         while True:

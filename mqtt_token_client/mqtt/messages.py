@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 
@@ -21,7 +21,7 @@ class Will:
 
     Args:
         topic: where it is published.
-        payload: what is published.
+        payload: what is published; a string as UTF-8, and then the attribute holds the bytes.
         qos: 0, 1 or 2.
         retain: whether the broker keeps it for later subscribers.
         delay: seconds that the broker waits for the client to come back (MQTT 5 only; Will Delay Interval).
@@ -38,10 +38,21 @@ class Will:
     delay: int | None = None
     properties: Mapping[str, Any] | None = None
 
+    if TYPE_CHECKING:  # for mypy; the one that runs is made by dataclass
+
+        def __init__(
+            self,
+            topic: str,
+            payload: bytes | str,
+            qos: int = 0,
+            retain: bool = False,
+            delay: int | None = None,
+            properties: Mapping[str, Any] | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         check_topic(self.topic, "will")
-        if not isinstance(self.payload, bytes) or len(self.payload) > 65_535:
-            raise ConfigurationError("will: the payload is bytes, 65535 at most")
+        object.__setattr__(self, "payload", _will_payload(self.payload))
         check_qos(self.qos, "will")
         if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
             raise ConfigurationError(f"will: delay is whole seconds, 0 to 4294967295, not {self.delay!r}")
@@ -51,6 +62,17 @@ class Will:
             raise ConfigurationError(f"will: {error}") from None
         if self.properties and "will_delay_interval" in self.properties:
             raise ConfigurationError("will: properties: will_delay_interval is the argument delay")
+
+
+def _will_payload(payload: object) -> bytes:
+    if isinstance(payload, str):
+        try:
+            payload = payload.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError("will: the payload cannot be written in UTF-8") from None
+    if not isinstance(payload, bytes) or len(payload) > 65_535:
+        raise ConfigurationError("will: the payload is bytes or a string, of 65535 bytes at most")
+    return payload
 
 
 def check_topic(topic: str, where: str) -> bytes:

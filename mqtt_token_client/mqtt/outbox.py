@@ -5,146 +5,37 @@ It outlives every connection: what was sent and not acknowledged is sent again o
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from enum import Enum, auto
+from collections.abc import Iterator
 
 from ..errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
-from .loop import on_network_thread
-from .refusals import reason_name
+from .delivery import Outgoing, Stage
+from .packets import CONNACK, PUBACK
+from .refusals import Fault, fault, reason_name
 from .window import Window
 
-log = logging.getLogger("mqtt_token_client.outbox")
+_NEW, _SENT, _RELEASED = Stage  # a member of an Enum takes long to look up
 
-_HIGHEST_PACKET_ID = 65_535
+HIGHEST_PACKET_ID = 65_535
 # An MQTT 3.1.1 broker cannot tell how many messages of QoS 2 it takes at once; Mosquitto closes the connection at more
 # than its max_inflight_messages, which is 20.
 _UNTOLD_WINDOW_AT_QOS_2 = 20
 
-_waiting_lock = threading.Lock()
-
-
-class Delivery:
-    """What becomes of a published message: acknowledged by the broker, or failed.
-
-    A message of QoS 0 counts as delivered once the operating system has taken it; the broker acknowledges none.
-
-    Attributes:
-        done: whether it is delivered or has failed.
-        error: why it failed; None while it is under way, and once it is delivered.
-    """
-
-    __slots__ = ("_callbacks", "_event", "done", "error")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.error: MqttTokenError | None = None
-        # Made by whoever waits; who finishes looks for them after `done` is set, so that nobody is missed.
-        self._event: threading.Event | None = None
-        self._callbacks: list[Callable[[Delivery], object]] | None = None
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the message is delivered.
-
-        Args:
-            timeout: seconds; None waits for ever.
-
-        Raises:
-            DeliveryFailed: the broker refused it, or the client was closed before it was acknowledged.
-            TimeoutError: it is still under way.
-            RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
-        """
-        if not self.done:
-            if on_network_thread():
-                raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
-            if not self._finished().wait(timeout):
-                raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still under way")
-        if self.error is not None:
-            raise self.error
-
-    def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
-        """Have ``callback(delivery)`` called when it is delivered or has failed: on the network thread, or at once if
-        that has happened already.
-        """
-        with _waiting_lock:
-            self._callbacks = [*(self._callbacks or ()), callback]
-        if self.done:
-            self._tell()
-
-    def _finished(self) -> threading.Event:
-        with _waiting_lock:
-            if self._event is None:
-                self._event = threading.Event()
-        if self.done:
-            self._event.set()
-        return self._event
-
-    def finish(self, error: MqttTokenError | None = None) -> None:
-        """Mark as delivered, or as failed. For the outbox only."""
-        self.error = error
-        self.done = True
-        if self._event is not None:
-            self._event.set()
-        if self._callbacks is not None:
-            self._tell()
-
-    def _tell(self) -> None:
-        with _waiting_lock:
-            callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            try:
-                callback(self)
-            except BaseException:  # sys.exit() there must not keep the others from being called
-                log.exception("a done callback of a Delivery raised")
-
-
-class Stage(Enum):
-    """How far a message has come."""
-
-    NEW = auto()
-    SENT = auto()  # PUBLISH went out: PUBACK or PUBREC is awaited
-    RELEASED = auto()  # PUBREL went out: PUBCOMP is awaited
-
-
-_NEW, _SENT, _RELEASED = Stage  # a member of an Enum takes long to look up
-
-
-class Outgoing(Delivery):
-    """A message on its way out. It is its own Delivery: one object for each message."""
-
-    __slots__ = ("number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
-
-    def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
-        self.done = False
-        self.error = None
-        self._event = self._callbacks = None
-        self.topic = topic  # its length before it, as it goes out
-        self.payload = payload
-        self.qos = qos
-        self.retain = retain
-        self.properties = properties  # as packed for MQTT 5
-        self.number = 0  # its place in the order in which messages were given
-        self.packet_id = 0
-        self.stage = _NEW
-
-    @property
-    def topic_name(self) -> str:
-        return self.topic[2:].decode()
-
 
 class PacketIds:
-    """The packet identifiers of one session: each in use once (MQTT 5 section 2.2.1)."""
+    """The packet identifiers of one session: each in use once (MQTT 5 section 2.2.1); ``last`` is that before the first
+    to be taken.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 0) -> None:
         self._in_use: set[int] = set()
-        self._last = 0
+        self._last = last
 
     def take(self) -> int:
         """An identifier that nobody uses."""
         while True:
-            self._last = self._last % _HIGHEST_PACKET_ID + 1
+            self._last = self._last % HIGHEST_PACKET_ID + 1
             if self._last not in self._in_use:
                 self._in_use.add(self._last)
                 return self._last
@@ -213,7 +104,7 @@ class Outbox:
         ``receive_maximum`` is the broker's, None where it cannot tell.
         """
         window, new, inflight = self._window, self._new, self._inflight
-        most = min(receive_maximum or _HIGHEST_PACKET_ID, window.size)
+        most = min(receive_maximum or HIGHEST_PACKET_ID, window.size)
         most_at_qos_2 = min(receive_maximum or _UNTOLD_WINDOW_AT_QOS_2, window.size)
         while waiting := self._sent_before() if self._again else new:
             message = waiting[0]
@@ -266,7 +157,7 @@ class Outbox:
         if packet_id == self._window.timed:
             self._window.answered()
         refused = reason >= 0x80 and message.stage is not _RELEASED
-        self._finish(message, _refusal(message, reason) if refused else None)
+        self._finish(message, _refusal(message, PUBACK, reason) if refused else None)
         return message
 
     def denied(self, packet_id: int) -> bool:
@@ -277,6 +168,7 @@ class Outbox:
         if message is None:
             return False
         self._ids.free(packet_id)
+        self._window.forget(packet_id)
         message.packet_id, message.stage = 0, _NEW
         self._denied.append(message)
         return True
@@ -288,11 +180,12 @@ class Outbox:
             self._denied.clear()
 
     def refused(self, message: Outgoing, reason: int) -> None:
-        """The broker takes no such message, as it has told."""
+        """The broker takes no such message, as it has told in CONNACK."""
         if message.packet_id:
             del self._inflight[message.packet_id]
             self._ids.free(message.packet_id)
-        self._finish(message, _refusal(message, reason))
+            self._window.forget(message.packet_id)
+        self._finish(message, _refusal(message, CONNACK, reason))
 
     def received(self, packet_id: int) -> None:
         """PUBREC: the broker has the message, PUBREL is due."""
@@ -345,6 +238,6 @@ class Outbox:
         message.finish(error)
 
 
-def _refusal(message: Outgoing, reason: int) -> DeliveryFailed:
+def _refusal(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:
     text = f"the broker takes no such message on {message.topic_name}: {reason_name(reason)} (0x{reason:02x})"
-    return DeliveryFailed(text, reason=reason)
+    return DeliveryFailed(text, reason=reason, permanent=fault(packet, reason) is not Fault.BROKER)

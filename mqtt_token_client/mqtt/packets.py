@@ -46,6 +46,7 @@ class Pingresp(NamedTuple):
 
 class Disconnect(NamedTuple):
     reason: int
+    server: str | None = None  # that the broker names instead (MQTT 5 section 3.14.2.2.5)
 
 
 class Auth(NamedTuple):

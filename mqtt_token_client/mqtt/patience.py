@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ..backoff import Backoff
+from ..backoff import Backoff, spread
 from ..clock import elapsed
 from ..token import Token
+
+_LONGEST_ABSENCE = 3600.0  # seconds, after which a client comes back to a session that another has taken over
+_FORGOTTEN = 86_400.0  # seconds, after which a take-over is the first again
 
 _NEAR_THE_END = 30.0  # a bare close this many seconds before a token's end, or in its last tenth, is taken for its end
 
@@ -23,6 +26,8 @@ class Patience:
         self.refusals = 0
         self.refused: Token | None = None  # not to be presented again
         self._too_early: Token | None = None  # refused once, and perhaps only because of that
+        self._take_overs = 0
+        self._taken_over_at = 0.0
 
     def connected(self, token: Token) -> None:
         """A first connection, or one after a loss: it counts as a success once it has lived for a while."""
@@ -45,6 +50,18 @@ class Patience:
             return self._backoff.slow_delay()
         self._failures += 1
         return self._backoff.delay(self._failures)
+
+    def after_take_over(self) -> float:
+        """Seconds until the session is taken back from another client with the same identifier. One of the two loses
+        its connection each time, so they come back ever later, however long they were connected.
+        """
+        now = elapsed()
+        if now > self._taken_over_at + _FORGOTTEN:
+            self._take_overs = 0
+        self._taken_over_at = now
+        self._take_overs += 1
+        bound = min(self._backoff.maximum * 2.0 ** min(self._take_overs - 1, 60), _LONGEST_ABSENCE)
+        return spread(bound / 2, bound)
 
     def after_refusal(self, token: Token, *, presented: bool = True) -> float:
         """Seconds until a new token is tried: none at first, then a back-off; or until the same one is, whose time may

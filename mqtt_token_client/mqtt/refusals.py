@@ -1,13 +1,16 @@
 """What a broker's refusal means: the token's fault, the broker's trouble, or ours.
 
-The codes are those of MQTT 5 (section 3.2.2.2 for CONNACK, 3.14.2.1 for DISCONNECT); the return codes of 3.1.1
-(section 3.2.2.3) are translated to them: 1 is 0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket has two
-ways of its own to say no: the HTTP status that answers the upgrade, and the code of its Close frame.
+The codes are those of MQTT 5 (section 2.4); the return codes of 3.1.1 (section 3.2.2.3) are translated to them: 1 is
+0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket has two ways of its own to say no: the HTTP status that
+answers the upgrade, and the code of its Close frame. AUTH refuses nothing: a broker that does not take the token says
+so by CONNACK or DISCONNECT (section 4.12).
 """
 
 from __future__ import annotations
 
 from enum import Enum
+
+from .packets import CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK
 
 
 class Fault(Enum):
@@ -18,53 +21,54 @@ class Fault(Enum):
     OURS = "tell whoever configured this"
 
 
-NOT_AUTHORIZED = 0x87
+UNSPECIFIED, NOT_AUTHORIZED, BAD_METHOD, PROTOCOL_ERROR, TAKEN_OVER = 0x80, 0x87, 0x8C, 0x82, 0x8E
 
-_CONNACK: dict[int, tuple[str, Fault]] = {
-    0x80: ("Unspecified error", Fault.BROKER),
-    0x81: ("Malformed Packet", Fault.OURS),
-    0x82: ("Protocol Error", Fault.OURS),
-    0x83: ("Implementation specific error", Fault.BROKER),
-    0x84: ("Unsupported Protocol Version", Fault.OURS),
-    0x85: ("Client Identifier not valid", Fault.OURS),
-    0x86: ("Bad User Name or Password", Fault.TOKEN),
-    0x87: ("Not authorized", Fault.TOKEN),
-    0x88: ("Server unavailable", Fault.BROKER),
-    0x89: ("Server busy", Fault.BROKER),
-    0x8A: ("Banned", Fault.OURS),
-    0x8C: ("Bad authentication method", Fault.OURS),
-    0x90: ("Topic Name invalid", Fault.OURS),  # of the will, as are 0x99, 0x9A and 0x9B
-    0x95: ("Packet too large", Fault.OURS),
-    0x97: ("Quota exceeded", Fault.BROKER),
-    0x99: ("Payload format invalid", Fault.OURS),
-    0x9A: ("Retain not supported", Fault.OURS),
-    0x9B: ("QoS not supported", Fault.OURS),
-    0x9C: ("Use another server", Fault.BROKER),
-    0x9D: ("Server moved", Fault.BROKER),
-    0x9F: ("Connection rate exceeded", Fault.BROKER),
+_T, _B, _O, _X = Fault.TOKEN, Fault.BROKER, Fault.OURS, None  # the last: MQTT has no such code there
+
+# The will is in CONNECT: that is what CONNACK means by 0x90, 0x99, 0x9A and 0x9B (section 3.2.2.2). When the token
+# ends, EMQX sends DISCONNECT with 0x87, Mosquitto with 0x98 as an administrator has it kick, RabbitMQ with 0xA0.
+# fmt: off
+_CODES: dict[int, tuple[str, Fault | None, Fault | None, Fault | None, Fault | None]] = {
+    #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3
+    #                                                   CONNACK  DISCONNECT  PUBACK, PUBREC    SUBACK
+    UNSPECIFIED: ("Unspecified error",                  _B,      _B,         _B,               _B),
+    0x81: ("Malformed Packet",                          _O,      _O,         _X,               _X),
+    PROTOCOL_ERROR: ("Protocol Error",                  _O,      _O,         _X,               _X),
+    0x83: ("Implementation specific error",             _B,      _B,         _B,               _B),
+    0x84: ("Unsupported Protocol Version",              _O,      _X,         _X,               _X),
+    0x85: ("Client Identifier not valid",               _O,      _X,         _X,               _X),
+    0x86: ("Bad User Name or Password",                 _T,      _X,         _X,               _X),
+    NOT_AUTHORIZED: ("Not authorized",                  _T,      _T,         _T,               _T),
+    0x88: ("Server unavailable",                        _B,      _X,         _X,               _X),
+    0x89: ("Server busy",                               _B,      _B,         _X,               _X),
+    0x8A: ("Banned",                                    _O,      _X,         _X,               _X),
+    0x8B: ("Server shutting down",                      _X,      _B,         _X,               _X),
+    BAD_METHOD: ("Bad authentication method",           _O,      _O,         _X,               _X),
+    0x8D: ("Keep Alive timeout",                        _X,      _B,         _X,               _X),
+    TAKEN_OVER: ("Session taken over",                  _X,      _O,         _X,               _X),
+    0x8F: ("Topic Filter invalid",                      _X,      _O,         _X,               _O),
+    0x90: ("Topic Name invalid",                        _O,      _O,         _O,               _X),
+    0x91: ("Packet Identifier in use",                  _X,      _X,         _B,               _B),
+    0x92: ("Packet Identifier not found",               _X,      _X,         _X,               _X),
+    0x93: ("Receive Maximum exceeded",                  _X,      _B,         _X,               _X),
+    0x94: ("Topic Alias invalid",                       _X,      _B,         _X,               _X),
+    0x95: ("Packet too large",                          _O,      _O,         _X,               _X),
+    0x96: ("Message rate too high",                     _X,      _B,         _X,               _X),
+    0x97: ("Quota exceeded",                            _B,      _B,         _B,               _B),
+    0x98: ("Administrative action",                     _X,      _T,         _X,               _X),
+    0x99: ("Payload format invalid",                    _O,      _O,         _O,               _X),
+    0x9A: ("Retain not supported",                      _O,      _O,         _X,               _X),
+    0x9B: ("QoS not supported",                         _O,      _O,         _X,               _X),
+    0x9C: ("Use another server",                        _B,      _B,         _X,               _X),
+    0x9D: ("Server moved",                              _O,      _O,         _X,               _X),
+    0x9E: ("Shared Subscriptions not supported",        _X,      _O,         _X,               _O),
+    0x9F: ("Connection rate exceeded",                  _B,      _B,         _X,               _X),
+    0xA0: ("Maximum connect time",                      _X,      _T,         _X,               _X),
+    0xA1: ("Subscription Identifiers not supported",    _X,      _O,         _X,               _O),
+    0xA2: ("Wildcard Subscriptions not supported",      _X,      _O,         _X,               _O),
 }
-
-# How brokers end a connection whose token has ended: EMQX 0x87, Mosquitto's kick 0x98, RabbitMQ 0xA0.
-_TOKEN_ENDED = frozenset((0x87, 0x98, 0xA0))
-
-# The other codes that a broker may send (MQTT 5 section 2.4): in DISCONNECT, SUBACK, UNSUBACK, PUBACK, PUBREC, AUTH.
-_OTHER_NAMES = {
-    0x00: "Normal disconnection",
-    0x8B: "Server shutting down",
-    0x8D: "Keep Alive timeout",
-    0x8E: "Session taken over",
-    0x8F: "Topic Filter invalid",
-    0x91: "Packet Identifier in use",
-    0x92: "Packet Identifier not found",
-    0x93: "Receive Maximum exceeded",
-    0x94: "Topic Alias invalid",
-    0x96: "Message rate too high",
-    0x98: "Administrative action",
-    0x9E: "Shared Subscriptions not supported",
-    0xA0: "Maximum connect time",
-    0xA1: "Subscription Identifiers not supported",
-    0xA2: "Wildcard Subscriptions not supported",
-}
+# fmt: on
+_COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
 
 # RFC 6455 section 7.4.1, and the registry of IANA that it sets up. EMQX closes with 1000 when the token ends: that is
 # judged as a TCP connection that closes without a word is, by how near the end of the token is.
@@ -88,27 +92,32 @@ _WEBSOCKET_CLOSE: dict[int, tuple[str, Fault]] = {
 
 _ADVICE = {
     0x81: "the broker cannot read what this client sends; try the other protocol version",
-    0x82: "the broker objects to what this client sends; try the other protocol version",
+    PROTOCOL_ERROR: "the broker objects to what this client sends; try the other protocol version",
     0x84: "the broker does not speak this version of MQTT; try the other protocol (5 or 4)",
     0x85: "choose a client_id that the broker allows",
     0x8A: "the broker has banned this client; ask who runs it",
-    0x8C: "the broker does not offer this way to authenticate; choose another profile",
-    0x90: "choose a will topic that the broker allows",
-    0x95: "the token is too large for the broker; ask for fewer claims",
-    0x99: "the will's payload is not what its properties say",
-    0x9A: "the broker keeps no retained messages; set retain=False in the will",
-    0x9B: "choose a lower qos for the will",
+    BAD_METHOD: "the broker does not offer this way to authenticate; choose another profile",
+    TAKEN_OVER: "another client uses this client_id; give each its own",
+    0x8F: "choose topic filters that the broker allows",
+    0x90: "choose topics that the broker allows, of the will too",
+    0x95: "a packet is too large for the broker; send less at once, or ask for a token with fewer claims",
+    0x99: "a payload, perhaps the will's, is not what its properties say",
+    0x9A: "the broker keeps no retained messages; set retain=False, in the will too",
+    0x9B: "choose a lower qos, for the will too",
+    0x9D: "give the broker's new address",
+    0x9E: "the broker has no shared subscriptions",
+    0xA1: "the broker takes no subscription_identifier",
+    0xA2: "the broker takes no wildcards",
 }
 
 
-def connack_fault(reason: int) -> Fault:
-    """Whose fault a CONNACK with this code is. A code that MQTT does not know is the broker's trouble."""
-    return _CONNACK.get(reason, ("", Fault.BROKER))[1]
-
-
-def disconnect_fault(reason: int) -> Fault:
-    """Whose fault a DISCONNECT from the broker is."""
-    return Fault.TOKEN if reason in _TOKEN_ENDED else Fault.BROKER
+def fault(packet: int, reason: int) -> Fault:
+    """Whose fault a packet with this code is: CONNACK, DISCONNECT, PUBACK, PUBREC or SUBACK. A code that MQTT does not
+    have there is the broker's trouble.
+    """
+    known = _CODES.get(reason)
+    found = known[_COLUMNS[packet]] if known else None
+    return found if isinstance(found, Fault) else Fault.BROKER
 
 
 def websocket_close(code: int) -> tuple[str, Fault]:
@@ -130,8 +139,10 @@ def upgrade_fault(status: int) -> Fault:
 
 def reason_name(reason: int) -> str:
     """The name of a code, as the MQTT 5 specification writes it."""
-    known = _CONNACK.get(reason)
-    return known[0] if known else _OTHER_NAMES.get(reason, f"reason code 0x{reason:02x}")
+    if not reason:
+        return "Normal disconnection"
+    known = _CODES.get(reason)
+    return known[0] if known else f"reason code 0x{reason:02x}"
 
 
 def advice(reason: int) -> str:

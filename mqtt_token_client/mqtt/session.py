@@ -7,20 +7,23 @@ lends it a link to speak over; after a loss the next one goes on where the last 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from .. import events
+from .delivery import Outgoing, Stage
 from .inbox import Inbox
 from .limits import Limits
 from .link import Link
 from .message import Message
-from .outbox import Outbox, Outgoing, PacketIds, Stage
+from .outbox import Outbox, PacketIds
 from .packets import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
 from .receipts import Receipt, Receipts
-from .refusals import NOT_AUTHORIZED
+from .refusals import NOT_AUTHORIZED, UNSPECIFIED
 from .subscriptions import Subscriptions
 
+_DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
+_FLUSHES_A_TURN = 4
 _SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # a member of an Enum takes long to look up
 
 
@@ -44,6 +47,7 @@ class Session:
         emit: gets events.
         deliver: gets each new message, and the receipt for it if the application is to give it; it does not raise.
         manual: whether the application acknowledges messages of QoS 1 and 2 itself.
+        last_packet_id: the packet identifier before the first that is taken.
     """
 
     def __init__(
@@ -54,8 +58,9 @@ class Session:
         emit: Callable[[events.Event], None],
         deliver: Callable[[Message, Receipt | None], None],
         manual: bool = False,
+        last_packet_id: int = 0,
     ) -> None:
-        packet_ids = PacketIds()
+        packet_ids = PacketIds(last_packet_id)
         self.outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
         self.subscriptions = Subscriptions(packet_ids)
         self.counters = Counters()
@@ -98,20 +103,22 @@ class Session:
             self._changes.popleft()()
         for topic_filter, reason in self.subscriptions.beyond(limits):
             self._emit(events.SubscriptionRefused(topic_filter, reason))
-        for properties, wanted in self.subscriptions.to_subscribe().items():
+        for properties, wanted in self.subscriptions.to_subscribe(limits):
             packet_id = self.subscriptions.ask([name for name, _ in wanted])
             link.write(link.engine.subscribe(packet_id, wanted, properties))
-        unwanted = self.subscriptions.to_unsubscribe()
-        if unwanted:
+        for unwanted in self.subscriptions.to_unsubscribe(limits):
             link.write(link.engine.unsubscribe(self.subscriptions.ask(unwanted), unwanted))
         link.flush()
 
-    def send(self, link: Link[Outgoing], limits: Limits) -> None:
-        """Send changed subscriptions, and from the outbox what the socket and the broker take."""
+    def send(self, link: Link[Outgoing], limits: Limits) -> bool:
+        """Send changed subscriptions, and from the outbox what the socket and the broker take. Returns whether more is
+        to be sent when the others have had their turn: who publishes fast fills the outbox as fast as it is emptied.
+        """
         if self._changes:
             self.subscribe(link, limits)
-        sent = True
-        while sent and link.takes_more() and not link.closed:
+        for _ in range(_FLUSHES_A_TURN):
+            if link.closed or not link.takes_more():
+                return False
             sent = False
             for message in self.outbox.due(limits.receive_maximum):
                 if self._changes:  # perhaps made just before this message was published
@@ -121,6 +128,9 @@ class Session:
                 if not link.takes_more():
                     break
             link.flush()
+            if not sent:
+                return False
+        return True
 
     def denied(self, packet: Packet) -> bool:
         """Whether the broker has not done what was asked for lack of rights, and that may be because the token has
@@ -129,14 +139,15 @@ class Session:
         match packet:
             case Acknowledgement(kind, packet_id, reason) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
                 return self.outbox.denied(packet_id)
-            case Suback(packet_id, reasons) if NOT_AUTHORIZED in reasons:
-                self.subscriptions.denied(packet_id)
+            case Suback(packet_id, reasons) if not _DENIED.isdisjoint(reasons):
+                self._subscribed(packet_id, reasons, but=_DENIED)
                 return True
         return False
 
     def token_renewed(self, link: Link[Outgoing], limits: Limits) -> None:
         """The connection that is up has got a new token: what was denied is asked for again."""
         self.outbox.token_renewed()
+        self.subscriptions.token_renewed()
         self.subscribe(link, limits)
 
     def written(self, messages: list[Outgoing]) -> None:
@@ -155,12 +166,16 @@ class Session:
             case Acknowledgement():
                 self.receive_acknowledgement(link, packet)
             case Suback(packet_id, reasons):
-                for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
-                    self._emit(events.SubscriptionRefused(topic_filter, reason))
+                self._subscribed(packet_id, reasons)
             case Unsuback(packet_id):
                 self.subscriptions.unsubscribed(packet_id)
             case _:
                 pass  # PINGRESP has done its work by arriving
+
+    def _subscribed(self, packet_id: int, reasons: list[int], but: Container[int] = ()) -> None:
+        for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
+            if reason not in but:
+                self._emit(events.SubscriptionRefused(topic_filter, reason))
 
     def _send_one(self, link: Link[Outgoing], message: Outgoing, limits: Limits) -> None:
         if message.stage is _RELEASED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backoff import Backoff
@@ -43,7 +43,7 @@ class Settings:
     clean_start: bool
     will: Will | None
     context: ssl.SSLContext | None
-    proxy: str | None
+    proxy: str | None = field(repr=False)  # it may hold a password
     profile: Profile
     backoff: Backoff
 
@@ -62,8 +62,16 @@ class Settings:
 
         return Engine(self.client_id, self.protocol, clean=self.session_expiry == 0 or (self.clean_start and first))
 
-    def connect(self, engine: Engine, credentials: Credentials) -> bytes:
-        """The CONNECT packet with these credentials."""
+    def connect(self, engine: Engine, credentials: Credentials, broker: Address) -> bytes:
+        """The CONNECT packet with these credentials.
+
+        Raises:
+            ConfigurationError: what the profile made of the token cannot be sent to this broker.
+        """
+        if credentials.auth_method is not None and self.protocol != 5:
+            raise ConfigurationError("profile: an Authentication Method needs protocol=5")
+        if credentials.headers and broker.path is None:
+            raise ConfigurationError(f"profile: HTTP headers need a ws:// or wss:// URL, not {broker}")
         will = None
         if self.will is not None:
             about: dict[str, Any] = dict(self.will.properties or {})
@@ -75,9 +83,16 @@ class Settings:
             properties["authentication_method"] = credentials.auth_method
             if credentials.auth_data is not None:
                 properties["authentication_data"] = credentials.auth_data
-        return engine.connect(
+        packet = engine.connect(
             credentials.username, credentials.password, keepalive=self.keepalive, properties=properties, will=will
         )
+        largest: int | None = getattr(self.profile, "largest_connect", None)
+        if largest is not None and len(packet) > largest:
+            raise ConfigurationError(
+                f"profile: CONNECT has {len(packet)} bytes, the broker takes {largest}; ask for a token with fewer "
+                "claims, or shorten the will"
+            )
+        return packet
 
 
 def open_settings(
@@ -108,8 +123,8 @@ def open_settings(
         raise ConfigurationError("broker: at least one URL is needed")
     if protocol not in (4, 5):
         raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
-    if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535:
-        raise ConfigurationError("client_id: a string that is not empty; a session needs a name that stays")
+    if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535 or "\0" in client_id:
+        raise ConfigurationError("client_id: a string, neither empty nor with a NUL; a session needs a name that stays")
     check_range("keepalive", keepalive, 0, 65_535)
     check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
     if will is not None and not isinstance(will, Will):

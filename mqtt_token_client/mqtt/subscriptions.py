@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from paho.mqtt.matcher import MQTTMatcher
 
-from .limits import Limits
+from .limits import PACKET_TOO_LARGE, Limits
 from .message import Message
 from .outbox import PacketIds
+from .packets import SUBACK
+from .refusals import Fault, fault
 
 _REMEMBERED = 1024  # topics
+_MOST_FILTERS = 8  # in a packet: AWS IoT takes no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
+_BESIDE_FILTERS = 5 + 2 + 1  # bytes: fixed header, packet identifier, properties that are empty
+_BESIDE_FILTER = 2 + 1  # bytes: its length and its options
 
 Handler = Callable[[Message], object]
 
@@ -28,6 +33,37 @@ class _Subscription:
     properties: bytes  # as packed for MQTT 5
     identified: bool  # they have a Subscription Identifier
     confirmed: bool = False
+    refused: bool = False  # but not for good: another token or another connection may change that
+
+
+def _room(limits: Limits, properties: bytes) -> int | None:
+    """Bytes for the filters of a packet; None where the broker sets no limit."""
+    return None if limits.packet_size is None else limits.packet_size - _BESIDE_FILTERS - len(properties)
+
+
+def _size(topic_filter: str) -> int:
+    return _BESIDE_FILTER + len(topic_filter.encode())
+
+
+def _objection(topic_filter: str, wanted: _Subscription, limits: Limits) -> int | None:
+    room = _room(limits, wanted.properties)
+    if room is not None and _size(topic_filter) > room:
+        return PACKET_TOO_LARGE
+    return limits.objection_to_filter(topic_filter, identified=wanted.identified)
+
+
+def _packets(filters: list[str], room: int | None) -> Iterator[list[str]]:
+    """Filters in packets that a broker takes."""
+    packet: list[str] = []
+    size = 0
+    for topic_filter in filters:
+        size += _size(topic_filter)
+        if packet and (len(packet) == _MOST_FILTERS or (room is not None and size > room)):
+            yield packet
+            packet, size = [], _size(topic_filter)
+        packet.append(topic_filter)
+    if packet:
+        yield packet
 
 
 class Subscriptions:
@@ -56,8 +92,9 @@ class Subscriptions:
         self._index()
 
     def remove(self, topic_filter: str) -> None:
+        """Whether this process has subscribed to it or an earlier one, whose session the broker has kept."""
+        self._unwanted.add(topic_filter)
         if self._wanted.pop(topic_filter, None) is not None:
-            self._unwanted.add(topic_filter)
             self._index()
 
     def beyond(self, limits: Limits) -> list[tuple[str, int]]:
@@ -65,7 +102,7 @@ class Subscriptions:
         found = [
             (name, reason)
             for name, wanted in self._wanted.items()
-            if not wanted.confirmed and (reason := limits.objection_to_filter(name, identified=wanted.identified))
+            if not wanted.confirmed and (reason := _objection(name, wanted, limits))
         ]
         for name, _ in found:
             del self._wanted[name]
@@ -73,21 +110,26 @@ class Subscriptions:
             self._index()
         return found
 
-    def to_subscribe(self) -> dict[bytes, list[tuple[str, int]]]:
+    def to_subscribe(self, limits: Limits) -> list[tuple[bytes, list[tuple[str, int]]]]:
         """What to send SUBSCRIBE for, as it is not confirmed and not asked for already: the properties of each packet,
         and its filters with their Subscription Options.
         """
         asked = self._asked_last()
-        due: dict[bytes, list[tuple[str, int]]] = {}
+        due: dict[bytes, list[str]] = {}
         for name, wanted in self._wanted.items():
-            if not wanted.confirmed and asked.get(name) is not wanted:
-                due.setdefault(wanted.properties, []).append((name, wanted.options))
-        return due
+            if not wanted.confirmed and not wanted.refused and asked.get(name) is not wanted:
+                due.setdefault(wanted.properties, []).append(name)
+        return [
+            (properties, [(name, self._wanted[name].options) for name in packet])
+            for properties, names in due.items()
+            for packet in _packets(names, _room(limits, properties))
+        ]
 
-    def to_unsubscribe(self) -> list[str]:
-        """The filters to send UNSUBSCRIBE for."""
+    def to_unsubscribe(self, limits: Limits) -> list[list[str]]:
+        """The filters to send UNSUBSCRIBE for, a list each packet."""
         asked = self._asked_last()
-        return [name for name in self._unwanted if name not in asked or asked[name] is not None]
+        due = [name for name in self._unwanted if name not in asked or asked[name] is not None]
+        return list(_packets(due, _room(limits, b"")))
 
     def ask(self, names: list[str]) -> int:
         """The packet identifier of a SUBSCRIBE or UNSUBSCRIBE for these filters."""
@@ -96,20 +138,24 @@ class Subscriptions:
         return packet_id
 
     def subscribed(self, packet_id: int, reasons: list[int]) -> Iterator[tuple[str, int]]:
-        """SUBACK: the filters that the broker refused, with its reason; they are forgotten."""
+        """SUBACK: the filters that the broker refused, with its reason. Those that will never do are forgotten."""
         for (name, asked), reason in zip(self._answered(packet_id), reasons, strict=False):
             if asked is None or self._wanted.get(name) is not asked:
                 continue  # something else is wanted by now
             if reason < 0x80:
                 asked.confirmed = True
-            else:
+                continue
+            if fault(SUBACK, reason) is Fault.OURS:
                 del self._wanted[name]
                 self._index()
-                yield name, reason
+            else:
+                asked.refused = True
+            yield name, reason
 
-    def denied(self, packet_id: int) -> None:
-        """SUBACK with Not authorized, as the token has ended: all its filters are to be asked for again."""
-        self._answered(packet_id)
+    def token_renewed(self) -> None:
+        """What was refused may be asked for again."""
+        for wanted in self._wanted.values():
+            wanted.refused = False
 
     def unsubscribed(self, packet_id: int) -> None:
         """UNSUBACK: its filters are gone, unless more has been asked about them since."""
@@ -121,6 +167,7 @@ class Subscriptions:
         for packet_id in self._asked:
             self._ids.free(packet_id)
         self._asked.clear()
+        self.token_renewed()
 
     def session_lost(self) -> None:
         """The broker has forgotten every filter."""

@@ -48,10 +48,18 @@ class Window:
         took, self.timed = elapsed() - self._sent_at, 0
         self._shortest = min(self._shortest, took)
         if took > 4 * self._shortest + _LONG_WAIT:
-            self.size = max(self.size // 2, min(_LEAST, self._most))
+            least = min(_LEAST, self._most)
+            if self.size == least:  # so few hardly wait for each other: the line itself has become longer
+                self._shortest = took
+            self.size = max(self.size // 2, least)
         elif self._was_full and took < 2 * self._shortest + _WAIT:
             self.size = min(self.size * 2, self._most)
         self._was_full = False
+
+    def forget(self, packet_id: int) -> None:
+        """This message will not be acknowledged, or not now."""
+        if packet_id == self.timed:
+            self.timed = 0
 
     def connection_lost(self) -> None:
         """The next one may be of another length."""

@@ -75,8 +75,9 @@ def _utf8(name: str, text: str | None) -> bytes | None:
 class Profile(Protocol):
     """Places a token in CONNECT, as one kind of broker wants it.
 
-    Two attributes more are used where a profile has them. ``alpn`` is a tuple of the protocols that the TLS context of
-    the client offers (RFC 7301), if the user gave no context. ``check(protocol, client_id, brokers)`` is called once,
+    Three attributes more are used where a profile has them. ``alpn`` is a tuple of the protocols that the TLS context
+    of the client offers (RFC 7301), if the user gave no context. ``largest_connect`` is how many bytes of a CONNECT the
+    broker takes. ``check(protocol, client_id, brokers)`` is called once,
     when the client is made, with 4 or 5, the client identifier, and the brokers' URLs, each with its port; it raises
     ConfigurationError if this broker would refuse them.
     """

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import ConfigurationError
 from ..token import Token
-from .credentials import Credentials, check_length, check_strings
-
-_LARGEST_CONNECT = 65_536  # bytes, by default
-_BESIDE = 1_024  # bytes of a CONNECT for its header, its properties and a will that is not large
+from .credentials import Credentials, check_strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,8 @@ class RabbitMQ:
     vhost: str | None = None
     username: str | None = None
 
+    largest_connect: ClassVar[int] = 65_536
+
     def __post_init__(self) -> None:
         check_strings(self, "vhost", "username")
         if ":" in (self.username or ""):
@@ -49,7 +49,4 @@ class RabbitMQ:
         username = client_id if self.username is None else self.username
         if self.vhost is not None:
             username = f"{self.vhost}:{username}"
-        password = token.value.encode()
-        room = _LARGEST_CONNECT - _BESIDE - len(username.encode()) - len(client_id.encode())
-        check_length("the token", password, room, "RabbitMQ's CONNECT")
-        return Credentials(username, password, token)
+        return Credentials(username, token.value.encode(), token)

@@ -17,6 +17,7 @@ from mqtt_token_client import (
     Credentials,
     EventGrid,
     IoTOperations,
+    Password,
     RabbitMQ,
     Solace,
     Token,
@@ -61,11 +62,20 @@ def first_bytes(peer: Peer) -> bytes:
 
 
 # MQTT 3.1.1 section 3.1: protocol name and level, flags, keep alive of 60 s; in MQTT 5, a session expiry of an hour.
+# The flags are bit 7 for a user name and bit 6 for a password (3.1.2.8 and 3.1.2.9 in 3.1.1 and 5); Clean Session is 0.
+# The payload is the client identifier, the user name and the password, each behind its length (3.1.3); in MQTT 5 the
+# properties go before it, behind the length of them all (3.1.2.11).
 FOUR, FIVE = b"\x00\x04MQTT\x04%c\x00\x3c", b"\x00\x04MQTT\x05%c\x00\x3c"
 EXPIRY = b"\x11\x00\x00\x0e\x10"
 SIGNED = jwt(aud="plant", iat=1_700_000_000, exp=1_700_003_600)
 
 CASES: list[Any] = [
+    pytest.param("password", 4, "t.o.k", FOUR % 0xC0 + ID + field("pump-17") + field("t.o.k"), id="password"),
+    pytest.param(Password(), 5, "t.o.k", FIVE % 0xC0 + b"\x05" + EXPIRY + ID + field("pump-17") + field("t.o.k"),
+                 id="password-5"),
+    pytest.param("rabbitmq", 4, "t.o.k", FOUR % 0xC0 + ID + field("pump-17") + field("t.o.k"), id="rabbitmq-default"),
+    pytest.param(RabbitMQ("plant", "pump"), 4, "t.o.k", FOUR % 0xC0 + ID + field("plant:pump") + field("t.o.k"),
+                 id="rabbitmq-vhost-user"),
     pytest.param(RabbitMQ("/"), 4, "t.o.k", FOUR % 0xC0 + ID + field("/:pump-17") + field("t.o.k"), id="rabbitmq"),
     pytest.param(Username(), 4, "t.o.k", FOUR % 0xC0 + ID + field("t.o.k") + b"\x00\x00", id="ably"),
     pytest.param(Username("any"), 4, "t.o.k", FOUR % 0xC0 + ID + field("t.o.k") + field("any"), id="go-auth"),
@@ -117,7 +127,7 @@ def test_connect_is_what_the_document_says(
 @pytest.mark.parametrize(
     ("profile", "client_id", "token", "told"),
     [
-        (RabbitMQ("/"), "pump-17", Token("a" * 64_497), "RabbitMQ's CONNECT takes 64496 at most"),
+        (RabbitMQ("/"), "pump-17", Token("a" * 65_495), "CONNECT has 65537 bytes, the broker takes 65536"),
         (Username(), "pump-17", Token("a" * 65_536), "user name has 65536 bytes"),
         (Solace("plant"), "pump-17", Token("a" * 65_524), "password has 65536 bytes"),
         (AwsIotOnAnyPort("plant", "token"), "pump-17", Token("a" * 6_145), "AWS IoT takes 6144"),

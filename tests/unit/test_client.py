@@ -285,3 +285,13 @@ def test_renewals_go_on_after_a_reconnect(make: Make) -> None:
     device.event(TokenRenewed)
     device.answer(session_present=True)
     device.event(Rotated)
+
+
+def test_packet_identifiers_begin_anywhere_as_the_broker_may_remember_those_of_an_earlier_process(make: Make) -> None:
+    first = []
+    for number in range(3):
+        device = make(client_id=f"device-{number}")
+        peer = device.start()
+        device.client.publish("t", b"", qos=2)
+        first.append(peer.expect(PUBLISH).packet_id)
+    assert len(set(first)) > 1, "one in some four billion times they are the same three times"

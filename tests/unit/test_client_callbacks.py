@@ -19,6 +19,7 @@ from mqtt_token_client import (
     Event,
     HandlerFailed,
     Message,
+    MessageUnhandled,
     RenewalFailed,
     Rotated,
     RotationFailed,
@@ -262,3 +263,32 @@ class TestSecrets:
         for text in (caplog.text, said):
             assert "Connected" in text
             assert "the token of request" not in text
+
+
+class TestNobody:
+    """A session that was kept has messages of subscriptions that nobody has handlers for, or not yet."""
+
+    def test_who_takes_a_message_is_an_event_once_for_each_topic(self, make: Make) -> None:
+        device = make(on_message=None)
+        device.client.subscribe("a", lambda _: None)
+        peer = device.start(session_present=True)
+        for topic in ("old/1", "a", "old/1", "old/2"):
+            peer.publish(topic, b"")
+        device.until(lambda: device.client.stats.received == 4)
+        assert device.told(MessageUnhandled) == [MessageUnhandled("old/1"), MessageUnhandled("old/2")]
+
+    @pytest.mark.parametrize("lost", [True, False])
+    def test_looks_for_trouble_in_vain_in_the_log(
+        self, make: Make, caplog: pytest.LogCaptureFixture, lost: bool
+    ) -> None:
+        device = make()
+        peer = device.start()
+        caplog.clear()
+        if lost:
+            peer.close()
+            device.event(Disconnected)
+        else:
+            second = device.rotate()
+            second.connack(session_present=True)
+            device.event(Rotated)
+        assert any(record.levelno == logging.WARNING for record in caplog.records) is lost

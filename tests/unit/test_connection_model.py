@@ -205,8 +205,8 @@ class ClientAndBroker(RuleBasedStateMachine):
                     assert self.up, f"{event} while not connected"
                 case ConnectFailed():
                     assert not self.up, f"{event} while connected"
-                case SubscriptionRefused():
-                    del self.wanted[event.topic_filter]
+                case SubscriptionRefused(topic_filter, 0x8F):  # the others are asked for again
+                    del self.wanted[topic_filter]
         self.told = len(self.events)
 
     def pass_time(self, seconds: float) -> None:
@@ -318,7 +318,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.broker.answer(line, answer)
         self.settle()
 
-    @rule(verdicts=st.lists(st.sampled_from([0, 0x10, 0x80, 0x87, 0x97]), min_size=1, max_size=3))
+    @rule(verdicts=st.lists(st.sampled_from([0, 0x10, 0x80, 0x87, 0x8F, 0x97]), min_size=1, max_size=3))
     def next_verdicts(self, verdicts: list[int]) -> None:
         self.broker.verdicts.extend(verdicts)
 
@@ -522,6 +522,8 @@ class ClientAndBroker(RuleBasedStateMachine):
         while (late := broker.unanswered) is not None:
             broker.answer(late, Answer.ACCEPT)
         self.no_more_trouble()
+        self.pass_time(60.0)
+        self.rotate()  # what was refused is asked for with the next token
         self.pass_time(60.0)
         self.acknowledge_messages(len(self.unacknowledged), oldest=True)
         assert self.client.state == "connected"

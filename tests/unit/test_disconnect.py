@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from mqtt_token_client import (
     Backoff,
+    ConfigurationError,
     ConnectFailed,
     DeliveryFailed,
     Disconnected,
@@ -174,6 +176,7 @@ class TestDisconnect:
         peer = device.broker.accept()
         peer.expect(CONNECT)
         quickly(device, timeout=0.1)
+        peer.expect(DISCONNECT)
         peer.expect_end()
 
     @both
@@ -211,6 +214,7 @@ class TestDisconnect:
         held = device.client.publish("t", b"held", qos=1)
         disconnecting = pool.submit(device.client.disconnect, 0.1)
         end(first, disconnecting)
+        second.expect(DISCONNECT)  # it may have been accepted
         second.expect_end()
         with pytest.raises(DeliveryFailed):
             held.wait(0)
@@ -242,3 +246,59 @@ def quickly(device: Device, timeout: float = 5.0) -> None:
     device.client.disconnect(timeout)
     assert time.monotonic() - before < timeout + 3.0
     assert device.client.state == "closed"
+
+
+class TestFromTwoSides:
+    def test_returns_when_what_a_handler_began_has_come_to_its_end(self, make: Make, pool: ThreadPoolExecutor) -> None:
+        device = make()
+        device.client.subscribe("stop", lambda _: device.client.disconnect(PATIENCE))
+        peer = device.start()
+        peer.expect_subscribe()
+        device.client.publish("t", b"last", qos=1)
+        last = peer.expect(PUBLISH)
+        peer.publish("stop", b"")
+        device.until(lambda: device.client.state == "closed")
+        disconnecting = pool.submit(device.client.disconnect)
+        peer.expect_nothing(0.05)
+        assert not disconnecting.done()
+        peer.acknowledge(PUBACK, last.packet_id)
+        end(peer, disconnecting)
+
+    def test_a_connect_that_comes_meanwhile_waits_for_its_end(self, make: Make, pool: ThreadPoolExecutor) -> None:
+        device = make()
+        peer = device.start()
+        device.client.publish("t", b"last", qos=1)
+        last = peer.expect(PUBLISH)
+        disconnecting = pool.submit(device.client.disconnect, PATIENCE)
+        device.until(lambda: device.client.state == "closed")
+        connecting = pool.submit(device.client.connect, 0)
+        peer.expect_nothing(0.05)
+        assert not connecting.done()
+        peer.acknowledge(PUBACK, last.packet_id)
+        end(peer, disconnecting)
+        connecting.result(PATIENCE)
+        second = device.answer()
+        device.client.publish("t", b"next", qos=1)
+        assert second.expect(PUBLISH).payload == b"next"
+
+
+@pytest.mark.parametrize("timeout", [None, "5", -1, float("nan")])
+def test_a_timeout_that_is_no_time_is_refused(make: Make, timeout: Any) -> None:
+    device = make()
+    device.start()
+    with pytest.raises(ConfigurationError, match=r"disconnect: timeout is seconds, 0 or more, not "):
+        device.client.disconnect(timeout)
+    assert device.client.state == "connected"
+
+
+class TestBeforeTheAnswerToConnect:
+    def test_does_not_wait_for_it_with_nothing_to_send_and_drops_the_will(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make(will=Will("will", b"lost"))
+        device.client.connect(timeout=0)
+        peer = device.broker.accept()
+        peer.expect(CONNECT)
+        pool.submit(device.client.disconnect, 2 * PATIENCE).result(PATIENCE)
+        assert peer.expect(DISCONNECT).reason == 0
+        peer.expect_end()

@@ -15,7 +15,6 @@ from mqtt_token_client import (
     Rotated,
     SubscriptionRefused,
 )
-from tests.unit import packets
 from tests.unit.device import Device, devices
 from tests.unit.packets import (
     CONNECT,
@@ -133,18 +132,3 @@ def test_another_server_that_the_broker_names_is_told(make: Make, code: int) -> 
     error = device.event(ConnectFailed).error
     assert isinstance(error, BrokerRefused)
     assert "it names 'other.example.com:8883' instead: give that as broker" in str(error)
-
-
-def test_a_take_over_by_another_client_is_told_and_answered_ever_later(make: Make) -> None:
-    from mqtt_token_client import Backoff, Connected, Disconnected
-
-    device = make(backoff=Backoff(initial=0.05, maximum=60.0, stable_after=60.0))
-    first = device.start()
-    for _ in range(4):
-        first.send(packets.disconnect(0x8E))
-        first.close()
-        lost = device.event(Disconnected)
-        assert (lost.reason, "Session taken over" in lost.cause) == (0x8E, True)
-        first = device.answer()
-        device.event(Connected)
-    assert device.source.requests == 1, "the token is not at fault"

@@ -256,7 +256,7 @@ class TestWriting:
         assert not wire.link.takes_more()
         assert wire.read(3) == b"a" + DISCONNECT
         assert wire.rest() == [("wrote", "first")]
-        assert call(wire.loop, wire.link.unwritten) == []
+        assert call(wire.loop, wire.link.unwritten) == ["second"]
         wire.theirs.settimeout(0.1)
         with pytest.raises(TimeoutError):
             wire.theirs.recv(1)

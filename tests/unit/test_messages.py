@@ -107,6 +107,9 @@ class TestWill:
     def test_may_have(self, more: dict[str, Any]) -> None:
         Will("a", b"", **more)
 
+    def test_whose_payload_is_a_string_carries_it_in_utf_8(self) -> None:
+        assert Will("a", "é") == Will("a", "é".encode())
+
     def test_with_the_largest_payload(self) -> None:
         Will("a", bytes(65_535))
 
@@ -115,9 +118,10 @@ class TestWill:
         [
             ({"topic": ""}, "will: topic is a string that is not empty and has no NUL"),
             ({"topic": "a/#"}, "will: a topic to publish to has no wildcard; 'a/#' has"),
-            ({"payload": "gone"}, "will: the payload is bytes, 65535 at most"),
-            ({"payload": None}, "will: the payload is bytes, 65535 at most"),
-            ({"payload": bytes(65_536)}, "will: the payload is bytes, 65535 at most"),
+            ({"payload": None}, "will: the payload is bytes or a string, of 65535 bytes at most"),
+            ({"payload": bytes(65_536)}, "will: the payload is bytes or a string, of 65535 bytes at most"),
+            ({"payload": "é" * 32_768}, "will: the payload is bytes or a string, of 65535 bytes at most"),
+            ({"payload": "\ud800"}, "will: the payload cannot be written in UTF-8"),
             ({"qos": 3}, "will: qos is 0, 1 or 2, not 3"),
             ({"qos": "1"}, "will: qos is 0, 1 or 2, not '1'"),
             ({"qos": None}, "will: qos is 0, 1 or 2, not None"),

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
+from mqtt_token_client.mqtt.delivery import Delivery, Outgoing, Stage
 from mqtt_token_client.mqtt.loop import Loop
 from mqtt_token_client.mqtt.messages import encode_topic
-from mqtt_token_client.mqtt.outbox import Delivery, Outbox, Outgoing, PacketIds, Stage
+from mqtt_token_client.mqtt.outbox import Outbox, PacketIds
 from tests.servers.processes import wait_until
 from tests.unit.network_thread import call
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mqtt_token_client import (
+    ConfigurationError,
     Connected,
     ConnectFailed,
     Credentials,
@@ -143,8 +144,32 @@ class TestReAuthentication:
         device.client.rotate()
         assert second.expect(AUTH).reason == RE_AUTHENTICATE, "the token was at fault, not the way"
 
-    @pytest.mark.parametrize("reason", [0x82, 0x8C, None])
-    def test_that_a_broker_has_no_idea_of_is_a_handover_from_then_on(self, make: Make, reason: int | None) -> None:
+    @pytest.mark.parametrize("reasons", [(0x82,), (0x8C,), (None, None), (None, 0x8B, None)])
+    def test_that_a_broker_has_no_idea_of_is_a_handover_from_then_on(
+        self, make: Make, reasons: tuple[int | None, ...]
+    ) -> None:
+        device = make()
+        second = device.start()
+        for reason in reasons:
+            device.client.rotate()
+            second.expect(AUTH)
+            if reason is None:
+                second.close()
+            else:
+                second.disconnect(reason)
+            device.event(Disconnected)
+            second = device.answer()
+            device.event(Connected)
+        device.client.rotate()
+        third = device.broker.accept()
+        third.expect(CONNECT)
+        third.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+        second.expect_end()
+        assert not device.told(TokenRefused)
+
+    @pytest.mark.parametrize("reason", [None, 0x8B, 0x8E, 0x97])
+    def test_that_ends_by_accident_is_tried_again_on_the_next_connection(self, make: Make, reason: int | None) -> None:
         device = make()
         first, _ = self.begin(device)
         if reason is None:
@@ -155,12 +180,7 @@ class TestReAuthentication:
         second = device.answer()
         device.event(Connected)
         device.client.rotate()
-        third = device.broker.accept()
-        third.expect(CONNECT)
-        third.connack(session_present=True)
-        assert device.event(Rotated).kind == "handover"
-        second.expect_end()
-        assert not device.told(TokenRefused)
+        assert second.expect(AUTH).reason == RE_AUTHENTICATE
 
     def test_without_an_answer_is_a_handover(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mqtt_token_client.mqtt.attempt._AUTH_TIME", 0.05)
@@ -171,6 +191,14 @@ class TestReAuthentication:
         second.connack(session_present=True)
         assert device.event(Rotated).kind == "handover"
         assert not device.told(Disconnected)
+        device.client.rotate()
+        second.expect(AUTH)
+        third = device.broker.accept()
+        third.expect(CONNECT)
+        third.connack(session_present=True)
+        device.event(Rotated)
+        device.client.rotate()
+        assert device.broker.accept().expect(CONNECT).password is None, "without AUTH, from the second time on"
 
     def test_that_never_ends_is_a_handover(self, make: Make) -> None:
         device = make()
@@ -227,3 +255,21 @@ def test_auth_out_of_place_ends_the_connection(make: Make) -> None:
     first.send(packets.auth(0))
     first.expect_end()
     assert "no place here" in device.event(Disconnected).cause
+
+
+@pytest.mark.parametrize("reason", [0x19, 0x87])
+def test_auth_with_a_code_that_is_not_the_brokers_to_send_ends_the_connection(make: Make, reason: int) -> None:
+    device = make()
+    first = device.start()
+    device.client.rotate()
+    first.expect(AUTH)
+    first.send(packets.auth(reason))
+    assert "no place here" in device.event(Disconnected).cause
+
+
+def test_an_authentication_method_needs_mqtt_5() -> None:
+    with devices() as make_device:
+        device = make_device(4, profile=ByMethod())
+        with pytest.raises(ConfigurationError, match="an Authentication Method needs protocol=5"):
+            device.client.connect(timeout=10)
+        device.broker.expect_no_connection()

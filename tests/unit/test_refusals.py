@@ -9,8 +9,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from mqtt_token_client.mqtt.refusals import (
     Fault,
     advice,
-    connack_fault,
-    disconnect_fault,
+    fault,
     reason_name,
     upgrade_fault,
     websocket_close,
@@ -21,63 +20,49 @@ _TOKEN, _BROKER, _OURS = Fault.TOKEN, Fault.BROKER, Fault.OURS
 
 def _refusals_of(packet: int) -> list[int]:
     """The codes of a packet from 0x80 on, as MQTT 5 lists them."""
-    made = ReasonCode(packet)
+    made = ReasonCode(packet, identifier=0x87)
     return sorted(
         code for code, uses in made.names.items() if code >= 0x80 and any(packet in to for to in uses.values())
     )
 
 
-_CONNACK = [
-    (0x80, _BROKER),
-    (0x81, _OURS),
-    (0x82, _OURS),
-    (0x83, _BROKER),
-    (0x84, _OURS),
-    (0x85, _OURS),
-    (0x86, _TOKEN),
-    (0x87, _TOKEN),
-    (0x88, _BROKER),
-    (0x89, _BROKER),
-    (0x8A, _OURS),
-    (0x8C, _OURS),
-    (0x90, _OURS),
-    (0x95, _OURS),
-    (0x97, _BROKER),
-    (0x99, _OURS),
-    (0x9A, _OURS),
-    (0x9B, _OURS),
-    (0x9C, _BROKER),
-    (0x9D, _BROKER),
-    (0x9F, _BROKER),
-    (0xEE, _BROKER),  # no code of MQTT
-]
+# Of each packet, the codes whose fault is the token's, the broker's and ours: MQTT 5 sections 3.2.2.2, 3.14.2.1,
+# 3.4.2.1, 3.5.2.1 and 3.9.3.
+_KINDS: dict[int, dict[Fault, set[int]]] = {
+    PacketTypes.CONNACK: {
+        _TOKEN: {0x86, 0x87},
+        _BROKER: {0x80, 0x83, 0x88, 0x89, 0x97, 0x9C, 0x9F},
+        _OURS: {0x81, 0x82, 0x84, 0x85, 0x8A, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D},
+    },
+    PacketTypes.DISCONNECT: {
+        _TOKEN: {0x87, 0x98, 0xA0},  # EMQX, Mosquitto's kick, RabbitMQ, when the token ends
+        _BROKER: {0x80, 0x83, 0x89, 0x8B, 0x8D, 0x93, 0x94, 0x96, 0x97, 0x9C, 0x9F},
+        _OURS: {0x81, 0x82, 0x8C, 0x8E, 0x8F, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D, 0x9E, 0xA1, 0xA2},
+    },
+    PacketTypes.PUBACK: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x90, 0x99}},
+    PacketTypes.PUBREC: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x90, 0x99}},
+    PacketTypes.SUBACK: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x8F, 0x9E, 0xA1, 0xA2}},
+}
+_EACH = [(packet, reason) for packet in _KINDS for reason in _refusals_of(packet)]
 
 
-@pytest.mark.parametrize(("reason", "fault"), _CONNACK)
-def test_the_fault_of_a_refused_connection(reason: int, fault: Fault) -> None:
-    assert connack_fault(reason) is fault
+@pytest.mark.parametrize("packet", _KINDS, ids=PacketTypes.Names.__getitem__)
+def test_each_code_of_a_packet_has_its_kind(packet: int) -> None:
+    every = range(0x80, 0x100)
+    found = {kind: {code for code in every if fault(packet << 4, code) is kind} for kind in Fault}
+    token, ours = _KINDS[packet][_TOKEN], _KINDS[packet][_OURS]
+    assert found == {_TOKEN: token, _OURS: ours, _BROKER: {*every} - token - ours}  # what MQTT has not there, too
 
 
-@pytest.mark.parametrize(
-    ("reason", "fault"),
-    [
-        (0x87, _TOKEN),  # EMQX, when the token ends
-        (0x98, _TOKEN),  # Mosquitto's kick
-        (0xA0, _TOKEN),  # RabbitMQ
-        (0x00, _BROKER),
-        (0x8B, _BROKER),
-        (0x8D, _BROKER),
-        (0x8E, _BROKER),
-        (0x93, _BROKER),
-        (0xEE, _BROKER),
-    ],
-)
-def test_the_fault_of_an_ended_connection(reason: int, fault: Fault) -> None:
-    assert disconnect_fault(reason) is fault
+@pytest.mark.parametrize(("packet", "reason"), _EACH)
+def test_no_code_that_mqtt_lists_is_forgotten(packet: int, reason: int) -> None:
+    assert reason in set().union(*_KINDS[packet].values())
+    named = ReasonCode(packet, identifier=reason).getName().replace("subscription not", "Subscriptions not")
+    assert reason_name(reason).lower() == named.lower()
 
 
 @pytest.mark.parametrize(
-    ("code", "name", "fault"),
+    ("code", "name", "whose"),
     [  # RFC 6455 section 7.4.1 and the registry of IANA
         (1000, "Normal Closure", _BROKER),  # EMQX, when the token ends: told by how near that is
         (1001, "Going Away", _BROKER),
@@ -97,48 +82,28 @@ def test_the_fault_of_an_ended_connection(reason: int, fault: Fault) -> None:
         (4001, "", _BROKER),  # an application's
     ],
 )
-def test_the_name_and_the_fault_of_a_websocket_that_was_closed(code: int, name: str, fault: Fault) -> None:
-    assert websocket_close(code) == (name, fault)
+def test_the_name_and_the_fault_of_a_websocket_that_was_closed(code: int, name: str, whose: Fault) -> None:
+    assert websocket_close(code) == (name, whose)
 
 
 @pytest.mark.parametrize(
-    ("fault", "statuses"),
+    ("whose", "statuses"),
     [
         (_TOKEN, [401, 403]),
         (_BROKER, [408, 425, 429, 500, 502, 503, 504, 599]),
         (_OURS, [200, 204, 301, 302, 400, 404, 405, 407, 426]),
     ],
 )
-def test_the_fault_of_a_refused_upgrade(fault: Fault, statuses: list[int]) -> None:
-    assert {upgrade_fault(status) for status in statuses} == {fault}
+def test_the_fault_of_a_refused_upgrade(whose: Fault, statuses: list[int]) -> None:
+    assert {upgrade_fault(status) for status in statuses} == {whose}
 
 
-@pytest.mark.parametrize("reason", _refusals_of(PacketTypes.CONNACK))
-def test_each_code_of_connack_has_its_name(reason: int) -> None:
-    assert reason_name(reason).lower() == ReasonCode(PacketTypes.CONNACK, identifier=reason).getName().lower()
-
-
-@pytest.mark.parametrize(
-    ("reason", "name"),
-    [
-        (0x00, "Normal disconnection"),
-        (0x99, "Payload format invalid"),
-        (0x8B, "Server shutting down"),
-        (0x8D, "Keep Alive timeout"),
-        (0x8E, "Session taken over"),
-        (0x93, "Receive Maximum exceeded"),
-        (0x96, "Message rate too high"),
-        (0x98, "Administrative action"),
-        (0xA0, "Maximum connect time"),
-        (0x9E, "Shared Subscriptions not supported"),
-        (0xEE, "reason code 0xee"),
-    ],
-)
-def test_the_names_of_what_ends_a_connection(reason: int, name: str) -> None:
+@pytest.mark.parametrize(("reason", "name"), [(0x00, "Normal disconnection"), (0xEE, "reason code 0xee")])
+def test_the_names_of_what_is_no_refusal_and_of_what_nobody_knows(reason: int, name: str) -> None:
     assert reason_name(reason) == name
 
 
-@pytest.mark.parametrize("reason", [reason for reason, fault in _CONNACK if fault is _OURS])
+@pytest.mark.parametrize("reason", sorted(set().union(*(kinds[_OURS] for kinds in _KINDS.values()))))
 def test_what_a_person_must_mend_has_an_advice_of_its_own(reason: int) -> None:
     assert advice(reason) != advice(0xEE)
 

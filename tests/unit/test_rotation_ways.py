@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqtt_token_client import Connected, Disconnected, Message, Rotated, Token, TokenKeeper, TokenRenewed, Will
+from mqtt_token_client import (
+    Connected,
+    Disconnected,
+    Message,
+    Rotated,
+    SessionLost,
+    Token,
+    TokenKeeper,
+    TokenRenewed,
+    Will,
+)
 from tests.servers.pki import Pki
 from tests.unit import packets
 from tests.unit.device import Device, Source, devices, password
@@ -227,3 +237,11 @@ class TestRenewal:
             second.connack(session_present=True)
             device.event(Rotated)
         assert source.requests == 2
+
+
+def test_a_rotation_without_a_session_tells_that_it_is_a_new_one(make: Make) -> None:
+    device = make(session_expiry=0)
+    device.start()
+    device.rotate().connack(session_present=False)
+    device.event(Rotated)
+    device.event(SessionLost)

@@ -10,13 +10,13 @@ import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
+from mqtt_token_client.mqtt.delivery import Delivery, Outgoing
 from mqtt_token_client.mqtt.engine import Engine
 from mqtt_token_client.mqtt.limits import Limits
 from mqtt_token_client.mqtt.link import Link
 from mqtt_token_client.mqtt.loop import Loop
 from mqtt_token_client.mqtt.message import Message
 from mqtt_token_client.mqtt.messages import encode_topic
-from mqtt_token_client.mqtt.outbox import Delivery, Outgoing
 from mqtt_token_client.mqtt.packets import Connack, Packet
 from mqtt_token_client.mqtt.session import Counters, Session
 from tests.unit.network_thread import call
@@ -68,10 +68,11 @@ class Client:
     def packets_arrived(self, link: Link[Outgoing], packets: list[Packet]) -> None:
         for packet in packets:
             self.session.receive(link, packet)
-        self.session.send(link, Limits(self.receive_maximum))
+        self.link_writable(link)
 
     def link_writable(self, link: Link[Outgoing]) -> None:
-        self.session.send(link, Limits(self.receive_maximum))
+        if self.session.send(link, Limits(self.receive_maximum)):
+            self.loop.call_soon(lambda: self.link_writable(link))
 
     def link_wrote(self, items: list[Outgoing]) -> None:
         self.session.written(items)
@@ -89,7 +90,8 @@ class Client:
         return message
 
     def send(self) -> None:
-        call(self.loop, lambda: self.session.send(self.link, Limits(self.receive_maximum)))
+        while call(self.loop, lambda: self.session.send(self.link, Limits(self.receive_maximum))):
+            """The others would have their turn."""
 
     def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
         for name in filters:
@@ -283,8 +285,8 @@ class TestSubscribing:
 
     def test_tells_what_the_broker_refused(self, client: Client) -> None:
         client.subscribe("a", "b", handler=print)
-        client.answer("90 05 0001 00 01 87")
-        assert client.told == [events.SubscriptionRefused("b", 0x87)]
+        client.answer("90 05 0001 00 01 8f")
+        assert client.told == [events.SubscriptionRefused("b", 0x8F)]
         assert list(client.session.subscriptions.handlers("b")) == []
 
     def test_gives_up_what_is_not_wanted(self, client: Client) -> None:

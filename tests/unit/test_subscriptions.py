@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 
+from mqtt_token_client.mqtt.engine import Engine
+from mqtt_token_client.mqtt.limits import Limits
 from mqtt_token_client.mqtt.message import Message
 from mqtt_token_client.mqtt.outbox import PacketIds
 from mqtt_token_client.mqtt.subscriptions import Handler, Subscriptions
@@ -24,17 +26,22 @@ def subscriptions(*filters: str) -> Subscriptions:
 
 def due(made: Subscriptions) -> list[tuple[str, int]]:
     """What to send SUBSCRIBE for, where nothing has properties."""
-    wanted = made.to_subscribe()
-    assert set(wanted) <= {b""}
-    return wanted.get(b"", [])
+    packets = made.to_subscribe(Limits())
+    assert {properties for properties, _ in packets} <= {b""}
+    return [one for _, filters in packets for one in filters]
+
+
+def unwanted(made: Subscriptions) -> list[str]:
+    """What to send UNSUBSCRIBE for."""
+    return [name for packet in made.to_unsubscribe(Limits()) for name in packet]
 
 
 def ask(made: Subscriptions) -> tuple[int, int]:
     """Ask for all that is due, as a session does; the identifiers of SUBSCRIBE and UNSUBSCRIBE, 0 for none."""
-    wanted, unwanted = due(made), made.to_unsubscribe()
+    wanted, gone = due(made), unwanted(made)
     return (
         made.ask([name for name, _ in wanted]) if wanted else 0,
-        made.ask(unwanted) if unwanted else 0,
+        made.ask(gone) if gone else 0,
     )
 
 
@@ -139,18 +146,41 @@ class TestSubscribing:
         made = Subscriptions(PacketIds())
         for name, options, properties in (("a", 1, b"x"), ("b", 2, b""), ("c", 0, b"x"), ("d", 1, b"y")):
             made.add(name, handler, options, properties)
-        assert made.to_subscribe() == {b"x": [("a", 1), ("c", 0)], b"": [("b", 2)], b"y": [("d", 1)]}
+        assert made.to_subscribe(Limits()) == [(b"x", [("a", 1), ("c", 0)]), (b"", [("b", 2)]), (b"y", [("d", 1)])]
         packet_id = made.ask(["a", "c"])
-        assert made.to_subscribe() == {b"": [("b", 2)], b"y": [("d", 1)]}
+        assert made.to_subscribe(Limits()) == [(b"", [("b", 2)]), (b"y", [("d", 1)])]
         list(made.subscribed(packet_id, [1, 0]))
         made.connection_lost()
         made.session_lost()
-        assert list(made.to_subscribe()) == [b"x", b"", b"y"]
+        assert [properties for properties, _ in made.to_subscribe(Limits())] == [b"x", b"", b"y"]
+
+    def test_takes_eight_filters_a_packet(self) -> None:
+        names = [f"a/{number}" for number in range(20)]
+        made = subscriptions(*names)
+        packets = [[name for name, _ in filters] for _, filters in made.to_subscribe(Limits())]
+        assert packets == [names[:8], names[8:16], names[16:]]
+        for name in names:
+            made.remove(name)
+        assert [len(packet) for packet in made.to_unsubscribe(Limits())] == [8, 8, 4]
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_makes_no_packet_larger_than_the_broker_takes(self, protocol: int) -> None:
+        names = [letter * 50 for letter in "abcde"]
+        made = subscriptions(*names)
+        packets = [filters for _, filters in made.to_subscribe(Limits(packet_size=120))]
+        assert [len(filters) for filters in packets] == [2, 2, 1]
+        engine = Engine("pump", protocol, clean=False)
+        assert max(len(engine.subscribe(1, filters)) for filters in packets) <= 120
+
+    def test_a_filter_that_is_too_long_for_the_broker_is_told_and_forgotten(self) -> None:
+        made = subscriptions("a" * 50, "b" * 8, "c" * 9)
+        assert made.beyond(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
+        assert len(Engine("pump", 5, clean=False).subscribe(1, due(made))) <= 19
 
     def test_is_due_again_with_other_properties(self) -> None:
         made = confirmed("a")
         made.add("a", handler, 1, b"x")
-        assert made.to_subscribe() == {b"x": [("a", 1)]}
+        assert made.to_subscribe(Limits()) == [(b"x", [("a", 1)])]
 
     def test_is_not_due_while_it_is_asked_for(self) -> None:
         made = subscriptions("a")
@@ -171,13 +201,29 @@ class TestSubscribing:
         list(made.subscribed(packet_id, [0]))
         assert not ids._in_use
 
-    def test_a_refused_filter_is_told_and_forgotten(self) -> None:
-        made = subscriptions("a", "b", "c")
+    @pytest.mark.parametrize("reason", [0x8F, 0x9E, 0xA1, 0xA2])
+    def test_a_filter_that_will_never_do_is_told_and_forgotten(self, reason: int) -> None:
+        made = subscriptions("a", "b")
         packet_id, _ = ask(made)
-        assert list(made.subscribed(packet_id, [1, 0x87, 0x80])) == [("b", 0x87), ("c", 0x80)]
-        assert due(made) == []
-        assert [bool(list(made.handlers(topic))) for topic in "abc"] == [True, False, False]
+        assert list(made.subscribed(packet_id, [1, reason])) == [("b", reason)]
+        assert [bool(list(made.handlers(topic))) for topic in "ab"] == [True, False]
+        made.connection_lost()
         assert ask(made) == (0, 0)
+
+    @pytest.mark.parametrize("reason", [0x80, 0x83, 0x87, 0x91, 0x97, 0xEE])
+    def test_a_filter_refused_for_now_is_asked_for_with_the_next_token_or_connection(self, reason: int) -> None:
+        made = subscriptions("a", "b")
+        packet_id, _ = ask(made)
+        assert list(made.subscribed(packet_id, [1, reason])) == [("b", reason)]
+        made.add("c", handler, 1)
+        assert due(made) == [("c", 1)], "and no sooner"
+        made.token_renewed()
+        assert due(made) == [("b", 1), ("c", 1)]
+        packet_id, _ = ask(made)
+        assert list(made.subscribed(packet_id, [reason, 1])) == [("b", reason)]
+        made.connection_lost()
+        assert due(made) == [("b", 1)]
+        assert list(made.handlers("b")) == [handler]
 
     def test_a_granted_qos_that_is_lower_is_no_refusal(self) -> None:
         made = Subscriptions(PacketIds())
@@ -204,7 +250,7 @@ class TestSubscribing:
         made.remove("a")
         _, packet_id = ask(made)
         assert list(made.subscribed(packet_id, [1])) == []
-        assert made.to_unsubscribe() == ["a"]
+        assert unwanted(made) == ["a"]
 
     def test_an_answer_that_is_too_short_leaves_the_rest_to_be_asked_again(self) -> None:
         made = subscriptions("a", "b")
@@ -217,22 +263,25 @@ class TestUnsubscribing:
     def test_is_due_for_what_was_removed_until_it_is_answered(self) -> None:
         made = confirmed("a", "b")
         made.remove("a")
-        assert made.to_unsubscribe() == ["a"]
+        assert unwanted(made) == ["a"]
         _, packet_id = ask(made)
-        assert made.to_unsubscribe() == []
+        assert unwanted(made) == []
         made.unsubscribed(packet_id)
         assert ask(made) == (0, 0)
 
-    def test_what_nobody_wanted_is_not_due(self) -> None:
+    def test_is_due_for_what_nobody_here_wanted_since_an_earlier_program_may_have(self) -> None:
         made = confirmed("a")
         made.remove("b")
-        assert made.to_unsubscribe() == []
+        assert unwanted(made) == ["b"]
+        _, packet_id = ask(made)
+        made.unsubscribed(packet_id)
+        assert ask(made) == (0, 0)
 
     def test_what_is_wanted_again_is_not_due(self) -> None:
         made = confirmed("a")
         made.remove("a")
         made.add("a", handler, 1)
-        assert made.to_unsubscribe() == []
+        assert unwanted(made) == []
         assert due(made) == [("a", 1)]
 
 
@@ -254,7 +303,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         made = subscriptions("a")
         first, _ = ask(made)
         made.remove("a")
-        assert made.to_unsubscribe() == ["a"]
+        assert unwanted(made) == ["a"]
         _, gone = ask(made)
         assert list(made.subscribed(first, [1])) == []
         assert ask(made) == (0, 0)
@@ -300,7 +349,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         made.unsubscribed(first)
         list(made.subscribed(back, [1]))
         made.connection_lost()
-        assert made.to_unsubscribe() == ["a"]
+        assert unwanted(made) == ["a"]
         assert second not in (0, first)
 
 
@@ -312,7 +361,7 @@ class TestLosses:
         ask(made)
         made.connection_lost()
         assert due(made) == [("c", 1)]
-        assert made.to_unsubscribe() == ["a"]
+        assert unwanted(made) == ["a"]
 
     def test_a_lost_connection_frees_the_identifiers(self) -> None:
         ids = PacketIds()
@@ -341,5 +390,5 @@ class TestLosses:
         made.connection_lost()
         made.session_lost()
         assert due(made) == [("b", 1)]
-        assert made.to_unsubscribe() == []
+        assert unwanted(made) == []
         assert [bool(list(made.handlers(topic))) for topic in "ab"] == [False, True]

@@ -57,7 +57,7 @@ def test_it_shrinks_where_they_take_far_longer_but_not_to_nothing(acknowledge: A
     acknowledge(window, 0.1)
     acknowledge(window, 0.6)
     assert window.size == 100
-    for _ in range(6):
+    for _ in range(3):
         acknowledge(window, 2.0)
     assert window.size == 20
 
@@ -79,3 +79,23 @@ def test_it_is_never_more_than_the_application_allows(acknowledge: Acknowledge, 
         assert window.size <= most
         acknowledge(window, seconds)
     assert 1 <= window.size <= most
+
+
+def test_it_grows_again_on_a_line_that_has_become_longer(acknowledge: Acknowledge) -> None:
+    window = Window(10_000)
+    acknowledge(window, 0.03)
+    sizes = []
+    for _ in range(12):
+        acknowledge(window, 0.4)
+        sizes.append(window.size)
+    assert sizes[:4] == [100, 50, 25, 20]
+    assert sizes[-1] == 2560
+
+
+def test_it_times_another_message_when_the_timed_one_comes_to_nothing() -> None:
+    window = Window(100)
+    window.sent(7)
+    window.forget(8)
+    assert window.timed == 7
+    window.forget(7)
+    assert window.timed == 0

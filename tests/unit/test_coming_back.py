@@ -1,0 +1,132 @@
+"""What ends a connection, what is told of it, and when and where the client connects again."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client import (
+    AuthorizationServerUnavailable,
+    Backoff,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    RenewalFailed,
+    RenewalPolicy,
+    Token,
+)
+from mqtt_token_client.mqtt.patience import Patience
+from tests.unit.device import Device, devices, password
+from tests.unit.packets import CONNECT
+from tests.unit.scripted_broker import ScriptedBroker
+
+Make = Callable[..., Device]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with devices() as make_device:
+        yield make_device
+
+
+class TestTakeOver:
+    """Session taken over (0x8E): another client has the same identifier, and one of the two is in the way."""
+
+    def test_is_told_and_the_session_is_taken_back_ever_later_however_long_the_connection_lasted(
+        self, make: Make
+    ) -> None:
+        device = make(backoff=Backoff(initial=0.01, maximum=0.04, stable_after=0.0))
+        peer = device.start()
+        for times in range(4):
+            peer.disconnect(0x8E)
+            lost = device.event(Disconnected)
+            assert lost.reason == 0x8E
+            assert lost.cause.endswith("Session taken over; another client uses this client_id; give each its own")
+            assert 0.02 * 2**times <= lost.retry_in <= 0.04 * 2**times
+            peer = device.answer(session_present=True)
+            device.event(Connected)
+        assert device.source.requests == 1, "the token is not at fault"
+
+    def test_never_ends_for_good(self) -> None:
+        patience = Patience(Backoff())
+        assert 1800 <= [patience.after_take_over() for _ in range(2000)][-1] <= 3600
+
+    def test_is_the_first_again_after_a_day(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 1000.0
+        monkeypatch.setattr("mqtt_token_client.mqtt.patience.elapsed", lambda: now)
+        patience = Patience(Backoff(maximum=120.0))
+        delays = [patience.after_take_over() for _ in range(4)]
+        now += 86_401
+        assert patience.after_take_over() <= 120.0 < delays[-1]
+
+
+def test_what_ends_the_connection_and_is_ours_is_told_with_what_to_do(make: Make) -> None:
+    device = make()
+    device.start().disconnect(0x95)
+    assert "Packet too large; a packet is too large for the broker" in device.event(Disconnected).cause
+    device.answer()
+    device.event(Connected)
+
+
+@pytest.mark.parametrize("code", [0x9C, 0x9D])
+def test_another_server_that_the_broker_names_when_it_ends_the_connection_is_told(make: Make, code: int) -> None:
+    device = make()
+    peer = device.start()
+    reference = b"other.example.com:8883"
+    properties = bytes((0x1C, 0, len(reference))) + reference
+    peer.send(bytes((0xE0, 2 + len(properties), code, len(properties))) + properties)
+    lost = device.event(Disconnected)
+    assert (lost.reason, lost.cause.endswith("it names 'other.example.com:8883' instead: give that as broker")) == (
+        code,
+        True,
+    )
+
+
+def test_a_broker_that_refuses_new_tokens_is_left_for_the_next(make: Make) -> None:
+    with contextlib.closing(ScriptedBroker()) as other:
+        first = ScriptedBroker()
+        device = make(broker=first, broker_url=[first.url, other.url])
+        device.client.connect(timeout=0)
+        for _ in range(2):
+            device.answer(0x87)
+        peer = other.accept()
+        peer.expect(CONNECT)
+        peer.connack()
+        assert device.event(Connected).broker == other.url
+
+
+def test_a_token_that_comes_while_one_is_waited_for_is_used_at_once(make: Make) -> None:
+    device = make(renewal=RenewalPolicy(fraction=0.9, jitter=0.0))
+    device.source.next = [Token("a-short-token", 0.6)]
+    peer = device.start()
+    device.source.always = AuthorizationServerUnavailable("busy", retry_after=3600)
+    device.event(RenewalFailed)
+    time.sleep(max(0.0, device.client.token_expires_in or 0.0))
+    peer.close()
+    assert isinstance(device.event(ConnectFailed).error, AuthorizationServerUnavailable)
+    device.source.always = None
+    device.client.rotate()
+    assert device.broker.accept().expect(CONNECT).password == password(device.source.requests)
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = make()
+    peer = device.start()
+    start, left = threading.Thread.start, [2]
+
+    def no_room(thread: threading.Thread) -> None:
+        if thread.name == "mqtt-token-worker" and left[0]:
+            left[0] -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    peer.close()
+    for _ in range(2):
+        assert "no thread could be started" in str(device.event(ConnectFailed).error)
+    device.answer()
+    device.event(Connected)

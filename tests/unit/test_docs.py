@@ -1,0 +1,202 @@
+"""Every Python block of the documents runs as it stands, short of a network."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jwt
+import pytest
+import requests
+from cryptography.fernet import Fernet
+
+import mqtt_token_client
+from mqtt_token_client import Delivery, SignedJWT, Token, TokenClient, TokenSource
+from tests.servers.keys import Keys
+from tests.servers.pki import Pki
+from tests.servers.secret_check import remember_secret
+
+OPAQUE = "an-opaque-token-of-the-plant"
+ROOT = Path(__file__).parents[2]
+COMPLETE = ("docs/brokers.md",)
+# Documents with fragments, and what these leave out.
+FRAGMENTS: dict[str, dict[str, Any]] = {
+    "README.md": {},
+    "docs/sources.md": {
+        "secret": "the secret of the documents",
+        "show": lambda login: None,
+        "display": SimpleNamespace(draw=lambda *_arguments, **_named: None),
+        "ask_our_cloud": lambda: {"token": OPAQUE, "seconds": 60},
+    },
+    "docs/stores.md": {"key_from_elsewhere": Fernet.generate_key()},
+}
+_ENVIRONMENT = ("PUMP_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: what it says, and where."""
+
+    document: str
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+    def run(self, names: dict[str, Any]) -> None:
+        """Run it; tracebacks and warnings name the line of the document."""
+        exec(compile("\n" * self.line + self.code, self.document, "exec"), names)
+
+
+def blocks(document: str, language: str) -> list[Block]:
+    text = (ROOT / document).read_text()
+    return [
+        Block(document, text.count("\n", 0, fence.start()) + 1, language, fence[2])
+        for fence in _FENCE.finditer(text)
+        if fence[1] == language
+    ]
+
+
+PYTHON = [block for document in (*COMPLETE, *FRAGMENTS) for block in blocks(document, "python")]
+
+
+class Made:
+    """The clients that were made, each with where its tokens come from."""
+
+    def __init__(self) -> None:
+        self.clients: list[tuple[TokenClient, TokenSource]] = []
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Clients that are made as ever, and then dial nobody."""
+    made, make = Made(), TokenClient.__init__
+
+    def remember(self: TokenClient, broker: Any, tokens: Any, **arguments: Any) -> None:
+        make(self, broker, tokens, **arguments)
+        made.clients.append((self, tokens))
+
+    monkeypatch.setattr(TokenClient, "__init__", remember)
+    monkeypatch.setattr(TokenClient, "connect", lambda self, timeout=30.0: True)
+    monkeypatch.setattr(Delivery, "wait", lambda self, timeout=None: None)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("a block of a document dials")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: Keys, pki: Pki) -> Iterator[None]:
+    """The files and the environment that the documents speak of; an absolute path is here by its name alone."""
+    for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in _ENVIRONMENT:
+        monkeypatch.setenv(name, "the secret of the documents")
+    remember_secret("the secret of the documents")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    Path("device.pem").write_bytes((keys.folder / "client.pem").read_bytes())
+    for name in ("plant-ca.pem", "AmazonRootCA1.pem", "ca.crt"):
+        Path(name).write_bytes(Path(pki.ca).read_bytes())
+    (configuration,) = blocks("README.md", "toml")
+    Path("mqtt-token.toml").write_text(configuration.code)
+    create = ssl.create_default_context
+
+    def create_default_context(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        if named.get("cafile", "").startswith("/var/run/certs/"):
+            named["cafile"] = Path(named["cafile"]).name
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    yield
+    assert not list(tmp_path.rglob("*.token")), "a block of a document has kept a token"
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of a user, which hands out tokens by HTTP."""
+    answer = SimpleNamespace(
+        raise_for_status=lambda: None, text=token_for("plant"), json=lambda: {"token": OPAQUE, "seconds": 3600}
+    )
+    monkeypatch.setattr(requests, "post", lambda _url, *, auth, timeout: answer)
+
+
+def token_for(audience: str) -> str:
+    now = int(time.time())
+    claims = {"sub": "pump-17", "aud": audience, "iat": now, "exp": now + 3600}
+    value = jwt.encode(claims, "the key of an issuer that nobody knows", algorithm="HS256")
+    remember_secret(value)
+    return value
+
+
+def test_there_is_a_block_for_each_profile() -> None:
+    text = "".join(block.code for block in blocks("docs/brokers.md", "python"))
+    for name, (_file, class_name) in mqtt_token_client.profiles.PROFILES.items():
+        assert f'profile="{name}"' in text or f"profile={class_name}(" in text, name
+
+
+@pytest.mark.parametrize("document", COMPLETE)
+def test_a_block_of_brokers_is_a_whole_program(document: str) -> None:
+    for block in blocks(document, "python"):
+        assert "import " in block.code, block
+        assert "..." not in block.code, block
+        assert "…" not in block.code, block
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+@pytest.mark.usefixtures("plant")
+def test_a_block_of_a_document_runs(block: Block, made: Made) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    if block.document in FRAGMENTS:
+        exec("from mqtt_token_client import *", names)
+        names |= FRAGMENTS[block.document]
+    block.run(names)
+    if block.document in COMPLETE:
+        assert made.clients, "it makes no client"
+    for client, source in made.clients:
+        takes_what_its_source_makes(client, source)
+    if callable(names.get("FromOurCloud")):
+        assert names["FromOurCloud"]().fetch(None) == Token(OPAQUE, 60)
+
+
+def takes_what_its_source_makes(client: TokenClient, source: TokenSource) -> None:
+    """Without a request: what the block itself makes, or a token as a server would make it."""
+    settings = client._settings
+    own = isinstance(source, SignedJWT) or type(source).__module__ == "__main__"
+    token = source.fetch(None) if own else Token(token_for("plant"))
+    remember_secret(token.value)
+    placed = settings.profile.place(token, settings.client_id)
+    parts = [placed.username or "", (placed.password or b"").decode(), (placed.auth_data or b"").decode()]
+    assert any(token.value in part for part in (*parts, *placed.headers.values()))
+
+
+def test_a_wrong_name_of_an_argument_in_a_block_is_found(made: Made) -> None:
+    block = blocks("docs/brokers.md", "python")[0]
+    broken = Block(block.document, block.line, "python", block.code.replace("scope=", "scopes="))
+    with pytest.raises(TypeError, match="scopes"):
+        broken.run({"__name__": "__main__"})
+    assert not made.clients
+
+
+def test_the_documents_show_no_token() -> None:
+    start = urlsafe_b64encode(b'{"alg').decode()[:6]
+    for document in (*COMPLETE, *FRAGMENTS):
+        assert start not in (ROOT / document).read_text(), document
