@@ -1,6 +1,7 @@
 """An existing paho-mqtt script, put on tokens. The lines of paho that went are kept as comments."""
 
 import time
+from contextlib import suppress
 
 from servers import servers
 
@@ -13,21 +14,22 @@ def on_message(message):
     print(message.topic, message.payload.decode())
 
 
-with servers() as (broker, protocol, source):
+with suppress(KeyboardInterrupt), servers() as (broker, protocol, source):
     # client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="pump-17")
     # client.username_pw_set("pump-17", "a password that never changes")
     # client.on_message = on_message
     client = TokenClient(broker, source, client_id="pump-17", protocol=protocol, on_message=on_message)
 
-    # client.connect("broker.example.com", 8883)
-    # client.loop_start()
-    client.connect()
+    try:
+        # client.connect("broker.example.com", 8883)
+        # client.loop_start()
+        client.connect()
 
-    client.subscribe("pump/17/echo", qos=1)
-    for number in range(10):
-        client.publish("pump/17/echo", f"reading {number}", qos=1)
-        time.sleep(1)
-
-    # client.disconnect()
-    # client.loop_stop()
-    client.disconnect()
+        client.subscribe("pump/17/echo", qos=1)
+        for number in range(10):
+            client.publish("pump/17/echo", f"reading {number}", qos=1)
+            time.sleep(1)
+    finally:
+        # client.disconnect()
+        # client.loop_stop()
+        client.disconnect()

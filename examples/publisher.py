@@ -1,10 +1,13 @@
 """The smallest publisher: ten readings, one a second, over as many tokens as it takes."""
 
 import time
+from contextlib import suppress
 
 from servers import token_client
 
-with token_client(on_event=print) as client, client:  # the second one connects
-    for reading in range(10):
-        client.publish("pump/17/temperature", str(20 + reading / 10), qos=1)
+with suppress(KeyboardInterrupt), token_client(on_event=print) as client, client:  # the second one connects
+    for number in range(10):
+        reading = f"{20 + number / 10:.1f}"
+        client.publish("pump/17/temperature", reading, qos=1)
+        print(f"published {reading}")
         time.sleep(1)

@@ -18,6 +18,8 @@ import json
 import os
 import shlex
 import signal
+import socket
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,9 +35,9 @@ def servers():
             os.environ["MQTT_BROKER"],
             int(os.environ.get("MQTT_PROTOCOL", "5")),
             ClientCredentials(
-                issuer=os.environ["OAUTH_ISSUER"],
-                client_id=os.environ["OAUTH_CLIENT_ID"],
-                client_secret=os.environ["OAUTH_CLIENT_SECRET"],
+                issuer=setting("OAUTH_ISSUER"),
+                client_id=setting("OAUTH_CLIENT_ID"),
+                client_secret=setting("OAUTH_CLIENT_SECRET"),
             ),
         )
         return
@@ -47,6 +49,12 @@ def servers():
             4,
             ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret),
         )
+
+
+def setting(name):
+    if name not in os.environ:
+        sys.exit(f"{name}: this environment variable is needed beside MQTT_BROKER; examples/servers.py tells of each")
+    return os.environ[name]
 
 
 @contextmanager
@@ -66,6 +74,8 @@ def serve(arguments):
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    check_free(arguments.broker_port, "--broker-port")
+    check_free(arguments.issuer_port, "--issuer-port")
     folder, state = arguments.state, None
     if folder is not None:
         folder = folder.absolute()
@@ -84,6 +94,15 @@ def serve(arguments):
         print(f"export MQTT_BROKER={broker.url} MQTT_PROTOCOL=4 OAUTH_ISSUER={server.issuer}")
         print(f"export OAUTH_CLIENT_ID={server.client_id} OAUTH_CLIENT_SECRET={server.client_secret}", flush=True)
         stop.wait()
+
+
+def check_free(port, option):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"port {port}: {error.strerror}; choose another with {option}")
 
 
 def toml(broker, server, folder):

@@ -113,13 +113,18 @@ class _Reader:
         store = table.get("store", "auto")
         if isinstance(store, str) and store.startswith("file:"):
             store = f"file:{self._path(store.removeprefix('file:'))}"
-        return Config(self._file, source, open_store(store), client)
+        return Config(self._file, source, _opened(store), client)
 
     def _source(self, table: dict[str, Any]) -> TokenSource:
         make = _SOURCES[_chosen(table, "source", "type", _SOURCES)]
         arguments = self._arguments("source", table, make)
         if "client_auth" in table:
-            auth = _table(table, "client_auth")
+            auth = table["client_auth"]
+            if not isinstance(auth, dict):
+                method = auth if auth in _CLIENT_AUTHS else "none"
+                raise ConfigurationError(
+                    f'source.client_auth: a table is needed: [source.client_auth] with method = "{method}"'
+                )
             makes_auth = _CLIENT_AUTHS[_chosen(auth, "source.client_auth", "method", _CLIENT_AUTHS)]
             arguments["client_auth"] = _made(
                 "source.client_auth", makes_auth, self._arguments("source.client_auth", auth, makes_auth)
@@ -135,10 +140,7 @@ class _Reader:
         return profile
 
     def _will(self, table: dict[str, Any]) -> Will:
-        arguments = self._arguments("will", table, Will)
-        if isinstance(arguments.get("payload"), str):
-            arguments["payload"] = arguments["payload"].encode()
-        will: Will = _made("will", Will, arguments)
+        will: Will = _made("will", Will, self._arguments("will", table, Will))
         return will
 
     def _context(self, table: dict[str, Any]) -> ssl.SSLContext:
@@ -186,6 +188,13 @@ class _Reader:
 
     def _path(self, value: str) -> Path:
         return self._file.absolute().parent / Path(value).expanduser()
+
+
+def _opened(spec: Any) -> TokenStore:
+    try:
+        return open_store(spec)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"store: {str(error).removeprefix('store: ')}") from None
 
 
 def _table(table: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,4 +13,6 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
         sys.exit("mqtt-token needs the \"cli\" extra: pip install 'mqtt-token-client[cli]'")
+    except KeyboardInterrupt:  # Ctrl-C while it loads; afterwards click says the same
+        sys.exit("Aborted!")
     mqtt_token(prog_name="mqtt-token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from ..sources import TokenSource
 from ..sources.device_flow import DeviceFlow
 from ..stores.memory import MemoryStore
 from ..token import Token
+from .waiting import WaitingStore
 
 TROUBLE, USAGE, LOGIN, REFUSED = 1, 2, 3, 4  # exit codes
 
@@ -51,7 +52,7 @@ def with_config(command: _Function) -> _Function:
             config = read_config(path)
             if isinstance(config.store, MemoryStore):
                 raise ConfigurationError(f"{path}: store: memory keeps nothing from one command to the next")
-            return command(config, **options)
+            return command(replace(config, store=WaitingStore(config.store)), **options)
         except MqttTokenError as error:
             raise _Failure(str(error), _exit_code(error)) from None
 
@@ -68,7 +69,7 @@ def login(config: Config, again: bool) -> None:
     already, nobody is asked.
     """
     if again:
-        with _lock(config):
+        with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() has seen to it
             token = config.source.fetch(None)
             config.store.save(_key(config), token)
     else:
@@ -81,10 +82,11 @@ def login(config: Config, again: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def status(context: click.Context, config: Config, as_json: bool) -> None:
-    """Tell which token is stored. No server is asked.
+    """Check the whole file, and tell which token is stored. No server is asked.
 
     Exits with 3 if there is none that is valid or can be renewed without a person.
     """
+    _check_client(config)
     token = config.store.load(_key(config))
     found = _status(config, token)
     if as_json:
@@ -112,7 +114,7 @@ def token(config: Config) -> None:
 @click.option("--local", is_flag=True, help="Only forget it here, without revoking it at the server.")
 def logout(config: Config, local: bool) -> None:
     """Revoke the stored token at the authorization server, if that is offered, and forget it."""
-    with _lock(config):
+    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() has seen to it
         try:
             stored = config.store.load(_key(config))
         except StoreError as error:  # unreadable is no reason to keep it
@@ -169,17 +171,27 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     return found
 
 
+def _check_client(config: Config) -> None:
+    """Have ``TokenClient`` look at what the file says of MQTT, if it says anything."""
+    from ..client import TokenClient
+
+    if not config.client.keys() - {"client_id"}:
+        return
+    for name in ("broker", "client_id"):
+        if name not in config.client:
+            raise ConfigurationError(f"{config.path}: {name}: this entry is needed")
+    try:
+        TokenClient(tokens=config.source, store=config.store, **config.client)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{config.path}: {error}") from None
+
+
 def _key(config: Config) -> str:
     return str(getattr(config.source, "key", None) or config.client.get("client_id") or "")
 
 
-def _lock(config: Config) -> AbstractContextManager[object]:
-    lock = getattr(config.store, "lock", None)
-    return nullcontext() if lock is None else lock(_key(config))
-
-
 def _protection(config: Config) -> str:
-    return str(getattr(config.store, "protection", type(config.store).__name__))
+    return str(config.store.protection)  # type: ignore[attr-defined]  # as above
 
 
 def _status(config: Config, token: Token | None) -> dict[str, Any]:

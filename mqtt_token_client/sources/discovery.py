@@ -30,12 +30,14 @@ def discover(issuer: str, transport: Transport) -> dict[str, Any]:
         AuthorizationServerUnavailable: no answer, or one that says to come back later.
         AuthorizationServerUntrusted: the server's certificate is refused.
         IssuerMismatch: the metadata is another issuer's (RFC 8414 section 3.3).
-        InvalidTokenResponse: there is no metadata at either place.
+        InvalidTokenResponse: there is no metadata at either place; permanent, if there is nothing (HTTP 404) at both.
     """
-    failures = []
+    failures, statuses = [], []
     for url in metadata_urls(issuer):
         try:
-            metadata = _read(transport.exchange("GET", url))
+            reply = transport.exchange("GET", url)
+            statuses.append(reply.status)
+            metadata = _read(reply)
         except InvalidTokenResponse as failure:
             failures.append(str(failure))
             continue
@@ -43,7 +45,9 @@ def discover(issuer: str, transport: Transport) -> dict[str, Any]:
             told = repr(metadata.get("issuer"))[:200]
             raise IssuerMismatch(f"issuer: {url} is of {told}, not of {issuer!r}; they must be equal to the letter")
         return metadata
-    raise InvalidTokenResponse(f"issuer: no metadata found: {'; '.join(failures)}")
+    error = InvalidTokenResponse(f"issuer: no metadata found: {'; '.join(failures)}; check issuer")
+    error.permanent = statuses == [404, 404]  # a server in trouble says something else
+    raise error
 
 
 def _read(reply: Reply) -> dict[str, Any]:

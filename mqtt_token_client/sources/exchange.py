@@ -17,6 +17,7 @@ from ..errors import (
     AuthorizationServerUntrusted,
     ConfigurationError,
     InvalidTokenResponse,
+    MqttTokenError,
     TokenError,
 )
 
@@ -121,8 +122,9 @@ class Transport:
             AuthorizationServerUnavailable: no answer in time, or one that says to come back later (HTTP 408, 429, 5xx).
             AuthorizationServerUntrusted: its certificate is not trusted, or is for another host.
             InvalidTokenResponse: a redirect, or more than 1 MiB.
+            ConfigurationError: a SOCKS proxy is given, and the library for it is missing.
         """
-        outcome: SimpleQueue[Reply | TokenError] = SimpleQueue()
+        outcome: SimpleQueue[Reply | MqttTokenError] = SimpleQueue()
 
         def run() -> None:
             try:
@@ -137,7 +139,7 @@ class Transport:
             result = outcome.get(timeout=sum(self.timeout))
         except Empty:
             result = AuthorizationServerUnavailable(f"{_without_query(url)}: no answer within {sum(self.timeout):g} s")
-        if isinstance(result, TokenError):
+        if isinstance(result, MqttTokenError):
             raise result  # here, where nothing of requests is in its context
         return result
 
@@ -235,12 +237,16 @@ def _host(url: str, location: str | None) -> str:
     return host[:100] if host and host.isprintable() else "an address that cannot be read"
 
 
-def _explain(error: Exception, where: str) -> TokenError:
+def _explain(error: Exception, where: str) -> MqttTokenError:
     """What an exception of requests means, in words that hold nothing of the request."""
     import ssl
 
-    from requests.exceptions import ContentDecodingError
+    from requests.exceptions import ContentDecodingError, InvalidSchema
 
+    if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
+        return ConfigurationError(
+            "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
+        )
     if type(error) is OSError:  # of requests itself, which names a file of certificates that it does not find
         return AuthorizationServerUntrusted(f"{where}: {error}")
     why = type(error).__name__

@@ -46,9 +46,7 @@ class Grant:
     ) -> None:
         if not is_text(client_id):
             raise ConfigurationError("client_id: a string of printable characters is needed")
-        given = [url is not None for url in endpoints.values()]
-        if any(given) if issuer is not None else not all(given):
-            raise ConfigurationError(f"issuer, {', '.join(endpoints)}: give the issuer alone, or instead all others")
+        _check_choice(issuer, endpoints)
         self._addresses = dict(endpoints) if issuer is None else {"issuer": issuer}
         for name, url in self._addresses.items():
             problem = url_problem(url, allow_insecure=transport.allow_insecure)
@@ -84,6 +82,19 @@ class Grant:
     def __repr__(self) -> str:
         where = ", ".join(f"{name}={url!r}" for name, url in self._addresses.items())
         return f"{type(self).__name__}(client_id={self._client_id!r}, {where})"
+
+
+def _check_choice(issuer: str | None, endpoints: Mapping[str, str | None]) -> None:
+    given = [name for name, url in endpoints.items() if url is not None]
+    missing = [name for name, url in endpoints.items() if url is None]
+    if issuer is not None and given:
+        raise ConfigurationError(f"issuer, {', '.join(endpoints)}: give the issuer alone, or instead all others")
+    if issuer is None and not given:
+        raise ConfigurationError(f"issuer: it is missing; give it, or instead {' and '.join(endpoints)}")
+    if issuer is None and missing:
+        raise ConfigurationError(
+            f"{missing[0]}: it is missing; give it beside {' and '.join(given)}, or instead the issuer alone"
+        )
 
 
 def client_authentication(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clock import elapsed
-from ..errors import ConfigurationError, TokenError
+from ..errors import ConfigurationError, MqttTokenError, TokenError
 from ..token import Token
 from .exchange import Transport, url_problem
 from .signing import Signer
@@ -101,7 +101,7 @@ class SignedJWT:
         try:
             # HEAD, and no answer from a cache, whose Date would be of when it was filled
             self._transport.exchange("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
-        except TokenError as error:  # one that says so has told the time as well
+        except MqttTokenError as error:  # a server that says so has told the time as well
             _log.info("time_from: %s", error)
             return f"; time_from: {error}"
         return ""

@@ -194,9 +194,15 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
     told = answer.get("error_description")
     error, description = _shown(answer["error"], request), _shown(told if isinstance(told, str) else "", request)
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
+    if error == "invalid_client":
+        message += f"; check client_id and {'client_secret' if _shows_secret(request) else 'client_auth'}"
     if error in _LATER:
         return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
     return TokenRequestRefused(message, error=error, description=description, status=reply.status)
+
+
+def _shows_secret(request: TokenRequest) -> bool:
+    return "Authorization" in request.headers or any(name == "client_secret" for name, _ in request.form)
 
 
 def _shown(text: str, request: TokenRequest) -> str:

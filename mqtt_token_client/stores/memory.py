@@ -20,6 +20,11 @@ class MemoryStore:
         self._tokens: dict[str, Token] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
+    @property
+    def protection(self) -> str:
+        """Where the tokens are and how well that is protected, in a sentence."""
+        return "the memory of this process only: they end with it"
+
     def load(self, key: str) -> Token | None:
         return self._tokens.get(key)
 

@@ -33,7 +33,7 @@ def open_store(spec: str = "auto") -> TokenStore:
     """
     place, colon, detail = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if bool(colon) != bool(detail):
-        raise ConfigurationError(f"spec: {_RIGHT} is needed, not {spec!r}")
+        raise ConfigurationError(f"store: {_RIGHT} is needed, not {spec!r}")
     match place:
         case "auto" if not detail:
             return _best()
@@ -43,7 +43,7 @@ def open_store(spec: str = "auto") -> TokenStore:
             return FileStore(detail or None)
         case "memory" if not detail:
             return MemoryStore()
-    raise ConfigurationError(f"spec: {_RIGHT} is needed, not {spec!r}")
+    raise ConfigurationError(f"store: {_RIGHT} is needed, not {spec!r}")
 
 
 def _best() -> TokenStore:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from mqtt_token_client import __version__
-from mqtt_token_client.cli import demo
+from mqtt_token_client.cli import demo, main
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.demo import Traffic, Watch
 from mqtt_token_client.cli.display import Snapshot, describe, life_bar, line, sparkline, table, verdict
@@ -58,6 +58,17 @@ def test_without_the_extra_demo_one_line_says_so(missing: str) -> None:
     assert "pip install 'mqtt-token-client[demo]'" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.returncode == 1
+
+
+class _Interrupted:
+    def __getattr__(self, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mqtt_token_client.cli.commands", _Interrupted())
+    with pytest.raises(SystemExit, match=r"^Aborted!$"):
+        main()
 
 
 def test_an_error_of_the_package_itself_is_not_taken_for_a_missing_extra() -> None:

@@ -5,7 +5,8 @@ tests/integration/test_login_command.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from mqtt_token_client.cli import waiting
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.clock import elapsed
 from mqtt_token_client.config import read_config
@@ -80,6 +82,10 @@ def issue(command: Command, value: str | None = None, **more: Any) -> str:
     remember_secret(value)
     command.server.pages["/token"] = token_answer(value, **more)
     return value
+
+
+def _entries(entries: dict[str, str]) -> str:
+    return "".join(f"{name} = {value}\n" for name, value in entries.items())
 
 
 class TestLogin:
@@ -154,6 +160,35 @@ class TestStatus:
         assert "renewal    a person has to log in\n" in done.stdout
         assert done.exit_code == 3
 
+    @pytest.mark.parametrize(
+        ("entries", "told"),
+        [
+            ('broker = "mqtts://"', "broker: "),
+            ('broker = "mqtt://broker.example.com"', "broker: "),
+            ('profile = "magic"', "profile: 'magic' is not known"),
+            ("protocol = 3", "protocol: 5, or 4 for MQTT 3.1.1, not 3"),
+            ('keepalive = "1"', "keepalive: a whole number"),
+        ],
+    )
+    def test_checks_what_the_file_says_of_mqtt(self, command: Command, entries: str, told: str) -> None:
+        whole = {"client_id": '"pump-17"', "broker": '"mqtts://broker.example.com"'}
+        command.file.write_text(_entries(whole) + command.text)
+        assert command("status").exit_code == 0
+        name, _, value = entries.partition(" = ")
+        command.file.write_text(_entries({**whole, name: value}) + command.text)
+        done = command("status")
+        assert done.exit_code == 2
+        assert f"device.toml: {told}" in done.stderr
+
+    @pytest.mark.parametrize("name", ["broker", "client_id"])
+    def test_misses_a_broker_and_an_identifier_where_the_file_is_for_mqtt(self, command: Command, name: str) -> None:
+        entries = {"client_id": '"pump-17"', "broker": '"mqtts://broker.example.com"', "protocol": "5"}
+        del entries[name]
+        command.file.write_text(_entries(entries) + command.text)
+        done = command("status")
+        assert done.exit_code == 2
+        assert f"device.toml: {name}: this entry is needed" in done.stderr
+
 
 class TestToken:
     def test_is_printed_and_nothing_else(self, command: Command) -> None:
@@ -194,6 +229,40 @@ class TestToken:
         assert told in done.stderr
         assert done.stderr.count("\n") == 1, "it is said once"
         assert SECRET not in done.stderr
+
+
+class TestWaiting:
+    @pytest.mark.parametrize("subcommand", ["token", "login", "logout"])
+    def test_for_another_who_holds_the_lock_is_told(
+        self, command: Command, subcommand: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = threading.Event()
+
+        def tell(tell: Callable[[], None] = waiting._tell) -> None:
+            tell()
+            told.set()
+
+        monkeypatch.setattr(waiting, "_PATIENCE", 0.01)
+        monkeypatch.setattr(waiting, "_tell", tell)
+        issue(command)
+        config, holding = read_config(command.file), threading.Event()
+
+        def hold() -> None:
+            with config.store.lock(config.source.key):  # type: ignore[attr-defined]  # ours have both
+                holding.set()
+                told.wait(30)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        holding.wait(30)
+        done = command(subcommand)
+        holder.join()
+        assert done.exit_code == 0
+        assert done.stderr.startswith("mqtt-token: waiting for another login or renewal of this token …\n")
+
+    def test_for_nobody_is_not(self, command: Command) -> None:
+        issue(command)
+        assert "waiting" not in command("login").stderr
 
 
 class TestLogout:

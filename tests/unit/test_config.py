@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import textwrap
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from mqtt_token_client import (
     SignedJWT,
     TokenClient,
     TokenFile,
+    Will,
+    config,
 )
 from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.profiles import open_profile
@@ -196,6 +200,25 @@ class TestClient:
             TokenClient.from_config(written(folder, text))
 
 
+class TestDocument:
+    def test_names_every_entry(self) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+        makers = (*config._SOURCES.values(), *config._CLIENT_AUTHS.values(), Will)
+        entries = {*config._TOP, *config._CLIENT_AUTHS, *(f"{name}_file" for name in config._SECRETS)}
+        for make in makers:
+            entries.update(inspect.signature(make).parameters)
+        entries -= {"prompt", "client_auth", "source", "will"}
+        assert [name for name in entries if f"`{name}`" not in text] == []
+        assert all(f'type = "{name}"' in text for name in config._SOURCES)
+
+    def test_shows_a_file_that_is_right(self, folder: Path, pki: Pki) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+        (folder / "plant-ca.pem").write_bytes(Path(pki.ca).read_bytes())
+        whole, *_ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        file = written(folder, whole.replace('"file"', '"file:store"'))
+        assert "mqtts://broker.example.com:8883" in repr(TokenClient.from_config(file))
+
+
 class TestWrongFile:
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -212,12 +235,27 @@ class TestWrongFile:
             (CREDENTIALS.replace('secret"', 'none"'), "source.client_secret_file: none: No such file or directory"),
             (CREDENTIALS.replace("https://", "ftp://"), "source.issuer: an https URL is needed"),
             ('[source]\ntype = "token_file"', "source: missing a required argument: 'path'"),
-            ('store = "cloud"\n' + CREDENTIALS, 'spec: "auto", "keyring"'),
+            ('store = "cloud"\n' + CREDENTIALS, 'store: "auto", "keyring"'),
+            ('store = "keyring:no.such.Backend"\n' + CREDENTIALS, "store: backend: module.Class of a keyring backend"),
+            ("store = 5\n" + CREDENTIALS, 'store: "auto", "keyring"'),
             ('key = "k.pem"\n' + CREDENTIALS, "key: it needs a certificate"),
             ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle, certificate, key: paths of PEM files are needed"),
             (
                 CREDENTIALS + '[source.client_auth]\nmethod = "magic"',
                 "source.client_auth.method: one of none, client_s",
+            ),
+            (
+                CREDENTIALS + 'client_auth = "none"',
+                'source.client_auth: a table is needed: [source.client_auth] with method = "none"',
+            ),
+            (
+                CREDENTIALS + 'client_auth = "private_key_jwt"',
+                '[source.client_auth] with method = "private_key_jwt"',
+            ),
+            (CREDENTIALS.replace("issuer", "# issuer"), "source.issuer: it is missing; give it, or instead token_end"),
+            (
+                '[source]\ntype = "device_flow"\nclient_id = "a"\ntoken_endpoint = "https://id.example.com/token"',
+                "source.device_authorization_endpoint: it is missing; give it beside token_endpoint, or instead the is",
             ),
             (CREDENTIALS + '[profile]\ntype = "magic"', "profile.type: one of password, rabbitmq"),
             (CREDENTIALS + '[profile]\ntype = "rabbitmq"\nhost = "x"', "profile.host: there is no such entry"),

@@ -85,6 +85,15 @@ class TestDiscover:
         with pytest.raises(InvalidTokenResponse) as caught:
             discover(server.origin, transport())
         assert all(f"{server.origin}{path}: HTTP 404" in str(caught.value) for path in (OPENID, OAUTH))
+        assert str(caught.value).endswith("; check issuer")
+        assert caught.value.permanent
+
+    @pytest.mark.parametrize("path", [OPENID, OAUTH])
+    def test_where_one_place_has_something_else_may_have_metadata_later(self, server: OAuthServer, path: str) -> None:
+        server.pages[path] = answer(b"<html>", content_type="text/html")
+        with pytest.raises(InvalidTokenResponse) as caught:
+            discover(server.origin, transport())
+        assert not caught.value.permanent
 
     @pytest.mark.parametrize("other", ["{}/", "{}/realms/plant", "https://evil.example", None, 5, ["{}"]])
     def test_takes_no_metadata_of_another_issuer(self, server: OAuthServer, other: Any) -> None:

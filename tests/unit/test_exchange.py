@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -134,6 +136,19 @@ class TestNetwork:
         url = "http://id.example.com/token"
         post(url, allow_insecure=True, proxies={"http": server.origin})
         assert server.requests[0].path == url
+
+    @pytest.mark.parametrize("given", ["proxies={'http': 'socks5://127.0.0.1:1'}", "proxies=None"])
+    def test_socks_without_its_extra_is_a_line_that_names_it(self, given: str) -> None:
+        program = (
+            "import sys; sys.modules['socks'] = None; from mqtt_token_client.sources.exchange import Transport; "
+            f"Transport({given}, allow_insecure=True).exchange('GET', 'http://id.example.com')"
+        )
+        environment = {"http_proxy": "socks5://127.0.0.1:1", "PYTHONPATH": ":".join(sys.path)}
+        ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert ended.stderr.splitlines()[-1] == (
+            'mqtt_token_client.errors.ConfigurationError: proxies: a SOCKS proxy needs the "proxy" extra: '
+            "pip install 'mqtt-token-client[proxy]'"
+        )
 
     def test_proxy_of_the_environment_is_used(self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("no_proxy", "NO_PROXY"):

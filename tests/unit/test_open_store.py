@@ -101,7 +101,9 @@ def test_a_user_without_a_home_gets_the_services_folder(monkeypatch: pytest.Monk
 
 
 def test_each_place_is_opened_by_its_name(home: Path) -> None:
-    assert isinstance(open_store("memory"), MemoryStore)
+    memory = open_store("memory")
+    assert isinstance(memory, MemoryStore)
+    assert memory.protection == "the memory of this process only: they end with it"
     assert isinstance(open_store("keyring"), KeyringStore)
     named = open_store("keyring:keyring.backends.null.Keyring")
     assert isinstance(named, KeyringStore)
@@ -118,7 +120,7 @@ def test_each_place_is_opened_by_its_name(home: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["", "disk", "auto:x", "memory:x", "file:", "keyring:", "AUTO", ":", None, 5])
 def test_another_spec_is_refused_with_those_that_are_right(spec: object) -> None:
-    with pytest.raises(ConfigurationError, match=r'^spec: "auto", "keyring", .* or "memory" is needed, not '):
+    with pytest.raises(ConfigurationError, match=r'^store: "auto", "keyring", .* or "memory" is needed, not '):
         open_store(spec)  # type: ignore[arg-type]  # the mistake
 
 

@@ -24,7 +24,8 @@ from mqtt_token_client.errors import (
     TokenError,
     TokenRequestRefused,
 )
-from mqtt_token_client.sources.client_auth import ClientSecretBasic, ClientSecretPost, TokenRequest
+from mqtt_token_client.sources.client_assertion import ClientSecretJWT
+from mqtt_token_client.sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient, TokenRequest
 from mqtt_token_client.sources.exchange import Transport
 from mqtt_token_client.sources.token_endpoint import TokenEndpoint
 from tests.servers.processes import free_port
@@ -181,7 +182,23 @@ class TestErrorResponse:
         assert isinstance(error, TokenRequestRefused)
         assert (error.error, error.description, error.status) == ("invalid_client", "no such client", status)
         assert error.permanent
-        assert str(error) == f"{server.token_endpoint}: invalid_client (no such client)"
+        told_where = f"{server.token_endpoint}: invalid_client (no such client)"
+        assert str(error) == f"{told_where}; check client_id and client_secret"
+
+    @pytest.mark.parametrize(
+        ("auth", "argument"),
+        [
+            (ClientSecretBasic(SECRET), "client_secret"),
+            (ClientSecretPost(SECRET), "client_secret"),
+            (ClientSecretJWT(SECRET * 2), "client_auth"),
+            (PublicClient(), "client_auth"),
+        ],
+    )
+    def test_invalid_client_names_the_arguments_to_check(self, server: OAuthServer, auth: Any, argument: str) -> None:
+        server.script.append(answer({"error": "invalid_client"}, 401))
+        with pytest.raises(TokenRequestRefused) as caught:
+            endpoint(server.token_endpoint, auth).token(GRANT)
+        assert str(caught.value) == f"{server.token_endpoint}: invalid_client; check client_id and {argument}"
 
     @pytest.mark.parametrize("description", [None, 5, ["a"]])
     def test_needs_no_description(self, server: OAuthServer, description: object) -> None:
