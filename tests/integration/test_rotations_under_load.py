@@ -1,21 +1,28 @@
-"""Two hundred rotations, of each kind and in each protocol, under 500 messages a second each way at every QoS."""
+"""Forty rotations of each kind and in each protocol on Mosquitto, two hundred in all, and twenty of each on HiveMQ and
+RabbitMQ, evenly over the time of a load of 500 messages a second up and 500 down, of every QoS, over 60 topics.
+
+Nothing of QoS 1 and 2 is lost or reordered and nothing of QoS 2 repeated. Of QoS 0 nothing is lost on its way up, by
+any rotation; nor down, unless the broker has nobody to send it to for a moment, which see.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from mqtt_token_client import Credentials, Event, Token, TokenClient, Will
-from tests.integration.traffic import Arrivals, Peer, Traffic
+from tests.integration.traffic import Peer, Traffic
 from tests.servers.hivemq import HiveMQ
 from tests.servers.keys import Keys
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.processes import wait_until
+from tests.servers.rabbitmq import RabbitMQ
 
-ROTATIONS, RATE = 5, 500  # a second
+BUSY = 0.8  # of the rate, at least, is reached on a machine that has other work too
 
 
 class ByMethod:
@@ -40,12 +47,23 @@ class Case:
     kind: str
     protocol: int
     broker: str = "mosquitto"
-    seconds: int = 8
+    rotations: int = 40
+    seconds: int = 6
+    rate: int = 500
+    levels: int = 3  # of QoS
 
-    def options(self) -> dict[str, Any]:
+    @property
+    def keeps_qos_0(self) -> bool:
+        """Whether the broker sends the client all of QoS 0: not what comes between DISCONNECT and CONNECT of a
+        reconnect, when the client is away. HiveMQ and RabbitMQ do not send what they have in hand at a take-over, as
+        measured: it does not even get onto the wire.
+        """
+        return self.kind == "re-authentication" or (self.kind, self.broker) == ("handover", "mosquitto")
+
+    def options(self, client_id: str) -> dict[str, Any]:
         match self.kind:
             case "reconnect":
-                return {"will": Will(f"will/{self.name}", b"lost", qos=1)}
+                return {"will": Will(f"will/{client_id}", b"lost", qos=1)}
             case "re-authentication":
                 return {"profile": ByMethod()}
         return {}
@@ -57,14 +75,20 @@ class Case:
 
 CASES = [Case("handover", 4), Case("handover", 5), Case("reconnect", 4), Case("reconnect", 5)]
 CASES += [Case("re-authentication", 5)]
-CASES += [Case(kind, 5, "hivemq", seconds=4) for kind in ("handover", "reconnect", "re-authentication")]
+CASES += [Case(kind, 5, "hivemq", 20, 3) for kind in ("handover", "reconnect", "re-authentication")]
+CASES += [Case("handover", 4, "rabbitmq", 20, 3, rate=200, levels=2)]  # it has no QoS 2
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_loses_and_reorders_nothing_that_may_not_be_lost(
-    case: Case, keys: Keys, mosquitto: Mosquitto, hivemq: HiveMQ
+    case: Case,
+    keys: Keys,
+    mosquitto: Mosquitto,
+    hivemq: HiveMQ,
+    rabbitmq: RabbitMQ,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    port = {"mosquitto": mosquitto.port, "hivemq": hivemq.port}[case.broker]
+    port = {"mosquitto": mosquitto.port, "hivemq": hivemq.port, "rabbitmq": rabbitmq.port}[case.broker]
     events: list[Event] = []
     client = TokenClient(
         f"mqtt://127.0.0.1:{port}",
@@ -72,35 +96,32 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
         client_id=case.name,
         protocol=case.protocol,
         on_event=events.append,
-        **case.options(),
+        **case.options(case.name),
     )
+    step, enough = case.seconds * case.rate // (case.rotations + 1), threading.Event()
     with Traffic(client, Peer(port, case.name, keys.token(600)), events) as traffic:
-        running = threading.Thread(target=traffic.run, args=(case.seconds, RATE, lambda number: number % 3))
+        load = (10 * case.seconds, case.rate, lambda number: number % case.levels, enough)
+        running = threading.Thread(target=traffic.run, args=load)
         running.start()
-        for number in range(case.seconds * ROTATIONS):
+        for number in range(1, case.rotations + 1):
+            traffic.wait_for_load(number * step)
             client.rotate()
-            wait_until(lambda wanted=number + 1: client.stats.rotations >= wanted, "the rotation")  # type: ignore[misc]
+            wait_until(lambda wanted=number: client.stats.rotations >= wanted, "the rotation")  # type: ignore[misc]
+        assert running.is_alive()
+        traffic.wait_for_load((case.rotations + 1) * step)
+        enough.set()
         running.join()
-        for delivery in traffic.deliveries:
-            delivery.wait(20)
-        wait_until(lambda: lost(traffic.peer.arrivals, traffic.sent, case) == set(), "what may not be lost, up", 20)
-        wait_until(lambda: lost(traffic.down, traffic.sent, case, down=True) == set(), "what may not be lost, down", 20)
+        traffic.settle(but=lambda number: number % case.levels == 0)
+    up, down, count = traffic.peer.arrivals, traffic.down, traffic.sent
+    lost = f"QoS 0 lost: {len(up.lost_of(count))} up, {len(down.lost_of(count))} down, of {count // case.levels}"
+    record_property(case.name, lost)
+    assert min(up.rate, down.rate) >= BUSY * case.rate
     assert {rotation.kind for rotation in traffic.rotations} == {case.kind}
-    for way in (traffic.peer.arrivals, traffic.down):
-        assert way.reordered == 0
-        assert [number for number in repeated(way) if number % 3 == 2] == []
+    assert up.lost_of(count) == set(), lost
+    assert not case.keeps_qos_0 or down.lost_of(count) == set(), lost
+    assert (up.reordered, down.reordered) == (0, 0), lost
+    assert [number for number in up.repeated + down.repeated if number % case.levels == 2] == [], lost
+    if case.broker == "mosquitto":  # it keeps packet identifiers, by which what it sends again is known at QoS 1 too
+        assert down.repeated == [], lost
     assert traffic.losses == []
     assert traffic.peer.wills == 0
-
-
-def lost(way: Arrivals, sent: int, case: Case, *, down: bool = False) -> set[int]:
-    """What has not arrived; of QoS 0 only where the way of rotation loses none, nor the broker: HiveMQ has nobody to
-    send it to while one connection takes over from another.
-    """
-    qos_0 = case.kind != "reconnect" and not (down and (case.kind, case.broker) == ("handover", "hivemq"))
-    return {number for number in way.lost_of(sent) if number % 3 or qos_0}
-
-
-def repeated(way: Arrivals) -> list[int]:
-    numbers = way.numbers
-    return sorted({number for number in numbers if numbers.count(number) > 1}) if way.duplicated else []

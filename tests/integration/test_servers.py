@@ -349,6 +349,30 @@ class TestDelayProxy:
         socket.create_connection(address).close()
         wait_until(lambda: proxy.connections == 2, "the second connection")
 
+    def test_tells_what_it_sees_and_cuts_one_connection_of_several(
+        self, echo: int, delay: Callable[..., DelayProxy]
+    ) -> None:
+        proxy = delay(echo)
+        address = ("127.0.0.1", proxy.port)
+        seen: list[tuple[int, str, bytes]] = []
+        proxy.watch = lambda number, what, data: seen.append((number, what, data))
+        with socket.create_connection(address) as first:
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            with socket.create_connection(address) as second:
+                second.sendall(b"y")
+                assert second.recv(1) == b"y"
+                assert proxy.cut(1)
+                assert not proxy.cut(1)
+                with pytest.raises(ConnectionResetError):
+                    first.recv(1)
+                proxy.watch = lambda number, what, data: proxy.cut(number)  # before the bytes go on
+                second.sendall(b"z")
+                with pytest.raises(ConnectionResetError):
+                    second.recv(1)
+        both = [(number, what, data) for number, data in ((1, b"x"), (2, b"y")) for what in ("up", "down")]
+        assert seen == [(1, "opened", b""), *both[:2], (2, "opened", b""), *both[2:]]
+
     def test_an_infinite_round_trip_is_silence(self, echo: int, delay: Callable[..., DelayProxy]) -> None:
         proxy = delay(echo, round_trip=math.inf)
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.2) as connection:

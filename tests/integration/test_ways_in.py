@@ -1,11 +1,16 @@
-"""The ways to a broker, on a real one: WebSockets, client certificates, resumed TLS sessions, several addresses."""
+"""The ways to a broker, on a real one: WebSockets, client certificates, proxies, resumed TLS sessions, several
+addresses.
+"""
 
 from __future__ import annotations
 
 import select
 import socket
+import socketserver
 import ssl
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -21,6 +26,8 @@ from tests.servers.mosquitto import Mosquitto
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.pki import Pki
 from tests.servers.processes import free_port, wait_until
+from tests.servers.secret_check import remember_secret
+from tests.unit.test_dial import Proxy
 
 SECONDS, RATE, ROTATIONS = 4, 100, 5
 
@@ -66,6 +73,58 @@ def test_rotates_by_handover_under_traffic_and_loses_nothing(
         assert {rotation.kind for rotation in one.rotations} == {"handover"}
         assert (one.down.duplicated, one.down.reordered, one.peer.arrivals.reordered) == (0, 0, 0)
         assert one.losses == one.of(ConnectFailed) == []
+    assert mosquitto.accepted(name) == ROTATIONS + 1
+
+
+@contextmanager
+def serving(handle: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server that hands each connection to a function, several at once."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                handle(self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_rotates_by_handover_through_a_proxy_and_loses_nothing(
+    oidc: AuthorizationServer, mosquitto: Mosquitto, keys: Keys, kind: str, protocol: int
+) -> None:
+    name, password = f"by-{kind}-proxy-{protocol}", "a-secret-of-the-proxy"
+    remember_secret(password)
+    events: list[Event] = []
+    proxy = Proxy(mosquitto.port)
+    proxy.credentials = ("pump", password)
+    with serving(getattr(proxy, kind)) as port:
+        client = TokenClient(
+            "mqtt://broker.test:1883",  # which nobody can resolve: there is no other way than the proxy
+            source(oidc),
+            client_id=name,
+            protocol=protocol,
+            proxy=f"{kind}://pump:{password}@127.0.0.1:{port}",
+            allow_insecure=True,
+            on_event=events.append,
+        )
+        with Traffic(client, Peer(mosquitto.port, name, keys.token(3600)), events) as one:
+            running = threading.Thread(target=one.run, args=(2, RATE, lambda number: number % 3))
+            running.start()
+            for number in range(1, ROTATIONS + 1):
+                one.wait_for_load(number * 30)
+                client.rotate()
+                wait_until(lambda wanted=number: len(one.rotations) == wanted, "the rotation")  # type: ignore[misc]
+            running.join()
+            one.settle()
+    assert {rotation.kind for rotation in one.rotations} == {"handover"}
+    assert (one.down.duplicated, one.down.reordered, one.peer.arrivals.reordered) == (0, 0, 0)
+    assert one.losses == one.of(ConnectFailed) == []
+    asked = "CONNECT broker.test:1883 HTTP/1.1" if kind == "http" else ("broker.test", 1883)
+    assert proxy.asked == [asked] * (ROTATIONS + 1)
     assert mosquitto.accepted(name) == ROTATIONS + 1
 
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from mqtt_token_client import Event, Rotated, Token, TokenClient, Will
+from mqtt_token_client import (
+    Backoff,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    Event,
+    Rotated,
+    RotationFailed,
+    Token,
+    TokenClient,
+    TokenRefused,
+    Will,
+)
+from tests.integration.test_rotations_under_load import ByMethod, Minted
 from tests.integration.traffic import Peer
 from tests.servers.delay_proxy import DelayProxy
 from tests.servers.hivemq import HiveMQ
@@ -21,16 +35,6 @@ from tests.servers.processes import wait_until
 from tests.servers.rabbitmq import RabbitMQ
 
 ROTATIONS, DELAY, KEEPALIVE = 5, 2, 2
-
-
-class Minted:
-    """A source that costs no request."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    def fetch(self, previous: Token | None) -> Token:
-        return Token(self._keys.token(600), 600)
 
 
 def cut(proxy: DelayProxy) -> None:
@@ -119,3 +123,118 @@ class TestWill:
 
     def test_is_fired_once_when_the_client_is_lost(self, case: Case, outcomes: dict[Case, Outcome]) -> None:
         assert outcomes[case].at_the_end - outcomes[case].by_rotations == 1
+
+
+class Device:
+    """A client with a will on Mosquitto, behind a proxy, and its peer."""
+
+    def __init__(self, name: str, keys: Keys, port: int, proxy: DelayProxy, **options: Any) -> None:
+        self.name = name
+        self.events: list[Event] = []
+        self.peer = Peer(port, name, keys.token(600))
+        options = {"tokens": Minted(keys), "backoff": Backoff(initial=0.02, maximum=0.1), **options}
+        will = Will(f"will/{name}", b"lost", qos=1)
+        url = f"mqtt://127.0.0.1:{proxy.port}"
+        self.client = TokenClient(url, client_id=name, will=will, on_event=self.events.append, **options)
+        self._heard = 0
+
+    def told(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    def wait(self, kind: type[Event], times: int = 1) -> None:
+        wait_until(lambda: self.told(kind) >= times, f"{kind.__name__}, {times} times")
+
+    @property
+    def wills(self) -> int:
+        """How often the will was fired before now: what the peer sends itself arrives after that."""
+        self.peer.publish(f"up/{self.name}/0", self._heard)
+        self._heard += 1
+        wait_until(lambda: len(self.peer.arrivals.numbers) == self._heard, "the peer's own message")
+        return self.peer.wills
+
+
+Make = Callable[..., Device]
+
+
+@pytest.fixture
+def make(keys: Keys, mosquitto: Mosquitto) -> Iterator[Make]:
+    with ExitStack() as stack:
+
+        def make(name: str, proxy: DelayProxy, **options: Any) -> Device:
+            device = Device(name, keys, mosquitto.port, proxy, **options)
+            stack.callback(device.peer.close)
+            stack.enter_context(device.client)
+            return device
+
+        yield make
+
+
+@pytest.fixture
+def proxy(mosquitto: Mosquitto, delay: Callable[..., DelayProxy]) -> DelayProxy:
+    return delay(mosquitto.port, round_trip=0.0)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+class TestWillAtAReconnectThatFails:
+    """A rotation by reconnect ends the first connection with DISCONNECT, and the broker forgets the will with it."""
+
+    def test_stays_where_it_is_while_there_is_no_way_to_the_broker_for_a_second_connection(
+        self, make: Make, proxy: DelayProxy, protocol: int
+    ) -> None:
+        device = make(f"will-no-way-{protocol}", proxy, protocol=protocol)
+        proxy.refuse()
+        device.client.rotate()
+        device.wait(RotationFailed)
+        device.client.publish("still/there", b"", qos=1).wait(10)
+        assert (device.told(Disconnected), device.wills) == (0, 0)
+        proxy.cut()
+        wait_until(lambda: device.peer.wills == 1, "the will")
+
+    def test_is_not_fired_for_a_client_that_does_not_come_back_and_is_there_again_when_it_does(
+        self, make: Make, proxy: DelayProxy, protocol: int
+    ) -> None:
+        device = make(f"will-away-{protocol}", proxy, protocol=protocol)
+
+        def block(number: int, what: str, _data: bytes) -> None:
+            if (number, what) == (2, "up"):  # CONNECT of the second connection, which the first has made way for
+                proxy.refuse()
+                proxy.cut(number)
+
+        proxy.watch = block
+        device.client.rotate()
+        device.wait(ConnectFailed, times=3)
+        assert (device.told(Disconnected), device.told(Connected), device.wills) == (1, 1, 0)
+        proxy.accept()
+        device.wait(Connected, times=2)
+        assert device.wills == 0
+        cut(proxy)
+        wait_until(lambda: device.peer.wills == 1, "the will")
+
+    def test_is_not_fired_where_the_new_token_is_refused(
+        self, make: Make, keys: Keys, proxy: DelayProxy, protocol: int
+    ) -> None:
+        class SecondIsBad(Minted):
+            count = 0
+
+            def fetch(self, previous: Token | None) -> Token:
+                self.count += 1
+                return Token(keys.token(600, "client" if self.count == 2 else "es"), 600)
+
+        device = make(f"will-refused-{protocol}", proxy, protocol=protocol, tokens=SecondIsBad(keys))
+        device.client.rotate()
+        device.wait(Connected, times=2)
+        assert (device.told(TokenRefused), device.told(Disconnected), device.wills) == (1, 1, 0)
+        cut(proxy)
+        wait_until(lambda: device.peer.wills == 1, "the will")
+
+
+def test_a_will_is_not_fired_by_re_authentication_and_by_a_loss_after_it_it_is(make: Make, proxy: DelayProxy) -> None:
+    device = make("will-in-place", proxy, profile=ByMethod())
+    for number in range(1, ROTATIONS + 1):
+        device.client.rotate()
+        device.wait(Rotated, times=number)
+    assert {event.kind for event in device.events if isinstance(event, Rotated)} == {"re-authentication"}
+    assert (device.told(Disconnected), device.wills) == (0, 0)
+    cut(proxy)
+    wait_until(lambda: device.peer.wills == 1, "the will")
+    assert device.wills == 1

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.servers.keys import RIGHTS
 from tests.servers.oidc import AuthorizationServer
 from tests.servers.processes import wait_until
 
-TOPICS = 12  # so that one topic has one QoS, where that goes by number % 3 or % 4: MQTT orders no more than that
+TOPICS, TURN, STAY = 60, 12, 10  # a turn: one topic has one QoS, where that goes by number % 2, 3 or 4
 
 
 def source(oidc: AuthorizationServer) -> ClientCredentials:
@@ -55,6 +55,16 @@ class Arrivals:
         return len(self.numbers) - len(set(self.numbers))
 
     @property
+    def repeated(self) -> list[int]:
+        """Those that came more than once."""
+        return sorted(number for number, count in Counter(self.numbers).items() if count > 1)
+
+    @property
+    def rate(self) -> float:
+        """Arrivals a second, from the first to the last."""
+        return (len(self.at) - 1) / (self.at[-1] - self.at[0]) if len(self.at) > 1 else 0.0
+
+    @property
     def reordered(self) -> int:
         """Messages that came first after a later one of their topic had come."""
         count = 0
@@ -70,6 +80,14 @@ class Arrivals:
         """Seconds without an arrival, at most, between two times."""
         pairs = zip(self.at, self.at[1:], strict=False)
         return max((later - earlier for earlier, later in pairs if later > start and earlier < end), default=0.0)
+
+
+def topic(number: int) -> int:
+    """Which of the topics a message goes to. Messages of one topic follow each other closely, for a while: those that
+    are under way together when a connection ends could otherwise not change places, as MQTT orders none of different
+    topics, or of different QoS.
+    """
+    return number // (TURN * STAY) * TURN % TOPICS + number % TURN
 
 
 def payload(number: int) -> bytes:
@@ -173,31 +191,41 @@ class Traffic:
 
     def publish(self, number: int, qos: int = 1) -> Delivery:
         began = time.monotonic()
-        delivery = self.client.publish(f"up/{self.peer.name}/{number % TOPICS}", payload(number), qos=qos)
+        delivery = self.client.publish(f"up/{self.peer.name}/{topic(number)}", payload(number), qos=qos)
         delivery.add_done_callback(lambda _: self.waits.append(time.monotonic() - began))
         self.deliveries.append(delivery)
         return delivery
 
-    def run(self, seconds: float, rate: float, qos: Callable[[int], int] = lambda _number: 1) -> None:
-        """Send ``rate`` messages a second each way."""
-        pause = threading.Event()
+    def run(
+        self,
+        seconds: float,
+        rate: float,
+        qos: Callable[[int], int] = lambda _number: 1,
+        enough: threading.Event | None = None,
+    ) -> None:
+        """Send ``rate`` messages a second each way, for some time or until it is ``enough``."""
+        pause = enough or threading.Event()
         began = time.monotonic()
         while (ahead := began + self.sent / rate - time.monotonic()) < seconds:
-            if self.sent >= seconds * rate:
+            if self.sent >= seconds * rate or pause.is_set():
                 break
             if ahead > 0:
                 pause.wait(ahead)
             level = qos(self.sent)
             self.publish(self.sent, level)
-            self.peer.publish(f"down/{self.peer.name}/{self.sent % TOPICS}", self.sent, level)
+            self.peer.publish(f"down/{self.peer.name}/{topic(self.sent)}", self.sent, level)
             self.sent += 1
 
-    def settle(self, timeout: float = 20) -> None:
-        """Wait until all that was sent at QoS 1 or 2 has arrived."""
+    def wait_for_load(self, sent: int) -> None:
+        """Wait until so many messages have been sent each way."""
+        wait_until(lambda: self.sent >= sent, f"{sent} messages sent", timeout=30)
+
+    def settle(self, timeout: float = 20, *, but: Callable[[int], bool] = lambda _number: False) -> None:
+        """Wait until all that was sent has arrived, ``but`` what may be lost."""
         for delivery in self.deliveries:
             delivery.wait(timeout)
-        wait_until(lambda: not self.peer.arrivals.lost_of(self.sent), "all messages up", timeout)
-        wait_until(lambda: not self.down.lost_of(self.sent), "all messages down", timeout)
+        for name, way in (("up", lambda: self.peer.arrivals), ("down", lambda: self.down)):
+            wait_until(lambda way=way: all(map(but, way().lost_of(self.sent))), f"all messages {name}", timeout)  # type: ignore[misc]
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .processes import free_port
 
@@ -39,7 +40,8 @@ class _Direction:
     def due(self) -> float:
         return self._pieces[0][0] if self._pieces and not self.blocked else float("inf")
 
-    def read(self, delay: float) -> None:
+    def read(self, delay: float) -> bytes | None:
+        """Take what has come; empty at the end, None for a reset."""
         data: bytes | None
         try:
             data = self.source.recv(65_536)
@@ -47,6 +49,7 @@ class _Direction:
             data = None
         self.reading = bool(data)  # the end (empty) and a reset (None) travel as long as the rest
         self._pieces.append((max(time.monotonic(), self._opens) + delay, data))
+        return data
 
     def write(self) -> None:
         """Send what is due; raises ConnectionResetError for a reset."""
@@ -68,6 +71,14 @@ class _Direction:
                 pass  # the other side has gone, which the opposite direction reads and passes on
 
 
+@dataclass(eq=False)
+class _Pair:
+    """A connection: what its client sends, and what the server does."""
+
+    number: int
+    ways: tuple[_Direction, _Direction]
+
+
 class DelayProxy:
     """Forwards connections to a loopback port; either direction takes half a round trip.
 
@@ -81,14 +92,17 @@ class DelayProxy:
         port: where it listens.
         round_trip: may be changed, for what is read from then on; infinite: nothing arrives, and nobody is told.
         connections: how many it accepted.
+        watch: called for what happens on a connection: with its number, which counts from 1, with "opened", "up" or
+            "down", and with the bytes that came, before they go on. It runs on the proxy's thread, and may cut.
     """
 
     def __init__(self, target: int, round_trip: float = 0.02) -> None:
         self.port = free_port()
         self.round_trip = round_trip
         self.connections = 0
+        self.watch: Callable[[int, str, bytes], object] | None = None
         self._target = target
-        self._pairs: list[tuple[_Direction, _Direction]] = []
+        self._pairs: list[_Pair] = []
         self._listener: socket.socket | None = self._listen()
         self._commands: deque[tuple[Callable[[], object], threading.Event]] = deque()
         self._wake, self._woken = socket.socketpair()
@@ -100,9 +114,22 @@ class DelayProxy:
         """How many connections are open."""
         return len(self._pairs)
 
-    def cut(self) -> None:
-        """Reset every connection, now, on both sides; what was on its way is lost."""
-        self._do(self._cut)
+    def cut(self, number: int | None = None) -> bool:
+        """Reset a connection, or every one, now, on both sides; what was on its way is lost.
+
+        Returns:
+            Whether there was one to reset.
+        """
+        chosen: list[_Pair] = []
+
+        def cut() -> None:
+            chosen.extend(pair for pair in self._pairs if number in (None, pair.number))
+            for pair in chosen:
+                self._reset(pair)
+                self._end(pair)
+
+        self._do(cut)
+        return bool(chosen)
 
     def refuse(self) -> None:
         """Refuse new connections; open ones go on."""
@@ -124,6 +151,9 @@ class DelayProxy:
 
     def _do(self, command: Callable[[], object]) -> None:
         """Have the proxy's thread carry out a command, and wait until it has."""
+        if threading.current_thread() is self._thread:
+            command()
+            return
         done = threading.Event()
         self._commands.append((command, done))
         self._wake.send(b"!")
@@ -131,7 +161,7 @@ class DelayProxy:
 
     def _run(self) -> None:
         while True:
-            directions = [direction for pair in self._pairs for direction in pair]
+            directions = [direction for pair in self._pairs for direction in pair.ways]
             sources: list[socket.socket] = [one.source for one in directions if one.reading]
             sources += [self._woken, *([self._listener] if self._listener else [])]
             sinks = [one.sink for one in directions if one.blocked]
@@ -147,16 +177,23 @@ class DelayProxy:
             if self._listener in readable:
                 self._accept()
             for pair in list(self._pairs):
-                try:
-                    for one in pair:
-                        if one.reading and one.source in readable:
-                            one.read(self.round_trip / 2)
-                        if one.sink in writable or one.due <= time.monotonic():
-                            one.write()
-                except ConnectionResetError:
-                    self._reset(pair)
-                if all(one.ended for one in pair):
-                    self._end(pair)
+                self._forward(pair, readable, writable)
+
+    def _forward(self, pair: _Pair, readable: list[socket.socket], writable: list[socket.socket]) -> None:
+        try:
+            for name, way in zip(("up", "down"), pair.ways, strict=True):
+                if way.reading and way.source in readable:
+                    data = way.read(self.round_trip / 2)
+                    if data and self.watch:
+                        self.watch(pair.number, name, data)
+                if pair not in self._pairs:  # whoever watches has cut it
+                    return
+                if way.sink in writable or way.due <= time.monotonic():
+                    way.write()
+        except ConnectionResetError:
+            self._reset(pair)
+        if all(way.ended for way in pair.ways):
+            self._end(pair)
 
     def _accept(self) -> None:
         assert self._listener
@@ -171,22 +208,20 @@ class DelayProxy:
             one.setblocking(False)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opens = time.monotonic() + self.round_trip
-        self._pairs.append((_Direction(client, server, opens), _Direction(server, client, opens)))
+        ways = (_Direction(client, server, opens), _Direction(server, client, opens))
+        self._pairs.append(_Pair(self.connections, ways))
+        if self.watch:
+            self.watch(self.connections, "opened", b"")
 
-    def _reset(self, pair: tuple[_Direction, _Direction]) -> None:
-        for one in pair:
+    def _reset(self, pair: _Pair) -> None:
+        for one in pair.ways:
             one.ended = True
             _reset(one.source)
 
-    def _end(self, pair: tuple[_Direction, _Direction]) -> None:
+    def _end(self, pair: _Pair) -> None:
         self._pairs.remove(pair)
-        for one in pair:
+        for one in pair.ways:
             one.source.close()
-
-    def _cut(self) -> None:
-        for pair in list(self._pairs):
-            self._reset(pair)
-            self._end(pair)
 
     def _open_listener(self) -> None:
         if not self._listener:
