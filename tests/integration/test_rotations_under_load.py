@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,9 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
         enough.set()
         running.join()
         traffic.settle(but=lambda number: number % case.levels == 0)
+        with suppress(TimeoutError):  # which is for the assertions to tell
+            wait_until(lambda: not traffic.peer.arrivals.lost_of(traffic.sent), "QoS 0, up", timeout=5)
+            wait_until(lambda: not case.keeps_qos_0 or not traffic.down.lost_of(traffic.sent), "QoS 0, down", timeout=5)
     up, down, count = traffic.peer.arrivals, traffic.down, traffic.sent
     lost = f"QoS 0 lost: {len(up.lost_of(count))} up, {len(down.lost_of(count))} down, of {count // case.levels}"
     record_property(case.name, lost)
