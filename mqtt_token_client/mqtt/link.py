@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 _READ_SIZE = 65_536
+_WRITE_SIZE = 262_144  # bytes at a time; one of _HIGH_WATER would leave the end of a message for another call
 _READS_A_TURN = 16  # then the other connections get their turn
 _HIGH_WATER = 65_536  # bytes waiting to be written beyond which nothing is taken from the outbox
 _LONGEST_PING = 15.0  # seconds that a broker has for its PINGRESP, if the keepalive is not shorter
@@ -130,7 +131,7 @@ class Link(Generic[_Item]):
         try:
             while self._out:
                 with memoryview(self._out) as view:
-                    sent = self._sock.send(view[:_HIGH_WATER])
+                    sent = self._sock.send(view[:_WRITE_SIZE])
                 del self._out[:sent]
                 self._sent += sent
                 self._last_out = elapsed()
