@@ -52,7 +52,7 @@ class Traffic:
 
     def count(self, peer: str, messages: int) -> int:
         """How many of ``messages`` small ones of QoS 0 or 1 this is worth."""
-        share = {64: 1, 1024: 2}.get(self.size, 40) * (2 if self.qos == 2 else 1) * _SHARE.get(peer, 1)
+        share = {64: 1, 1024: 2}.get(self.size, 10) * (2 if self.qos == 2 else 1) * _SHARE.get(peer, 1)
         return max(messages // share, 200)
 
 

@@ -325,7 +325,8 @@ class ModelBroker:
             line.connect, line.came_at = packet, self._now() if line.stalled_at is None else line.stalled_at
             self._check_connect(line, packet)
             return
-        assert line.accepted or (packet.kind == AUTH and line.asked), f"before CONNACK came {packet}"
+        leaves = packet.kind == DISCONNECT and self.closing
+        assert line.accepted or leaves or (packet.kind == AUTH and line.asked), f"before CONNACK came {packet}"
         if packet.kind == PUBLISH:
             self._check_publish(line, packet)
         elif packet.kind in (SUBSCRIBE, UNSUBSCRIBE):
