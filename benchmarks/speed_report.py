@@ -69,8 +69,8 @@ socket, 17 % at rest), and spends 13 % on reading PUBLISH, 9 % on the handler an
 messages a call. What the library itself can do shows where the broker is not in the way: in the backlog, and in the \
 processor time a message.
 - **Importing.** A name is loaded when it is asked for: `import mqtt_token_client` alone loads none, tokens without \
-MQTT load no MQTT, and paho-mqtt is loaded by the first connection. `TokenClient` and `ClientCredentials` take 59 ms, \
-of which 30 ms are modules of the standard library that nearly every network program loads (`ssl`, `socket`, \
+MQTT load no MQTT, and paho-mqtt is loaded by the first connection. `TokenClient` and `ClientCredentials` take some \
+60 ms, of which 30 ms are modules of the standard library that nearly every network program loads (`ssl`, `socket`, \
 `logging`, `typing`, `json`), 15 ms the making of some 40 dataclasses and what `dataclasses` itself loads, and 14 ms \
 the rest of this library. From the start of the process to CONNACK all of it counts, with paho-mqtt: see that table.
 """

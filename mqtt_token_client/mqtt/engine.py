@@ -69,7 +69,10 @@ def _read_properties(properties: Properties) -> dict[str, Any]:
 def _server_reference(packed: bytes) -> str | None:
     """The Server Reference among the properties of DISCONNECT, which may have none."""
     properties = Properties(PacketTypes.DISCONNECT)
-    properties.unpack(packed or b"\x00")
+    try:
+        properties.unpack(packed or b"\x00")
+    except Exception:  # noqa: BLE001 - whatever malformed bytes lead to; the reason before them has been read
+        return None
     reference: str | None = _read_properties(properties).get("server_reference")
     return reference
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -418,3 +419,10 @@ def test_a_list_of_brokers_is_tried_in_turn(make: Make) -> None:
     assert away.url in str(device.event(ConnectFailed).error)
     device.answer()
     assert device.event(Connected).broker == here.url
+
+
+def test_a_dead_line_is_given_up_by_the_operating_system_in_about_the_keepalive_of_the_client(make: Make) -> None:
+    device = make(keepalive=33)
+    device.start()
+    sock = device.client._connection._link._sock  # type: ignore[union-attr]
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 33_000

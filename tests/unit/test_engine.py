@@ -322,6 +322,8 @@ _EVERY_PACKET: list[tuple[int, str, Packet]] = [
     (5, "e0 01 8e", Disconnect(0x8E)),
     (5, "e0 02 a0 00", Disconnect(0xA0)),
     (5, "e0 09 98 07 1f 00 04 67 6f 6e 65", Disconnect(0x98)),
+    (5, "e0 0a 9d 08 1c 00 05 6f 74 68 65 72", Disconnect(0x9D, "other")),
+    (5, "e0 06 87 04 1c 00 05 6f", Disconnect(0x87)),  # malformed behind its reason, which counts
 ]  # fmt: skip
 
 _BY_PROTOCOL = {
