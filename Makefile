@@ -25,7 +25,7 @@ bench: .venv/dev  ## speed and smallness beside other libraries, in three minute
 
 clean:
 	rm -rf .venv .venv-peers .nox .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf tests/servers/node_modules tests/servers/build
+	rm -rf devtools/servers/node_modules devtools/servers/build
 
 .venv/demo: pyproject.toml
 	scripts/make-venv -e '.[demo]'

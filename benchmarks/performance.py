@@ -26,8 +26,8 @@ from benchmarks.speed_peers import OURS, PEERS
 from benchmarks.speed_plots import PLOTS
 from benchmarks.speed_report import report
 from benchmarks.speed_rows import Rows
-from tests.servers.keys import Keys
-from tests.servers.oidc import AuthorizationServer
+from devtools.servers.keys import Keys
+from devtools.servers.oidc import AuthorizationServer
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from pathlib import Path
 from benchmarks import ways, ways_peers
 from benchmarks.environment import peers_packages
 from benchmarks.ways import LONG_LIFE, PATIENCE, ROTATIONS, Client, Place
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.processes import wait_until
 from tests.integration.traffic import Arrivals, Peer, payload, trusting
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.processes import wait_until
 
 WAYS: dict[str, Callable[[Place], Client]] = {
     "this library, handover, MQTT 3.1.1": partial(ways.Library, protocol=4),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.speed_proc import processor_time
-from tests.servers.pki import Pki
-from tests.servers.processes import Process, accepts, free_port, need
+from devtools.servers.pki import Pki
+from devtools.servers.processes import Process, accepts, free_port, need
 
 
 class Broker:

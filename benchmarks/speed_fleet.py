@@ -19,9 +19,9 @@ _LATEST = 20.0  # seconds after the jitter has passed until the last has rotated
 async def fleet(place: Place, clients: int) -> dict[str, Any]:
     """Each sends messages of QoS 1 to itself meanwhile."""
     from mqtt_token_client import Delivery, Disconnected, Event, Message, Rotated, Token, TokenClient
-    from mqtt_token_client.clock import elapsed
+    from mqtt_token_client.clock import monotonic
 
-    starts = elapsed() + 5 + clients * _CONNECTING  # the renewals, at the earliest
+    starts = monotonic() + 5 + clients * _CONNECTING  # the renewals, at the earliest
     issued = starts - (LIFE * 2 / 3 - JITTER)
     rotated: list[tuple[float, float]] = []
     lost: list[Event] = []
@@ -40,7 +40,7 @@ async def fleet(place: Place, clients: int) -> dict[str, Any]:
 
     def told(event: Event) -> None:
         if isinstance(event, Rotated):
-            rotated.append((elapsed(), event.gap))
+            rotated.append((monotonic(), event.gap))
         elif isinstance(event, Disconnected):
             lost.append(event)
 
@@ -62,11 +62,11 @@ async def fleet(place: Place, clients: int) -> dict[str, Any]:
         if not client.connect():
             raise RuntimeError(f"client {number} did not connect")
         all_of_them.append(client)
-    if elapsed() > starts:
+    if monotonic() > starts:
         raise RuntimeError("they took too long to connect")
     deliveries: list[Delivery] = []
     tick, began = threading.Event(), time.monotonic()
-    while len(rotated) < clients and elapsed() < starts + JITTER + _LATEST:
+    while len(rotated) < clients and monotonic() < starts + JITTER + _LATEST:
         number = len(deliveries)
         tick.wait(max(0.0, began + number / RATE - time.monotonic()))
         topic = f"fleet/{place.name}/{number % clients}"

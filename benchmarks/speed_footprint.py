@@ -12,7 +12,7 @@ from benchmarks.speed_lab import ROOT, Answer, CellFailed, Lab, able, issued_by
 from benchmarks.speed_peers import BARE, OURS, PAHO, PEERS
 from benchmarks.speed_rows import Rows
 from benchmarks.speed_traffic import in_turn
-from tests.servers.oidc import AuthorizationServer
+from devtools.servers.oidc import AuthorizationServer
 
 IMPORT, MEMORY, ROTATED = "Importing", "Memory of one client, over TLS", "Memory while tokens change"
 IDLE, GROWTH, FLEET = "Idle, over TLS, keepalive 60", "Many clients in one process", "A thousand clients rotate"

@@ -16,8 +16,8 @@ from benchmarks.bare_client import BareClient
 from benchmarks.speed_broker import Broker
 from benchmarks.speed_peers import LIBMOSQUITTO, PEERS
 from benchmarks.speed_proc import processor_time, tasks
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import BUILD, need
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import BUILD, need
 
 Answer = dict[str, Any]
 

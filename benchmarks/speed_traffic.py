@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.speed_lab import Answer, Cell, CellFailed, Lab, able, issued_by
 from benchmarks.speed_peers import BARE
 from benchmarks.speed_rows import Rows
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.oidc import AuthorizationServer
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.oidc import AuthorizationServer
 
 THROUGHPUT, PROCESSOR = "Messages a second", "Processor time a message"
 BROKER = "How busy the broker is with what is received"

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from benchmarks.token_peers import PEERS, Place
 from benchmarks.token_server import TokenServer
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
 
 LIMIT = 120.0  # seconds that a process may take for a trial
 LIFE = 3600  # seconds, of a token where nothing else is said

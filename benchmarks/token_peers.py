@@ -308,10 +308,10 @@ class ThisLibrary:
 
     def adopt(self, answer: dict[str, Any], left: float) -> None:
         from mqtt_token_client import Token
-        from mqtt_token_client.clock import elapsed
+        from mqtt_token_client.clock import monotonic
 
         life = answer["expires_in"]
-        since = elapsed() - (life - left)
+        since = monotonic() - (life - left)
         token = Token(answer["access_token"], life, refresh_token=answer["refresh_token"], since=since)
         self._store.save(self._source.key, token)
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 from benchmarks.token_bench import LIFE, Answer, Bench
 from benchmarks.token_cell import EVERY, USES, Cell, count, errors_in, named, part_of
 from benchmarks.token_server import Asked, Reply, forward, refresh_token_of
+from devtools.servers.keys import RIGHTS
+from devtools.servers.processes import need_library
 from mqtt_token_client import DeviceFlow
-from tests.servers.keys import RIGHTS
-from tests.servers.processes import need_library
 
 WAIT = 7  # seconds that a Retry-After asks for
 SHORT = 6  # seconds, of tokens whose end is to be seen

@@ -20,7 +20,7 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.servers.pki import Pki
+from devtools.servers.pki import Pki
 
 TEN_DAYS = 864_000  # seconds: longer than any step of a clock in the trials
 

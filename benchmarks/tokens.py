@@ -20,9 +20,9 @@ from benchmarks.token_bench import Bench, Lab
 from benchmarks.token_cell import USES, Cell
 from benchmarks.token_peers import OURS, PEERS
 from benchmarks.token_trials import TRIALS
-from tests.servers.keys import Keys
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
+from devtools.servers.keys import Keys
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
 
 AT_ONCE = 8  # trials; most of their time is waiting
 

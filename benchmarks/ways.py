@@ -15,9 +15,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from devtools.servers.oidc import AuthorizationServer
 from mqtt_token_client import Event, EventGrid, Rotated, TokenClient, Will
 from tests.integration.traffic import source
-from tests.servers.oidc import AuthorizationServer
 
 ROTATIONS = 5
 WINDOW = 100  # messages in flight: this library's default; paho's own 20 would be too few at 100 ms

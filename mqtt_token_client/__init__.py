@@ -58,18 +58,14 @@ if TYPE_CHECKING:
         TokenRefused as TokenRefused,
         TokenRenewed as TokenRenewed,
     )
-    from .keeper import (
-        RenewalPolicy as RenewalPolicy,
-        TokenKeeper as TokenKeeper,
+    from .mqtt.codec.checks import (
+        Will as Will,
     )
-    from .mqtt.delivery import (
-        Delivery as Delivery,
-    )
-    from .mqtt.message import (
+    from .mqtt.codec.message import (
         Message as Message,
     )
-    from .mqtt.messages import (
-        Will as Will,
+    from .mqtt.session.delivery import (
+        Delivery as Delivery,
     )
     from .profiles.aws_iot import (
         AwsIot as AwsIot,
@@ -103,25 +99,25 @@ if TYPE_CHECKING:
     from .sources import (
         TokenSource as TokenSource,
     )
-    from .sources.client_assertion import (
+    from .sources.oauth.client_assertion import (
         ClientSecretJWT as ClientSecretJWT,
         PrivateKeyJWT as PrivateKeyJWT,
     )
-    from .sources.client_auth import (
+    from .sources.oauth.client_auth import (
         ClientSecretBasic as ClientSecretBasic,
         ClientSecretPost as ClientSecretPost,
         PublicClient as PublicClient,
     )
-    from .sources.client_credentials import (
+    from .sources.oauth.client_credentials import (
         ClientCredentials as ClientCredentials,
     )
-    from .sources.device_flow import (
+    from .sources.oauth.device_flow import (
         DeviceFlow as DeviceFlow,
     )
-    from .sources.device_login import (
+    from .sources.oauth.device_login import (
         DeviceLogin as DeviceLogin,
     )
-    from .sources.mutual_tls import (
+    from .sources.oauth.mutual_tls import (
         MutualTLS as MutualTLS,
     )
     from .sources.signed_jwt import (
@@ -147,6 +143,10 @@ if TYPE_CHECKING:
     )
     from .token import (
         Token as Token,
+    )
+    from .tokens.keeper import (
+        RenewalPolicy as RenewalPolicy,
+        TokenKeeper as TokenKeeper,
     )
 
 __version__ = "0.1.0"
@@ -198,13 +198,13 @@ _NAMES = {
         "TokenRefused",
         "TokenRenewed",
     ),
-    "keeper": (
+    "tokens.keeper": (
         "RenewalPolicy",
         "TokenKeeper",
     ),
-    "mqtt.message": ("Message",),
-    "mqtt.messages": ("Will",),
-    "mqtt.delivery": ("Delivery",),
+    "mqtt.codec.message": ("Message",),
+    "mqtt.codec.checks": ("Will",),
+    "mqtt.session.delivery": ("Delivery",),
     "profiles.aws_iot": ("AwsIot",),
     "profiles.bearer_header": ("BearerHeader",),
     "profiles.clearblade": ("ClearBlade",),
@@ -221,19 +221,19 @@ _NAMES = {
     "profiles.solace": ("Solace",),
     "profiles.username": ("Username",),
     "sources": ("TokenSource",),
-    "sources.client_assertion": (
+    "sources.oauth.client_assertion": (
         "ClientSecretJWT",
         "PrivateKeyJWT",
     ),
-    "sources.client_auth": (
+    "sources.oauth.client_auth": (
         "ClientSecretBasic",
         "ClientSecretPost",
         "PublicClient",
     ),
-    "sources.client_credentials": ("ClientCredentials",),
-    "sources.device_flow": ("DeviceFlow",),
-    "sources.device_login": ("DeviceLogin",),
-    "sources.mutual_tls": ("MutualTLS",),
+    "sources.oauth.client_credentials": ("ClientCredentials",),
+    "sources.oauth.device_flow": ("DeviceFlow",),
+    "sources.oauth.device_login": ("DeviceLogin",),
+    "sources.oauth.mutual_tls": ("MutualTLS",),
     "sources.signed_jwt": ("SignedJWT",),
     "sources.token_file": ("TokenFile",),
     "stores": ("TokenStore",),

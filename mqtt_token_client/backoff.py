@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .errors import ConfigurationError
 
 
-def spread(lowest: float, highest: float) -> float:
+def uniform(lowest: float, highest: float) -> float:
     """A random number between two, so that devices that fail together do not come back together."""
     return random.uniform(lowest, highest)  # noqa: S311 - hides nothing
 
@@ -41,8 +41,8 @@ class Backoff:
     def delay(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row (1 or more)."""
         bound = min(self.maximum, self.initial * 2.0 ** min(failures - 1, 60))
-        return spread(0.0, bound)
+        return uniform(0.0, bound)
 
     def slow_delay(self) -> float:
         """Seconds to wait when only a person can mend the cause: about the longest delay, never none."""
-        return spread(self.maximum / 2, self.maximum)
+        return uniform(self.maximum / 2, self.maximum)

@@ -16,13 +16,7 @@ from typing import Any
 from . import events
 from .backoff import Backoff
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
-from .feed import TokenFeed, open_keeper
-from .keeper import RenewalPolicy, TokenKeeper
-from .mqtt.connection import Connection
-from .mqtt.delivery import Delivery, Outgoing
-from .mqtt.loop import Loop, acquire_loop, on_network_thread, release_loop
-from .mqtt.message import Message
-from .mqtt.messages import (
+from .mqtt.codec.checks import (
     LARGEST_PAYLOAD,
     Will,
     check_filter,
@@ -32,14 +26,20 @@ from .mqtt.messages import (
     encode_properties,
     encode_topic,
 )
-from .mqtt.outbox import HIGHEST_PACKET_ID
-from .mqtt.receipts import Receipt
-from .mqtt.session import Session
-from .mqtt.settings import check_range, open_settings
-from .mqtt.subscriptions import Handler
+from .mqtt.codec.message import Message
+from .mqtt.lifecycle.manager import Connection
+from .mqtt.lifecycle.settings import check_range, open_settings
+from .mqtt.runtime.thread import Loop, acquire_network_thread, on_network_thread, release_network_thread
+from .mqtt.session.acks import PendingAck
+from .mqtt.session.delivery import Delivery, Outgoing
+from .mqtt.session.outbox import HIGHEST_PACKET_ID
+from .mqtt.session.session import Session
+from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
 from .stores import TokenStore
+from .tokens.credentials import CredentialsProvider, open_keeper
+from .tokens.keeper import RenewalPolicy, TokenKeeper
 
 log = logging.getLogger("mqtt_token_client")
 
@@ -162,7 +162,7 @@ class TokenClient:
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        self._feed = TokenFeed(keeper, self._settings.profile, client_id, self._renewal_ended)
+        self._feed = CredentialsProvider(keeper, self._settings.profile, client_id, self._renewal_ended)
         self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
@@ -242,11 +242,11 @@ class TokenClient:
             if not self._gone.is_set():
                 return False
             if self._connection is None:
-                loop = acquire_loop()
+                loop = acquire_network_thread()
                 try:
                     self._feed.open(loop)
                 except BaseException:  # of a source that is watched
-                    release_loop()
+                    release_network_thread()
                     raise
                 self._settled.clear()
                 self._hopeless = None
@@ -281,7 +281,7 @@ class TokenClient:
         self._feed.close()
         self._settled.set()
         self._gone.set()
-        release_loop()
+        release_network_thread()
 
     def __enter__(self) -> TokenClient:
         self.connect()
@@ -443,7 +443,7 @@ class TokenClient:
         if connection is not None:
             connection.wake()
 
-    def _deliver(self, message: Message, receipt: Receipt | None) -> None:
+    def _deliver(self, message: Message, receipt: PendingAck | None) -> None:
         handlers = self._session.subscriptions.handlers(message.topic)
         if not handlers and self._on_message is not None:
             handlers = (self._on_message,)
@@ -463,7 +463,7 @@ class TokenClient:
                     error = RuntimeError(f"it raised {type(error).__name__}")
                 self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
 
-    def _acknowledge(self, receipt: Receipt) -> None:
+    def _acknowledge(self, receipt: PendingAck) -> None:
         loop = self._loop
         if loop is not None:
             loop.call_soon(lambda: self._session.acknowledge(receipt))

@@ -11,13 +11,13 @@ import time
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def elapsed() -> float:
+def monotonic() -> float:
     """Seconds on a clock that never steps and goes on while the machine sleeps (CLOCK_BOOTTIME, else monotonic)."""
     return time.clock_gettime(_CLOCK)
 
 
 def boot_id() -> str:
-    """What names this boot of the machine, as the readings of :func:`elapsed` hold for it alone (Linux, random(4));
+    """What names this boot of the machine, as the readings of :func:`monotonic` hold for it alone (Linux, random(4));
     empty where nothing does.
     """
     try:
@@ -41,7 +41,7 @@ def http_date(text: str | None) -> float | None:
 
 class ServerClock:
     """The time of day as a server tells it in its HTTP ``Date`` header (RFC 9110 section 6.6.1), carried forward on
-    the elapsed clock. Until a server has spoken it is this machine's wall clock.
+    the monotonic clock. Until a server has spoken it is this machine's wall clock.
     """
 
     def __init__(self) -> None:
@@ -53,15 +53,15 @@ class ServerClock:
         return self._ahead is not None
 
     def learn(self, date_header: str | None, at: float | None = None) -> None:
-        """Take over a ``Date`` header that was made at ``at`` (a reading of :func:`elapsed`; now by default).
+        """Take over a ``Date`` header that was made at ``at`` (a reading of :func:`monotonic`; now by default).
 
         A missing or unreadable header changes nothing.
         """
         told = http_date(date_header)
         if told is None:
             return
-        self._ahead = told - (elapsed() if at is None else at)
+        self._ahead = told - (monotonic() if at is None else at)
 
     def now(self) -> float:
         """Seconds since the epoch, by the server."""
-        return time.time() if self._ahead is None else elapsed() + self._ahead
+        return time.time() if self._ahead is None else monotonic() + self._ahead

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError
-from .mqtt.messages import Will
+from .mqtt.codec.checks import Will
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
-from .sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
-from .sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
-from .sources.client_credentials import ClientCredentials
-from .sources.device_flow import DeviceFlow
-from .sources.mutual_tls import MutualTLS
+from .sources.oauth.client_assertion import ClientSecretJWT, PrivateKeyJWT
+from .sources.oauth.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
+from .sources.oauth.client_credentials import ClientCredentials
+from .sources.oauth.device_flow import DeviceFlow
+from .sources.oauth.mutual_tls import MutualTLS
 from .sources.signed_jwt import SignedJWT
 from .sources.token_file import TokenFile
 from .stores import TokenStore

@@ -7,7 +7,7 @@ import math
 from base64 import urlsafe_b64decode
 from typing import Any
 
-from .clock import elapsed
+from .clock import monotonic
 from .errors import ConfigurationError
 
 
@@ -43,7 +43,7 @@ class Token:
             without these, for ever: such a token is renewed only when a broker refuses it.
         refresh_token: the refresh token that came with it.
         scope: the scope that was granted, space-separated.
-        since: reading of :func:`~mqtt_token_client.clock.elapsed` when the request for it was sent; now by default.
+        since: reading of :func:`~mqtt_token_client.clock.monotonic` when the request for it was sent; now by default.
 
     Raises:
         ConfigurationError: the value is empty or not a string, or ``expires_in`` is not a number.
@@ -83,7 +83,7 @@ class Token:
             ("lifetime", lifetime),
             ("refresh_token", refresh_token),
             ("scope", scope),
-            ("since", elapsed() if since is None else since),
+            ("since", monotonic() if since is None else since),
             ("_claims", claims),
         ):
             object.__setattr__(self, name, attribute)
@@ -94,7 +94,7 @@ class Token:
     @property
     def expires_in(self) -> float:
         """Seconds left, now; negative once it has ended, infinite if nobody said when it ends."""
-        return self.since + self.lifetime - elapsed()
+        return self.since + self.lifetime - monotonic()
 
     @property
     def claims(self) -> dict[str, Any]:

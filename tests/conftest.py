@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests.servers import processes, secret_check
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.rabbitmq import RabbitMQ
+from devtools.servers import processes, secret_check
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.rabbitmq import RabbitMQ
 
 _SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq")
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
+from devtools.servers.secret_check import remember_secret
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.stores import SharedTokenStore
 from mqtt_token_client.token import Token
-from tests.servers.secret_check import remember_secret
 
-LONG = Token("long" * 1000, 3600, refresh_token="r" * 3000, scope="mqtt", since=elapsed() - 10)
+LONG = Token("long" * 1000, 3600, refresh_token="r" * 3000, scope="mqtt", since=monotonic() - 10)
 SHORT = Token("s")
 for secret in (LONG.value, "r" * 3000):
     remember_secret(secret)  # which no backend may log

@@ -12,7 +12,7 @@ from rich.live import Live
 
 from ..client import TokenClient
 from ..events import Connected, Event, Rotated, TokenRenewed
-from ..sources.client_credentials import ClientCredentials
+from ..sources.oauth.client_credentials import ClientCredentials
 from ..testing import AuthorizationServer, Broker
 from .display import Snapshot, describe, line, short, table
 

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import click
 
-from ..clock import elapsed
+from ..clock import monotonic
 from ..config import Config, read_config
 from ..errors import ConfigurationError, MqttTokenError, StoreError, TokenRequestRefused
 from ..events import Event, LoginRequired, RenewalFailed, StoreFailed
-from ..keeper import TokenKeeper
 from ..sources import TokenSource
-from ..sources.device_flow import DeviceFlow
+from ..sources.oauth.device_flow import DeviceFlow
 from ..stores.memory import MemoryStore
 from ..token import Token
+from ..tokens.keeper import TokenKeeper
 from .waiting import WaitingStore
 
 TROUBLE, USAGE, LOGIN, REFUSED = 1, 2, 3, 4  # exit codes
@@ -161,7 +161,7 @@ def _fetched(config: Config, source: TokenSource) -> Token:
 
     keeper = TokenKeeper(source, config.store, key=_key(config), on_event=tell)
     found = keeper.get()
-    if keeper.renewal_due <= elapsed():
+    if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
     if failures:  # a token that is not stored serves no script, and its refresh token would be lost

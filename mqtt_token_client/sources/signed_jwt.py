@@ -10,10 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..clock import elapsed
+from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError, TokenError
 from ..token import Token
-from .exchange import Transport, url_problem
+from .oauth.http import HttpClient, url_problem
 from .signing import Signer
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class SignedJWT:
         self._lifetime = int(lifetime)
         self._signer = Signer(private_key, algorithm, key_id)
         self._time_from = time_from
-        self._transport = Transport(timeout=(5.0, 5.0))
+        self._transport = HttpClient(timeout=(5.0, 5.0))
         self._key = json.dumps([algorithm, key_id, self._lifetime, self._claims], sort_keys=True)
 
     def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - a signature needs no predecessor
@@ -82,7 +82,7 @@ class SignedJWT:
             TokenError: the key's file cannot be read now, or nobody has told the time of day yet.
         """
         unknown = self._ask_time()
-        now, clock = self._transport.clock.now(), elapsed()
+        now, clock = self._transport.clock.now(), monotonic()
         if now < _CLOCK_IS_SET:
             raise TokenError(f"the clock of this device is not set, so no broker would take its token{unknown}")
         issued = int(now - min(_BACKDATED, self._lifetime / 10))
@@ -100,7 +100,7 @@ class SignedJWT:
             return "; set it, or give time_from"
         try:
             # HEAD, and no answer from a cache, whose Date would be of when it was filled
-            self._transport.exchange("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
+            self._transport.send("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
         except MqttTokenError as error:  # a server that says so has told the time as well
             _log.info("time_from: %s", error)
             return f"; time_from: {error}"

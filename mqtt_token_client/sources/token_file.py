@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from ..clock import elapsed
+from ..clock import monotonic
 from ..errors import ConfigurationError, TokenError
 from ..token import Token, read_claims
 from .folder_watch import watch_folder
@@ -63,7 +63,7 @@ class TokenFile:
         if age is not None and age >= lifetime:
             raise TokenError(f"{self._path}: the token in it has ended; whoever renews it does so no longer")
         self._guessed = age is None
-        since = elapsed() - (_AGE_IF_UNKNOWN * lifetime if age is None else age)
+        since = monotonic() - (_AGE_IF_UNKNOWN * lifetime if age is None else age)
         self._last = Token(value, lifetime, since=since)
         return self._last
 

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ..clock import boot_id, elapsed
+from ..clock import boot_id, monotonic
 from ..errors import ConfigurationError, StoreError
 from ..token import Token
 
@@ -35,8 +35,8 @@ def dump(token: Token) -> str:
 def parse(record: str | bytes) -> Token:
     """The token of a record.
 
-    In the boot that wrote it, the elapsed clock tells its age. After a reboot the wall clock does, unless it is before
-    the token's birth, as on a device without a clock chip.
+    In the boot that wrote it, the monotonic clock tells its age. After a reboot the wall clock does, unless it is
+    before the token was requested, as on a device without a clock chip.
 
     Raises:
         StoreError: it is no such record.
@@ -61,11 +61,11 @@ def _born(token: Token) -> float:
     with suppress(ValueError, TypeError, OverflowError):
         if math.isfinite(token.lifetime):
             return _number(token.claims.get("exp")) - token.lifetime
-    return time.time() - (elapsed() - token.since)
+    return time.time() - (monotonic() - token.since)
 
 
 def _since(since: float, born: float, boot: object, lifetime: float) -> float:
-    now = elapsed()
+    now = monotonic()
     if boot and boot == boot_id() and since <= now:
         return since
     age = time.time() - born

@@ -16,7 +16,7 @@ from authlib.oauth2.rfc8628 import (
     SlowDownError,
 )
 
-from ..clock import elapsed
+from ..clock import monotonic
 
 _SLOWER = 5.0  # seconds that slow_down adds to the interval (section 3.5)
 
@@ -27,7 +27,7 @@ class DeviceLogin:
     (``authlib.oauth2.rfc8628.DeviceCredentialMixin``).
 
     Attributes:
-        ends: when its codes end, as a reading of :func:`~mqtt_token_client.clock.elapsed`.
+        ends: when its codes end, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
         approved: the person's word; None while there is none.
         subject: the person.
     """
@@ -49,7 +49,7 @@ class DeviceLogin:
 
     @property
     def over(self) -> bool:
-        return elapsed() >= self.ends
+        return monotonic() >= self.ends
 
 
 class DeviceLogins:
@@ -68,7 +68,7 @@ class DeviceLogins:
 
     def begin(self, client_id: str, scope: str, device_code: str, user_code: str) -> None:
         with self._lock:
-            ends = elapsed() + self.lifetime
+            ends = monotonic() + self.lifetime
             self._logins[device_code] = DeviceLogin(client_id, scope, user_code, ends, self.interval)
 
     def of_device(self, device_code: str) -> DeviceLogin | None:
@@ -95,7 +95,7 @@ class DeviceLogins:
     def polled(self, login: DeviceLogin) -> bool:
         """Note a poll; returns whether it came too early, for which the interval grows."""
         with self._lock:
-            now = elapsed()
+            now = monotonic()
             early = now < login.polled + login.interval
             login.polled = now
             login.interval += _SLOWER if early else 0.0

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import need_library, wait_until
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import need_library, wait_until
 
 TO_1970 = -int(time.time()) + 100
 

@@ -13,6 +13,11 @@ from typing import Any
 import jwt
 import pytest
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import need_library, wait_until
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import (
     ClientCredentials,
     ClientSecretJWT,
@@ -27,12 +32,7 @@ from mqtt_token_client import (
     TokenKeeper,
     TokenRequestRefused,
 )
-from mqtt_token_client.sources.client_auth import ClientAuthentication
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import need_library, wait_until
-from tests.servers.secret_check import remember_secret
+from mqtt_token_client.sources.oauth.client_auth import ClientAuthentication
 
 YEAR = 365 * 86400
 

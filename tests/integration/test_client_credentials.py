@@ -13,8 +13,11 @@ from typing import Any
 import jwt
 import pytest
 
+from devtools.servers.keys import Keys
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import wait_until
 from mqtt_token_client.backoff import Backoff
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     AuthorizationServerUnavailable,
     InvalidTokenResponse,
@@ -22,13 +25,10 @@ from mqtt_token_client.errors import (
     TokenRequestRefused,
 )
 from mqtt_token_client.events import Event, RenewalFailed, TokenRenewed
-from mqtt_token_client.keeper import RenewalPolicy, TokenKeeper
-from mqtt_token_client.sources.client_auth import ClientAuthentication, ClientSecretPost, TokenRequest
-from mqtt_token_client.sources.client_credentials import ClientCredentials
+from mqtt_token_client.sources.oauth.client_auth import ClientAuthentication, ClientSecretPost, TokenRequest
+from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials
 from mqtt_token_client.token import Token
-from tests.servers.keys import Keys
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import wait_until
+from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 
 def source(oidc: AuthorizationServer, **more: Any) -> ClientCredentials:
@@ -39,7 +39,7 @@ def source(oidc: AuthorizationServer, **more: Any) -> ClientCredentials:
 class TestGrant:
     def test_gives_a_token_that_lives_as_long_as_the_server_says(self, oidc: AuthorizationServer) -> None:
         oidc.config(at=30)
-        before = elapsed()
+        before = monotonic()
         token = source(oidc).fetch(None)
         assert token.claims["iss"] == oidc.issuer
         assert token.claims["sub"] == oidc.client_id
@@ -154,8 +154,8 @@ class TestKeeper:
                 return self.real.fetch(previous)
 
         keeper = TokenKeeper(Watched(), on_event=events.append)
-        end = elapsed() + 8.5
-        while elapsed() < end:
+        end = monotonic() + 8.5
+        while monotonic() < end:
             assert keeper.token.expires_in > 0
             time.sleep(0.02)
         keeper.close()
@@ -181,19 +181,19 @@ class TestKeeper:
     def test_retry_after_is_kept_to_in_both_forms(self, oidc: AuthorizationServer, as_date: bool) -> None:
         keeper = TokenKeeper(source(oidc), policy=QUICK)
         oidc.fail(429, retry_after=formatdate(time.time() + 3, usegmt=True) if as_date else 3)
-        asked = elapsed()
+        asked = monotonic()
         with pytest.raises(AuthorizationServerUnavailable) as caught:
             keeper.get()
         assert caught.value.retry_after is not None
         assert 1 < caught.value.retry_after <= 4
         assert keeper.renewal_due - asked >= caught.value.retry_after
-        while elapsed() < keeper.renewal_due - 0.5:
+        while monotonic() < keeper.renewal_due - 0.5:
             with pytest.raises(AuthorizationServerUnavailable):
                 keeper.get()
             keeper.renew_when_due()
             time.sleep(0.1)
         assert oidc.token_requests() == 1
-        wait_until(lambda: elapsed() > keeper.renewal_due, "the time of the retry")
+        wait_until(lambda: monotonic() > keeper.renewal_due, "the time of the retry")
         keeper.renew_when_due()
         assert oidc.token_requests() == 2
         assert keeper.get().expires_in > 50

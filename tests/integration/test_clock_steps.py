@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import need_library
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import need_library
 
 YEAR = 365 * 24 * 3600
 SECONDS, LIFE = 12, 4

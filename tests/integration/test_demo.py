@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from devtools.servers.processes import free_port
 from mqtt_token_client import ClientCredentials, TokenClient
 from mqtt_token_client.testing import AuthorizationServer, Broker
-from tests.servers.processes import free_port
 
 COMMAND = str(Path(sysconfig.get_path("scripts"), "mqtt-token"))
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
 from mqtt_token_client import Event, Rotated, TokenClient
 from tests.integration.traffic import Peer, Traffic, source, trusting
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
 
 RATE = 200
 NOISE = 0.03  # seconds, of a machine with other work; the figures are in the benchmarks

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import wait_until
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Connected, Event, Rotated, TokenClient
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import wait_until
-from tests.servers.secret_check import remember_secret
 
 TOKEN = r"[\w-]+\.[\w-]+\.[\w-]+"
 

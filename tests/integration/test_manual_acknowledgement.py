@@ -6,11 +6,11 @@ import queue
 
 import pytest
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
 from mqtt_token_client import Message, Rotated
 from tests.integration.test_properties import Device
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
 
 
 @pytest.mark.parametrize("protocol", [4, 5])

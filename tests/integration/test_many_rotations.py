@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
 from mqtt_token_client import Event, Token, TokenClient
 from tests.integration.traffic import Peer, Traffic
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
 
 ROTATIONS = 100
 

@@ -8,6 +8,10 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import wait_until
 from mqtt_token_client import (
     Backoff,
     Connected,
@@ -25,10 +29,6 @@ from mqtt_token_client import (
     TokenSource,
 )
 from tests.integration.traffic import source
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import wait_until
 
 QUICK = Backoff(initial=0.1, maximum=0.8, stable_after=1.0)
 

@@ -13,6 +13,14 @@ from typing import Any, Self
 
 import pytest
 
+from devtools.servers.gateway import Gateway
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.processes import wait_until
+from devtools.servers.rabbitmq import RabbitMQ as RabbitMQServer
 from mqtt_token_client import (
     AwsIot,
     Credentials,
@@ -28,14 +36,6 @@ from mqtt_token_client import (
     Username,
 )
 from tests.integration.traffic import source
-from tests.servers.gateway import Gateway
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.processes import wait_until
-from tests.servers.rabbitmq import RabbitMQ as RabbitMQServer
 
 both = pytest.mark.parametrize("protocol", [4, 5])
 

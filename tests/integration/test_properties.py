@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
 from mqtt_token_client import Connected, Event, Message, Rotated, SessionLost, Token, TokenClient, Will
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
 
 
 class Signed:

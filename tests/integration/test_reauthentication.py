@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
 from mqtt_token_client import Credentials, Event, Token, TokenClient
 from tests.integration.traffic import Peer, Traffic, source
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
 
 
 class ByMethod:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.rabbitmq import RabbitMQ
 from mqtt_token_client import ConnectFailed, Event, RenewalFailed, SessionLost, TokenClient, TokenRefused, Will
 from tests.integration.traffic import Peer, Traffic, source, trusting
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.rabbitmq import RabbitMQ
 
 SECONDS, RATE, LIFE = 60, 100, 5
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
+from devtools.servers.rabbitmq import RabbitMQ
 from mqtt_token_client import Credentials, Event, Token, TokenClient, Will
 from tests.integration.traffic import Peer, Traffic
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
-from tests.servers.rabbitmq import RabbitMQ
 
 BUSY = 0.8  # of the rate, at least, is reached on a machine that has other work too
 

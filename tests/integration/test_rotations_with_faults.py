@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
 from mqtt_token_client import Backoff, Disconnected, Event, RenewalFailed, Token, TokenClient, TokenError, TokenRefused
 from mqtt_token_client.errors import AuthorizationServerUnavailable
 from tests.integration.test_rotations_under_load import Case
 from tests.integration.traffic import Peer, Traffic
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
 
 ROTATIONS, HEALTHY, RATE, APART = 40, 3, 500, 40  # HEALTHY ones before each that is not, APART messages after another
 ROUND_TRIP = 0.03  # seconds, for which 15 messages are under way
@@ -44,7 +44,7 @@ AUTH, ANSWER = Moment(False, "up", b"OAUTH2-JWT"), Moment(False, "down", b"OAUTH
 
 
 @dataclass(frozen=True)
-class Fault:
+class Action:
     """What goes wrong with a rotation, and what must come of it: connections lost, and wills fired."""
 
     token: str = "good"
@@ -56,26 +56,26 @@ class Fault:
 
 FAULTS = {
     "handover": [
-        Fault("refused"),
-        Fault("none"),
-        Fault(cut="second", at=CONNECT),
-        Fault(cut="second", at=CONNACK, losses=1),  # the broker has taken the session over by then
-        Fault(cut="first", at=OPENED, losses=1),
-        Fault(cut="first", at=CONNECT),
-        Fault(cut="first", at=CONNACK),
+        Action("refused"),
+        Action("none"),
+        Action(cut="second", at=CONNECT),
+        Action(cut="second", at=CONNACK, losses=1),  # the broker has taken the session over by then
+        Action(cut="first", at=OPENED, losses=1),
+        Action(cut="first", at=CONNECT),
+        Action(cut="first", at=CONNACK),
     ],
     "reconnect": [
-        Fault("refused", losses=1),  # the first connection has ended by then, and its will is no more
-        Fault("none"),
-        Fault(cut="second", at=CONNECT, losses=1),
-        Fault(cut="second", at=CONNACK, losses=1, wills=1),
-        Fault(cut="first", at=DISCONNECT, wills=1),
+        Action("refused", losses=1),  # the first connection has ended by then, and its will is no more
+        Action("none"),
+        Action(cut="second", at=CONNECT, losses=1),
+        Action(cut="second", at=CONNACK, losses=1, wills=1),
+        Action(cut="first", at=DISCONNECT, wills=1),
     ],
     "re-authentication": [
-        Fault("refused", losses=1),
-        Fault("none"),
-        Fault(cut="first", at=AUTH, losses=1),
-        Fault(cut="first", at=ANSWER, losses=1),
+        Action("refused", losses=1),
+        Action("none"),
+        Action(cut="first", at=AUTH, losses=1),
+        Action(cut="first", at=ANSWER, losses=1),
     ],
 }
 
@@ -155,7 +155,7 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
         on_event=events.append,
         **case.options(name),
     )
-    faults, happened, cut = itertools.cycle(FAULTS[case.kind]), Counter[Fault](), Counter[Fault]()
+    faults, happened, cut = itertools.cycle(FAULTS[case.kind]), Counter[Action](), Counter[Action]()
     enough = threading.Event()
     with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
         running = threading.Thread(target=traffic.run, args=(100, RATE, lambda number: number % 3, enough))
@@ -169,7 +169,7 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
                 source.next = fault.token
                 if fault.at is not None:
 
-                    def sever(first: int, fault: Fault = fault) -> None:
+                    def sever(first: int, fault: Action = fault) -> None:
                         cut[fault] += proxy.cut(first + (fault.cut == "second"))
 
                     saboteur.plan(fault.at, sever)

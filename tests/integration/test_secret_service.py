@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from devtools.servers.secret_service import Session
 from mqtt_token_client import FileStore, KeyringStore, open_store
 from mqtt_token_client.errors import StoreError
-from tests.servers.secret_service import Session
 from tests.store_contract import LONG, SHORT, StoreContract, same
 
 

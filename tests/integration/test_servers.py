@@ -25,14 +25,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.processes import accepts, wait_until
-from tests.servers.rabbitmq import RabbitMQ
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.processes import accepts, wait_until
+from devtools.servers.rabbitmq import RabbitMQ
 
 
 def _token(oidc: AuthorizationServer, **form: str) -> requests.Response:

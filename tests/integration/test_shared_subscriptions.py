@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from itertools import count
 
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
 from mqtt_token_client import Message
 from tests.integration.test_properties import Device
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
 
 ROTATIONS, APART = 10, 50  # messages
 

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.pki import Pki
+from devtools.servers.processes import free_port, wait_until
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Connected, ConnectFailed, Disconnected, Event, Token, TokenClient
 from mqtt_token_client.errors import BrokerUnreachable, ConfigurationError
-from mqtt_token_client.mqtt.dial import Address, dial
-from mqtt_token_client.mqtt.engine import Engine
+from mqtt_token_client.mqtt.codec.codec import Codec
+from mqtt_token_client.mqtt.transport.open import Address, open_transport
 from tests.integration.traffic import Peer, Traffic, source, trusting
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.pki import Pki
-from tests.servers.processes import free_port, wait_until
-from tests.servers.secret_check import remember_secret
-from tests.unit.test_dial import Proxy
+from tests.unit.test_open_transport import Proxy
 
 SECONDS, RATE, ROTATIONS = 4, 100, 5
 
@@ -151,14 +151,14 @@ def test_a_large_message_arrives_whole_by_a_websocket(
 
 
 def test_an_expired_token_is_answered_the_same_over_a_websocket(mosquitto: Mosquitto, keys: Keys) -> None:
-    sock = dial(Address("127.0.0.1", mosquitto.ws_port, False, "/mqtt"), None, None)
+    sock = open_transport(Address("127.0.0.1", mosquitto.ws_port, False, "/mqtt"), None, None)
     assert ask(sock, keys.token(-60)) == b"\x20\x02\x00\x05"
     sock.close()
 
 
 def ask(sock: socket.socket, token: str) -> bytes:
     """What the broker says to CONNECT, in MQTT 3.1.1."""
-    engine = Engine("asking", 4, clean=True)
+    engine = Codec("asking", 4, clean=True)
     sock.send(engine.connect("", token.encode(), keepalive=60, properties={}, will=None))
     answer = b""
     while len(answer) < 4:
@@ -183,7 +183,7 @@ def test_a_tls_session_is_resumed(
     tls.maximum_version = version
     reused, session = [], None
     for _ in range(3):
-        sock: Any = dial(address, tls, None, session=session)
+        sock: Any = open_transport(address, tls, None, session=session)
         assert ask(sock, keys.token()) == b"\x20\x02\x00\x00"
         session = sock.session
         reused.append((sock._sock if way == "wss" else sock).session_reused)
@@ -193,13 +193,13 @@ def test_a_tls_session_is_resumed(
 
 def test_a_session_of_before_a_restart_of_the_broker_costs_nothing(mosquitto: Mosquitto, keys: Keys, pki: Pki) -> None:
     address, tls = Address("localhost", mosquitto.tls_port, True), trusting(pki.ca)
-    sock: Any = dial(address, tls, None)
+    sock: Any = open_transport(address, tls, None)
     assert ask(sock, keys.token()) == b"\x20\x02\x00\x00"
     session = sock.session
     sock.close()
     mosquitto.stop()
     mosquitto.start()
-    sock = dial(address, tls, None, session=session)
+    sock = open_transport(address, tls, None, session=session)
     assert not sock.session_reused
     assert ask(sock, keys.token()) == b"\x20\x02\x00\x00"
     sock.close()
@@ -236,13 +236,13 @@ def test_a_websocket_that_ends_with_its_token_is_followed_by_one_with_a_new_toke
 
 def test_a_websocket_where_there_is_none_is_unreachable(mosquitto: Mosquitto) -> None:
     with pytest.raises(BrokerUnreachable, match=r"closed without an answer|Connection reset by peer"):
-        dial(Address("127.0.0.1", mosquitto.port, False, "/mqtt"), None, None)
+        open_transport(Address("127.0.0.1", mosquitto.port, False, "/mqtt"), None, None)
 
 
 def test_a_web_server_that_is_no_broker_is_for_a_person_to_mend(oidc: AuthorizationServer) -> None:
     port = int(oidc.issuer.split(":")[2].split("/")[0])
     with pytest.raises(ConfigurationError, match="the WebSocket upgrade was answered with HTTP 4"):
-        dial(Address("127.0.0.1", port, False, "/mqtt"), None, None)
+        open_transport(Address("127.0.0.1", port, False, "/mqtt"), None, None)
 
 
 def test_the_second_broker_is_taken_when_the_first_is_down(

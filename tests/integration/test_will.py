@@ -12,6 +12,12 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.hivemq import HiveMQ
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.processes import wait_until
+from devtools.servers.rabbitmq import RabbitMQ
 from mqtt_token_client import (
     Backoff,
     Connected,
@@ -27,12 +33,6 @@ from mqtt_token_client import (
 )
 from tests.integration.test_rotations_under_load import ByMethod, Minted
 from tests.integration.traffic import Peer
-from tests.servers.delay_proxy import DelayProxy
-from tests.servers.hivemq import HiveMQ
-from tests.servers.keys import Keys
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.processes import wait_until
-from tests.servers.rabbitmq import RabbitMQ
 
 ROTATIONS, DELAY, KEEPALIVE = 5, 2, 2
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from devtools.servers.keys import RIGHTS
+from devtools.servers.oidc import AuthorizationServer
+from devtools.servers.processes import wait_until
 from mqtt_token_client import ClientCredentials, Delivery, Disconnected, Event, Message, Rotated, TokenClient
-from tests.servers.keys import RIGHTS
-from tests.servers.oidc import AuthorizationServer
-from tests.servers.processes import wait_until
 
 TOPICS, TURN, STAY = 60, 12, 10  # a turn: one topic has one QoS, where that goes by number % 2, 3 or 4
 

@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Backoff, Connected, Event, Message, Token, TokenClient
-from tests.servers.secret_check import remember_secret
 from tests.unit.packets import CONNECT, DISCONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
 
@@ -162,7 +162,7 @@ def devices() -> Iterator[Callable[..., Device]]:
 
     try:
         # A test does not read the first connection all the time, so nobody answers its PINGREQ.
-        with patch("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 0.1):
+        with patch("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.1):
             yield make
     finally:
         for device in made:

@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import requests
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import DeviceFlow
 from mqtt_token_client.testing import AuthorizationServer
-from tests.servers.secret_check import remember_secret
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 

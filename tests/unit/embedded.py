@@ -16,8 +16,8 @@ import paho.mqtt.client as mqtt
 import requests
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client.testing import AuthorizationServer, Broker
-from tests.servers.secret_check import remember_secret
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 2, 3, 4, 5, 6, 7, 9, 13
 

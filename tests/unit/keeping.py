@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client import keeper, token
+from mqtt_token_client import token
 from mqtt_token_client.errors import AuthorizationServerUnavailable
 from mqtt_token_client.events import Event
-from mqtt_token_client.keeper import RenewalPolicy, TokenKeeper
 from mqtt_token_client.token import Token
+from mqtt_token_client.tokens import keeper
+from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 
 class Clock:
-    """An elapsed clock for keepers and tokens that moves when it is told to."""
+    """An monotonic clock for keepers and tokens that moves when it is told to."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        patch.setattr(keeper, "elapsed", lambda: self.now)
-        patch.setattr(token, "elapsed", lambda: self.now)
+        patch.setattr(keeper, "monotonic", lambda: self.now)
+        patch.setattr(token, "monotonic", lambda: self.now)
 
 
 class Source:

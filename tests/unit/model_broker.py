@@ -160,7 +160,7 @@ class ModelBroker:
 
     # What the test has it do
 
-    def dial(self, *_: Any, **__: Any) -> socket.socket:
+    def open_transport(self, *_: Any, **__: Any) -> socket.socket:
         """In place of the library's."""
         self.dialed += 1
         if not self.reachable:

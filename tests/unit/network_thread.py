@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from mqtt_token_client.mqtt.loop import Loop
+from mqtt_token_client.mqtt.runtime.thread import Loop
 
 _Result = TypeVar("_Result")
 

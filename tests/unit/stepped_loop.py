@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from mqtt_token_client.mqtt import loop as real
+from mqtt_token_client.mqtt.runtime import thread as real
 
 _MOST_ROUNDS = 2_000  # of the loop without time passing; more is a loop that spins
 
@@ -45,11 +45,11 @@ class _Workers(real._Workers):
         return False
 
 
-class SteppedLoop(real.Loop):
+class SteppedThread(real.Loop):
     """A loop without a thread, on a clock of its own.
 
     Attributes:
-        now: the time; have :func:`~mqtt_token_client.clock.elapsed` replaced by it.
+        now: the time; have :func:`~mqtt_token_client.clock.monotonic` replaced by it.
         backwards: whether of several sockets that are ready the last comes first.
         workers_busy: whether what blocks (a token request, DNS, a TLS handshake) takes long: it is done later.
     """

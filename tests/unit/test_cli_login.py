@@ -14,12 +14,12 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client.cli import waiting
 from mqtt_token_client.cli.commands import mqtt_token
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.config import read_config
 from mqtt_token_client.token import Token
-from tests.servers.secret_check import remember_secret
 from tests.unit.oauth_server import OAuthServer, answer, token_answer
 
 SECRET = "the secret of the client of the command"
@@ -65,7 +65,7 @@ class Command:
     def make_due(self, value: str) -> None:
         """Store a token in the last tenth of its life."""
         config = read_config(self.file)
-        token = Token(value, 100.0, since=elapsed() - 90)
+        token = Token(value, 100.0, since=monotonic() - 90)
         config.store.save(config.source.key, token)  # type: ignore[attr-defined]  # ours has one
 
     def token_requests(self) -> int:

@@ -161,7 +161,7 @@ def test_a_wrong_argument_of_publish_is_named_and_nothing_is_sent(
 
 
 def test_a_payload_that_no_packet_holds_is_named(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("client", "mqtt.messages"):
+    for module in ("client", "mqtt.codec.checks"):
         monkeypatch.setattr(f"mqtt_token_client.{module}.LARGEST_PAYLOAD", 3)
     with pytest.raises(ConfigurationError, match="payload has 4 bytes"):
         device.client.publish("t", b"four")

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from mqtt_token_client.clock import ServerClock
 from mqtt_token_client.errors import ConfigurationError, TokenError, TokenRequestRefused
-from mqtt_token_client.sources.client_assertion import ClientSecretJWT, PrivateKeyJWT
-from mqtt_token_client.sources.client_auth import ClientAuthentication, ClientSecretPost, TokenRequest
-from mqtt_token_client.sources.client_credentials import ClientCredentials
+from mqtt_token_client.sources.oauth.client_assertion import ClientSecretJWT, PrivateKeyJWT
+from mqtt_token_client.sources.oauth.client_auth import ClientAuthentication, ClientSecretPost, TokenRequest
+from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials
 
 from .oauth_server import OAuthServer, answer, token_answer
 

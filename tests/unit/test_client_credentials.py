@@ -13,10 +13,10 @@ from urllib.parse import unquote_plus
 import pytest
 
 from mqtt_token_client.errors import ConfigurationError, TokenError
-from mqtt_token_client.keeper import TokenKeeper
-from mqtt_token_client.sources.client_auth import ClientSecretBasic, ClientSecretPost
-from mqtt_token_client.sources.client_credentials import ClientCredentials
+from mqtt_token_client.sources.oauth.client_auth import ClientSecretBasic, ClientSecretPost
+from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials
 from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.tokens.keeper import TokenKeeper
 
 from . import oauth_server
 from .oauth_server import Answer, OAuthServer, Request, answer, token_answer
@@ -231,7 +231,7 @@ class TestKey:
 
     def test_is_the_same_in_every_process(self) -> None:
         program = (
-            "from mqtt_token_client.sources.client_credentials import ClientCredentials\n"
+            "from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials\n"
             f"print(ClientCredentials(**{RIGHT!r}, scope=['a', 'b'], extra={{'x': '1', 'y': '2'}}).key)"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -241,8 +241,8 @@ class TestKey:
 def test_making_a_source_imports_no_http_library() -> None:
     program = (
         "import sys\n"
-        "from mqtt_token_client.keeper import TokenKeeper\n"
-        "from mqtt_token_client.sources.client_credentials import ClientCredentials\n"
+        "from mqtt_token_client.tokens.keeper import TokenKeeper\n"
+        "from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials\n"
         f"TokenKeeper(ClientCredentials(**{RIGHT!r}))\n"
         "print({'requests', 'urllib3', 'keyring', 'cryptography', 'jwt'} & set(sys.modules))"
     )

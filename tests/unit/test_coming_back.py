@@ -19,7 +19,7 @@ from mqtt_token_client import (
     RenewalPolicy,
     Token,
 )
-from mqtt_token_client.mqtt.patience import Patience
+from mqtt_token_client.mqtt.lifecycle.retry import RetryState
 from tests.unit.device import Device, devices, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import ScriptedBroker
@@ -52,13 +52,13 @@ class TestTakeOver:
         assert device.source.requests == 1, "the token is not at fault"
 
     def test_never_ends_for_good(self) -> None:
-        patience = Patience(Backoff())
+        patience = RetryState(Backoff())
         assert 1800 <= [patience.after_take_over() for _ in range(2000)][-1] <= 3600
 
     def test_is_the_first_again_after_a_day(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 1000.0
-        monkeypatch.setattr("mqtt_token_client.mqtt.patience.elapsed", lambda: now)
-        patience = Patience(Backoff(maximum=120.0))
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry.monotonic", lambda: now)
+        patience = RetryState(Backoff(maximum=120.0))
         delays = [patience.after_take_over() for _ in range(4)]
         now += 86_401
         assert patience.after_take_over() <= 120.0 < delays[-1]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from devtools.servers.pki import Pki
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import (
     ClientCredentials,
     ConfigurationError,
@@ -23,8 +25,6 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.profiles import open_profile
-from tests.servers.pki import Pki
-from tests.servers.secret_check import remember_secret
 from tests.unit.oauth_server import OAuthServer
 
 SECRET = "the secret of the configured client"

@@ -399,7 +399,7 @@ class TestBrokerThatBreaksTheRules:
         device.event(Connected)
 
     def test_by_no_connack_is_left_in_the_end(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._CONNACK_TIME", 0.2)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._CONNACK_TIME", 0.2)
         device = make()
         device.client.connect(timeout=0)
         peer = device.broker.accept()

@@ -37,11 +37,11 @@ from mqtt_token_client import (
     TokenError,
     Will,
 )
-from mqtt_token_client.clock import elapsed
-from mqtt_token_client.mqtt.dial import dial
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit.device import Source
 from tests.unit.model_broker import Answer, Line, ModelBroker, Sent
-from tests.unit.stepped_loop import SteppedLoop, replaced
+from tests.unit.stepped_loop import SteppedThread, replaced
 
 MAX_QUEUED = 25
 KEEPALIVE = 30
@@ -136,7 +136,7 @@ class ClientAndBroker(RuleBasedStateMachine):
             will = "a will"
         delayed = will == "a will with delay" and session_expiry
         self.manual_ack = manual_ack
-        self.loop = SteppedLoop()
+        self.loop = SteppedThread()
         self.loop.backwards = backwards
         self.began = self.loop.now
         self.broker = ModelBroker(
@@ -147,10 +147,10 @@ class ClientAndBroker(RuleBasedStateMachine):
             now=lambda: self.loop.now,
         )
         self.broker.receive_maximum = receive_maximum
-        self.resources.enter_context(replaced("elapsed", elapsed, lambda: self.loop.now))
-        self.resources.enter_context(patch("mqtt_token_client.client.acquire_loop", lambda: self.loop))
-        self.resources.enter_context(patch("mqtt_token_client.client.release_loop", lambda: None))
-        self.resources.enter_context(replaced("dial", dial, self.broker.dial))
+        self.resources.enter_context(replaced("monotonic", monotonic, lambda: self.loop.now))
+        self.resources.enter_context(patch("mqtt_token_client.client.acquire_network_thread", lambda: self.loop))
+        self.resources.enter_context(patch("mqtt_token_client.client.release_network_thread", lambda: None))
+        self.resources.enter_context(replaced("open_transport", open_transport, self.broker.open_transport))
         logger = logging.getLogger("mqtt_token_client")
         logger.addHandler(self.errors)
         self.resources.callback(logger.removeHandler, self.errors)
@@ -492,8 +492,8 @@ class ClientAndBroker(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_bounded(self) -> None:
-        elapsed = self.loop.now - self.began
-        assert self.broker.dialed <= 3 + 2 * self.asked + 1.2 * elapsed / STEADY.initial
+        monotonic = self.loop.now - self.began
+        assert self.broker.dialed <= 3 + 2 * self.asked + 1.2 * monotonic / STEADY.initial
 
     # In the end
 

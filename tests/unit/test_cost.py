@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.mqtt.dial import dial
+from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit import packets
 from tests.unit.device import Device, devices
 from tests.unit.network_thread import call
@@ -46,12 +46,12 @@ def system_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     calls: Counter[str] = Counter()
 
     def counted(*arguments: Any, **options: Any) -> CountedSocket:
-        sock = CountedSocket(fileno=dial(*arguments, **options).detach())
+        sock = CountedSocket(fileno=open_transport(*arguments, **options).detach())
         sock.setblocking(False)
         sock.calls = calls
         return sock
 
-    monkeypatch.setattr("mqtt_token_client.mqtt.connection.dial", counted)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.manager.open_transport", counted)
     return calls
 
 

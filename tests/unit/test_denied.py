@@ -17,7 +17,7 @@ from mqtt_token_client import (
     Token,
     TokenRefused,
 )
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from tests.unit import packets
 from tests.unit.device import Device, devices, password
 from tests.unit.packets import AUTH, CONNECT, PUBACK, PUBLISH, PUBREC, SUBSCRIBE
@@ -36,7 +36,7 @@ def make() -> Iterator[Make]:
 def ending(make: Make, **options: Any) -> tuple[Device, Peer]:
     """A device whose token is in its last seconds, and nobody renews it."""
     device = make(renewal=LATE, **options)
-    device.source.next = [Token("an-ending-token", 600.0, since=elapsed() - 590)]
+    device.source.next = [Token("an-ending-token", 600.0, since=monotonic() - 590)]
     return device, device.start()
 
 

@@ -15,10 +15,10 @@ from mqtt_token_client.errors import (
     TokenError,
     TokenRequestRefused,
 )
-from mqtt_token_client.sources.client_auth import ClientSecretBasic
-from mqtt_token_client.sources.discovery import discover, metadata_urls
-from mqtt_token_client.sources.exchange import Transport
-from mqtt_token_client.sources.token_endpoint import TokenEndpoint
+from mqtt_token_client.sources.oauth.client_auth import ClientSecretBasic
+from mqtt_token_client.sources.oauth.discovery import discover, metadata_urls
+from mqtt_token_client.sources.oauth.http import HttpClient
+from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
 
 from . import oauth_server
 from .oauth_server import Answer, OAuthServer, answer, endless, token_answer
@@ -34,8 +34,8 @@ def server() -> Iterator[OAuthServer]:
         yield server
 
 
-def transport() -> Transport:
-    return Transport((5.0, 5.0))
+def transport() -> HttpClient:
+    return HttpClient((5.0, 5.0))
 
 
 def endpoint(issuer: str) -> TokenEndpoint:

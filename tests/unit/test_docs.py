@@ -19,10 +19,10 @@ import requests
 from cryptography.fernet import Fernet
 
 import mqtt_token_client
+from devtools.servers.keys import Keys
+from devtools.servers.pki import Pki
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Delivery, SignedJWT, Token, TokenClient, TokenSource
-from tests.servers.keys import Keys
-from tests.servers.pki import Pki
-from tests.servers.secret_check import remember_secret
 
 OPAQUE = "an-opaque-token-of-the-plant"
 ROOT = Path(__file__).parents[2]

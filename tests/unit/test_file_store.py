@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client.errors import ConfigurationError, StoreError
 from mqtt_token_client.stores import lock as locking
 from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.token import Token
-from tests.servers.secret_check import remember_secret
 from tests.store_contract import LONG, SHORT, StoreContract, same
 
 KEY = Fernet.generate_key()

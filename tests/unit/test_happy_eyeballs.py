@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
-from mqtt_token_client.mqtt import happy_eyeballs
-from mqtt_token_client.mqtt.happy_eyeballs import _Destination, connect, interleave
-from tests.servers.processes import free_port
+from devtools.servers.processes import free_port
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.transport import happy_eyeballs
+from mqtt_token_client.mqtt.transport.happy_eyeballs import _Destination, connect, interleave
 
 V4, V6 = "127.0.0.1", "::1"
 
@@ -102,9 +102,9 @@ def test_an_address_that_does_not_answer_costs_no_more_than_its_head_start(
     host.be_silent(dead)
     host.listen(alive)
     resolve(dead, alive)
-    began = elapsed()
+    began = monotonic()
     assert reached(host) == alive
-    assert 0.24 < elapsed() - began < 10
+    assert 0.24 < monotonic() - began < 10
 
 
 @pytest.mark.parametrize("order", [(V6, V4), (V4, V6)])

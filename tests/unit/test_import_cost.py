@@ -78,13 +78,13 @@ def test_tokens_without_mqtt_load_no_mqtt_client() -> None:
 def test_paho_is_loaded_by_the_first_connection() -> None:
     client = "TokenClient('mqtt://localhost', TokenFile('token'), client_id='pump', will=Will('a', b'b'))"
     loaded = _modules_loaded_by(f"from mqtt_token_client import *; client = {client}")
-    assert "mqtt_token_client.mqtt.connection" in loaded
+    assert "mqtt_token_client.mqtt.lifecycle.manager" in loaded
     assert "paho.mqtt.client" not in loaded
 
 
 def test_a_client_loads_no_source_and_no_store_but_those_it_is_given() -> None:
     loaded = _modules_loaded_by("from mqtt_token_client import ClientCredentials, TokenClient")
-    assert "mqtt_token_client.sources.client_credentials" in loaded
+    assert "mqtt_token_client.sources.oauth.client_credentials" in loaded
     assert not {name for name in loaded if "device" in name or "signed_jwt" in name or name.endswith(".keyring")}
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client.backoff import Backoff
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     AuthorizationServerUnavailable,
     ClientClosed,
@@ -25,10 +26,9 @@ from mqtt_token_client.errors import (
     TokenUnchanged,
 )
 from mqtt_token_client.events import Event, RenewalFailed, TokenRenewed
-from mqtt_token_client.keeper import RenewalPolicy, TokenKeeper
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
-from tests.servers.processes import wait_until
+from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 from .keeping import BUSY, Clock, Source, keep
 
@@ -145,7 +145,7 @@ class TestRenewal:
         assert source.requests == 1
         assert 59 < token.expires_in < 60
         assert 39 < keeper.renew().lifetime * 2 / 3 < 41
-        assert keeper.renewal_due == pytest.approx(elapsed() + 40, abs=5)
+        assert keeper.renewal_due == pytest.approx(monotonic() + 40, abs=5)
 
     def test_now_is_made_whatever_is_due(self, clock: Clock) -> None:
         source = Source()

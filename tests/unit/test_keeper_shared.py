@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     AuthorizationServerUnavailable,
     StoreError,
@@ -20,10 +20,10 @@ from mqtt_token_client.errors import (
     TokenRequestRefused,
 )
 from mqtt_token_client.events import Event, LoginRequired, RenewalFailed, StoreFailed, TokenRenewed
-from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
+from mqtt_token_client.tokens.keeper import TokenKeeper
 
 from .keeping import Clock, Source, keep
 
@@ -239,7 +239,7 @@ class TestRefreshTokenThatIsRefused:
 def test_a_listener_that_asks_for_the_token_that_is_being_asked_for_is_told_so() -> None:
     source, asked = Source(), list[object]()
     store = MemoryStore()
-    store.save(source.key, Token("ended", 5.0, since=elapsed() - 60, refresh_token="used"))
+    store.save(source.key, Token("ended", 5.0, since=monotonic() - 60, refresh_token="used"))
 
     def ask(event: Event) -> None:
         if isinstance(event, LoginRequired):
@@ -258,7 +258,7 @@ def test_a_process_that_ends_waits_for_the_successor_of_its_refresh_token(tmp_pa
     script = """
 import sys, threading, time
 from mqtt_token_client import FileStore, Token, TokenKeeper
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 
 asked = threading.Event()
 
@@ -271,7 +271,7 @@ class Slow:
         return Token("renewed", 60.0, refresh_token="second")
 
 store = FileStore(sys.argv[1])
-store.save("slow", Token("ended", 1.0, refresh_token="first", since=elapsed() - 10))
+store.save("slow", Token("ended", 1.0, refresh_token="first", since=monotonic() - 10))
 threading.Thread(target=TokenKeeper(Slow(), store).get, daemon=True).start()
 asked.wait()
 """

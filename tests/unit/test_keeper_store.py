@@ -8,9 +8,9 @@ import pytest
 
 from mqtt_token_client.errors import MqttTokenError
 from mqtt_token_client.events import RenewalFailed, StoreFailed, TokenRenewed
-from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
+from mqtt_token_client.tokens.keeper import TokenKeeper
 
 from .keeping import BUSY, Clock, Source, keep
 

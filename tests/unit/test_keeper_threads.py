@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
-from tests.servers.processes import wait_until
 
 from .keeping import BUSY, Clock, Source, keep
 

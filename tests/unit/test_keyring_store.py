@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from keyring.backends import SecretService
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ConfigurationError, StoreError
 from mqtt_token_client.stores import keyring as keyring_store, limit
 from mqtt_token_client.stores.keyring import KeyringStore
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
-from tests.servers.processes import wait_until
 from tests.store_contract import LONG, SHORT, StoreContract, same
 
 from . import scripted_keyrings

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from devtools.servers.pki import Pki
 from mqtt_token_client.errors import ConfigurationError, InvalidTokenResponse, TokenError
-from mqtt_token_client.sources.client_credentials import ClientCredentials
-from mqtt_token_client.sources.mutual_tls import MutualTLS
-from tests.servers.pki import Pki
+from mqtt_token_client.sources.oauth.client_credentials import ClientCredentials
+from mqtt_token_client.sources.oauth.mutual_tls import MutualTLS
 
 from .oauth_server import OAuthServer
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
-from mqtt_token_client.mqtt.delivery import Delivery, Outgoing, Stage
-from mqtt_token_client.mqtt.loop import Loop
-from mqtt_token_client.mqtt.messages import encode_topic
-from mqtt_token_client.mqtt.outbox import Outbox, PacketIds
-from tests.servers.processes import wait_until
+from mqtt_token_client.mqtt.codec.checks import encode_topic
+from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
+from mqtt_token_client.mqtt.session.outbox import Outbox, PacketIds
 from tests.unit.network_thread import call
 
 

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 import mqtt_token_client
-from mqtt_token_client.mqtt import engine
+from mqtt_token_client.mqtt.codec import codec as engine
 
 # A method with the parameters that the engine passes or takes, or None for an attribute.
 CONTRACT: dict[str, list[str] | None] = {

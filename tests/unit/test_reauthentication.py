@@ -183,7 +183,7 @@ class TestReAuthentication:
         assert second.expect(AUTH).reason == RE_AUTHENTICATE
 
     def test_without_an_answer_is_a_handover(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._AUTH_TIME", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._AUTH_TIME", 0.05)
         device = make()
         self.begin(device)
         second = device.broker.accept()

@@ -26,19 +26,19 @@ class Device:
     """A device's clocks, and which boot it is in."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.elapsed, self.wall, self.boot = 1000.0, NOW, "boot 1"
-        patch.setattr(record, "elapsed", lambda: self.elapsed)
-        patch.setattr(token_module, "elapsed", lambda: self.elapsed)
+        self.monotonic, self.wall, self.boot = 1000.0, NOW, "boot 1"
+        patch.setattr(record, "monotonic", lambda: self.monotonic)
+        patch.setattr(token_module, "monotonic", lambda: self.monotonic)
         patch.setattr(record, "boot_id", lambda: self.boot)
         patch.setattr(time, "time", lambda: self.wall)
 
     def goes_on(self, seconds: float) -> None:
-        self.elapsed += seconds
+        self.monotonic += seconds
         self.wall += seconds
 
     def reboots(self, seconds_off: float, uptime: float = 20.0) -> None:
         self.wall += seconds_off + uptime
-        self.elapsed, self.boot = uptime, "boot 2"
+        self.monotonic, self.boot = uptime, "boot 2"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_record_gives_back_the_token(
     value: str, lifetime: float | None, refresh: str | None, scope: str | None, since: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        Device(patch).elapsed = 1e9
+        Device(patch).monotonic = 1e9
         token = Token(value, lifetime, refresh_token=refresh, scope=scope, since=since)
         for stored in (dump(token), dump(token).encode()):
             found = parse(stored)
@@ -173,7 +173,7 @@ def test_after_a_reboot_no_clock_makes_a_token_live_longer_than_it_does(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         device = Device(patch)
-        device.elapsed = age + 1
+        device.monotonic = age + 1
         stored = dump(Token("a", lifetime, since=1.0))
         device.reboots(0, uptime)
         device.wall = clock

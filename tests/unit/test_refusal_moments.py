@@ -33,7 +33,7 @@ from mqtt_token_client import (
     TokenRenewed,
     Will,
 )
-from mqtt_token_client.mqtt.engine import Engine
+from mqtt_token_client.mqtt.codec.codec import Codec
 from tests.unit import packets
 from tests.unit.device import Device, devices
 from tests.unit.packets import (
@@ -356,18 +356,18 @@ class Play:
 
     def set_deadline(self, name: str, seconds: float) -> None:
         name += "" if name.startswith("HEAD") else "_TIME"
-        self._monkeypatch.setattr(f"mqtt_token_client.mqtt.attempt._{name}", seconds)
+        self._monkeypatch.setattr(f"mqtt_token_client.mqtt.lifecycle.attempt._{name}", seconds)
 
     def _watch_reading(self) -> None:
-        receive, broker = Engine.receive, self.broker
+        receive, broker = Codec.receive, self.broker
 
-        def watched(engine: Engine, data: bytes) -> object:
+        def watched(engine: Codec, data: bytes) -> object:
             try:
                 return receive(engine, data)
             finally:
                 broker.read.put(data)
 
-        self._monkeypatch.setattr(Engine, "receive", watched)
+        self._monkeypatch.setattr(Codec, "receive", watched)
 
     def until(self, happened: Callable[[], object], *, letting: bool = True) -> None:
         """Have the broker serve until something happens; attempts may go on meanwhile, or not."""

@@ -24,7 +24,7 @@ from mqtt_token_client import (
     TokenRefused,
     TokenUnchanged,
 )
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from tests.unit.device import Device, devices, password
 from tests.unit.packets import CONNECT, PUBLISH
 
@@ -85,7 +85,7 @@ class TestTokenRefused:
     def test_right_after_it_was_issued_may_be_too_early_if_it_has_nbf_and_gets_a_second_chance(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.patience._ITS_TIME_COMES", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry._ITS_TIME_COMES", 0.05)
         device = make(backoff=Backoff(initial=60.0, maximum=60.0))
         first = Token(jwt.encode({"nbf": 0, "jti": "first"}, "k" * 32, "HS256"), 3600.0)
         device.source.next = [first]
@@ -249,7 +249,7 @@ class TestConnectionEndedForItsToken:
     ) -> None:
         backoff = Backoff(initial=60.0, maximum=60.0)
         device = make(protocol, backoff=backoff, renewal=RenewalPolicy(fraction=0.9999, jitter=0.0))
-        device.source.next = [Token("a token near its end", life, since=elapsed() + left - life)]
+        device.source.next = [Token("a token near its end", life, since=monotonic() + left - life)]
         device.start().close()
         assert device.event(Disconnected).retry_in == 0.0
         second = device.broker.accept()
@@ -263,7 +263,7 @@ class TestConnectionEndedForItsToken:
         self, make: Make, protocol: int, life: float, left: float
     ) -> None:
         device = make(protocol, renewal=RenewalPolicy(fraction=0.9999, jitter=0.0))
-        token = Token("a token in mid-life", life, since=elapsed() + left - life if left < life else None)
+        token = Token("a token in mid-life", life, since=monotonic() + left - life if left < life else None)
         device.source.next = [token]
         device.start().close()
         device.event(Disconnected)
@@ -273,7 +273,7 @@ class TestConnectionEndedForItsToken:
     @pytest.mark.parametrize("reason", [0x00, 0x8B, 0x8E, 0x93, 0x9C])
     def test_is_not_what_another_reason_means_even_near_its_end(self, make: Make, reason: int) -> None:
         device = make(renewal=RenewalPolicy(fraction=0.9999, jitter=0.0))
-        device.source.next = [Token("a token near its end", 200.0, since=elapsed() - 185.0)]
+        device.source.next = [Token("a token near its end", 200.0, since=monotonic() - 185.0)]
         device.start().disconnect(reason)
         assert device.event(Disconnected).reason == reason
         assert device.broker.accept().expect(CONNECT).password == b"a token near its end"

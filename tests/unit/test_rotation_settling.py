@@ -26,7 +26,7 @@ class TestABusyFirstConnection:
     def test_is_asked_by_pingreq_whether_all_was_read_and_connect_waits_for_the_answer(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -44,7 +44,7 @@ class TestABusyFirstConnection:
     def test_carries_everything_until_the_answer_and_nothing_from_then_on(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"0: before")
@@ -75,7 +75,7 @@ class TestABusyFirstConnection:
     def test_that_ends_before_the_second_answer_has_its_qos_0_sent_again_on_the_second_before_anything_newer(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"read")
@@ -104,7 +104,7 @@ class TestABusyFirstConnection:
     def test_that_stays_the_connection_has_its_qos_0_not_sent_again(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"read")
@@ -127,7 +127,7 @@ class TestABusyFirstConnection:
     def test_whose_keepalive_is_answered_meanwhile_is_waited_for_all_the_same(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol, keepalive=1)
         first = device.start()
         first.expect(PINGREQ)  # of the keepalive
@@ -145,9 +145,9 @@ class TestABusyFirstConnection:
     def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._HEAD_START", 60.0)
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._HEAD_START_NEAR", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._HEAD_START", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._HEAD_START_NEAR", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment", qos=1)
@@ -184,7 +184,7 @@ class TestABusyFirstConnection:
     def test_that_does_not_answer_is_not_waited_for_long(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.05)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -199,7 +199,7 @@ class TestABusyFirstConnection:
     def test_that_is_lost_meanwhile_lets_connect_go_out_at_once(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -214,8 +214,8 @@ class TestABusyFirstConnection:
 
 
 def test_a_quiet_first_connection_is_not_asked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqtt_token_client.mqtt.attempt._SETTLE_TIME", 60.0)
-    monkeypatch.setattr("mqtt_token_client.mqtt.attempt._QUIET_TIME", 0.05)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._QUIET_TIME", 0.05)
     device = make(5)
     first = device.start()
     first.expect_nothing(0.1)

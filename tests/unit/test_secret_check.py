@@ -11,7 +11,7 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 _TEST = """
 import logging
-from tests.servers.secret_check import remember_secret
+from devtools.servers.secret_check import remember_secret
 
 def test_before():
     pass
@@ -31,7 +31,7 @@ def _session(folder: Path, statement: str) -> subprocess.CompletedProcess[str]:
         "-m",
         "pytest",
         "-p",
-        "tests.servers.secret_check",
+        "devtools.servers.secret_check",
         "-c",
         "/dev/null",
         "-o",

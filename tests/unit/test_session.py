@@ -10,15 +10,15 @@ import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
-from mqtt_token_client.mqtt.delivery import Delivery, Outgoing
-from mqtt_token_client.mqtt.engine import Engine
-from mqtt_token_client.mqtt.limits import Limits
-from mqtt_token_client.mqtt.link import Link
-from mqtt_token_client.mqtt.loop import Loop
-from mqtt_token_client.mqtt.message import Message
-from mqtt_token_client.mqtt.messages import encode_topic
-from mqtt_token_client.mqtt.packets import Connack, Packet
-from mqtt_token_client.mqtt.session import Counters, Session
+from mqtt_token_client.mqtt.codec.checks import encode_topic
+from mqtt_token_client.mqtt.codec.codec import Codec
+from mqtt_token_client.mqtt.codec.message import Message
+from mqtt_token_client.mqtt.codec.packets import Connack, Packet
+from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
+from mqtt_token_client.mqtt.session.limits import Limits
+from mqtt_token_client.mqtt.session.session import Counters, Session
+from mqtt_token_client.mqtt.transport.connection import NetworkConnection
 from tests.unit.network_thread import call
 
 
@@ -43,8 +43,10 @@ class Client:
         ours, self.broker = socket.socketpair()
         ours.setblocking(False)
         self.broker.settimeout(20)
-        engine = Engine("pump", self.protocol, clean=False)
-        self.link: Link[Outgoing] = call(self.loop, lambda: Link(self.loop, ours, engine, self))
+        engine = Codec("pump", self.protocol, clean=False)
+        self.link: NetworkConnection[Outgoing] = call(
+            self.loop, lambda: NetworkConnection(self.loop, ours, engine, self)
+        )
 
     def reconnect(self, *, session_present: bool = True) -> None:
         """Lose the connection and get a new one, as a connection does."""
@@ -65,19 +67,19 @@ class Client:
 
     # As a connection does
 
-    def packets_arrived(self, link: Link[Outgoing], packets: list[Packet]) -> None:
+    def packets_arrived(self, link: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
         for packet in packets:
             self.session.receive(link, packet)
-        self.link_writable(link)
+        self.connection_writable(link)
 
-    def link_writable(self, link: Link[Outgoing]) -> None:
+    def connection_writable(self, link: NetworkConnection[Outgoing]) -> None:
         if self.session.send(link, Limits(self.receive_maximum)):
-            self.loop.call_soon(lambda: self.link_writable(link))
+            self.loop.call_soon(lambda: self.connection_writable(link))
 
-    def link_wrote(self, items: list[Outgoing]) -> None:
+    def connection_wrote(self, items: list[Outgoing]) -> None:
         self.session.written(items)
 
-    def link_closed(self, link: Link[Outgoing], cause: str, reason: int | None) -> None:
+    def connection_closed(self, link: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:
         pass
 
     # What a test does

@@ -16,12 +16,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mqtt_token_client.clock import elapsed
+from devtools.servers.processes import free_port
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import ConfigurationError, TokenError
-from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.sources.signed_jwt import SignedJWT
 from mqtt_token_client.token import Token
-from tests.servers.processes import free_port
+from mqtt_token_client.tokens.keeper import TokenKeeper
 
 from .oauth_server import HANG_UP, OAuthServer, answer
 
@@ -63,7 +63,7 @@ class TestToken:
 
     def test_was_issued_some_seconds_ago_and_lives_that_much_shorter(self, wall: Any) -> None:
         wall(RIGHT + 0.9)
-        before = elapsed()
+        before = monotonic()
         token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600).fetch(None)
         assert token.claims["iat"] == RIGHT - 5
         assert token.since == pytest.approx(before - 5.9, abs=0.5)

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 import pytest
 import segno
 
-from mqtt_token_client.clock import elapsed
-from mqtt_token_client.sources.device_login import DeviceLogin
-from mqtt_token_client.sources.terminal import show_login
-from tests.servers.processes import wait_until
+from devtools.servers.processes import wait_until
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.sources.oauth.device_login import DeviceLogin
+from mqtt_token_client.sources.oauth.terminal import show_login
 
 URI = "https://id.example.com/device"
 COMPLETE = f"{URI}?user_code=WDJB-MJHT"
@@ -75,7 +75,7 @@ def countdowns() -> list[threading.Thread]:
 def a_login(
     complete: str | None = COMPLETE, seconds: float = 600, code: str = "WDJB-MJHT", uri: str = URI
 ) -> DeviceLogin:
-    return DeviceLogin(code, uri, complete, elapsed() + seconds)
+    return DeviceLogin(code, uri, complete, monotonic() + seconds)
 
 
 def end(login: DeviceLogin) -> None:

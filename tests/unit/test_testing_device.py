@@ -38,7 +38,7 @@ def server() -> Iterator[AuthorizationServer]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the clock of the device flow."""
     now = [0.0]
-    monkeypatch.setattr("mqtt_token_client.testing.device_grant.elapsed", lambda: now[0])
+    monkeypatch.setattr("mqtt_token_client.testing.device_grant.monotonic", lambda: now[0])
     return lambda reading: now.__setitem__(0, reading)
 
 

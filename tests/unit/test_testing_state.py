@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import DeviceFlow, FileStore, TokenClient, TokenKeeper
 from mqtt_token_client.errors import ConfigurationError
 from mqtt_token_client.testing import AuthorizationServer
-from tests.servers.secret_check import remember_secret
 from tests.unit.device_login import Answer, claims, device_flow, log_in, open_page, post, refresh
 from tests.unit.embedded import ask
 

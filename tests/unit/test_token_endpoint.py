@@ -17,18 +17,18 @@ from urllib.parse import quote
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
+from devtools.servers.processes import free_port
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     AuthorizationServerUnavailable,
     InvalidTokenResponse,
     TokenError,
     TokenRequestRefused,
 )
-from mqtt_token_client.sources.client_assertion import ClientSecretJWT
-from mqtt_token_client.sources.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient, TokenRequest
-from mqtt_token_client.sources.exchange import Transport
-from mqtt_token_client.sources.token_endpoint import TokenEndpoint
-from tests.servers.processes import free_port
+from mqtt_token_client.sources.oauth.client_assertion import ClientSecretJWT
+from mqtt_token_client.sources.oauth.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient, TokenRequest
+from mqtt_token_client.sources.oauth.http import HttpClient
+from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
 
 from . import oauth_server
 from .oauth_server import Answer, OAuthServer, Request, answer, token_answer
@@ -53,7 +53,7 @@ def server() -> Iterator[OAuthServer]:
 
 def endpoint(url: str, auth: Any = None, **transport: Any) -> TokenEndpoint:
     given = {"timeout": (5.0, 5.0)} | transport
-    return TokenEndpoint("pump-17", auth or ClientSecretBasic(SECRET), {"token_endpoint": url}, Transport(**given))
+    return TokenEndpoint("pump-17", auth or ClientSecretBasic(SECRET), {"token_endpoint": url}, HttpClient(**given))
 
 
 def failure(url: str, **transport: Any) -> TokenError:
@@ -80,7 +80,7 @@ class TestTokenResponse:
             connection.sendall(token_answer(expires_in=60))
 
         server.script.append(slowly)
-        before = elapsed()
+        before = monotonic()
         token = endpoint(server.token_endpoint).token(GRANT)
         assert before <= token.since
         assert token.expires_in <= 59.7
@@ -114,11 +114,11 @@ class TestTokenResponse:
         cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
         told = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "scope": "a"}
         server.script.append(answer(told, date=formatdate(1_000_003_000)))
-        before = elapsed()
+        before = monotonic()
         token = endpoint(server.token_endpoint).token(GRANT)
         assert 590 < token.expires_in <= 600
         assert (token.value, token.refresh_token, token.scope) == (cached, "again", "a")
-        assert before <= token.since < elapsed()
+        assert before <= token.since < monotonic()
 
     def test_exp_makes_no_life_longer_than_the_server_says(self, server: OAuthServer) -> None:
         token = jwt(exp=1_000_003_600)
@@ -359,8 +359,8 @@ class TestSecrets:
         assert not [one for one in [*FORMS, "the-token-itself", "the-refresh-token"] if one in shown]
 
     def test_repr_of_what_holds_one_does_not_show_it(self) -> None:
-        request = TokenRequest("pump-17", "https://id.example.com", {}, Transport().clock, [("refresh_token", SECRET)])
+        request = TokenRequest("pump-17", "https://id.example.com", {}, HttpClient().clock, [("refresh_token", SECRET)])
         for auth in (ClientSecretBasic(SECRET), ClientSecretPost(SECRET)):
             auth.authenticate(request)
             assert not [one for one in FORMS if one in repr(auth) + repr(request)]
-        assert "password" not in repr(Transport(proxies={"https": "http://user:password@proxy.example.com"}))
+        assert "password" not in repr(HttpClient(proxies={"https": "http://user:password@proxy.example.com"}))

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
+from devtools.servers.processes import wait_until
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import ConfigurationError, TokenError, TokenUnchanged
 from mqtt_token_client.events import Event, TokenRenewed
-from mqtt_token_client.keeper import TokenKeeper
 from mqtt_token_client.sources import folder_watch
 from mqtt_token_client.sources.token_file import TokenFile
 from mqtt_token_client.token import Token
-from tests.servers.processes import wait_until
+from mqtt_token_client.tokens.keeper import TokenKeeper
 
 NOW = 1_800_000_000.0  # 2027
 LIFE = 3600.0
@@ -327,17 +327,17 @@ class TestWatch:
     def test_is_quiet_while_nothing_changes(self, path: Path, watch: Callable[..., Watched]) -> None:
         path.write_text("first")
         watched = watch()
-        looked_at = [elapsed()]
+        looked_at = [monotonic()]
         read = watched.source._value
 
         def look() -> str | None:
-            looked_at.append(elapsed())
+            looked_at.append(monotonic())
             return read()  # which opens and closes the file
 
         watched.source._value = look  # type: ignore[method-assign]
         path.write_text("second")
         assert watched.next() == "second"
-        wait_until(lambda: elapsed() - looked_at[-1] > 0.5, "half a second without a look at the file")
+        wait_until(lambda: monotonic() - looked_at[-1] > 0.5, "half a second without a look at the file")
 
     def test_notices_what_changed_between_the_last_fetch_and_its_beginning(
         self, path: Path, watch: Callable[..., Watched]
@@ -424,4 +424,4 @@ class TestArguments:
         source = TokenFile(path)
         token: Token = source.fetch(None)
         assert repr(source) == f"TokenFile({str(path)!r})"
-        assert token.since <= elapsed()
+        assert token.since <= monotonic()

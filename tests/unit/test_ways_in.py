@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from devtools.servers.pki import Pki
 from mqtt_token_client import (
     Backoff,
     Connected,
@@ -18,9 +19,8 @@ from mqtt_token_client import (
     Token,
     TokenRefused,
 )
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.profiles import Credentials
-from tests.servers.pki import Pki
 from tests.unit.device import Device, devices, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
@@ -139,7 +139,7 @@ class TestAWebSocketThatTheBrokerCloses:
     ) -> None:
         broker, renewal = WebSocketBroker(), RenewalPolicy(fraction=0.9999, jitter=0.0)
         device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0), renewal=renewal)
-        device.source.next = [Token("a token near its end", 100.0, since=elapsed() - 92.0)]
+        device.source.next = [Token("a token near its end", 100.0, since=monotonic() - 92.0)]
         device.start()
         broker.close_websocket(1000)
         assert device.event(Disconnected).retry_in == 0.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.clock import elapsed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     BrokerError,
     BrokerRefused,
@@ -23,8 +23,8 @@ from mqtt_token_client.errors import (
     MqttTokenError,
     ProtocolError,
 )
-from mqtt_token_client.mqtt.dial import parse_broker
-from mqtt_token_client.mqtt.websocket import WebSocket, upgrade
+from mqtt_token_client.mqtt.transport.open import parse_broker
+from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
 from tests.unit.websocket_server import (
     BINARY,
     CONTINUATION,
@@ -50,7 +50,7 @@ class Ends:
         self._executor = ThreadPoolExecutor()
 
     def ask(self, headers: dict[str, str] | None = None, seconds: float = 20) -> Future[WebSocket]:
-        deadline = elapsed() + seconds
+        deadline = monotonic() + seconds
         return self._executor.submit(upgrade, self.ours, "b.example", "/mqtt", headers or {}, deadline, NAME)
 
     def open(self, *more: bytes) -> WebSocket:

@@ -1,0 +1,169 @@
+"""The authorization server of the tests: oidc-provider under Node."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import secrets
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .keys import RIGHTS, Keys
+from .pki import Pki
+from .processes import BUILD, Process, accepts, free_port, need, unavailable
+
+_HERE = Path(__file__).parent
+
+
+def install_packages() -> None:
+    """``npm ci``, if that was not done since package-lock.json changed."""
+    need("node", "npm", packages="nodejs npm")
+    lock, installed = _HERE / "package-lock.json", _HERE / "node_modules" / ".package-lock.json"
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "npm.lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+            return
+        done = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund"],
+            cwd=_HERE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            unavailable(f"npm ci in devtools/servers failed; run it by hand. It said: {done.stderr[-500:]}")
+
+
+class AuthorizationServer:
+    """A certified OpenID provider with clients for each way to authenticate, on a loopback port of its own.
+
+    Its tokens are JWTs for the audience ``rabbitmq`` (both brokers ask for that one) signed RS256, or ES256 for
+    ``resource=urn:test:mqtt-es``; each has a ``jti``.
+
+    Attributes:
+        issuer: its issuer identifier.
+        scope: the rights to do anything; a token has only those that were asked for, and RabbitMQ refuses one without.
+        client_id: a client of client_secret_basic.
+        odd_client_id: another, whose id and secret only arrive well if they are form-encoded.
+        post_client_id: a client of client_secret_post.
+        client_secret: the secret of all these, but of ``odd_client_id``, whose is ``odd_client_secret``.
+        pki: made the certificates of its https listener and of the clients ``service-tls`` (known by its name) and
+            ``service-self-signed-tls`` (known by its very certificate).
+        tls_token_endpoint: the same token endpoint, where these two can show their certificates.
+    """
+
+    client_id = "service"
+    odd_client_id = "odd: client+%id"
+    post_client_id = "service-post"
+    device_client_id = "device"
+    scope = RIGHTS
+
+    def __init__(self, keys: Keys, folder: Path) -> None:
+        install_packages()
+        self.client_secret = secrets.token_urlsafe(32)
+        self.odd_client_secret = f"{self.client_secret}: +%&=/"
+        self.port, self._control, tls = free_port(), free_port(), free_port()
+        self.issuer = f"http://127.0.0.1:{self.port}"
+        self.token_endpoint = f"{self.issuer}/token"
+        self.tls_token_endpoint = f"https://127.0.0.1:{tls}/token"
+        self.jwks_uri = f"{self.issuer}/jwks"
+        (folder / "pki").mkdir()
+        self.pki = Pki(folder / "pki")
+        told = {
+            "port": self.port,
+            "tls": tls,
+            "pki": str(folder / "pki"),
+            "control": self._control,
+            "folder": str(keys.folder),
+            "secret": self.client_secret,
+            "rights": RIGHTS,
+        }
+        self._process = Process(
+            "authorization server",
+            ["node", str(_HERE / "server.mjs")],
+            folder / "oidc.log",
+            {"TEST_SERVER": json.dumps(told)},  # not on the command line: it holds a secret
+        )
+        self._process.start(lambda: accepts(self._control), timeout=30)
+        self.listening = True
+
+    def close(self) -> None:
+        self._process.stop()
+
+    def config(self, **seconds: float) -> None:
+        """Set lives: ``at`` (access tokens), ``device`` (device codes), ``refresh`` (refresh tokens), and the device
+        flow's ``interval``. ``lenient=1`` is no time: a rotated refresh token may then be used again.
+        """
+        self._tell("config", seconds)
+
+    def fail(
+        self,
+        status: int = 503,
+        *,
+        retry_after: str | int | None = None,
+        times: int | None = 1,
+        error: str | None = None,
+    ) -> None:
+        """Answer the next token requests with an HTTP status instead; ``times=None``: until :meth:`heal`.
+
+        ``error`` makes the body a JSON error response with that code (RFC 6749 section 5.2); else it is plain text.
+        """
+        wait = None if retry_after is None else str(retry_after)
+        self._tell("fail", {"status": status, "retryAfter": wait, "times": times, "error": error})
+
+    def heal(self) -> None:
+        """Fail no longer."""
+        self._tell("heal")
+
+    def lose(self, times: int = 1) -> None:
+        """Do what the next token requests ask for, and let the answers be lost on their way."""
+        self._tell("lose", {"times": times})
+
+    def token_requests(self) -> int:
+        """How many POSTs came to the token endpoint since :meth:`reset`, failed ones included."""
+        return int(self._tell("requests"))
+
+    def approve(self, user_code: str, sub: str = "alice") -> None:
+        """Do what a person does who approves a device."""
+        self._tell("decide", {"userCode": user_code, "approve": True, "sub": sub})
+
+    def deny(self, user_code: str) -> None:
+        """Do what a person does who refuses a device."""
+        self._tell("decide", {"userCode": user_code, "approve": False})
+
+    def reset(self) -> None:
+        """Back to how it began: listening, tokens of 60 seconds, no failures, nothing counted."""
+        self.start()
+        self._tell("reset")
+
+    def stop(self) -> None:
+        """Refuse connections and cut those that are open. Keys and grants are kept."""
+        if self.listening:
+            self._tell("stop")
+            self.listening = False
+
+    def start(self) -> None:
+        """Listen again, on the same port."""
+        if not self.listening:
+            self._tell("start")
+            self.listening = True
+
+    def secrets(self) -> list[str]:
+        """Every token, client secret, assertion and Authorization header that it saw or issued."""
+        return [self.client_secret, self.odd_client_secret, *self._tell("secrets")]
+
+    def _tell(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=10)
+        try:
+            connection.request("POST", f"/{command}", json.dumps(arguments or {}))
+            response = connection.getresponse()
+            answer = response.read().decode()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"authorization server: {command}: {answer}")
+        return json.loads(answer)

@@ -1,0 +1,150 @@
+"""What a broker's refusal means: the token's fault, the broker's trouble, or ours.
+
+The codes are those of MQTT 5 (section 2.4); the return codes of 3.1.1 (section 3.2.2.3) are translated to them: 1 is
+0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket has two ways of its own to say no: the HTTP status that
+answers the upgrade, and the code of its Close frame. AUTH refuses nothing: a broker that does not take the token says
+so by CONNACK or DISCONNECT (section 4.12).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from .packets import CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK
+
+
+class Action(Enum):
+    """Whose fault a refusal is, and so what to do."""
+
+    NEW_TOKEN = "get a new token"  # noqa: S105 - no password
+    RETRY = "keep the token and come back later"
+    GIVE_UP = "tell whoever configured this"
+
+
+UNSPECIFIED, NOT_AUTHORIZED, BAD_METHOD, PROTOCOL_ERROR, TAKEN_OVER = 0x80, 0x87, 0x8C, 0x82, 0x8E
+
+_T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # the last: MQTT has no such code there
+
+# The will is in CONNECT: that is what CONNACK means by 0x90, 0x99, 0x9A and 0x9B (section 3.2.2.2). When the token
+# ends, EMQX sends DISCONNECT with 0x87, Mosquitto with 0x98 as an administrator has it kick, RabbitMQ with 0xA0.
+# fmt: off
+_CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action | None]] = {
+    #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3
+    #                                                   CONNACK  DISCONNECT  PUBACK, PUBREC    SUBACK
+    UNSPECIFIED: ("Unspecified error",                  _B,      _B,         _B,               _B),
+    0x81: ("Malformed Packet",                          _O,      _O,         _X,               _X),
+    PROTOCOL_ERROR: ("Protocol Error",                  _O,      _O,         _X,               _X),
+    0x83: ("Implementation specific error",             _B,      _B,         _B,               _B),
+    0x84: ("Unsupported Protocol Version",              _O,      _X,         _X,               _X),
+    0x85: ("Client Identifier not valid",               _O,      _X,         _X,               _X),
+    0x86: ("Bad User Name or Password",                 _T,      _X,         _X,               _X),
+    NOT_AUTHORIZED: ("Not authorized",                  _T,      _T,         _T,               _T),
+    0x88: ("Server unavailable",                        _B,      _X,         _X,               _X),
+    0x89: ("Server busy",                               _B,      _B,         _X,               _X),
+    0x8A: ("Banned",                                    _O,      _X,         _X,               _X),
+    0x8B: ("Server shutting down",                      _X,      _B,         _X,               _X),
+    BAD_METHOD: ("Bad authentication method",           _O,      _O,         _X,               _X),
+    0x8D: ("Keep Alive timeout",                        _X,      _B,         _X,               _X),
+    TAKEN_OVER: ("Session taken over",                  _X,      _O,         _X,               _X),
+    0x8F: ("Topic Filter invalid",                      _X,      _O,         _X,               _O),
+    0x90: ("Topic Name invalid",                        _O,      _O,         _O,               _X),
+    0x91: ("Packet Identifier in use",                  _X,      _X,         _B,               _B),
+    0x92: ("Packet Identifier not found",               _X,      _X,         _X,               _X),
+    0x93: ("Receive Maximum exceeded",                  _X,      _B,         _X,               _X),
+    0x94: ("Topic Alias invalid",                       _X,      _B,         _X,               _X),
+    0x95: ("Packet too large",                          _O,      _O,         _X,               _X),
+    0x96: ("Message rate too high",                     _X,      _B,         _X,               _X),
+    0x97: ("Quota exceeded",                            _B,      _B,         _B,               _B),
+    0x98: ("Administrative action",                     _X,      _T,         _X,               _X),
+    0x99: ("Payload format invalid",                    _O,      _O,         _O,               _X),
+    0x9A: ("Retain not supported",                      _O,      _O,         _X,               _X),
+    0x9B: ("QoS not supported",                         _O,      _O,         _X,               _X),
+    0x9C: ("Use another server",                        _B,      _B,         _X,               _X),
+    0x9D: ("Server moved",                              _O,      _O,         _X,               _X),
+    0x9E: ("Shared Subscriptions not supported",        _X,      _O,         _X,               _O),
+    0x9F: ("Connection rate exceeded",                  _B,      _B,         _X,               _X),
+    0xA0: ("Maximum connect time",                      _X,      _T,         _X,               _X),
+    0xA1: ("Subscription Identifiers not supported",    _X,      _O,         _X,               _O),
+    0xA2: ("Wildcard Subscriptions not supported",      _X,      _O,         _X,               _O),
+}
+# fmt: on
+_COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
+
+# RFC 6455 section 7.4.1, and the registry of IANA that it sets up. EMQX closes with 1000 when the token ends: that is
+# judged as a TCP connection that closes without a word is, by how near the end of the token is.
+_WEBSOCKET_CLOSE: dict[int, tuple[str, Action]] = {
+    1000: ("Normal Closure", Action.RETRY),
+    1001: ("Going Away", Action.RETRY),
+    1002: ("Protocol error", Action.RETRY),
+    1003: ("Unsupported Data", Action.RETRY),
+    1005: ("No Status Rcvd", Action.RETRY),
+    1007: ("Invalid frame payload data", Action.RETRY),
+    1008: ("Policy Violation", Action.NEW_TOKEN),
+    1009: ("Message Too Big", Action.RETRY),
+    1011: ("Internal Error", Action.RETRY),
+    1012: ("Service Restart", Action.RETRY),
+    1013: ("Try Again Later", Action.RETRY),
+    1014: ("Bad Gateway", Action.RETRY),
+    3000: ("Unauthorized", Action.NEW_TOKEN),
+    3003: ("Forbidden", Action.NEW_TOKEN),
+    3008: ("Timeout", Action.RETRY),
+}
+
+_ADVICE = {
+    0x81: "the broker cannot read what this client sends; try the other protocol version",
+    PROTOCOL_ERROR: "the broker objects to what this client sends; try the other protocol version",
+    0x84: "the broker does not speak this version of MQTT; try the other protocol (5 or 4)",
+    0x85: "choose a client_id that the broker allows",
+    0x8A: "the broker has banned this client; ask who runs it",
+    BAD_METHOD: "the broker does not offer this way to authenticate; choose another profile",
+    TAKEN_OVER: "another client uses this client_id; give each its own",
+    0x8F: "choose topic filters that the broker allows",
+    0x90: "choose topics that the broker allows, of the will too",
+    0x95: "a packet is too large for the broker; send less at once, or ask for a token with fewer claims",
+    0x99: "a payload, perhaps the will's, is not what its properties say",
+    0x9A: "the broker keeps no retained messages; set retain=False, in the will too",
+    0x9B: "choose a lower qos, for the will too",
+    0x9D: "give the broker's new address",
+    0x9E: "the broker has no shared subscriptions",
+    0xA1: "the broker takes no subscription_identifier",
+    0xA2: "the broker takes no wildcards",
+}
+
+
+def action_for(packet: int, reason: int) -> Action:
+    """Whose fault a packet with this code is: CONNACK, DISCONNECT, PUBACK, PUBREC or SUBACK. A code that MQTT does not
+    have there is the broker's trouble.
+    """
+    known = _CODES.get(reason)
+    found = known[_COLUMNS[packet]] if known else None
+    return found if isinstance(found, Action) else Action.RETRY
+
+
+def websocket_close(code: int) -> tuple[str, Action]:
+    """The name of the code of a Close frame from the broker, and whose fault it is. Codes that nobody has registered,
+    among them those of applications (from 4000 on), have no name and are the broker's trouble.
+    """
+    return _WEBSOCKET_CLOSE.get(code, ("", Action.RETRY))
+
+
+def upgrade_action(status: int) -> Action:
+    """Whose fault it is that the upgrade to a WebSocket was answered with this HTTP status (RFC 9110 section 15,
+    RFC 6585 section 4 for 429). Anything but 401, 403 and what says to come back is the answer of something else than
+    a broker.
+    """
+    if status in (401, 403):
+        return Action.NEW_TOKEN
+    return Action.RETRY if status >= 500 or status in (408, 425, 429) else Action.GIVE_UP
+
+
+def reason_name(reason: int) -> str:
+    """The name of a code, as the MQTT 5 specification writes it."""
+    if not reason:
+        return "Normal disconnection"
+    known = _CODES.get(reason)
+    return known[0] if known else f"reason code 0x{reason:02x}"
+
+
+def advice(reason: int) -> str:
+    """What a person can do about a refusal that is ours."""
+    return _ADVICE.get(reason, "see the broker's log")

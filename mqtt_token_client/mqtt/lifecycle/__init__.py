@@ -1,0 +1,1 @@
+"""Connect, rotate, retry and close."""

@@ -1,0 +1,187 @@
+"""How one client connects, and the CONNECT that says so."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...backoff import Backoff
+from ...errors import ConfigurationError
+from ...profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
+from ...token import Token
+from ..codec.checks import Will
+from ..transport.open import Address, check_context, check_proxy, parse_broker
+
+if TYPE_CHECKING:
+    from ..codec.codec import Codec
+
+
+class CredentialsSource(Protocol):
+    """Where the credentials for CONNECT come from."""
+
+    def credentials(self, refused: Token | None) -> Credentials:
+        """Credentials made of a valid token other than ``refused``. It may block: never on the network thread."""
+        ...
+
+    def retry_in(self) -> float:
+        """After a TokenError: seconds until it makes sense to ask again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stays the same for all connections of a client."""
+
+    brokers: tuple[Address, ...]
+    client_id: str
+    protocol: int
+    keepalive: int
+    session_expiry: int
+    clean_start: bool
+    will: Will | None
+    context: ssl.SSLContext | None
+    proxy: str | None = field(repr=False)  # it may hold a password
+    profile: Profile
+    backoff: Backoff
+
+    @property
+    def takeover_fires_will(self) -> bool:
+        """Whether a broker may publish the will when a second connection takes the session over [MQTT-3.1.4-3]."""
+        if self.will is None:
+            return False
+        return not (self.protocol == 5 and self.will.delay and self.session_expiry)
+
+    def engine(self, *, first: bool) -> Codec:
+        """The engine of a new connection; ``first`` while the broker has accepted none. The first engine of a process
+        loads paho-mqtt, which takes a while: not on the network thread.
+        """
+        from ..codec.codec import Codec
+
+        return Codec(self.client_id, self.protocol, clean=self.session_expiry == 0 or (self.clean_start and first))
+
+    def connect(self, engine: Codec, credentials: Credentials, broker: Address) -> bytes:
+        """The CONNECT packet with these credentials.
+
+        Raises:
+            ConfigurationError: what the profile made of the token cannot be sent to this broker.
+        """
+        if credentials.auth_method is not None and self.protocol != 5:
+            raise ConfigurationError("profile: an Authentication Method needs protocol=5")
+        if credentials.headers and broker.path is None:
+            raise ConfigurationError(f"profile: HTTP headers need a ws:// or wss:// URL, not {broker}")
+        will = None
+        if self.will is not None:
+            about: dict[str, Any] = dict(self.will.properties or {})
+            if self.will.delay:
+                about["will_delay_interval"] = self.will.delay
+            will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, about)
+        properties: dict[str, Any] = {"session_expiry_interval": self.session_expiry}
+        if credentials.auth_method is not None:
+            properties["authentication_method"] = credentials.auth_method
+            if credentials.auth_data is not None:
+                properties["authentication_data"] = credentials.auth_data
+        packet = engine.connect(
+            credentials.username, credentials.password, keepalive=self.keepalive, properties=properties, will=will
+        )
+        largest: int | None = getattr(self.profile, "largest_connect", None)
+        if largest is not None and len(packet) > largest:
+            raise ConfigurationError(
+                f"profile: CONNECT has {len(packet)} bytes, the broker takes {largest}; ask for a token with fewer "
+                "claims, or shorten the will"
+            )
+        return packet
+
+
+def open_settings(
+    broker: str | Sequence[str],
+    *,
+    client_id: str,
+    profile: str | Profile | PlacingFunction,
+    protocol: int,
+    keepalive: int,
+    session_expiry: int,
+    clean_start: bool,
+    will: Will | None,
+    tls: ssl.SSLContext | None,
+    proxy: str | None,
+    allow_insecure: bool,
+    backoff: Backoff,
+) -> Settings:
+    """The settings of these arguments of a client.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be.
+    """
+    addresses = tuple(
+        parse_broker(url, allow_insecure=allow_insecure)
+        for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])
+    )
+    if not addresses:
+        raise ConfigurationError("broker: at least one URL is needed")
+    if protocol not in (4, 5):
+        raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
+    if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535 or "\0" in client_id:
+        raise ConfigurationError("client_id: a string, neither empty nor with a NUL; a session needs a name that stays")
+    check_range("keepalive", keepalive, 0, 65_535)
+    check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
+    if will is not None and not isinstance(will, Will):
+        raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
+    if will is not None and protocol == 4 and (will.delay or will.properties):
+        raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
+    if not isinstance(clean_start, bool):
+        raise ConfigurationError(f"clean_start: True or False, not {clean_start!r}")
+    if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
+        raise ConfigurationError(
+            "clean_start: needs protocol=5; in MQTT 3.1.1 connect once with session_expiry=0 before"
+        )
+    if not isinstance(backoff, Backoff):
+        raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
+    placing = open_profile(profile)
+    alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
+    context = None
+    if tls is not None:
+        context = check_context(tls, allow_insecure=allow_insecure)
+    elif any(address.tls for address in addresses):
+        context = _default_context(alpn)
+    return Settings(
+        brokers=addresses,
+        client_id=client_id,
+        protocol=protocol,
+        keepalive=keepalive,
+        session_expiry=session_expiry,
+        clean_start=clean_start,
+        will=will,
+        context=context,
+        proxy=None if proxy is None else check_proxy(proxy),
+        profile=placing,
+        backoff=backoff,
+    )
+
+
+def _encode_client_id(client_id: str) -> bytes:
+    try:
+        return client_id.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("client_id: it cannot be written in UTF-8") from None
+
+
+def check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    """A whole number between two others, both allowed.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ConfigurationError(f"{name}: a whole number from {lowest} to {highest}, not {value!r}")
+
+
+@functools.cache
+def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """One for all clients: reading the system's certificates takes tens of milliseconds."""
+    context = check_context(ssl.create_default_context())
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context

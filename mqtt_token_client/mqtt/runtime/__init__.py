@@ -1,0 +1,1 @@
+"""What drives the core: the Runtime protocol and the shared network thread."""

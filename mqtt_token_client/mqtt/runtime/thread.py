@@ -1,0 +1,259 @@
+"""The network thread: a selector and a timer queue that drive one connection or a thousand.
+
+It sleeps until a socket is ready, a deadline has come, or another thread calls. What blocks (DNS, a TLS handshake, a
+token request) runs on short-lived worker threads instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ...clock import monotonic
+from ...errors import MqttTokenError
+
+log = logging.getLogger("mqtt_token_client.loop")
+
+_Result = TypeVar("_Result")
+
+_MAX_WORKERS = 32
+_FEW_TIMERS = 64
+# The selector's own clock stands still while the machine sleeps; a deadline is seen this late, in seconds, at most.
+_LONGEST_SLEEP = 60.0
+# Woken at once so many times in a row, the loop rests before it waits again, and finds several messages where it found
+# one: half of the processor time of a busy receiver, with no later arrival up to 10,000 messages a second. In seconds.
+_FLURRY = 16
+_AT_ONCE = 40e-6
+_REST = 20e-6
+
+_here = threading.local()
+
+
+def on_network_thread() -> bool:
+    """Whether the caller runs on a network thread, which must not wait for itself."""
+    return getattr(_here, "network", False)
+
+
+class Timer:
+    """A call at a deadline. ``cancel()`` takes it back."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    """One thread, one selector, one timer queue. Only ``call_soon`` is safe to use from other threads."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._crowded = _FEW_TIMERS
+        self._sequence = itertools.count()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._asleep = False
+        self._at_once = 0  # waits in a row that ended as soon as they began
+        self._running = True
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake_ups)
+        self._workers = _Workers()
+        self._jobs = 0  # given to workers, their result not told yet
+        self._thread = threading.Thread(target=self._run, name="mqtt-token-network", daemon=True)
+        self._thread.start()
+
+    # From any thread
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run a function on the network thread, after those that were given before it."""
+        self._calls.append(callback)
+        if self._asleep:  # one byte a batch: a loop that is awake looks at the queue before it sleeps
+            self._asleep = False
+            with contextlib.suppress(BlockingIOError, OSError):
+                self._wake_writer.send(b"\0")
+
+    def stop(self) -> None:
+        """End the thread once it has run what was given before, and told the results of the jobs under way."""
+        self.call_soon(self._stop)
+
+    # On the network thread
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Run a function when :func:`~mqtt_token_client.clock.monotonic` reaches ``when``."""
+        timer = Timer(callback)
+        if len(self._timers) >= self._crowded:  # with those that were cancelled, which may be due in days
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._crowded = 2 * len(self._timers) + _FEW_TIMERS
+        heapq.heappush(self._timers, (when, next(self._sequence), timer))
+        return timer
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Run a function in so many seconds."""
+        return self.call_at(monotonic() + seconds, callback)
+
+    def watch(self, sock: socket.socket, events: int, callback: Callable[[int], None]) -> None:
+        """Have ``callback(ready)`` called when a socket is ready for ``events``; 0 stops watching."""
+        try:
+            watched = self._selector.get_key(sock).events
+        except (KeyError, ValueError):
+            watched = 0
+        if events == watched:
+            return
+        if not events:
+            self._selector.unregister(sock)
+        elif watched:
+            self._selector.modify(sock, events, callback)
+        else:
+            self._selector.register(sock, events, callback)
+
+    def run_blocking(
+        self, job: Callable[[], _Result], then: Callable[[_Result | None, Exception | None], None]
+    ) -> None:
+        """Run a function that blocks on a worker thread, then ``then(result, error)`` here."""
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = job()
+            except Exception as caught:  # noqa: BLE001 - handed on, to be reported
+                error = caught
+            except BaseException as caught:  # noqa: BLE001 - sys.exit() in a token source
+                error = RuntimeError(f"a job raised {type(caught).__name__}")
+            self.call_soon(lambda: tell(result, error))
+
+        def tell(result: _Result | None, error: Exception | None) -> None:
+            self._jobs -= 1
+            then(result, error)
+
+        self._jobs += 1
+        try:
+            self._workers.submit(work)
+        except RuntimeError:  # of threading: the machine has no room for a thread
+            error = MqttTokenError("no thread could be started: too little memory, or too many threads")
+            self.call_soon(lambda: tell(None, error))
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def _drain_wake_ups(self, _ready: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_reader.recv(4096)
+
+    def _run(self) -> None:
+        _here.network = True
+        while self._running or self._calls or self._jobs:
+            for key, ready in self._wait():
+                self._guard(key.data, ready)
+            for _ in range(len(self._calls)):
+                self._guard(self._calls.popleft())
+            while self._timers and self._timers[0][0] <= monotonic():
+                timer = heapq.heappop(self._timers)[2]
+                if timer.callback is not None:
+                    self._guard(timer.callback)
+        self._selector.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if self._at_once >= _FLURRY:
+            time.sleep(_REST)
+        timeout = None
+        if self._timers:
+            timeout = min(max(0.0, self._timers[0][0] - monotonic()), _LONGEST_SLEEP)
+        self._asleep = True
+        if self._calls:  # given between the last look at the queue and the line above
+            timeout = 0.0
+        began = time.monotonic()
+        try:
+            return self._selector.select(timeout)
+        finally:
+            self._asleep = False
+            self._at_once = self._at_once + 1 if time.monotonic() - began < _AT_ONCE else 0
+
+    @staticmethod
+    def _guard(callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            callback(*arguments)
+        except BaseException:  # sys.exit() in a handler would end the thread for everybody
+            log.exception("an error of this library, please report it; the network thread goes on")
+
+
+class _Workers:
+    """Threads for what blocks: at most 32 at once, each ends when nothing is left to do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._alive = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job.
+
+        Raises:
+            RuntimeError: no thread could be started for it.
+        """
+        with self._lock:
+            self._waiting.append(job)
+            if self._alive == _MAX_WORKERS:
+                return
+            self._alive += 1
+        try:
+            threading.Thread(target=self._work, name="mqtt-token-worker", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._alive -= 1
+                if job not in self._waiting:  # another worker has taken it
+                    return
+                self._waiting.remove(job)
+            raise
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._alive -= 1
+                    return
+                job = self._waiting.popleft()
+            job()
+
+
+_lock = threading.Lock()
+_shared: Loop | None = None
+_users = 0
+
+
+def acquire_network_thread() -> Loop:
+    """The one network loop of this process, started for its first user."""
+    global _shared, _users
+    with _lock:
+        if _shared is None:
+            _shared = Loop()
+        _users += 1
+        return _shared
+
+
+def release_network_thread() -> None:
+    """Give the loop back; its thread ends with its last user."""
+    global _shared, _users
+    with _lock:
+        _users -= 1
+        if _users == 0 and _shared is not None:
+            _shared.stop()
+            _shared = None

@@ -1,0 +1,1 @@
+"""An open connection to the broker: TCP, TLS, WebSocket, proxy, keepalive."""

@@ -1,0 +1,79 @@
+"""A TCP connection to whichever of a host's addresses answers first (RFC 8305, "Happy Eyeballs")."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+from collections import deque
+from itertools import chain, zip_longest
+from typing import Any, NamedTuple, cast
+
+from ...clock import monotonic
+
+_HEAD_START = 0.25  # seconds that an address has before the next one is tried too (section 5)
+
+
+class _Destination(NamedTuple):
+    family: int
+    address: tuple[Any, ...]
+
+
+def connect(host: str, port: int, timeout: float) -> socket.socket:
+    """A connected socket that does not block. The name is resolved first, which takes the time that the system allows.
+
+    Raises:
+        OSError: the name is not known, or no address answered in time; then it is what the last one to fail said.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    waiting = deque(interleave([_Destination(family, address) for family, _, _, _, address in found]))
+    deadline = monotonic() + timeout
+    next_start = monotonic()
+    trouble: OSError = TimeoutError("timed out")
+    with selectors.DefaultSelector() as selector:
+        try:
+            while waiting or selector.get_map():
+                if monotonic() >= deadline:
+                    raise TimeoutError("timed out")
+                if waiting and monotonic() >= next_start:
+                    try:
+                        selector.register(_start(waiting.popleft()), selectors.EVENT_WRITE)
+                    except OSError as error:  # such as no IPv6 on this machine
+                        trouble = error
+                        continue
+                    next_start = monotonic() + _HEAD_START
+                until = min(deadline, next_start) if waiting else deadline
+                for key, _ in selector.select(max(0.0, until - monotonic())):
+                    sock = cast("socket.socket", key.fileobj)
+                    selector.unregister(sock)
+                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if not code:
+                        return sock
+                    sock.close()
+                    trouble = OSError(code, os.strerror(code))
+                    next_start = monotonic()
+            raise trouble
+        finally:
+            for key in list(selector.get_map().values()):
+                cast("socket.socket", key.fileobj).close()
+
+
+def interleave(destinations: list[_Destination]) -> list[_Destination]:
+    """The families by turns, each in the order that the resolver gave, beginning with that of the first (section 4)."""
+    families: dict[int, list[_Destination]] = {}
+    for destination in destinations:
+        families.setdefault(destination.family, []).append(destination)
+    return [one for one in chain.from_iterable(zip_longest(*families.values())) if one is not None]
+
+
+def _start(destination: _Destination) -> socket.socket:
+    sock = socket.socket(destination.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(destination.address)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,1 @@
+"""OAuth 2.0 grants, a file each, over one HTTP client and one token endpoint."""

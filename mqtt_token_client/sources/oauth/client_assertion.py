@@ -1,0 +1,120 @@
+"""Client authentication by a JWT that the client signs (RFC 7523 sections 2.2 and 3, OpenID Connect Core section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ...errors import ConfigurationError
+from ..signing import Signer
+from .client_auth import TokenRequest
+from .grant import is_text
+
+_LONGEST_LIFE = 3600.0  # seconds; an assertion serves one request, and servers refuse those that live for long
+_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # at least (RFC 7518 section 3.2)
+
+
+class PrivateKeyJWT:
+    """A client assertion signed with a private key that never leaves the device (``private_key_jwt``).
+
+    Each try gets an assertion of its own, timed by the server's clock.
+
+    Args:
+        private_key: path of a PEM file, or PEM itself as str or bytes, without a passphrase. A file is read again for
+            each assertion, so that a key that is exchanged while the device runs is used from then on.
+        algorithm: ES256 (EC, P-256), RS256 (RSA) or EdDSA (Ed25519).
+        key_id: the ``kid`` that tells the server which of the client's keys it is. Best left out where the file is
+            exchanged: a server without it tries all of them.
+        audience: the ``aud`` that the server asks for; by default its issuer identifier, or its token endpoint where
+            there is no discovery.
+        lifetime: seconds until the assertion ends.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or the key does not fit the algorithm.
+    """
+
+    def __init__(
+        self,
+        private_key: str | bytes | Path,
+        *,
+        algorithm: str = "ES256",
+        key_id: str | None = None,
+        audience: str | None = None,
+        lifetime: float = 60,
+    ) -> None:
+        _check_audience(audience)
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 1 <= lifetime <= _LONGEST_LIFE:
+            raise ConfigurationError(f"lifetime: 1 to {_LONGEST_LIFE:g} seconds are possible, not {lifetime!r}")
+        self._signer = Signer(private_key, algorithm, key_id)
+        self._audience = audience
+        self._lifetime = lifetime
+
+    def authenticate(self, request: TokenRequest) -> None:
+        """Add the assertion to the form.
+
+        Raises:
+            TokenError: the key's file cannot be read now, or holds another kind of key now.
+        """
+        _assert(request, self._signer.sign, self._audience, self._lifetime)
+
+
+class ClientSecretJWT:
+    """A client assertion keyed with the client secret, which itself is not sent (``client_secret_jwt``).
+
+    Args:
+        client_secret: the secret that the server shares with the client, of 32 bytes or more (48 for HS384, 64 for
+            HS512).
+        algorithm: HS256, HS384 or HS512.
+        audience: as in :class:`PrivateKeyJWT`.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(self, client_secret: str, *, algorithm: str = "HS256", audience: str | None = None) -> None:
+        if not isinstance(algorithm, str) or algorithm not in _SECRET_BYTES:
+            raise ConfigurationError(f"algorithm: one of {', '.join(_SECRET_BYTES)} is needed, not {algorithm!r}")
+        if not is_text(client_secret) or len(client_secret.encode()) < _SECRET_BYTES[algorithm]:
+            raise ConfigurationError(
+                f"client_secret: {_SECRET_BYTES[algorithm]} bytes or more are needed for {algorithm}, in printable "
+                "characters without a line end"
+            )
+        _check_audience(audience)
+        self._client_secret = client_secret
+        self._algorithm = algorithm
+        self._audience = audience
+
+    def authenticate(self, request: TokenRequest) -> None:
+        """Add the assertion to the form."""
+        import jwt
+
+        request.secrets.append(self._client_secret)
+        _assert(request, lambda claims: jwt.encode(claims, self._client_secret, self._algorithm), self._audience, 60)
+
+
+def _assert(
+    request: TokenRequest, sign: Callable[[dict[str, Any]], str], audience: str | None, lifetime: float
+) -> None:
+    """Add an assertion to the form of a request."""
+    now = int(request.clock.now())
+    metadata = request.metadata
+    claims = {
+        "iss": request.client_id,
+        "sub": request.client_id,
+        "aud": audience or metadata.get("issuer") or metadata.get("token_endpoint"),
+        "jti": uuid4().hex,
+        "iat": now,
+        "exp": int(now + lifetime),
+    }
+    request.form += [
+        ("client_id", request.client_id),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", sign(claims)),
+    ]
+
+
+def _check_audience(audience: object) -> None:
+    if audience is not None and not is_text(audience):
+        raise ConfigurationError("audience: a string of printable characters is needed, or None")

@@ -1,0 +1,123 @@
+"""How a client proves to the authorization server who it is (RFC 6749 section 2.3)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote_plus
+
+from ...clock import ServerClock
+from ...errors import ConfigurationError
+
+
+@dataclass(slots=True)
+class TokenRequest:
+    """A request to the authorization server that is about to be sent, for its client authentication to complete.
+
+    Attributes:
+        client_id: the client that asks.
+        url: where it goes; a client certificate may need another (``mtls_endpoint_aliases``, RFC 8705 section 5).
+        metadata: what the server says about itself (RFC 8414); without discovery only its endpoints.
+        clock: the server's time of day, for the times in an assertion.
+        form: the fields of the body.
+        headers: HTTP headers besides the usual ones.
+        certificate: paths of a client certificate and its key, for TLS.
+        secrets: what no message may show, if the server sends it back; the values of ``form`` that may be secrets are
+            looked after already.
+    """
+
+    client_id: str
+    url: str
+    metadata: Mapping[str, Any] = field(repr=False)
+    clock: ServerClock = field(repr=False)
+    form: list[tuple[str, str]] = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    certificate: tuple[str, str] | None = None
+    secrets: list[str] = field(default_factory=list, repr=False)
+
+
+class ClientAuthentication(Protocol):
+    """Adds to a request what proves the client's identity. Called anew for each try, from any thread."""
+
+    def authenticate(self, request: TokenRequest) -> None:
+        """Complete the request: its form, its headers, its certificate.
+
+        Raises:
+            TokenError: it cannot be done now; ``permanent`` says whether trying again may help.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientSecret:
+    client_secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        # A line end, from a file that was read whole, is the common mistake.
+        if not isinstance(self.client_secret, str) or not self.client_secret or not self.client_secret.isprintable():
+            raise ConfigurationError("client_secret: a string of printable characters is needed, without a line end")
+
+
+class ClientSecretBasic(_ClientSecret):
+    """The client secret in the Authorization header, form-encoded (RFC 6749 section 2.3.1).
+
+    Args:
+        client_secret: the secret that the server shares with the client.
+
+    Raises:
+        ConfigurationError: it is empty, or no string of printable characters.
+    """
+
+    __slots__ = ()
+
+    def authenticate(self, request: TokenRequest) -> None:
+        credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(self.client_secret)}".encode()).decode()
+        request.headers["Authorization"] = f"Basic {credentials}"
+        request.secrets += [self.client_secret, credentials]
+
+
+class ClientSecretPost(_ClientSecret):
+    """The client secret as a field of the body (RFC 6749 section 2.3.1), for servers that take no Basic.
+
+    Args:
+        client_secret: the secret that the server shares with the client.
+
+    Raises:
+        ConfigurationError: it is empty, or no string of printable characters.
+    """
+
+    __slots__ = ()
+
+    def authenticate(self, request: TokenRequest) -> None:
+        request.form += [("client_id", request.client_id), ("client_secret", self.client_secret)]
+
+
+class ClientSecret(_ClientSecret):
+    """The client secret in the way that the server's metadata asks for: Basic, unless only the body is offered
+    (``token_endpoint_auth_methods_supported``, RFC 8414 section 2).
+
+    Args:
+        client_secret: the secret that the server shares with the client.
+
+    Raises:
+        ConfigurationError: it is empty, or no string of printable characters.
+    """
+
+    __slots__ = ()
+
+    def authenticate(self, request: TokenRequest) -> None:
+        offered = request.metadata.get("token_endpoint_auth_methods_supported")
+        post = isinstance(offered, list) and "client_secret_post" in offered and "client_secret_basic" not in offered
+        (ClientSecretPost if post else ClientSecretBasic)(self.client_secret).authenticate(request)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicClient:
+    """No proof: the client names itself and has no secret (``none`` in RFC 7591 section 2), as is usual in the device
+    flow.
+    """
+
+    def authenticate(self, request: TokenRequest) -> None:
+        request.form.append(("client_id", request.client_id))

@@ -1,0 +1,91 @@
+"""Client authentication by a TLS client certificate (RFC 8705)."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ...errors import ConfigurationError, InvalidTokenResponse, TokenError
+from .client_auth import TokenRequest
+from .http import url_problem
+
+
+class MutualTLS:
+    """A client certificate proves who asks (``tls_client_auth``, or ``self_signed_tls_client_auth`` where the server
+    knows the very certificate).
+
+    Where the server's metadata names another address for requests with a certificate (``mtls_endpoint_aliases``,
+    RFC 8705 section 5), they go there.
+
+    Args:
+        certificate: path of a PEM file with the certificate and those between it and the authority. It is read for
+            each request: a certificate that is renewed while the device runs is used from then on.
+        key: path of the PEM file with its private key, without a passphrase.
+
+    Raises:
+        ConfigurationError: a file cannot be read now, or the key is not the certificate's.
+    """
+
+    def __init__(self, certificate: str | Path, key: str | Path) -> None:
+        for name, path in (("certificate", certificate), ("key", key)):
+            if not isinstance(path, str | Path):
+                raise ConfigurationError(f"{name}: the path of a PEM file is needed, not {type(path).__name__}")
+            if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for some names
+                # Not shown: it may be the key itself.
+                raise ConfigurationError(f"{name}: the path of a PEM file is needed; there is no such file")
+        self._certificate = str(certificate)
+        self._key = str(key)
+        if problem := self._problem():
+            raise ConfigurationError(problem)
+
+    def authenticate(self, request: TokenRequest) -> None:
+        """Add the certificate to the request, and send it where the server takes one.
+
+        Raises:
+            TokenError: the files cannot be read now, or do not fit each other, as while they are being renewed.
+            InvalidTokenResponse: the server's address for this is no https URL.
+            ConfigurationError: the server has no address for this, and its usual one is not https.
+        """
+        if problem := self._problem():
+            raise TokenError(problem)
+        request.url = _alias(request)
+        request.certificate = (self._certificate, self._key)
+        request.form.append(("client_id", request.client_id))  # RFC 8705 section 2: the certificate may not tell it
+
+    def _problem(self) -> str | None:
+        """What is wrong with the files, or None."""
+        try:
+            # An empty passphrase, as OpenSSL would ask for one on the terminal
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._certificate, self._key, password="")
+        except ssl.SSLError:
+            return (
+                f"certificate, key: {self._certificate!r} and {self._key!r} must be a certificate and its private key, "
+                "in PEM and without a passphrase"
+            )
+        except OSError as error:
+            return f"certificate, key: {self._certificate!r}, {self._key!r}: {error.strerror}"
+        return None
+
+
+def _alias(request: TokenRequest) -> str:
+    """Where a request with a certificate goes."""
+    aliases = request.metadata.get("mtls_endpoint_aliases")
+    for name, url in request.metadata.items():
+        if url == request.url and isinstance(aliases, Mapping) and name in aliases:
+            alias = aliases[name]
+            problem = url_problem(alias, allow_insecure=False)
+            if problem is None and not _is_https(alias):  # not even on this machine
+                problem = "an https URL is needed"
+            if problem:
+                raise InvalidTokenResponse(f"mtls_endpoint_aliases.{name} in the server's metadata: {problem}")
+            return str(alias)
+    if not _is_https(request.url):
+        raise ConfigurationError("client_auth: a certificate is shown to an https address only; this server's is http")
+    return request.url
+
+
+def _is_https(url: str) -> bool:
+    return urlsplit(url).scheme == "https"

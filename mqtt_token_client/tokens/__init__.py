@@ -1,0 +1,1 @@
+"""The current token: held, renewed in time, and handed to connections."""

@@ -1,0 +1,101 @@
+"""The window in flight follows the line: it is neither what holds a long one up nor what fills a slow one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mqtt_token_client.mqtt.session.flow import InflightWindow
+
+Acknowledge = Callable[[InflightWindow, float], None]
+
+
+@pytest.fixture
+def acknowledge(monkeypatch: pytest.MonkeyPatch) -> Acknowledge:
+    """Has a message sent that had to wait for the window, and acknowledged after some seconds."""
+    now = 0.0
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
+
+    def acknowledge(window: InflightWindow, seconds: float) -> None:
+        nonlocal now
+        window.sent(7)
+        window.full()
+        now += seconds
+        assert window.timed == 7
+        window.answered()
+        assert window.timed == 0
+
+    return acknowledge
+
+
+def test_it_doubles_while_it_is_full_and_the_line_is_not(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    for _ in range(6):
+        acknowledge(window, 0.1)
+    assert window.size == 6400
+
+
+def test_it_stays_while_nothing_waits_for_it(acknowledge: Acknowledge, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = InflightWindow(10_000)
+    monkeypatch.setattr(InflightWindow, "full", lambda _: None)
+    for _ in range(6):
+        acknowledge(window, 0.1)
+    assert window.size == 100
+
+
+def test_it_stays_where_acknowledgements_begin_to_wait_for_each_other(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.1)
+    for _ in range(6):
+        acknowledge(window, 0.25)
+    assert window.size == 200
+
+
+def test_it_shrinks_where_they_take_far_longer_but_not_to_nothing(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.1)
+    acknowledge(window, 0.6)
+    assert window.size == 100
+    for _ in range(3):
+        acknowledge(window, 2.0)
+    assert window.size == 20
+
+
+def test_it_measures_a_new_connection_anew(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.01)
+    window.sent(7)
+    window.connection_lost()
+    assert window.timed == 0
+    acknowledge(window, 0.6)
+    assert window.size == 400
+
+
+@pytest.mark.parametrize("most", [1, 5, 150])
+def test_it_is_never_more_than_the_application_allows(acknowledge: Acknowledge, most: int) -> None:
+    window = InflightWindow(most)
+    for seconds in (0.1, 0.1, 5.0, 5.0, 0.1):
+        assert window.size <= most
+        acknowledge(window, seconds)
+    assert 1 <= window.size <= most
+
+
+def test_it_grows_again_on_a_line_that_has_become_longer(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.03)
+    sizes = []
+    for _ in range(12):
+        acknowledge(window, 0.4)
+        sizes.append(window.size)
+    assert sizes[:4] == [100, 50, 25, 20]
+    assert sizes[-1] == 2560
+
+
+def test_it_times_another_message_when_the_timed_one_comes_to_nothing() -> None:
+    window = InflightWindow(100)
+    window.sent(7)
+    window.forget(8)
+    assert window.timed == 7
+    window.forget(7)
+    assert window.timed == 0

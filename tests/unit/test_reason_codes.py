@@ -1,0 +1,120 @@
+"""What each refusal means, and that each has a name and an advice where a person has to act."""
+
+from __future__ import annotations
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from mqtt_token_client.mqtt.codec.reason_codes import (
+    Action,
+    action_for,
+    advice,
+    reason_name,
+    upgrade_action,
+    websocket_close,
+)
+
+_TOKEN, _BROKER, _OURS = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP
+
+
+def _refusals_of(packet: int) -> list[int]:
+    """The codes of a packet from 0x80 on, as MQTT 5 lists them."""
+    made = ReasonCode(packet, identifier=0x87)
+    return sorted(
+        code for code, uses in made.names.items() if code >= 0x80 and any(packet in to for to in uses.values())
+    )
+
+
+# Of each packet, the codes whose fault is the token's, the broker's and ours: MQTT 5 sections 3.2.2.2, 3.14.2.1,
+# 3.4.2.1, 3.5.2.1 and 3.9.3.
+_KINDS: dict[int, dict[Action, set[int]]] = {
+    PacketTypes.CONNACK: {
+        _TOKEN: {0x86, 0x87},
+        _BROKER: {0x80, 0x83, 0x88, 0x89, 0x97, 0x9C, 0x9F},
+        _OURS: {0x81, 0x82, 0x84, 0x85, 0x8A, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D},
+    },
+    PacketTypes.DISCONNECT: {
+        _TOKEN: {0x87, 0x98, 0xA0},  # EMQX, Mosquitto's kick, RabbitMQ, when the token ends
+        _BROKER: {0x80, 0x83, 0x89, 0x8B, 0x8D, 0x93, 0x94, 0x96, 0x97, 0x9C, 0x9F},
+        _OURS: {0x81, 0x82, 0x8C, 0x8E, 0x8F, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9D, 0x9E, 0xA1, 0xA2},
+    },
+    PacketTypes.PUBACK: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x90, 0x99}},
+    PacketTypes.PUBREC: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x90, 0x99}},
+    PacketTypes.SUBACK: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x8F, 0x9E, 0xA1, 0xA2}},
+}
+_EACH = [(packet, reason) for packet in _KINDS for reason in _refusals_of(packet)]
+
+
+@pytest.mark.parametrize("packet", _KINDS, ids=PacketTypes.Names.__getitem__)
+def test_each_code_of_a_packet_has_its_kind(packet: int) -> None:
+    every = range(0x80, 0x100)
+    found = {kind: {code for code in every if action_for(packet << 4, code) is kind} for kind in Action}
+    token, ours = _KINDS[packet][_TOKEN], _KINDS[packet][_OURS]
+    assert found == {_TOKEN: token, _OURS: ours, _BROKER: {*every} - token - ours}  # what MQTT has not there, too
+
+
+@pytest.mark.parametrize(("packet", "reason"), _EACH)
+def test_no_code_that_mqtt_lists_is_forgotten(packet: int, reason: int) -> None:
+    assert reason in set().union(*_KINDS[packet].values())
+    named = ReasonCode(packet, identifier=reason).getName().replace("subscription not", "Subscriptions not")
+    assert reason_name(reason).lower() == named.lower()
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "whose"),
+    [  # RFC 6455 section 7.4.1 and the registry of IANA
+        (1000, "Normal Closure", _BROKER),  # EMQX, when the token ends: told by how near that is
+        (1001, "Going Away", _BROKER),
+        (1002, "Protocol error", _BROKER),
+        (1003, "Unsupported Data", _BROKER),
+        (1005, "No Status Rcvd", _BROKER),
+        (1007, "Invalid frame payload data", _BROKER),
+        (1008, "Policy Violation", _TOKEN),
+        (1009, "Message Too Big", _BROKER),
+        (1011, "Internal Error", _BROKER),
+        (1012, "Service Restart", _BROKER),
+        (1013, "Try Again Later", _BROKER),
+        (1014, "Bad Gateway", _BROKER),
+        (3000, "Unauthorized", _TOKEN),
+        (3003, "Forbidden", _TOKEN),
+        (3008, "Timeout", _BROKER),
+        (4001, "", _BROKER),  # an application's
+    ],
+)
+def test_the_name_and_the_fault_of_a_websocket_that_was_closed(code: int, name: str, whose: Action) -> None:
+    assert websocket_close(code) == (name, whose)
+
+
+@pytest.mark.parametrize(
+    ("whose", "statuses"),
+    [
+        (_TOKEN, [401, 403]),
+        (_BROKER, [408, 425, 429, 500, 502, 503, 504, 599]),
+        (_OURS, [200, 204, 301, 302, 400, 404, 405, 407, 426]),
+    ],
+)
+def test_the_fault_of_a_refused_upgrade(whose: Action, statuses: list[int]) -> None:
+    assert {upgrade_action(status) for status in statuses} == {whose}
+
+
+@pytest.mark.parametrize(("reason", "name"), [(0x00, "Normal disconnection"), (0xEE, "reason code 0xee")])
+def test_the_names_of_what_is_no_refusal_and_of_what_nobody_knows(reason: int, name: str) -> None:
+    assert reason_name(reason) == name
+
+
+@pytest.mark.parametrize("reason", sorted(set().union(*(kinds[_OURS] for kinds in _KINDS.values()))))
+def test_what_a_person_must_mend_has_an_advice_of_its_own(reason: int) -> None:
+    assert advice(reason) != advice(0xEE)
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [(0x84, "try the other protocol"), (0x85, "client_id"), (0x8C, "profile"), (0x95, "fewer claims"), (0x9B, "qos")],
+)
+def test_an_advice_names_what_to_change(reason: int, says: str) -> None:
+    assert says in advice(reason)
+
+
+def test_without_one_the_log_of_the_broker_tells_more() -> None:
+    assert advice(0xEE) == "see the broker's log"

@@ -1,0 +1,117 @@
+"""Which messages are new: what a resumed session sends again is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mqtt_token_client.mqtt.codec.message import Message
+from mqtt_token_client.mqtt.session.received import ReceivedIds
+
+
+def message(packet_id: int, payload: bytes = b"21.5", *, topic: str = "t", qos: int = 1, dup: bool = False) -> Message:
+    return Message(topic, payload, qos, False, dup, {}, packet_id)
+
+
+class TestQos0:
+    def test_each_message_is_new(self) -> None:
+        inbox = ReceivedIds()
+        assert all(inbox.is_new(message(0, qos=0)) for _ in range(3))
+
+
+class TestQos1:
+    def test_each_first_message_is_new(self) -> None:
+        inbox = ReceivedIds()
+        assert all(inbox.is_new(message(number)) for number in range(1, 100))
+
+    def test_one_sent_again_after_it_was_acknowledged_is_not_new(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7))
+        assert not inbox.is_new(message(7, dup=True))
+        assert not inbox.is_new(message(7, dup=True))
+
+    def test_one_sent_again_that_never_arrived_is_new(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7))
+        assert inbox.is_new(message(8, dup=True))
+        assert not inbox.is_new(message(8, dup=True))
+
+    @pytest.mark.parametrize("other", [{"payload": b"21.6"}, {"topic": "u"}])
+    def test_another_message_with_that_identifier_is_new_also_with_dup(self, other: dict[str, Any]) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7))
+        assert inbox.is_new(message(7, dup=True, **other))
+        assert not inbox.is_new(message(7, dup=True, **other))
+
+    def test_without_dup_the_same_words_are_another_message(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7))
+        assert inbox.is_new(message(7))
+
+    def test_a_broker_that_takes_identifiers_again_at_once_may_mean_another_message(self) -> None:
+        """With DUP, the same identifier and the same words, it could be the one after the one that arrived."""
+        inbox = ReceivedIds()
+        inbox.is_new(message(1))
+        inbox.is_new(message(1))
+        assert inbox.is_new(message(1, dup=True))
+        inbox.is_new(message(2))
+        assert inbox.is_new(message(2, dup=True))
+
+    def test_an_identifier_that_returns_after_all_the_others_is_not_at_once(self) -> None:
+        inbox = ReceivedIds()
+        for packet_id in (*range(1, 1026), 1):
+            inbox.is_new(message(packet_id))
+        assert not inbox.is_new(message(1, dup=True))
+
+    def test_the_last_1024_are_remembered_and_no_more(self) -> None:
+        inbox = ReceivedIds()
+        for packet_id in range(1, 5001):
+            inbox.is_new(message(packet_id))
+        assert len(inbox._acknowledged) == 1024
+        assert not inbox.is_new(message(5000 - 1023, dup=True))
+        assert inbox.is_new(message(5000 - 1024, dup=True))
+
+    def test_one_that_was_replaced_counts_as_recent(self) -> None:
+        inbox = ReceivedIds()
+        for packet_id in range(1, 1025):
+            inbox.is_new(message(packet_id))
+        inbox.is_new(message(1, b"another", dup=True))
+        inbox.is_new(message(2000))
+        assert not inbox.is_new(message(1, b"another", dup=True))
+        assert inbox.is_new(message(2, dup=True))
+
+    def test_a_lost_session_forgets_them_and_the_habits_of_the_broker(self) -> None:
+        inbox = ReceivedIds()
+        for _ in range(2):
+            inbox.is_new(message(7))
+        inbox.session_lost()
+        assert inbox.is_new(message(7, dup=True))
+        assert not inbox.is_new(message(7, dup=True))
+
+
+class TestQos2:
+    @pytest.mark.parametrize("dup", [False, True])
+    def test_a_message_is_new_once_until_it_is_released(self, dup: bool) -> None:
+        inbox = ReceivedIds()
+        assert inbox.is_new(message(7, qos=2))
+        assert not inbox.is_new(message(7, qos=2, dup=dup))
+        assert not inbox.is_new(message(7, b"other words", qos=2, dup=dup))
+        inbox.released(7)
+        assert inbox.is_new(message(7, qos=2, dup=dup))
+
+    def test_identifiers_are_apart(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7, qos=2))
+        assert inbox.is_new(message(8, qos=2))
+        inbox.released(8)
+        assert not inbox.is_new(message(7, qos=2))
+
+    def test_an_unknown_identifier_may_be_released(self) -> None:
+        ReceivedIds().released(7)
+
+    def test_a_lost_session_releases_all(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7, qos=2))
+        inbox.session_lost()
+        assert inbox.is_new(message(7, qos=2))
