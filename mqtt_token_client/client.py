@@ -29,7 +29,8 @@ from .mqtt.codec.checks import (
 from .mqtt.codec.message import Message
 from .mqtt.lifecycle.manager import Connection
 from .mqtt.lifecycle.settings import check_range, open_settings
-from .mqtt.runtime.thread import Loop, acquire_network_thread, on_network_thread, release_network_thread
+from .mqtt.runtime.base import Runtime, current
+from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
 from .mqtt.session.acks import PendingAck
 from .mqtt.session.delivery import Delivery, Outgoing
 from .mqtt.session.outbox import HIGHEST_PACKET_ID
@@ -176,7 +177,7 @@ class TokenClient:
             last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
         )
         self._lock = threading.Lock()
-        self._loop: Loop | None = None
+        self._runtime: Runtime | None = None
         self._connection: Connection | None = None
         self._up = False
         self._settled = threading.Event()  # the first connect has succeeded, or failed for good
@@ -225,10 +226,10 @@ class TokenClient:
             ClientClosed: called in a handler while ``disconnect()`` has not come to its end.
         """
         while not self._start():
-            if on_network_thread():
+            if current.runtime is not None:
                 raise ClientClosed("connect: disconnect() has not ended yet, and a handler cannot wait for it")
             self._gone.wait()
-        if timeout and not on_network_thread():
+        if timeout and current.runtime is None:
             self._settled.wait(timeout)
             if self._hopeless is not None:
                 error = self._hopeless
@@ -242,18 +243,18 @@ class TokenClient:
             if not self._gone.is_set():
                 return False
             if self._connection is None:
-                loop = acquire_network_thread()
+                runtime = acquire_network_thread()
                 try:
-                    self._feed.open(loop)
+                    self._feed.open(runtime)
                 except BaseException:  # of a source that is watched
                     release_network_thread()
                     raise
                 self._settled.clear()
                 self._hopeless = None
                 self._session.outbox.open()
-                self._loop = loop
-                self._connection = Connection(loop, self._settings, self._feed, self._session, self._emit)
-                loop.call_soon(self._connection.start)
+                self._runtime = runtime
+                self._connection = Connection(runtime, self._settings, self._feed, self._session, self._emit)
+                runtime.call_soon(self._connection.start)
             return True
 
     def disconnect(self, timeout: float = 5.0) -> None:
@@ -267,12 +268,12 @@ class TokenClient:
         if not isinstance(timeout, int | float) or not timeout >= 0:
             raise ConfigurationError(f"disconnect: timeout is seconds, 0 or more, not {timeout!r}")
         with self._lock:
-            loop, connection = self._loop, self._connection
-            if loop is not None and connection is not None:
-                self._loop = self._connection = None
+            runtime, connection = self._runtime, self._connection
+            if runtime is not None and connection is not None:
+                self._runtime = self._connection = None
                 self._gone.clear()
-                loop.call_soon(functools.partial(connection.close, timeout, self._finish))
-        if not on_network_thread():
+                runtime.call_soon(functools.partial(connection.close, timeout, self._finish))
+        if current.runtime is None:
             self._gone.wait()
 
     def _finish(self) -> None:
@@ -464,9 +465,9 @@ class TokenClient:
                 self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
 
     def _acknowledge(self, receipt: PendingAck) -> None:
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon(lambda: self._session.acknowledge(receipt))
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.call_soon(lambda: self._session.acknowledge(receipt))
 
     def _emit(self, event: events.Event) -> None:
         level = logging.WARNING if isinstance(event, _TROUBLE) else logging.INFO

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..clock import monotonic
 from ..errors import ConfigurationError
 from ..events import Event
-from ..mqtt.runtime.thread import Loop, Timer, on_network_thread
+from ..mqtt.runtime.base import Runtime, Timer
 from ..profiles import Credentials, Profile
 from ..sources import TokenSource
 from ..stores import TokenStore
@@ -51,7 +51,7 @@ class CredentialsProvider:
         self._profile = profile
         self._client_id = client_id
         self._tell = tell
-        self._loop: Loop | None = None
+        self._runtime: Runtime | None = None
         self._ahead = False
         self._timer: Timer | None = None
         self._end_watch: Callable[[], None] = lambda: None
@@ -67,8 +67,9 @@ class CredentialsProvider:
         Raises:
             TokenError: the token could not be renewed.
         """
-        if self._loop is not None and on_network_thread():
-            self._loop.run_blocking(self._keeper.renew, lambda _token, _error: None)
+        runtime = self._runtime
+        if runtime is not None and runtime.on_thread:
+            runtime.run_blocking(self._keeper.renew, lambda _token, _error: None)
         else:
             self._keeper.renew()
 
@@ -98,9 +99,9 @@ class CredentialsProvider:
 
     # On the network thread
 
-    def open(self, loop: Loop) -> None:
+    def open(self, runtime: Runtime) -> None:
         """Have the keeper's events told, from now on."""
-        self._loop = loop
+        self._runtime = runtime
         self._keeper.add_listener(self._told)
         self._end_watch = self._keeper.watch()
 
@@ -109,7 +110,7 @@ class CredentialsProvider:
         self._keeper.remove_listener(self._told)
         self._end_watch()
         self.renew_ahead(wanted=False)
-        self._loop = None
+        self._runtime = None
 
     def renew_ahead(self, *, wanted: bool) -> None:
         """Whether to renew before the token ends. A reconnect gets what token it needs by itself."""
@@ -117,9 +118,9 @@ class CredentialsProvider:
         self._schedule()
 
     def _told(self, event: Event) -> None:
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon(lambda: self._renewal_ended(event))
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.call_soon(lambda: self._renewal_ended(event))
 
     def _renewal_ended(self, event: Event) -> None:
         self._tell(event)
@@ -130,10 +131,10 @@ class CredentialsProvider:
             self._timer.cancel()
             self._timer = None
         due = self._keeper.renewal_due
-        if self._loop is not None and self._ahead and due < float("inf"):
-            self._timer = self._loop.call_at(max(due, monotonic() + no_sooner_than), self._renew_when_due)
+        if self._runtime is not None and self._ahead and due < float("inf"):
+            self._timer = self._runtime.call_at(max(due, monotonic() + no_sooner_than), self._renew_when_due)
 
     def _renew_when_due(self) -> None:
-        if self._loop is not None and self._ahead:
+        if self._runtime is not None and self._ahead:
             # Somebody else may be renewing the same token: then this returns at once, and the keeper tells.
-            self._loop.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule(1.0))
+            self._runtime.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule(1.0))

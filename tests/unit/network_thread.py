@@ -7,13 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.runtime.base import Runtime
 
 _Result = TypeVar("_Result")
 
 
-def call(loop: Loop, function: Callable[[], _Result]) -> _Result:
-    """Run a function on a loop's thread, after all that it was given before; its result, or its exception."""
+def call(runtime: Runtime, function: Callable[[], _Result]) -> _Result:
+    """Run a function on a runtime's thread, after all that it was given before; its result, or its exception."""
     outcome: Future[_Result] = Future()
 
     def run() -> None:
@@ -22,19 +22,19 @@ def call(loop: Loop, function: Callable[[], _Result]) -> _Result:
         except Exception as error:  # noqa: BLE001 - raised in the test
             outcome.set_exception(error)
 
-    loop.call_soon(run)
+    runtime.call_soon(run)
     return outcome.result(timeout=30)
 
 
-def undisturbed(loop: Loop, function: Callable[[], None]) -> None:
-    """Run a function on a loop's thread, and soon after: without a byte under way that wakes the loop later on.
+def undisturbed(runtime: Runtime, function: Callable[[], None]) -> None:
+    """Run a function on a runtime's thread, soon after, without a byte under way that wakes that thread later on.
 
-    The byte that ``call_soon`` sends may come when the loop has seen the call by itself.
+    The byte that ``call_soon`` sends may come when the network thread has seen the call by itself.
     """
     sent = threading.Event()
 
     def look() -> None:
-        loop.call_later(0.01, function if sent.is_set() else look)
+        runtime.call_later(0.01, function if sent.is_set() else look)
 
-    call(loop, look)
+    call(runtime, look)
     sent.set()

@@ -1,7 +1,7 @@
-"""The network loop, turned by the test on the test's own thread, by a clock that the test sets.
+"""The network thread's loop, run by the test on its own thread and on a clock that the test sets.
 
-All that the loop does is done by :class:`Loop` itself; it only never sleeps. Nothing depends on how fast the machine is
-or which thread comes first, so the same steps lead to the same end each time.
+:class:`NetworkThread` itself does all of the work; it only never sleeps. Nothing depends on how fast the machine is or
+which thread comes first, so the same steps have the same result each time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from mqtt_token_client.mqtt.runtime import thread as real
+from mqtt_token_client.mqtt.runtime.base import current
 
 _MOST_ROUNDS = 2_000  # of the loop without time passing; more is a loop that spins
 
@@ -45,7 +46,7 @@ class _Workers(real._Workers):
         return False
 
 
-class SteppedThread(real.Loop):
+class SteppedThread(real.NetworkThread):
     """A loop without a thread, on a clock of its own.
 
     Attributes:
@@ -70,7 +71,7 @@ class SteppedThread(real.Loop):
         except _Idle:
             pass
         finally:
-            real._here.network = False
+            current.runtime = None
 
     def next_timer(self) -> float | None:
         """When the next deadline comes."""

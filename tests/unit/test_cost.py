@@ -79,7 +79,7 @@ class Calls:
 
 def network(device: Device, function: Callable[[], object]) -> None:
     """Do something on the network thread."""
-    loop = device.client._loop
+    loop = device.client._runtime
     assert loop is not None
     call(loop, function)
 
@@ -93,7 +93,7 @@ def counted(device: Device) -> Iterator[Calls]:
     def wait() -> None:
         ready.wait(10)
 
-    loop = device.client._loop
+    loop = device.client._runtime
     assert loop is not None
     loop.call_soon(wait)
     yield calls

@@ -22,7 +22,7 @@ from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import Packet, Pingresp
 from mqtt_token_client.mqtt.runtime import thread as loop_module
-from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.transport import connection as link_module
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
 from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
@@ -35,7 +35,7 @@ PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 class Wire:
     """A link, the other end of its socket, and its owner, which keeps what the link tells."""
 
-    def __init__(self, loop: Loop, ours: socket.socket, theirs: socket.socket) -> None:
+    def __init__(self, loop: NetworkThread, ours: socket.socket, theirs: socket.socket) -> None:
         ours.setblocking(False)
         theirs.settimeout(20)
         self.loop = loop
@@ -105,8 +105,8 @@ class Wire:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
+def loop() -> Iterator[NetworkThread]:
+    loop = NetworkThread()
     yield loop
     loop.stop()
     loop._thread.join(timeout=10)
@@ -146,7 +146,7 @@ def websocket_pair() -> tuple[WebSocket, WebSocketPeer]:
 
 
 @pytest.fixture(params=["socketpair", "tcp", "tls", "websocket"])
-def wire(request: pytest.FixtureRequest, loop: Loop, pki: Pki) -> Iterator[Wire]:
+def wire(request: pytest.FixtureRequest, loop: NetworkThread, pki: Pki) -> Iterator[Wire]:
     kinds: dict[str, Callable[[], tuple[Any, Any]]] = {
         "socketpair": socket.socketpair,
         "tcp": tcp_pair,
@@ -159,7 +159,7 @@ def wire(request: pytest.FixtureRequest, loop: Loop, pki: Pki) -> Iterator[Wire]
 
 
 @pytest.fixture
-def tcp(loop: Loop) -> Iterator[Wire]:
+def tcp(loop: NetworkThread) -> Iterator[Wire]:
     wire = Wire(loop, *tcp_pair())
     yield wire
     wire.close()
@@ -227,7 +227,7 @@ class TestWriting:
         assert len(written) < len(items)
         assert written + call(wire.loop, wire.link.unwritten) == items
 
-    def test_an_item_that_went_out_whole_before_the_connection_broke_is_written(self, loop: Loop) -> None:
+    def test_an_item_that_went_out_whole_before_the_connection_broke_is_written(self, loop: NetworkThread) -> None:
         class Breaks(socket.socket):
             """Takes ten bytes, then it is broken: a real connection does not break in the middle of a flush."""
 
@@ -357,7 +357,7 @@ class TestLoss:
         assert wire.rest() == []
         assert wire.link.closed
 
-    def test_an_end_of_tls_before_that_of_tcp_is_one_too(self, loop: Loop, pki: Pki) -> None:
+    def test_an_end_of_tls_before_that_of_tcp_is_one_too(self, loop: NetworkThread, pki: Pki) -> None:
         wire = Wire(loop, *tls_pair(pki))
         assert isinstance(wire.theirs, ssl.SSLSocket)
         with ThreadPoolExecutor() as executor:
@@ -366,7 +366,7 @@ class TestLoss:
             assert unwrapped.exception() is not None  # ours went away without an answer, as brokers do
         wire.close()
 
-    def test_the_close_of_a_websocket_is_told_with_its_code(self, loop: Loop) -> None:
+    def test_the_close_of_a_websocket_is_told_with_its_code(self, loop: NetworkThread) -> None:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         peer.sock.sendall(close_frame(1000))
@@ -374,7 +374,7 @@ class TestLoss:
         assert wire.reason is None
         wire.close()
 
-    def test_the_close_of_a_websocket_for_the_tokens_sake_is_told_with_a_reason(self, loop: Loop) -> None:
+    def test_the_close_of_a_websocket_for_the_tokens_sake_is_told_with_a_reason(self, loop: NetworkThread) -> None:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         peer.sock.sendall(close_frame(3000))
@@ -382,7 +382,9 @@ class TestLoss:
         assert wire.reason == 0x87
         wire.close()
 
-    def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_told_after_it(self, loop: Loop) -> None:
+    def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_told_after_it(
+        self, loop: NetworkThread
+    ) -> None:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         wire.when_packets_arrive = lambda: wire.link.pause_reading()
@@ -438,7 +440,7 @@ class TestLoss:
         assert cause.startswith("the broker sent ")
         assert wire.theirs.recv(1) == b""
 
-    def test_garbage_in_place_of_tls_closes_with_its_cause(self, loop: Loop, pki: Pki) -> None:
+    def test_garbage_in_place_of_tls_closes_with_its_cause(self, loop: NetworkThread, pki: Pki) -> None:
         wire = Wire(loop, *tls_pair(pki))
         with socket.socket(fileno=wire.theirs.detach()) as plain:
             plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -520,7 +522,7 @@ class TestKeepalive:
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
     @pytest.fixture
-    def wire(self, loop: Loop, _clock: None) -> Iterator[Wire]:
+    def wire(self, loop: NetworkThread, _clock: None) -> Iterator[Wire]:
         wire = Wire(loop, *tcp_pair())
         call(loop, lambda: wire.link.keep_alive(60))
         yield wire

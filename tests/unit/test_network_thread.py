@@ -17,20 +17,15 @@ from typing import Any
 import pytest
 
 from mqtt_token_client.clock import monotonic
-from mqtt_token_client.mqtt.runtime.thread import (
-    Loop,
-    acquire_network_thread,
-    on_network_thread,
-    release_network_thread,
-)
+from mqtt_token_client.mqtt.runtime.thread import NetworkThread, acquire_network_thread, release_network_thread
 from tests.unit.network_thread import call, undisturbed
 
 _WORKERS = 32
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
+def loop() -> Iterator[NetworkThread]:
+    loop = NetworkThread()
     yield loop
     loop.stop()
     loop._thread.join(timeout=10)
@@ -47,12 +42,21 @@ def next_of(told: queue.Queue[Any]) -> Any:
 
 
 class TestCalls:
-    def test_run_on_the_network_thread(self, loop: Loop) -> None:
+    def test_run_on_the_network_thread(self, loop: NetworkThread) -> None:
         assert call(loop, threading.current_thread) is loop._thread
-        assert call(loop, on_network_thread)
-        assert not on_network_thread()
+        assert call(loop, lambda: loop.on_thread)
+        assert not loop.on_thread
 
-    def test_of_many_threads_all_run_in_the_order_of_each(self, loop: Loop) -> None:
+    def test_check_that_they_are_on_the_network_thread(self, loop: NetworkThread) -> None:
+        call(loop, loop.check_thread)
+        with pytest.raises(AssertionError, match="a thread other than the network thread"):
+            loop.check_thread()
+        other = NetworkThread()
+        with pytest.raises(AssertionError, match="a thread other than the network thread"):
+            call(other, loop.check_thread)
+        other.stop()
+
+    def test_of_many_threads_all_run_in_the_order_of_each(self, loop: NetworkThread) -> None:
         seen: list[tuple[int, int]] = []
 
         def give(thread: int) -> None:
@@ -69,7 +73,7 @@ class TestCalls:
             assert [number for thread, number in seen if thread == thread_number] == list(range(500))
         assert len(seen) == 4000
 
-    def test_given_by_a_call_run_after_those_that_wait(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_given_by_a_call_run_after_those_that_wait(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
         def first() -> None:
             loop.call_soon(lambda: told.put("third"))
             told.put("first")
@@ -83,27 +87,27 @@ class TestCalls:
 
     @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit("of a callback")])
     def test_that_raise_are_logged_and_the_thread_goes_on(
-        self, loop: Loop, error: BaseException, caplog: pytest.LogCaptureFixture
+        self, loop: NetworkThread, error: BaseException, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail() -> None:
             raise error
 
         loop.call_soon(fail)
         assert call(loop, lambda: "alive") == "alive"
-        (record,) = (record for record in caplog.records if record.name == "mqtt_token_client.loop")
+        (record,) = (record for record in caplog.records if record.name == "mqtt_token_client.runtime")
         assert record.levelno == logging.ERROR
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
     def test_after_the_end_are_harmless(self) -> None:
-        loop = Loop()
+        loop = NetworkThread()
         loop.stop()
         loop._thread.join(timeout=10)
         loop.call_soon(lambda: None)
 
 
 class TestTimers:
-    def test_run_in_the_order_of_their_deadlines(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_run_in_the_order_of_their_deadlines(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
         def set_timers() -> None:
             now = monotonic()
             loop.call_at(now + 0.03, lambda: told.put("third"))
@@ -114,7 +118,7 @@ class TestTimers:
         assert [next_of(told) for _ in range(3)] == ["first", "second", "third"]
 
     def test_of_the_same_deadline_run_in_the_order_in_which_they_were_set(
-        self, loop: Loop, told: queue.Queue[int]
+        self, loop: NetworkThread, told: queue.Queue[int]
     ) -> None:
         def set_timers() -> None:
             when = monotonic() + 0.01
@@ -124,7 +128,7 @@ class TestTimers:
         loop.call_soon(set_timers)
         assert [next_of(told) for _ in range(5)] == list(range(5))
 
-    def test_never_run_before_their_deadline(self, loop: Loop, told: queue.Queue[float]) -> None:
+    def test_never_run_before_their_deadline(self, loop: NetworkThread, told: queue.Queue[float]) -> None:
         def set_timer() -> None:
             due = monotonic() + 0.05
             loop.call_at(due, lambda: told.put(monotonic() - due))
@@ -132,11 +136,11 @@ class TestTimers:
         loop.call_soon(set_timer)
         assert next_of(told) >= 0
 
-    def test_of_the_past_run_at_once(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_of_the_past_run_at_once(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
         call(loop, lambda: loop.call_at(monotonic() - 1000, lambda: told.put("now")))
         assert next_of(told) == "now"
 
-    def test_that_are_cancelled_do_not_run(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_that_are_cancelled_do_not_run(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
         def set_timers() -> None:
             due = monotonic() + 0.01
             first = loop.call_at(due, lambda: told.put("cancelled at once"))
@@ -149,7 +153,9 @@ class TestTimers:
         assert next_of(told) == "the end"
         assert told.empty()
 
-    def test_that_are_cancelled_do_not_pile_up_until_they_are_due(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_that_are_cancelled_do_not_pile_up_until_they_are_due(
+        self, loop: NetworkThread, told: queue.Queue[str]
+    ) -> None:
         def set_timers() -> int:
             for _ in range(1000):
                 loop.call_later(100_000.0, lambda: None).cancel()
@@ -160,7 +166,7 @@ class TestTimers:
         assert next_of(told) == "the others run"
 
     def test_that_raise_do_not_keep_the_others_from_running(
-        self, loop: Loop, told: queue.Queue[str], caplog: pytest.LogCaptureFixture
+        self, loop: NetworkThread, told: queue.Queue[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         def set_timers() -> None:
             due = monotonic() + 0.01
@@ -174,7 +180,7 @@ class TestTimers:
 
 class TestSockets:
     def test_are_told_when_they_are_ready_until_they_are_watched_no_more(
-        self, loop: Loop, told: queue.Queue[int]
+        self, loop: NetworkThread, told: queue.Queue[int]
     ) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -191,7 +197,7 @@ class TestSockets:
             call(loop, lambda: loop.call_later(0.05, lambda: told.put(-1)))
             assert next_of(told) == -1
 
-    def test_can_change_what_they_are_watched_for(self, loop: Loop, told: queue.Queue[str]) -> None:
+    def test_can_change_what_they_are_watched_for(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             call(loop, lambda: loop.watch(ours, selectors.EVENT_READ, lambda _: told.put("readable")))
@@ -204,7 +210,7 @@ class TestSockets:
             assert next_of(told) == "writable"
             assert told.empty()
 
-    def test_that_are_closed_or_not_watched_can_be_let_go(self, loop: Loop) -> None:
+    def test_that_are_closed_or_not_watched_can_be_let_go(self, loop: NetworkThread) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             call(loop, lambda: loop.watch(ours, 0, lambda _: None))
@@ -213,7 +219,7 @@ class TestSockets:
 
     @pytest.mark.parametrize("error", [ValueError("of a socket"), SystemExit("of a socket")])
     def test_whose_callback_raises_do_not_end_the_thread(
-        self, loop: Loop, told: queue.Queue[str], error: BaseException, caplog: pytest.LogCaptureFixture
+        self, loop: NetworkThread, told: queue.Queue[str], error: BaseException, caplog: pytest.LogCaptureFixture
     ) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -233,7 +239,7 @@ class TestSleep:
     """The thread leaves its selector for a cause only; what wakes it is counted at the selector."""
 
     @pytest.fixture
-    def wake_ups(self, loop: Loop) -> list[float | None]:
+    def wake_ups(self, loop: NetworkThread) -> list[float | None]:
         """The time-out of every sleep that has ended since now."""
         ended: list[float | None] = []
         select = loop._selector.select
@@ -248,7 +254,7 @@ class TestSleep:
         return ended
 
     def test_an_idle_loop_wakes_for_its_timer_and_nothing_else(
-        self, loop: Loop, wake_ups: list[float | None], told: queue.Queue[int]
+        self, loop: NetworkThread, wake_ups: list[float | None], told: queue.Queue[int]
     ) -> None:
         def set_timer() -> None:
             wake_ups.clear()
@@ -258,7 +264,7 @@ class TestSleep:
         assert next_of(told) == 1
 
     def test_a_cancelled_timer_wakes_nobody(
-        self, loop: Loop, wake_ups: list[float | None], told: queue.Queue[int]
+        self, loop: NetworkThread, wake_ups: list[float | None], told: queue.Queue[int]
     ) -> None:
         def set_timers() -> None:
             wake_ups.clear()
@@ -268,7 +274,9 @@ class TestSleep:
         undisturbed(loop, set_timers)
         assert next_of(told) == 1
 
-    def test_a_loop_without_timers_sleeps_without_a_time_out(self, loop: Loop, wake_ups: list[float | None]) -> None:
+    def test_a_loop_without_timers_sleeps_without_a_time_out(
+        self, loop: NetworkThread, wake_ups: list[float | None]
+    ) -> None:
         call(loop, wake_ups.clear)
         call(loop, lambda: None)
         assert wake_ups
@@ -276,14 +284,14 @@ class TestSleep:
         assert None in wake_ups
 
     def test_a_far_deadline_is_looked_at_again_each_minute_since_the_selector_does_not_count_suspend(
-        self, loop: Loop, wake_ups: list[float | None]
+        self, loop: NetworkThread, wake_ups: list[float | None]
     ) -> None:
         call(loop, lambda: loop.call_later(86_400, lambda: None))
         call(loop, lambda: None)
         assert 60.0 in wake_ups
         assert max(timeout or 0 for timeout in wake_ups) == 60.0
 
-    def test_a_batch_of_calls_wakes_it_once(self, loop: Loop, wake_ups: list[float | None]) -> None:
+    def test_a_batch_of_calls_wakes_it_once(self, loop: NetworkThread, wake_ups: list[float | None]) -> None:
         seen: list[int] = []
 
         def give() -> None:
@@ -300,7 +308,7 @@ class TestRest:
     """A loop that is woken at once, over and over, rests to find more at a time."""
 
     @pytest.fixture
-    def rests_of(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
+    def rests_of(self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
         """How many times the loop rests while a socket is ready a hundred times, each wait of so many seconds."""
 
         def count(wait: float) -> int:
@@ -334,15 +342,15 @@ class TestRest:
 
 class TestBlockingJobs:
     def test_run_elsewhere_and_their_result_is_told_on_the_network_thread(
-        self, loop: Loop, told: queue.Queue[Any]
+        self, loop: NetworkThread, told: queue.Queue[Any]
     ) -> None:
         call(
             loop,
-            lambda: loop.run_blocking(on_network_thread, lambda *outcome: told.put((*outcome, on_network_thread()))),
+            lambda: loop.run_blocking(lambda: loop.on_thread, lambda *outcome: told.put((*outcome, loop.on_thread))),
         )
         assert next_of(told) == (False, None, True)
 
-    def test_their_error_is_told(self, loop: Loop, told: queue.Queue[Any]) -> None:
+    def test_their_error_is_told(self, loop: NetworkThread, told: queue.Queue[Any]) -> None:
         error = OSError("of a job")
 
         def fail() -> None:
@@ -352,7 +360,7 @@ class TestBlockingJobs:
         assert next_of(told) == (None, error)
 
     def test_one_that_calls_sys_exit_is_told_as_an_error_and_frees_its_worker(
-        self, loop: Loop, told: queue.Queue[Any]
+        self, loop: NetworkThread, told: queue.Queue[Any]
     ) -> None:
         for _ in range(_WORKERS + 1):
             call(loop, lambda: loop.run_blocking(lambda: sys.exit(0), lambda *outcome: told.put(outcome)))
@@ -363,7 +371,7 @@ class TestBlockingJobs:
 
     def test_their_result_is_told_though_the_loop_was_stopped_meanwhile(self, told: queue.Queue[Any]) -> None:
         """Otherwise a socket that a worker has opened would be nobody's."""
-        loop, go_on = Loop(), threading.Event()
+        loop, go_on = NetworkThread(), threading.Event()
         call(loop, lambda: loop.run_blocking(go_on.wait, lambda *outcome: told.put(outcome)))
         loop.stop()
         call(loop, lambda: None)
@@ -372,7 +380,9 @@ class TestBlockingJobs:
         loop._thread.join(timeout=10)
         assert not loop._thread.is_alive()
 
-    def test_many_run_on_32_workers_that_end_when_nothing_is_left(self, loop: Loop, told: queue.Queue[Any]) -> None:
+    def test_many_run_on_32_workers_that_end_when_nothing_is_left(
+        self, loop: NetworkThread, told: queue.Queue[Any]
+    ) -> None:
         go_on, started = threading.Event(), threading.Semaphore(0)
 
         def work() -> threading.Thread:
@@ -398,7 +408,7 @@ class TestBlockingJobs:
 
 class TestEnd:
     def test_what_was_given_before_is_run_and_then_the_thread_and_its_sockets_are_gone(self) -> None:
-        loop = Loop()
+        loop = NetworkThread()
         seen: list[int] = []
         reader, writer = loop._wake_reader, loop._wake_writer
         for number in range(100):
@@ -411,7 +421,7 @@ class TestEnd:
         assert loop._selector.get_map() is None
 
     def test_a_timer_does_not_keep_it_alive(self) -> None:
-        loop = Loop()
+        loop = NetworkThread()
         call(loop, lambda: loop.call_later(3600, lambda: None))
         loop.stop()
         loop._thread.join(timeout=10)
@@ -443,7 +453,7 @@ class TestSharedLoop:
             loop._thread.join(timeout=10)
 
     def test_is_one_for_users_of_many_threads(self) -> None:
-        loops: list[Loop] = []
+        loops: list[NetworkThread] = []
 
         def use(then: Callable[[], object]) -> None:
             loops.append(acquire_network_thread())

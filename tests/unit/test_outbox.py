@@ -11,7 +11,7 @@ import pytest
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
 from mqtt_token_client.mqtt.codec.checks import encode_topic
-from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
 from mqtt_token_client.mqtt.session.outbox import Outbox, PacketIds
 from tests.unit.network_thread import call
@@ -416,8 +416,8 @@ class TestPacketIds:
 
 class TestDelivery:
     @pytest.fixture
-    def loop(self) -> Iterator[Loop]:
-        loop = Loop()
+    def loop(self) -> Iterator[NetworkThread]:
+        loop = NetworkThread()
         yield loop
         loop.stop()
         loop._thread.join(timeout=10)
@@ -481,7 +481,7 @@ class TestDelivery:
         delivery.finish()
         delivery.wait(0)
 
-    def test_is_not_waited_for_on_the_network_thread(self, loop: Loop) -> None:
+    def test_is_not_waited_for_on_the_network_thread(self, loop: NetworkThread) -> None:
         delivery = Delivery()
         with pytest.raises(RuntimeError, match=r"use add_done_callback\(\)"):
             call(loop, delivery.wait)

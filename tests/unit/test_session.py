@@ -14,7 +14,7 @@ from mqtt_token_client.mqtt.codec.checks import encode_topic
 from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import Connack, Packet
-from mqtt_token_client.mqtt.runtime.thread import Loop
+from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
 from mqtt_token_client.mqtt.session.limits import Limits
 from mqtt_token_client.mqtt.session.session import Counters, Session
@@ -25,7 +25,7 @@ from tests.unit.network_thread import call
 class Client:
     """A session, a link that it speaks over, and the bytes that a broker would see."""
 
-    def __init__(self, loop: Loop, *, max_inflight: int = 100, protocol: int = 5) -> None:
+    def __init__(self, loop: NetworkThread, *, max_inflight: int = 100, protocol: int = 5) -> None:
         self.loop = loop
         self.protocol = protocol
         self.told: list[events.Event] = []
@@ -137,15 +137,15 @@ class Client:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
+def loop() -> Iterator[NetworkThread]:
+    loop = NetworkThread()
     yield loop
     loop.stop()
     loop._thread.join(timeout=10)
 
 
 @pytest.fixture
-def client(loop: Loop) -> Iterator[Client]:
+def client(loop: NetworkThread) -> Iterator[Client]:
     client = Client(loop)
     yield client
     client.close()
@@ -412,7 +412,7 @@ class TestAfterALoss:
 
 class TestMqtt311:
     @pytest.fixture
-    def client(self, loop: Loop) -> Iterator[Client]:
+    def client(self, loop: NetworkThread) -> Iterator[Client]:
         client = Client(loop, protocol=4)
         yield client
         client.close()

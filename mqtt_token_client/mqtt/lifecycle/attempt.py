@@ -33,7 +33,7 @@ from ...clock import monotonic
 from ...errors import BrokerUnreachable, ProtocolError
 from ...profiles import Credentials
 from ..codec.packets import CONTINUE_AUTHENTICATION, RE_AUTHENTICATE, Auth, Connack, Packet
-from ..runtime.thread import Loop, Timer
+from ..runtime.base import Runtime, Timer
 from ..session.delivery import Outgoing
 from ..session.session import Session
 from ..transport.connection import NetworkConnection
@@ -110,7 +110,7 @@ class Attempt:
 
     def __init__(
         self,
-        loop: Loop,
+        runtime: Runtime,
         settings: Settings,
         session: Session,
         habits: BrokerTraits,
@@ -121,7 +121,7 @@ class Attempt:
         self.link: NetworkConnection[Outgoing] | None = None
         self.credentials: Credentials | None = None
         self.ended: tuple[str, int | None] | None = None
-        self._loop = loop
+        self._runtime = runtime
         self._settings = settings
         self._session = session
         self._habits = habits
@@ -185,14 +185,14 @@ class Attempt:
     def _deadline(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, then)
+        self._timer = self._runtime.call_later(seconds, then)
 
     # Over a second connection
 
     def connect(self, sock: socket, engine: Codec, connect: bytes, broker: str) -> None:
         """Get the credentials, which CONNECT carries, accepted over this socket to a broker."""
         self._broker, self._connect = broker, connect
-        self.link = NetworkConnection(self._loop, sock, engine, self)
+        self.link = NetworkConnection(self._runtime, sock, engine, self)
         if self._first is None:
             self._send_connect()
         elif self._settings.takeover_fires_will:

@@ -29,7 +29,7 @@ from ..codec.packets import (
     Pingresp,
 )
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
-from ..runtime.thread import Loop, Timer
+from ..runtime.base import Runtime, Timer
 from ..session.delivery import Outgoing
 from ..session.limits import Limits
 from ..session.session import Session
@@ -56,13 +56,13 @@ class Connection:
 
     def __init__(
         self,
-        loop: Loop,
+        runtime: Runtime,
         settings: Settings,
         tokens: CredentialsSource,
         session: Session,
         emit: Callable[[events.Event], None],
     ) -> None:
-        self._loop = loop
+        self._runtime = runtime
         self._settings = settings
         self._tokens = tokens
         self._session = session
@@ -119,12 +119,12 @@ class Connection:
         """Something waits in the outbox, or the subscriptions have changed. May be called from any thread."""
         if not self._pump_due:
             self._pump_due = True
-            self._loop.call_soon(self._pump_now)
+            self._runtime.call_soon(self._pump_now)
 
     def close(self, timeout: float, done: Callable[[], None]) -> None:
         """Give the outbox ``timeout`` seconds, then DISCONNECT; ``done`` is called when all is closed."""
         self._closing = done
-        self._goodbye = self._loop.call_later(timeout, self._say_goodbye)
+        self._goodbye = self._runtime.call_later(timeout, self._say_goodbye)
         self._close_when_empty()
 
     # An attempt
@@ -134,7 +134,7 @@ class Connection:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        attempt = Attempt(self._loop, self._settings, self._session, self._habits, self._link, self)
+        attempt = Attempt(self._runtime, self._settings, self._session, self._habits, self._link, self)
         self._attempt = attempt
         refused, address = self._patience.refused, self._brokers.current
         in_place = self._link is not None and self._in_place.possible
@@ -156,7 +156,7 @@ class Connection:
             )
             return credentials, (sock, engine, connect)
 
-        self._loop.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
+        self._runtime.run_blocking(prepare, lambda opened, error: self._opened(attempt, opened, error))
 
     def _opened(
         self, attempt: Attempt, opened: tuple[Credentials, _Line | None] | None, error: Exception | None
@@ -350,7 +350,7 @@ class Connection:
             self._retry.cancel()
         self._close_when_empty()
         if not self._said_goodbye:
-            self._retry = self._loop.call_later(delay, self._begin)
+            self._retry = self._runtime.call_later(delay, self._begin)
 
     def _retire_link(self) -> None:
         if self._link is not None:
@@ -467,7 +467,7 @@ class Connection:
             self._closed()
         else:
             # The broker closes; if we did, with something unread, TCP could drop DISCONNECT and fire the will.
-            self._goodbye = self._loop.call_later(_END_TIME, self._closed)
+            self._goodbye = self._runtime.call_later(_END_TIME, self._closed)
             self._link.end()
 
     def _closed(self) -> None:

@@ -1,1 +1,1 @@
-"""What drives the core: the Runtime protocol and the shared network thread."""
+"""What drives the core: the Runtime protocol, the shared network thread, and the adapter to asyncio."""

@@ -20,8 +20,10 @@ from typing import Any, TypeVar
 
 from ...clock import monotonic
 from ...errors import MqttTokenError
+from .base import current
 
-log = logging.getLogger("mqtt_token_client.loop")
+log = logging.getLogger("mqtt_token_client.runtime")
+
 
 _Result = TypeVar("_Result")
 
@@ -35,17 +37,8 @@ _FLURRY = 16
 _AT_ONCE = 40e-6
 _REST = 20e-6
 
-_here = threading.local()
 
-
-def on_network_thread() -> bool:
-    """Whether the caller runs on a network thread, which must not wait for itself."""
-    return getattr(_here, "network", False)
-
-
-class Timer:
-    """A call at a deadline. ``cancel()`` takes it back."""
-
+class _Timer:
     __slots__ = ("callback",)
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -55,12 +48,12 @@ class Timer:
         self.callback = None
 
 
-class Loop:
-    """One thread, one selector, one timer queue. Only ``call_soon`` is safe to use from other threads."""
+class NetworkThread:
+    """A Runtime: one thread with one selector and one queue of timers."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._crowded = _FEW_TIMERS
         self._sequence = itertools.count()
         self._calls: deque[Callable[[], None]] = deque()
@@ -92,9 +85,9 @@ class Loop:
 
     # On the network thread
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], None]) -> _Timer:
         """Run a function when :func:`~mqtt_token_client.clock.monotonic` reaches ``when``."""
-        timer = Timer(callback)
+        timer = _Timer(callback)
         if len(self._timers) >= self._crowded:  # with those that were cancelled, which may be due in days
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
@@ -102,7 +95,7 @@ class Loop:
         heapq.heappush(self._timers, (when, next(self._sequence), timer))
         return timer
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> _Timer:
         """Run a function in so many seconds."""
         return self.call_at(monotonic() + seconds, callback)
 
@@ -147,6 +140,15 @@ class Loop:
             error = MqttTokenError("no thread could be started: too little memory, or too many threads")
             self.call_soon(lambda: tell(None, error))
 
+    @property
+    def on_thread(self) -> bool:
+        """Whether the caller is on this thread."""
+        return current.runtime is self
+
+    def check_thread(self) -> None:
+        """Assert that the caller is on this thread."""
+        assert current.runtime is self, "called from a thread other than the network thread"
+
     def _stop(self) -> None:
         self._running = False
 
@@ -155,7 +157,7 @@ class Loop:
             self._wake_reader.recv(4096)
 
     def _run(self) -> None:
-        _here.network = True
+        current.runtime = self
         while self._running or self._calls or self._jobs:
             for key, ready in self._wait():
                 self._guard(key.data, ready)
@@ -235,16 +237,16 @@ class _Workers:
 
 
 _lock = threading.Lock()
-_shared: Loop | None = None
+_shared: NetworkThread | None = None
 _users = 0
 
 
-def acquire_network_thread() -> Loop:
+def acquire_network_thread() -> NetworkThread:
     """The one network loop of this process, started for its first user."""
     global _shared, _users
     with _lock:
         if _shared is None:
-            _shared = Loop()
+            _shared = NetworkThread()
         _users += 1
         return _shared
 

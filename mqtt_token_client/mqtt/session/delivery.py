@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from ...errors import MqttTokenError
-from ..runtime.thread import on_network_thread
+from ..runtime.base import current
 
 log = logging.getLogger("mqtt_token_client.outbox")
 
@@ -46,7 +46,7 @@ class Delivery:
             RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
         """
         if not self.done:
-            if on_network_thread():
+            if current.runtime is not None:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
             if not self._finished().wait(timeout):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still under way")

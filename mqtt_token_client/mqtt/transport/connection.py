@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from ...clock import monotonic
 from ...errors import BrokerError, BrokerRefused
 from ..codec.packets import PINGREQ_PACKET, Packet
-from ..runtime.thread import Loop, Timer
+from ..runtime.base import Runtime, Timer
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -52,12 +52,12 @@ class NetworkConnection(Generic[_Item]):
     All of it runs on the network thread.
     """
 
-    def __init__(self, loop: Loop, sock: socket.socket, engine: Codec, owner: ConnectionListener[_Item]) -> None:
+    def __init__(self, runtime: Runtime, sock: socket.socket, engine: Codec, owner: ConnectionListener[_Item]) -> None:
         self.engine = engine
         self.closed = False
         self.pongs = 0  # PINGRESP packets that have come, which the owner counts
         self._pings = 0
-        self._loop = loop
+        self._runtime = runtime
         self._sock = sock
         self.owner = owner
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that TLS has decoded already
@@ -157,7 +157,7 @@ class NetworkConnection(Generic[_Item]):
         self._paused = False
         self._watch()
         if self._pending is not None and self._pending():  # what is decoded already makes no socket readable
-            self._loop.call_soon(self.read)
+            self._runtime.call_soon(self.read)
 
     def read(self) -> None:
         """Read and hand on what has arrived."""
@@ -175,7 +175,7 @@ class NetworkConnection(Generic[_Item]):
                     self._arrived(packets)
                 if len(data) < _READ_SIZE:  # there is no more, or the selector will tell
                     return
-            self._loop.call_soon(self.read)
+            self._runtime.call_soon(self.read)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except BrokerError as error:
@@ -223,7 +223,7 @@ class NetworkConnection(Generic[_Item]):
             due = self._silent_since() + self._keepalive
             if self._ping_sent is not None:
                 due = self._ping_sent + min(self._keepalive, _LONGEST_PING)
-            self._timer = self._loop.call_at(due, self._check)
+            self._timer = self._runtime.call_at(due, self._check)
 
     def _silent_since(self) -> float:
         # PINGREQ would wait behind what waits already: as long as that moves, the other end lives.
@@ -250,7 +250,7 @@ class NetworkConnection(Generic[_Item]):
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._loop.watch(self._sock, 0, self._ready)
+        self._runtime.watch(self._sock, 0, self._ready)
         self._sock.close()
 
     def _broken(self, cause: str) -> None:
@@ -262,19 +262,19 @@ class NetworkConnection(Generic[_Item]):
             self.read()
             self._fail(cause)
 
-        self._loop.call_soon(read_the_rest)
+        self._runtime.call_soon(read_the_rest)
 
     def _fail(self, cause: str, reason: int | None = None) -> None:
         if not self.closed:
             self.close()
-            self._loop.call_soon(lambda: self.owner.connection_closed(self, cause, reason))
+            self._runtime.call_soon(lambda: self.owner.connection_closed(self, cause, reason))
 
     def _watch(self) -> None:
         if not self.closed:
             wanted = (0 if self._paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if self._out else 0)
             if wanted != self._watched:
                 self._watched = wanted
-                self._loop.watch(self._sock, wanted, self._ready)
+                self._runtime.watch(self._sock, wanted, self._ready)
 
     def _ready(self, ready: int) -> None:
         if ready & selectors.EVENT_WRITE:

@@ -1,0 +1,59 @@
+"""The Runtime protocol: what the core needs of whatever drives it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from socket import socket
+from typing import Protocol, TypeVar
+
+_Result = TypeVar("_Result")
+
+
+class Timer(Protocol):
+    """A callback that is scheduled for later."""
+
+    def cancel(self) -> None:
+        """Do not call it any more. Harmless once it has been called."""
+
+
+class Runtime(Protocol):
+    """Runs callbacks one at a time on one thread: on time, when a socket is ready, and for other threads.
+
+    The core keeps no lock, as all of its state belongs to this thread. Times are readings of
+    :func:`~mqtt_token_client.clock.monotonic`, in seconds. A callback that raises is logged, and the runtime goes on.
+    """
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run a callback after those that were given before it. Any thread may call this method; the others are for
+        callbacks of this runtime only.
+        """
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Run a callback at a time, never before it."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Run a callback after so many seconds."""
+
+    def watch(self, sock: socket, events: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(ready)`` whenever a socket is ready for ``events`` (of :mod:`selectors`); 0 stops that."""
+
+    def run_blocking(
+        self, job: Callable[[], _Result], then: Callable[[_Result | None, Exception | None], None]
+    ) -> None:
+        """Run a job that blocks on another thread, then ``then(result, error)`` on this one."""
+
+    @property
+    def on_thread(self) -> bool:
+        """Whether the caller is on this runtime's thread, and so must not wait for it."""
+
+    def check_thread(self) -> None:
+        """Assert that the caller is on this runtime's thread."""
+
+
+class _Current(threading.local):
+    runtime: Runtime | None = None
+
+
+current = _Current()
+"""``current.runtime`` is the runtime whose callback is running on the calling thread; None if none is."""
