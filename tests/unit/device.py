@@ -11,11 +11,14 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+import pytest
+
 from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Backoff, Connected, Event, Message, Token, TokenClient
 from tests.unit.packets import CONNECT, DISCONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
 
+both = pytest.mark.parametrize("protocol", [4, 5])
 QUICK = Backoff(initial=0.02, maximum=0.1, stable_after=60.0)
 
 _Event = TypeVar("_Event", bound=Event)
@@ -148,8 +151,11 @@ class _InternalErrors(logging.Handler):
             self.found.append(logging.Formatter().format(record))
 
 
+Make = Callable[..., Device]
+
+
 @contextlib.contextmanager
-def devices() -> Iterator[Callable[..., Device]]:
+def devices() -> Iterator[Make]:
     """``make(protocol, ...)`` makes devices; in the end their threads are gone and there was no internal error."""
     made: list[Device] = []
     before = set(threading.enumerate())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from mqtt_token_client import (
     Username,
 )
 from tests.unit import packets
-from tests.unit.device import Device, Source, devices
+from tests.unit.device import Make, Source
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer
 
@@ -46,12 +45,6 @@ def jwt(**claims: object) -> str:
 
 def field(text: str) -> bytes:
     return len(text.encode()).to_bytes(2) + text.encode()
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Device]]:
-    with devices() as make:
-        yield make
 
 
 def first_bytes(peer: Peer) -> bytes:
@@ -112,9 +105,7 @@ CASES: list[Any] = [
 
 
 @pytest.mark.parametrize(("profile", "protocol", "token", "body"), CASES)
-def test_connect_is_what_the_document_says(
-    make: Callable[..., Device], profile: Any, protocol: int, token: str, body: bytes
-) -> None:
+def test_connect_is_what_the_document_says(make: Make, profile: Any, protocol: int, token: str, body: bytes) -> None:
     device = make(protocol, profile=profile, client_id=DEVICE if isinstance(profile, ClearBlade) else "pump-17")
     device.source.always = Token(token, 3600)
     device.client.connect(timeout=0)
@@ -139,7 +130,7 @@ def test_connect_is_what_the_document_says(
     ],
 )
 def test_a_token_that_does_not_fit_is_refused_before_a_socket_is_opened(
-    make: Callable[..., Device], profile: Any, client_id: str, token: Token, told: str
+    make: Make, profile: Any, client_id: str, token: Token, told: str
 ) -> None:
     device = make(5, profile=profile, client_id=client_id)
     device.source.always = token

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mqtt_token_client import Connected, ConnectFailed, Disconnected, Rotated, Will
-from tests.unit.device import Device, devices, end
+from tests.unit.device import Device, Make, end
 from tests.unit.packets import CONNECT, DISCONNECT, SESSION_EXPIRY_INTERVAL, Packet
 from tests.unit.scripted_broker import Peer
-
-Make = Callable[..., Device]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 def connecting(device: Device) -> tuple[Peer, Packet]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,25 +23,11 @@ from mqtt_token_client import (
     TokenRenewed,
     TokenRequestRefused,
 )
-from tests.unit.device import Device, Source, devices, end, password
+from tests.unit.device import Make, Source, both, end, password
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH
 from tests.unit.scripted_broker import PATIENCE
 
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
 INVALID_CLIENT = TokenRequestRefused("the client is not known", error="invalid_client", status=401)
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
-        yield executor
 
 
 class TestConnect:

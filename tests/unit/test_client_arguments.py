@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from mqtt_token_client import (
     TokenKeeper,
     Will,
 )
-from tests.unit.device import Device, Source, devices
+from tests.unit.device import Device, Make, Source
 from tests.unit.packets import PUBLISH
 
 GOOD: dict[str, Any] = {"broker": "mqtts://broker.example.com", "tokens": Source(), "client_id": "device"}
@@ -124,9 +123,8 @@ def test_what_is_right_is_taken(options: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def device() -> Iterator[Device]:
-    with devices() as make:
-        yield make()
+def device(make: Make) -> Device:
+    return make()
 
 
 @pytest.mark.parametrize(

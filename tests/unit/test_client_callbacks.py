@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,16 +27,8 @@ from mqtt_token_client import (
     TokenError,
     TokenKeeper,
 )
-from tests.unit.device import Device, Source, devices, password
+from tests.unit.device import Make, Source, password
 from tests.unit.packets import CONNECT, PUBACK, PUBLISH
-
-Make = Callable[..., Device]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 def fail(*_: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,17 +19,9 @@ from mqtt_token_client import (
     Token,
 )
 from mqtt_token_client.mqtt.lifecycle.retry import RetryState
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Make, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import ScriptedBroker
-
-Make = Callable[..., Device]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 class TestTakeOver:

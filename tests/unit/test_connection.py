@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from mqtt_token_client import Connected, ConnectFailed, Disconnected, Message, SessionLost, SubscriptionRefused, Will
 from tests.unit import packets
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Make, both, password
 from tests.unit.packets import (
     CONNECT,
     PINGREQ,
@@ -25,15 +24,6 @@ from tests.unit.packets import (
     WILL_DELAY_INTERVAL,
 )
 from tests.unit.scripted_broker import ScriptedBroker
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 class TestConnect:

@@ -18,13 +18,12 @@ import pytest
 
 from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit import packets
-from tests.unit.device import Device, devices
+from tests.unit.device import Device, Make, both
 from tests.unit.network_thread import call
 from tests.unit.scripted_broker import Peer
 
 COUNT = 1000
 PAYLOAD = b"x" * 64
-both = pytest.mark.parametrize("protocol", [4, 5])
 
 
 class CountedSocket(socket.socket):
@@ -53,12 +52,6 @@ def system_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.manager.open_transport", counted)
     return calls
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Device]]:
-    with devices() as make:
-        yield make
 
 
 class Calls:
@@ -111,9 +104,7 @@ def acknowledge(peer: Peer, messages: list[packets.Packet]) -> None:
 
 @both
 class TestManyMessagesAtOnce:
-    def test_are_sent_by_few_system_calls(
-        self, make: Callable[..., Device], system_calls: Counter[str], protocol: int
-    ) -> None:
+    def test_are_sent_by_few_system_calls(self, make: Make, system_calls: Counter[str], protocol: int) -> None:
         device = make(protocol)
         peer = device.start()
         system_calls.clear()
@@ -121,9 +112,7 @@ class TestManyMessagesAtOnce:
         peer.expect_messages(COUNT)
         assert system_calls["send"] <= 4  # 90 bytes a message, 64 KiB at once
 
-    def test_are_acknowledged_by_few_system_calls(
-        self, make: Callable[..., Device], system_calls: Counter[str], protocol: int
-    ) -> None:
+    def test_are_acknowledged_by_few_system_calls(self, make: Make, system_calls: Counter[str], protocol: int) -> None:
         device = make(protocol)
         peer = device.start()
         device.client.subscribe("t/#")
@@ -137,7 +126,7 @@ class TestManyMessagesAtOnce:
         assert system_calls["send"] <= 8
 
     def test_go_on_after_their_acknowledgements_by_few_system_calls(
-        self, make: Callable[..., Device], system_calls: Counter[str], protocol: int
+        self, make: Make, system_calls: Counter[str], protocol: int
     ) -> None:
         device = make(protocol, max_inflight=COUNT // 2)
         device.client._session.outbox._window.size = COUNT // 2
@@ -154,7 +143,7 @@ class TestManyMessagesAtOnce:
 @both
 class TestAMessage:
     @pytest.mark.parametrize("qos", [0, 1])
-    def test_is_accepted_by_few_calls(self, make: Callable[..., Device], protocol: int, qos: int) -> None:
+    def test_is_accepted_by_few_calls(self, make: Make, protocol: int, qos: int) -> None:
         device, calls = make(protocol), Calls()
         publish(device, qos)
         calls.begin()
@@ -163,7 +152,7 @@ class TestAMessage:
         assert calls.count / COUNT <= 11
 
     @pytest.mark.parametrize(("qos", "most"), [(0, 19), (1, 16)])
-    def test_is_sent_by_few_calls(self, make: Callable[..., Device], protocol: int, qos: int, most: int) -> None:
+    def test_is_sent_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
         device = make(protocol)
         device.client._session.outbox._window.size = COUNT
         peer = device.start()
@@ -173,7 +162,7 @@ class TestAMessage:
         network(device, calls.end)
         assert calls.count / COUNT <= most
 
-    def test_is_acknowledged_by_few_calls(self, make: Callable[..., Device], protocol: int) -> None:
+    def test_is_acknowledged_by_few_calls(self, make: Make, protocol: int) -> None:
         device = make(protocol)
         device.client._session.outbox._window.size = COUNT
         peer = device.start()
@@ -186,9 +175,7 @@ class TestAMessage:
         assert calls.count / COUNT <= 12
 
     @pytest.mark.parametrize(("qos", "most"), [(0, 12), (1, 19)])
-    def test_that_comes_is_delivered_by_few_calls(
-        self, make: Callable[..., Device], protocol: int, qos: int, most: int
-    ) -> None:
+    def test_that_comes_is_delivered_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
         device = make(protocol)
         peer = device.start()
         arrived: list[bytes] = []
@@ -201,7 +188,7 @@ class TestAMessage:
         network(device, calls.end)
         assert calls.count / COUNT <= most
 
-    def test_that_waits_takes_little_memory(self, make: Callable[..., Device], protocol: int) -> None:
+    def test_that_waits_takes_little_memory(self, make: Make, protocol: int) -> None:
         device = make(protocol, max_queued=10 * COUNT)
         publish(device, 1)
         tracemalloc.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,11 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.clock import monotonic
 from tests.unit import packets
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, CONNECT, PUBACK, PUBLISH, PUBREC, SUBSCRIBE
 from tests.unit.scripted_broker import Peer
 
 LATE = RenewalPolicy(fraction=0.999, jitter=0.0)
-Make = Callable[..., Device]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 def ending(make: Make, **options: Any) -> tuple[Device, Peer]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,24 +17,9 @@ from mqtt_token_client import (
     MessagesAbandoned,
     Will,
 )
-from tests.unit.device import Device, devices, end
+from tests.unit.device import Device, Make, both, end
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.unit.scripted_broker import PATIENCE
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
-        yield executor
 
 
 class TestDisconnect:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from mqtt_token_client import (
@@ -15,7 +13,7 @@ from mqtt_token_client import (
     Rotated,
     SubscriptionRefused,
 )
-from tests.unit.device import Device, devices
+from tests.unit.device import Make
 from tests.unit.packets import (
     CONNECT,
     IDENTIFIERS_AVAILABLE,
@@ -28,14 +26,6 @@ from tests.unit.packets import (
     SUBSCRIBE,
     WILDCARDS_AVAILABLE,
 )
-
-Make = Callable[..., Device]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 def reason_of(delivery: Delivery) -> int | None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from mqtt_token_client import Connected, Disconnected, Rotated
-from tests.unit.device import Device, devices
+from tests.unit.device import Device, Make, both
 from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.unit.scripted_broker import Peer
 
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield lambda *arguments, **options: make_device(*arguments, manual_ack=True, **options)
+def make(make: Make) -> Make:
+    return lambda *arguments, **options: make(*arguments, **{"manual_ack": True, **options})
 
 
 def receive(device: Device, broker: Peer, *identifiers: int, qos: int = 1) -> None:
@@ -133,14 +128,13 @@ def test_a_lost_session_forgets_what_was_owed(make: Make) -> None:
     assert second.expect(PUBACK).packet_id == 1
 
 
-def test_without_it_acknowledge_does_nothing() -> None:
-    with devices() as make_device:
-        device = make_device()
-        first = device.start()
-        first.publish("t", b"1", 1, 1)
-        first.expect(PUBACK)
-        device.until(lambda: len(device.messages) == 1)
-        device.messages[0].acknowledge()
-        first.expect_nothing()
-        device.client.publish("t", b"x")
-        first.expect(PUBLISH)
+def test_without_it_acknowledge_does_nothing(make: Make) -> None:
+    device = make(manual_ack=False)
+    first = device.start()
+    first.publish("t", b"1", 1, 1)
+    first.expect(PUBACK)
+    device.until(lambda: len(device.messages) == 1)
+    device.messages[0].acknowledge()
+    first.expect_nothing()
+    device.client.publish("t", b"x")
+    first.expect(PUBLISH)

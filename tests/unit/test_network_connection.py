@@ -104,14 +104,6 @@ class Wire:
         self.theirs.close()
 
 
-@pytest.fixture
-def loop() -> Iterator[NetworkThread]:
-    loop = NetworkThread()
-    yield loop
-    loop.stop()
-    loop._thread.join(timeout=10)
-
-
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
     """A TCP connection with small buffers."""
     with socket.socket() as listener:

@@ -9,7 +9,7 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,15 +21,6 @@ from mqtt_token_client.mqtt.runtime.thread import NetworkThread, acquire_network
 from tests.unit.network_thread import call, undisturbed
 
 _WORKERS = 32
-
-
-@pytest.fixture
-def loop() -> Iterator[NetworkThread]:
-    loop = NetworkThread()
-    yield loop
-    loop.stop()
-    loop._thread.join(timeout=10)
-    assert not loop._thread.is_alive()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -415,13 +415,6 @@ class TestPacketIds:
 
 
 class TestDelivery:
-    @pytest.fixture
-    def loop(self) -> Iterator[NetworkThread]:
-        loop = NetworkThread()
-        yield loop
-        loop.stop()
-        loop._thread.join(timeout=10)
-
     def test_is_waited_for_in_another_thread(self) -> None:
         delivery, seen = Delivery(), queue.SimpleQueue[bool]()
 

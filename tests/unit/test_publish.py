@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,24 +12,9 @@ from mqtt_token_client import (
     DeliveryRefused,
     OutboxFull,
 )
-from tests.unit.device import Device, devices
+from tests.unit.device import Make, both
 from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIPTION_IDENTIFIER
 from tests.unit.scripted_broker import PATIENCE
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
-        yield executor
 
 
 class TestPublish:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from mqtt_token_client import (
@@ -18,7 +16,7 @@ from mqtt_token_client import (
     TokenRefused,
 )
 from tests.unit import packets
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, AUTHENTICATION_DATA, AUTHENTICATION_METHOD, CONNECT, PUBLISH, Packet
 from tests.unit.scripted_broker import Peer
 
@@ -36,13 +34,9 @@ class ByMethod:
         return Credentials(None, None, token, self.method, token.value.encode())
 
 
-Make = Callable[[], Device]
-
-
 @pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield lambda: make_device(5, profile=ByMethod())
+def make(make: Make) -> Make:
+    return lambda protocol=5: make(protocol, profile=ByMethod())
 
 
 def token_in(packet: Packet) -> bytes:
@@ -267,9 +261,8 @@ def test_auth_with_a_code_that_is_not_the_brokers_to_send_ends_the_connection(ma
     assert "no place here" in device.event(Disconnected).cause
 
 
-def test_an_authentication_method_needs_mqtt_5() -> None:
-    with devices() as make_device:
-        device = make_device(4, profile=ByMethod())
-        with pytest.raises(ConfigurationError, match="an Authentication Method needs protocol=5"):
-            device.client.connect(timeout=10)
-        device.broker.expect_no_connection()
+def test_an_authentication_method_needs_mqtt_5(make: Make) -> None:
+    device = make(4)
+    with pytest.raises(ConfigurationError, match="an Authentication Method needs protocol=5"):
+        device.client.connect(timeout=10)
+    device.broker.expect_no_connection()

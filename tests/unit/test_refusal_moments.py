@@ -35,7 +35,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.mqtt.codec.codec import Codec
 from tests.unit import packets
-from tests.unit.device import Device, devices
+from tests.unit.device import Make
 from tests.unit.packets import (
     AUTH,
     AUTHENTICATION_DATA,
@@ -319,7 +319,7 @@ class WilfulBroker(ScriptedBroker):
 class Play:
     """A client at that broker, the messages that it is given, and what has to hold whatever happens."""
 
-    def __init__(self, make: Callable[..., Device], case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, make: Make, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         self.case = case
         self.broker = WilfulBroker(case)
         self.way = Way(case.in_place)
@@ -463,17 +463,16 @@ Begin = Callable[[Case], Play]
 
 
 @pytest.fixture
-def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
+def begin(make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     plays: list[Play] = []
 
     def begin_one(case: Case) -> Play:
         plays.append(Play(make, case, monkeypatch))
         return plays[-1]
 
-    with devices() as make:
-        yield begin_one
-        for play in plays:
-            play.way.open()
+    yield begin_one
+    for play in plays:
+        play.way.open()
 
 
 @pytest.fixture(autouse=True)

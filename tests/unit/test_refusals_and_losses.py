@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jwt
@@ -25,18 +24,10 @@ from mqtt_token_client import (
     TokenUnchanged,
 )
 from mqtt_token_client.clock import monotonic
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Make, both, password
 from tests.unit.packets import CONNECT, PUBLISH
 
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
 BOUNDS = Backoff(initial=0.01, maximum=0.04, stable_after=60.0)
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from mqtt_token_client import Connected, Disconnected, Rotated
 from tests.unit import packets
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Make, both, password
 from tests.unit.packets import (
     CONNECT,
     PUBACK,
@@ -18,15 +16,6 @@ from tests.unit.packets import (
     PUBREL,
     RECEIVE_MAXIMUM,
 )
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 class TestHandover:

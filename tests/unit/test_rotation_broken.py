@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from mqtt_token_client import (
@@ -19,18 +17,9 @@ from mqtt_token_client import (
     TokenRefused,
     Will,
 )
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH
 from tests.unit.scripted_broker import Peer
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 def carries_on(device: Device, peer: Peer, *payloads: bytes) -> None:

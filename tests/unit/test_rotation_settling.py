@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from mqtt_token_client import Connected, Rotated, RotationFailed
 from tests.unit import packets
-from tests.unit.device import Device, devices
+from tests.unit.device import Make, both
 from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make:
-        yield make
 
 
 class TestABusyFirstConnection:

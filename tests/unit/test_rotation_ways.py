@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,18 +20,9 @@ from mqtt_token_client import (
     Will,
 )
 from tests.unit import packets
-from tests.unit.device import Device, Source, devices, password
+from tests.unit.device import Device, Make, Source, both, password
 from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
 from tests.unit.scripted_broker import Peer, ScriptedBroker
-
-Make = Callable[..., Device]
-both = pytest.mark.parametrize("protocol", [4, 5])
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    with devices() as make_device:
-        yield make_device
 
 
 class TestFirstConnectionThatIsFull:

@@ -137,14 +137,6 @@ class Client:
 
 
 @pytest.fixture
-def loop() -> Iterator[NetworkThread]:
-    loop = NetworkThread()
-    yield loop
-    loop.stop()
-    loop._thread.join(timeout=10)
-
-
-@pytest.fixture
 def client(loop: NetworkThread) -> Iterator[Client]:
     client = Client(loop)
     yield client

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import jwt
 import pytest
@@ -21,21 +20,8 @@ from tests.unit.embedded import (
     Connection,
     ask,
     connack_of,
-    running_server,
     token_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AuthorizationServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(server: AuthorizationServer) -> Iterator[Broker]:
-    with Broker(server) as broker:
-        yield broker
 
 
 @pytest.mark.parametrize("path", ["openid-configuration", "oauth-authorization-server"])

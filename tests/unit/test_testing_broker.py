@@ -6,7 +6,7 @@ import contextlib
 import queue
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jwt
@@ -19,30 +19,10 @@ from tests.unit.embedded import (
     Connect,
     Connection,
     connack_of,
-    connecting,
     looping,
     paho_client,
-    running_server,
     token_of,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AuthorizationServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(server: AuthorizationServer) -> Iterator[Broker]:
-    with Broker(server) as broker:
-        yield broker
-
-
-@pytest.fixture
-def connect(server: AuthorizationServer, broker: Broker) -> Iterator[Connect]:
-    with connecting(server, broker) as connect:
-        yield connect
 
 
 def test_paho_gets_in_with_a_good_token_and_its_messages_arrive(server: AuthorizationServer, broker: Broker) -> None:

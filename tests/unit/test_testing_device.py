@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,13 +25,6 @@ from tests.unit.device_login import (
     post,
     refresh,
 )
-from tests.unit.embedded import running_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AuthorizationServer]:
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture

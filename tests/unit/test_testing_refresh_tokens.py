@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,13 +12,6 @@ import requests
 from mqtt_token_client.testing import AuthorizationServer
 from mqtt_token_client.testing.refresh_tokens import Family, Refresh
 from tests.unit.device_login import claims, log_in, post, refresh
-from tests.unit.embedded import running_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AuthorizationServer]:
-    with running_server() as server:
-        yield server
 
 
 def test_a_refresh_token_brings_a_token_for_the_same_person_and_scope_and_the_next_refresh_token(

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 
-import pytest
-
-from mqtt_token_client.testing import AuthorizationServer, Broker
+from mqtt_token_client.testing import Broker
 from tests.unit.embedded import (
     CONNACK,
     PUBACK,
@@ -21,28 +18,8 @@ from tests.unit.embedded import (
     Connect,
     Connection,
     Packet,
-    connecting,
     publish,
-    running_server,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AuthorizationServer]:
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(server: AuthorizationServer) -> Iterator[Broker]:
-    with Broker(server) as broker:
-        yield broker
-
-
-@pytest.fixture
-def connect(server: AuthorizationServer, broker: Broker) -> Iterator[Connect]:
-    with connecting(server, broker) as connect:
-        yield connect
 
 
 def test_a_second_connection_takes_the_session_over_and_ends_the_first(connect: Connect) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -21,16 +20,10 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.profiles import Credentials
-from tests.unit.device import Device, devices, password
+from tests.unit.device import Make, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
 from tests.unit.websocket_server import WebSocketPeer, close_frame
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Device]]:
-    with devices() as make:
-        yield make
 
 
 class WebSocketBroker(ScriptedBroker):
@@ -68,7 +61,7 @@ def bearer(token: Token, _client_id: str) -> Credentials:
     return Credentials(None, None, token, headers={"Authorization": f"Bearer {token.value}"})
 
 
-def test_a_token_that_the_upgrade_is_refused_for_is_replaced_at_once(make: Callable[..., Device]) -> None:
+def test_a_token_that_the_upgrade_is_refused_for_is_replaced_at_once(make: Make) -> None:
     broker = WebSocketBroker()
     broker.refusals = 1
     device = make(5, broker=broker, profile=bearer)
@@ -91,7 +84,7 @@ class TestAWebSocketThatTheBrokerCloses:
         ("code", "name"), [(1008, "Policy Violation"), (3000, "Unauthorized"), (3003, "Forbidden")]
     )
     def test_for_the_tokens_sake_gets_one_new_token_and_a_new_connection_at_once(
-        self, make: Callable[..., Device], protocol: int, code: int, name: str
+        self, make: Make, protocol: int, code: int, name: str
     ) -> None:
         broker = WebSocketBroker()
         device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
@@ -102,9 +95,7 @@ class TestAWebSocketThatTheBrokerCloses:
         assert (lost.reason, lost.retry_in) == (0x87, 0.0)
         assert broker.accept().expect(CONNECT).password == password(2)
 
-    def test_for_the_tokens_sake_before_connack_has_refused_it(
-        self, make: Callable[..., Device], protocol: int
-    ) -> None:
+    def test_for_the_tokens_sake_before_connack_has_refused_it(self, make: Make, protocol: int) -> None:
         broker = WebSocketBroker()
         device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
         device.client.connect(timeout=0)
@@ -113,7 +104,7 @@ class TestAWebSocketThatTheBrokerCloses:
         assert device.event(TokenRefused).reason == 0x87
         assert broker.accept().expect(CONNECT).password == password(2)
 
-    def test_for_another_reason_before_connack_has_not(self, make: Callable[..., Device], protocol: int) -> None:
+    def test_for_another_reason_before_connack_has_not(self, make: Make, protocol: int) -> None:
         broker = WebSocketBroker()
         device = make(protocol, broker=broker)
         device.client.connect(timeout=0)
@@ -124,9 +115,7 @@ class TestAWebSocketThatTheBrokerCloses:
         assert broker.accept().expect(CONNECT).password == password(1)
 
     @pytest.mark.parametrize("code", [1000, 1001, 1011, 4001])
-    def test_for_another_reason_is_lost_with_its_token_kept(
-        self, make: Callable[..., Device], protocol: int, code: int
-    ) -> None:
+    def test_for_another_reason_is_lost_with_its_token_kept(self, make: Make, protocol: int, code: int) -> None:
         broker = WebSocketBroker()
         device = make(protocol, broker=broker)
         device.start()
@@ -134,9 +123,7 @@ class TestAWebSocketThatTheBrokerCloses:
         assert device.event(Disconnected).reason is None
         assert broker.accept().expect(CONNECT).password == password(1)
 
-    def test_as_emqx_does_when_the_token_ends_gets_a_new_token_at_once(
-        self, make: Callable[..., Device], protocol: int
-    ) -> None:
+    def test_as_emqx_does_when_the_token_ends_gets_a_new_token_at_once(self, make: Make, protocol: int) -> None:
         broker, renewal = WebSocketBroker(), RenewalPolicy(fraction=0.9999, jitter=0.0)
         device = make(protocol, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0), renewal=renewal)
         device.source.next = [Token("a token near its end", 100.0, since=monotonic() - 92.0)]
@@ -147,7 +134,7 @@ class TestAWebSocketThatTheBrokerCloses:
 
 
 def test_each_rotation_resumes_the_tls_session_of_the_first_connection_which_is_read_once(
-    make: Callable[..., Device], pki: Pki, monkeypatch: pytest.MonkeyPatch
+    make: Make, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[ssl.SSLSession | None] = []
 
