@@ -39,6 +39,7 @@ from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
 from .stores import TokenStore
+from .token import Token
 from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
 
@@ -163,7 +164,7 @@ class TokenClient:
             if function is not None and not callable(function):
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        self._feed = CredentialsProvider(keeper, self._settings.profile, client_id, self._renewal_ended)
+        self._feed = CredentialsProvider(keeper, self._settings.profile, client_id)
         self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
@@ -245,7 +246,7 @@ class TokenClient:
             if self._connection is None:
                 runtime = acquire_network_thread()
                 try:
-                    self._feed.open(runtime)
+                    self._feed.start(runtime, self._on_token, self._emit)
                 except BaseException:  # of a source that is watched
                     release_network_thread()
                     raise
@@ -279,7 +280,7 @@ class TokenClient:
     def _finish(self) -> None:
         """The connection is closed."""
         self._up = False
-        self._feed.close()
+        self._feed.stop()
         self._settled.set()
         self._gone.set()
         release_network_thread()
@@ -404,7 +405,11 @@ class TokenClient:
         Raises:
             TokenError: the token could not be renewed; the current one and the connection stay.
         """
-        self._feed.renew()
+        runtime = self._runtime
+        if runtime is not None and runtime.on_thread:
+            runtime.run_blocking(self._feed.renew, lambda _token, _error: None)
+        else:
+            self._feed.renew()
 
     @property
     def token_expires_in(self) -> float | None:
@@ -500,9 +505,8 @@ class TokenClient:
             self._hopeless = error
             self._settled.set()
 
-    def _renewal_ended(self, event: events.Event) -> None:
-        self._emit(event)
-        token, connection = self._feed.token, self._connection
-        if isinstance(event, events.TokenRenewed) and token is not None and connection is not None:
+    def _on_token(self, token: Token) -> None:
+        connection = self._connection
+        if connection is not None:
             self._renewals += 1
             connection.rotate(token)

@@ -1,4 +1,4 @@
-"""CredentialsProvider: the keeper and the profile as one client's connection needs them."""
+"""CredentialsProvider: what one client's connection needs of the keeper and the profile."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .keeper import RenewalPolicy, TokenKeeper
 def open_keeper(
     tokens: TokenSource | TokenKeeper, store: TokenStore | None, renewal: RenewalPolicy | None, key: str
 ) -> TokenKeeper:
-    """The keeper that is given, or a new one for a source; ``key`` names its token if the source does not.
+    """Return the keeper that was given, or a new one for a source; ``key`` names its token if the source does not.
 
     Raises:
-        ConfigurationError: an argument is wrong, or does not go with another.
+        ConfigurationError: an argument is wrong, or cannot be combined with another.
     """
     if isinstance(tokens, TokenKeeper):
         if store is not None or renewal is not None:
@@ -29,58 +29,54 @@ def open_keeper(
         return tokens
     if not callable(getattr(tokens, "fetch", None)):
         raise ConfigurationError(
-            f"tokens: a TokenKeeper, or a source with fetch(previous), not {type(tokens).__name__}"
+            f"tokens must be a TokenKeeper or a source with fetch(previous), got {type(tokens).__name__}"
         )
     if renewal is not None and not isinstance(renewal, RenewalPolicy):
-        raise ConfigurationError(f"renewal: a RenewalPolicy, not {type(renewal).__name__}")
+        raise ConfigurationError(f"renewal must be a RenewalPolicy, got {type(renewal).__name__}")
     return TokenKeeper(tokens, store, key=None if hasattr(tokens, "key") else key, policy=renewal)
 
 
 class CredentialsProvider:
-    """Credentials on demand, and renewals ahead of time while they are wanted.
+    """The credentials that one client's connection asks for, and the new tokens that it moves onto.
 
     Args:
-        keeper: holds the token; others may share it.
-        profile: places it in CONNECT.
+        keeper: holds the token; other clients may share it.
+        profile: how the broker expects the token in CONNECT.
         client_id: the MQTT client identifier.
-        tell: gets each event of the keeper, on the network thread.
     """
 
-    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str, tell: Callable[[Event], None]) -> None:
+    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str) -> None:
         self._keeper = keeper
         self._profile = profile
         self._client_id = client_id
-        self._tell = tell
         self._runtime: Runtime | None = None
         self._ahead = False
         self._timer: Timer | None = None
-        self._end_watch: Callable[[], None] = lambda: None
+        self._stop_observing: Callable[[], None] = lambda: None
+        self._stop_watching: Callable[[], None] = lambda: None
 
     @property
     def token(self) -> Token | None:
-        """The token in hand, alive or not."""
+        """The current token, even if it has expired; None while there is none."""
         return self._keeper.current
 
-    def renew(self) -> None:
-        """Renew now. It blocks, except on the network thread.
+    def renew(self) -> Token:
+        """Renew the token now. Blocks.
 
         Raises:
             TokenError: the token could not be renewed.
+            ClientClosed: the keeper is closed.
         """
-        runtime = self._runtime
-        if runtime is not None and runtime.on_thread:
-            runtime.run_blocking(self._keeper.renew, lambda _token, _error: None)
-        else:
-            self._keeper.renew()
+        return self._keeper.renew()
 
-    # What a connection asks for, on a worker thread
+    # Called by a connection, on a worker thread
 
     def credentials(self, refused: Token | None) -> Credentials:
-        """Credentials made of a valid token other than ``refused``; it blocks.
+        """Make credentials of a valid token other than ``refused``. Blocks.
 
         Raises:
-            TokenError: there is none.
-            ConfigurationError: the profile cannot place it.
+            TokenError: no such token could be obtained.
+            ConfigurationError: the profile cannot make credentials of the token.
         """
         token = self._keeper.get(refused)
         try:
@@ -90,40 +86,49 @@ class CredentialsProvider:
         except Exception as error:  # noqa: BLE001 - a user's profile; its text may hold the token
             raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
         if not isinstance(placed, Credentials):
-            raise ConfigurationError(f"profile: place() returned {type(placed).__name__}, not Credentials")
+            raise ConfigurationError(f"profile: place() must return Credentials, got {type(placed).__name__}")
         return placed
 
     def retry_in(self) -> float:
-        """After a TokenError: seconds until it makes sense to ask again."""
+        """Seconds until it makes sense to ask again after a TokenError."""
         return max(0.0, self._keeper.renewal_due - monotonic())
 
-    # On the network thread
+    # On the runtime's thread
 
-    def open(self, runtime: Runtime) -> None:
-        """Have the keeper's events told, from now on."""
+    def start(self, runtime: Runtime, on_token: Callable[[Token], None], on_event: Callable[[Event], None]) -> None:
+        """Report new tokens and the keeper's events, until :meth:`stop`.
+
+        Args:
+            runtime: calls the two functions, on its thread.
+            on_token: gets each new token, in the order in which they were issued, before its ``TokenRenewed``.
+            on_event: gets each event of the keeper.
+        """
+
+        def notified(event: Event, token: Token | None) -> None:
+            runtime.call_soon(lambda: report(event, token))
+
+        def report(event: Event, token: Token | None) -> None:
+            if self._runtime is not runtime:
+                return
+            if token is not None:
+                on_token(token)
+            on_event(event)
+            self._schedule()
+
+        self._stop_watching = self._keeper.watch()
         self._runtime = runtime
-        self._keeper.add_listener(self._told)
-        self._end_watch = self._keeper.watch()
+        self._stop_observing = self._keeper.observe(notified)
 
-    def close(self) -> None:
-        """No longer."""
-        self._keeper.remove_listener(self._told)
-        self._end_watch()
+    def stop(self) -> None:
+        """Report nothing more, and renew no token ahead of its expiry."""
+        self._stop_observing()
+        self._stop_watching()
         self.renew_ahead(wanted=False)
         self._runtime = None
 
     def renew_ahead(self, *, wanted: bool) -> None:
-        """Whether to renew before the token ends. A reconnect gets what token it needs by itself."""
+        """Say whether to renew the token before it expires. A client that reconnects gets the token it needs itself."""
         self._ahead = wanted
-        self._schedule()
-
-    def _told(self, event: Event) -> None:
-        runtime = self._runtime
-        if runtime is not None:
-            runtime.call_soon(lambda: self._renewal_ended(event))
-
-    def _renewal_ended(self, event: Event) -> None:
-        self._tell(event)
         self._schedule()
 
     def _schedule(self, no_sooner_than: float = 0.0) -> None:
@@ -136,5 +141,5 @@ class CredentialsProvider:
 
     def _renew_when_due(self) -> None:
         if self._runtime is not None and self._ahead:
-            # Somebody else may be renewing the same token: then this returns at once, and the keeper tells.
+            # Another thread may be renewing the same token: then this returns at once, and the keeper reports it.
             self._runtime.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule(1.0))

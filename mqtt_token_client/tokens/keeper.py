@@ -33,6 +33,8 @@ __all__ = ["RenewalPolicy", "TokenKeeper"]
 
 _log = logging.getLogger(__name__)
 
+Observer = Callable[[Event, Token | None], None]
+
 _APART = 1.0  # seconds, at least, between one request and the next renewal in the background
 _LONGEST_EXIT = 60.0  # seconds, at most, that the process waits at its end for an answer that must not be lost
 _ROUNDING = 2.0  # seconds by which the end of one and the same token may seem to move
@@ -108,6 +110,7 @@ class TokenKeeper:
         self._kept = GuardedStore(MemoryStore() if store is None else store, key or "", self._happened)
         self._policy = policy or RenewalPolicy()
         self._listeners = [] if on_event is None else [on_event]
+        self._observers: list[Observer] = []
         # Guards all below. What follows _closed is changed by the thread of the one flight only.
         self._changed = threading.Condition()
         self._flight: _Flight | None = None
@@ -118,7 +121,7 @@ class TokenKeeper:
         self._failures = 0
         self._loaded = False
         self._asked_at = -math.inf
-        self._events: list[Event] = []  # to be told once the flight has landed
+        self._events: list[tuple[Event, Token | None]] = []  # reported once the flight has landed
 
     @property
     def token(self) -> Token:
@@ -217,6 +220,24 @@ class TokenKeeper:
         end: Callable[[], None] = watch(changed)
         return end
 
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Report each event to ``observer`` too, with the new token if it is a :class:`TokenRenewed`; in order.
+
+        For use inside the library: the observer is called under the keeper's lock, so it must neither block nor use
+        the keeper.
+
+        Returns:
+            The function that ends it.
+        """
+        with self._changed:
+            self._observers.append(observer)
+
+        def end() -> None:
+            with self._changed, suppress(ValueError):
+                self._observers.remove(observer)
+
+        return end
+
     def add_listener(self, listener: Callable[[Event], None]) -> None:
         """Have each event told to ``listener`` too, on the thread that renewed."""
         with self._changed:
@@ -273,7 +294,9 @@ class TokenKeeper:
                 self._flight = None
                 flight.landed = True
                 self._changed.notify_all()
-        for event in happened:
+                for event, token in happened:
+                    self._notify(event, token)
+        for event, _ in happened:
             self._tell(event)
         return flight.outcome()
 
@@ -287,7 +310,7 @@ class TokenKeeper:
             if self._kept.shared and self._take_over(self._kept.load()) and self._token is not None:
                 fresh = _is_alive(self._token) and self._token != refused and self._due > monotonic()
                 if fresh or enough():
-                    self._happened(_renewed(self._token))
+                    self._happened(_renewed(self._token), self._token)
                     return self._token
             return self._ask(refused)
 
@@ -332,7 +355,10 @@ class TokenKeeper:
         with self._changed:
             self._token = _without_refresh_token(previous)
         _refreshing.discard(self)
-        self._tell(LoginRequired(refusal))  # now, as the person may take a while
+        required = LoginRequired(refusal)  # reported now, as the person may take a while
+        with self._changed:
+            self._notify(required)
+        self._tell(required)
         return self._source.fetch(None)
 
     def _succeed(self, token: Token, previous: Token | None) -> Token:
@@ -340,7 +366,7 @@ class TokenKeeper:
             due = monotonic() + self._policy.fraction * token.expires_in
         else:
             due = self._policy.due(token)
-            self._happened(_renewed(token))
+            self._happened(_renewed(token), token)
         with self._changed:
             self._due = max(due, self._asked_at + _APART)
             self._error, self._failures = None, 0
@@ -356,8 +382,13 @@ class TokenKeeper:
         self._happened(RenewalFailed(error, self._due - now, left))
         return error
 
-    def _happened(self, event: Event) -> None:
-        self._events.append(event)
+    def _happened(self, event: Event, token: Token | None = None) -> None:
+        self._events.append((event, token))
+
+    def _notify(self, event: Event, token: Token | None = None) -> None:
+        """Notify the observers; under the lock, so that they get the tokens in order."""
+        for observer in self._observers:
+            observer(event, token)
 
     def _tell(self, event: Event) -> None:
         # No listener may raise here: it is somebody else's.

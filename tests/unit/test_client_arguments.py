@@ -93,7 +93,7 @@ def test_a_wrong_argument_of_the_client_is_named(name: str, options: dict[str, A
     with pytest.raises(ConfigurationError) as raised:
         TokenClient(**{**GOOD, **options})
     text = str(raised.value)
-    assert text.startswith(f"{name}: ")
+    assert text.split()[0].rstrip(":") == name
     assert "\n" not in text
     assert len(text) < 200
     assert "secret-secret" not in text

@@ -198,7 +198,7 @@ class TestProfile:
             (ValueError("the token is secret-secret"), "profile: place() raised ValueError"),
             (TokenError("cannot be placed"), "profile: place() raised TokenError"),
             (ConfigurationError("profile: ask for fewer claims"), "profile: ask for fewer claims"),
-            ("no credentials", "profile: place() returned str, not Credentials"),
+            ("no credentials", "profile: place() must return Credentials, got str"),
         ],
     )
     def test_that_fails_is_raised_by_connect(self, make: Make, step: object, told: str) -> None:
