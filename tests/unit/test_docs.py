@@ -1,4 +1,4 @@
-"""Every Python block of the documents runs as it stands, short of a network."""
+"""Every Python block of the documents runs as it is, without a network; the map of the rules names tests that exist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: what it says, and where."""
+    """One fenced block: its text, and where it is."""
 
     document: str
     line: int
@@ -72,7 +72,7 @@ PYTHON = [block for document in (*COMPLETE, *FRAGMENTS) for block in blocks(docu
 
 
 class Made:
-    """The clients that were made, each with where its tokens come from."""
+    """The clients that were made, each with its token source."""
 
     def __init__(self) -> None:
         self.clients: list[tuple[TokenClient, TokenSource]] = []
@@ -80,7 +80,7 @@ class Made:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    """Clients that are made as ever, and then dial nobody."""
+    """Clients that are made as usual, and then never connect."""
     made, make = Made(), TokenClient.__init__
 
     def remember(self: TokenClient, broker: Any, tokens: Any, **arguments: Any) -> None:
@@ -96,7 +96,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
-        raise AssertionError("a block of a document dials")
+        raise AssertionError("a block of a document opens a connection")
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)
@@ -105,7 +105,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: Keys, pki: Pki) -> Iterator[None]:
-    """The files and the environment that the documents speak of; an absolute path is here by its name alone."""
+    """The files and the environment that the documents use; a file with an absolute path is here by its name alone."""
     for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     for name in _ENVIRONMENT:
@@ -127,12 +127,12 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: Keys, pki: Pki
 
     monkeypatch.setattr(ssl, "create_default_context", create_default_context)
     yield
-    assert not list(tmp_path.rglob("*.token")), "a block of a document has kept a token"
+    assert not list(tmp_path.rglob("*.token")), "a block of a document stored a token"
 
 
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of a user, which hands out tokens by HTTP."""
+    """A user's own server, which issues tokens over HTTP."""
     answer = SimpleNamespace(
         raise_for_status=lambda: None, text=token_for("plant"), json=lambda: {"token": OPAQUE, "seconds": 3600}
     )
@@ -178,7 +178,7 @@ def test_a_block_of_a_document_runs(block: Block, made: Made) -> None:
 
 
 def takes_what_its_source_makes(client: TokenClient, source: TokenSource) -> None:
-    """Without a request: what the block itself makes, or a token as a server would make it."""
+    """Without a request: the token that the block itself makes, or one as a server would make it."""
     settings = client._settings
     own = isinstance(source, SignedJWT) or type(source).__module__ == "__main__"
     token = source.fetch(None) if own else Token(token_for("plant"))
@@ -200,3 +200,22 @@ def test_the_documents_show_no_token() -> None:
     start = urlsafe_b64encode(b'{"alg').decode()[:6]
     for document in (*COMPLETE, *FRAGMENTS):
         assert start not in (ROOT / document).read_text(), document
+
+
+def test_the_map_of_the_rules_names_tests_that_exist() -> None:
+    text = (ROOT / "docs/rules.md").read_text()
+    files = re.findall(r"`((?:unit|integration)/\S+\.py)`", text)
+    assert len(files) > 30, "the map is read wrongly"
+    for name in files:
+        assert list((ROOT / "tests").glob(name)), name
+    for name, classes in re.findall(r"`(\S+\.py)`: (`\w+`(?:, `\w+`)*)", text):
+        for class_name in re.findall(r"\w+", classes):
+            assert f"class {class_name}" in (ROOT / "tests" / name).read_text(), f"{name}: {class_name}"
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs"])
+def test_a_link_within_the_documents_leads_to_a_file(document: str) -> None:
+    path = ROOT / document
+    for page in [path] if path.is_file() else path.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page}: {target}"
