@@ -1,4 +1,6 @@
-"""The unit tests on the other Pythons that are here, and the contract with paho on its oldest and newest version."""
+"""The unit tests on the other Pythons of this machine and on the lowest versions of the dependencies that are allowed,
+and the contract with paho-mqtt on its oldest and its newest version.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,9 @@ import sys
 import nox
 
 nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "uv"
+
+PINNED = ("--constraint", "constraints.txt", "--build-constraint", "constraints.txt")
 
 
 def _runs(python: str) -> bool:
@@ -24,12 +29,19 @@ OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != HERE and
 
 @nox.session(python=OTHERS)
 def unit(session: nox.Session) -> None:
-    session.install("-e", ".[demo,proxy,websocket]", "--group", "test")
+    session.install(*PINNED, "-e", ".[demo,proxy,websocket]", "--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
 
 
 @nox.session(python=HERE)
 @nox.parametrize("paho", ["== 2.1.0", "< 3"], ids=["oldest", "newest"])
 def paho(session: nox.Session, paho: str) -> None:
-    session.install("-e", ".", "--group", "test", f"paho-mqtt {paho}", "--upgrade")
+    session.install(*PINNED, "-e", ".", "--group", "test")
+    session.install("--upgrade", f"paho-mqtt {paho}")
     session.run("pytest", "tests/unit/test_paho_contract.py", *session.posargs)
+
+
+@nox.session(python=HERE, default=False)
+def lowest(session: nox.Session) -> None:
+    session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket]", "--group", "test")
+    session.run("pytest", "tests/unit", *session.posargs)
