@@ -132,7 +132,7 @@ class Attempt:
         self._held_since: float | None = None
         self._broker, self._connect = "", b""
         self._asked_at = 0.0  # when the first PINGREQ before a handover went out
-        self._ping = 0  # the number of the last PINGREQ
+        self._ping = 0  # the number of the latest PINGREQ
         self._steps = 0  # in which the broker has asked for the token
         self._timer: Timer | None = None
 
@@ -168,6 +168,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         self._held_since = None
+        self._ping = 0
         self._session.confirmed()
 
     def abandon(self) -> None:
@@ -209,14 +210,14 @@ class Attempt:
         """Let the broker read what the first connection carries before it may read CONNECT on the second. It does not
         tell which messages of QoS 0 it has not read by then.
         """
-        if first.flushed and first.quiet_for >= _QUIET_TIME:
+        if not first.backlog and monotonic() - first.keepalive.last_out >= _QUIET_TIME:
             self._send_connect()
             return
         self._stage = _Stage.SETTLING
         self._asked_at = monotonic()
         self._deadline(_SETTLE_TIME, self._hold)
         self._session.outbox.keep_written()
-        self._ping = first.ping()
+        self._send_ping(first)
 
     def _hold(self) -> None:
         """Send nothing new for a moment: a broker that is busy with the first connection may be late to end it, and
@@ -227,7 +228,12 @@ class Attempt:
         near = self._habits.round_trip < _NEAR
         self._deadline(_HEAD_START_NEAR if near else _HEAD_START, self._send_connect)
         if self._first is not None:
-            self._ping = self._first.ping()
+            self._send_ping(self._first)
+
+    def _send_ping(self, first: NetworkConnection[Outgoing]) -> None:
+        self._ping += 1
+        number = self._ping
+        first.keepalive.ping(lambda: self._ping_answered(number))
 
     def _end_first(self) -> None:
         if self._first is not None:
@@ -305,9 +311,9 @@ class Attempt:
 
     # What happens on the first connection
 
-    def ping_answered(self, number: int) -> None:
-        """So many PINGREQs on the first connection are answered."""
-        if number != self._ping:
+    def _ping_answered(self, number: int) -> None:
+        """The broker answered a PINGREQ on the first connection."""
+        if number != self._ping:  # an earlier one, or one of an attempt that has ended
             return
         if self._stage is _Stage.SETTLING:
             self._habits.round_trip = min(self._habits.round_trip, monotonic() - self._asked_at)
@@ -321,7 +327,7 @@ class Attempt:
         """The first connection may have sent what was waiting."""
         if self.kind == "reconnect" and self._stage is _Stage.HOLDING and self._first is not None:
             self._first.flush()
-            if self._first.flushed:
+            if not self._first.backlog:
                 self._end_first()
 
     def first_closed(self, cause: str, reason: int | None) -> None:

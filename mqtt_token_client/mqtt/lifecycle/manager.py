@@ -26,7 +26,6 @@ from ..codec.packets import (
     Connack,
     Disconnect,
     Packet,
-    Pingresp,
 )
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
 from ..runtime.base import Runtime, Timer
@@ -213,7 +212,7 @@ class Connection:
         tls_session = link.new_tls_session
         if tls_session is not None:
             self._tls_sessions[self._brokers.current] = tls_session
-        link.keep_alive(connack.properties.get("server_keep_alive", self._settings.keepalive))
+        link.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
         if not connack.session_present:
             self._session.lost()
         if kind is None:
@@ -380,10 +379,6 @@ class Connection:
             self.first_ended(f"the broker ended the connection: {told}", packet.reason)
         elif isinstance(packet, Auth | Connack):
             self._authentication_answered(link, packet)
-        elif isinstance(packet, Pingresp):
-            link.pongs += 1
-            if self._attempt is not None:
-                self._attempt.ping_answered(link.pongs)
         elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
             self._token_denied(self._token)
         else:
