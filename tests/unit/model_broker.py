@@ -8,6 +8,7 @@ that fires the will. The test adds what it knows of the application. It is all p
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _PATIENCE = 3  # of the client that is asked for its token again and again
 _CONTINUE = 0x18
 _NOT_AUTHORIZED = 0x87
 _TOKEN_ENDED = (_NOT_AUTHORIZED, 0x98, 0xA0)
+_AROUND_EXPIRY = 2.0  # seconds
 
 
 class Answer(Enum):
@@ -84,6 +86,7 @@ class Line:
     connect: Packet | None = None
     came_at: float = 0.0  # CONNECT
     token: bytes = b""
+    first_token: bytes = b""  # that of CONNECT
     asked: int = 0  # how often the broker has asked for the token
     answered: bool = False  # by CONNACK, whatever it says
     accepted: bool = False
@@ -116,6 +119,7 @@ class ModelBroker:
 
     Attributes:
         sent: the messages that the application has published, by number; a payload begins with its number.
+        expiry: when a token expires; the test's to say.
         closing: whether the application has asked the client to disconnect.
         received: the messages that came from the client, in order; a copy of QoS 0 or 1 as often as it came.
         confirmed: those that were acknowledged.
@@ -140,6 +144,7 @@ class ModelBroker:
         self.answers: deque[Answer] = deque()  # to the next CONNECTs; then it accepts
         self.verdicts: deque[int] = deque()  # on the next messages and subscriptions of MQTT 5; then it takes them
 
+        self.expiry: Callable[[bytes], float] = lambda token: math.inf
         self.closing = False
         self.sent: dict[int, Sent] = {}
         self.received: list[int] = []
@@ -251,8 +256,14 @@ class ModelBroker:
         if line.open:
             self._send(line, packets.disconnect(reason))
             self._close(line)
-            if reason in _TOKEN_ENDED:
+            if reason in _TOKEN_ENDED and not self._expires_with_its_first_token(line):
                 self.bad_tokens.add(line.token)
+
+    def _expires_with_its_first_token(self, line: Line) -> bool:
+        """Whether the token of CONNECT expires now, and another has taken its place: a broker that ends the connection
+        for that says nothing about the other one.
+        """
+        return line.token != line.first_token and abs(self.expiry(line.first_token) - self._now()) < _AROUND_EXPIRY
 
     def restart(self) -> None:
         """The broker goes down and forgets everything."""
@@ -341,7 +352,7 @@ class ModelBroker:
 
     def _check_connect(self, line: Line, packet: Packet) -> None:
         assert packet.protocol == (5 if self._five else 4)
-        line.token = self._token(packet)
+        line.token = line.first_token = self._token(packet)
         assert len([one for one in self.lines if one.open and one.connect and not one.gone and not one.dismissed]) <= 2
         first = self.current
         if first is not None and first is not line and self._takeover_fires_will:

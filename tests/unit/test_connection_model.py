@@ -33,13 +33,14 @@ from mqtt_token_client import (
     Rotated,
     RotationFailed,
     SubscriptionRefused,
+    Token,
     TokenClient,
     TokenError,
     Will,
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.transport.open import open_transport
-from tests.unit.device import Source
+from tests.unit.device import Source, password
 from tests.unit.model_broker import Answer, Line, ModelBroker, Sent
 from tests.unit.stepped_loop import SteppedThread, replaced
 
@@ -84,6 +85,19 @@ class Steady(Backoff):
 STEADY = Steady(initial=1.0, maximum=8.0, stable_after=10.0)
 
 
+class TimedSource(Source):
+    """Knows when each of its tokens was requested."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(LIFE)
+        self.requested: dict[bytes, float] = {}
+        self._now = now
+
+    def fetch(self, previous: Token | None) -> Token:
+        self.requested[password(self.requests + 1)] = self._now()
+        return super().fetch(previous)
+
+
 class InternalErrors(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -97,7 +111,7 @@ class ClientAndBroker(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.errors = InternalErrors()
-        self.source = Source(LIFE)
+        self.source = TimedSource(lambda: self.loop.now)
         self.deliveries: dict[int, Delivery] = {}
         self.messages: list[Message] = []
         self.unacknowledged: list[Message] = []  # by the application, which does that itself
@@ -147,6 +161,7 @@ class ClientAndBroker(RuleBasedStateMachine):
             now=lambda: self.loop.now,
         )
         self.broker.receive_maximum = receive_maximum
+        self.broker.expiry = lambda token: self.source.requested[token] + LIFE
         self.resources.enter_context(replaced("monotonic", monotonic, lambda: self.loop.now))
         self.resources.enter_context(patch("mqtt_token_client.client.acquire_network_thread", lambda: self.loop))
         self.resources.enter_context(patch("mqtt_token_client.client.release_network_thread", lambda: None))
@@ -604,6 +619,32 @@ class TestFound:
         machine.read(1, oldest=True)
         machine.no_more_trouble()
         assert not any(isinstance(event, Disconnected) for event in machine.events)
+
+    def test_a_late_answer_to_auth_accepts_the_token_which_is_refused_with_the_connection(
+        self, make: Callable[..., ClientAndBroker]
+    ) -> None:
+        machine = make(profile="event-grid")
+        machine.trouble("the broker is slow")
+        machine.rotate()
+        machine.trouble("what blocks takes long")
+        machine.pass_time(10.0)  # no answer: a handover is being opened
+        machine.dismiss(0x87)  # the broker reads AUTH before, and accepts
+        machine.no_more_trouble()
+        machine.pass_time(10.0)
+        assert [event.kind for event in machine.events if isinstance(event, Rotated)] == ["re-authentication"]
+        assert machine.client.state == "connected"
+
+    @pytest.mark.parametrize("reason", [0x87, 0x98])
+    def test_a_connection_that_ends_as_its_first_token_expires_does_not_cost_the_token_that_took_its_place(
+        self, make: Callable[..., ClientAndBroker], reason: int
+    ) -> None:
+        machine = make(profile="event-grid")
+        machine.pass_time(LIFE - 0.5)
+        assert [event.kind for event in machine.events if isinstance(event, Rotated)] == ["re-authentication"]
+        machine.dismiss(reason)
+        machine.pass_time(1.0)
+        assert machine.client.state == "connected"
+        assert machine.source.requests == 2
 
     def test_a_refused_token_stays_refused_when_the_connection_on_the_one_before_is_ended_too(
         self, make: Callable[..., ClientAndBroker]

@@ -80,7 +80,7 @@ class Connection:
         self._brokers = Brokers(settings.brokers)
         self._habits = BrokerTraits()
         self._in_place = Reauthentication()
-        self._given_up: NetworkConnection[Outgoing] | None = None  # where AUTH was not answered in time
+        self._unanswered: tuple[NetworkConnection[Outgoing], Token] | None = None  # AUTH got no answer in time
         self._tls_sessions: dict[Address, SSLSession] = {}
 
         self._pump_due = False
@@ -232,14 +232,8 @@ class Connection:
             self.rotate(self._wanted)
         self._close_when_empty()
 
-    def _reauthenticated(self, attempt: Attempt) -> None:
-        """AUTH with Success: the connection is on the new token."""
-        if attempt.credentials is None:
-            return
-        self._end_attempt()
-        if self._token is not None:
-            self._in_place.succeeded(self._token)
-        self._token = attempt.credentials.token
+    def _reauthenticated(self) -> None:
+        """The connection is on a new token."""
         self._rotated("re-authentication", 0.0)
         if self._link is not None:
             self._session.token_renewed(self._link, self._limits)
@@ -254,11 +248,22 @@ class Connection:
 
     def reauthentication_failed(self) -> None:
         """A handover instead, and from now on if it was not the first time."""
+        attempt = self._attempt
+        if self._link is not None and attempt is not None and attempt.credentials is not None:
+            self._unanswered = self._link, attempt.credentials.token
         self._in_place.unanswered()
         self._hand_over()
 
+    def _answered_late(self, answer: Auth, token: Token) -> None:
+        """The broker accepted the token after all: the handover is no longer needed, unless its CONNECT was sent."""
+        if answer.reason == 0:
+            self._unanswered, self._token = None, token
+            if self._attempt is not None and not self._attempt.ends_first:
+                self._attempt.abandon()
+                self._end_attempt()
+                self._reauthenticated()
+
     def _hand_over(self) -> None:
-        self._given_up = self._link
         self._end_attempt()
         self._begin()
 
@@ -395,8 +400,9 @@ class Connection:
 
     def _authentication_answered(self, link: NetworkConnection[Outgoing], answer: Auth | Connack) -> None:
         attempt = self._attempt
-        if link is self._given_up and isinstance(answer, Auth):
-            return  # too late; the handover goes on
+        if self._unanswered is not None and link is self._unanswered[0] and isinstance(answer, Auth):
+            self._answered_late(answer, self._unanswered[1])
+            return
         # AUTH goes on or succeeds; the other one may only refuse.
         fits = answer.reason in (0, CONTINUE_AUTHENTICATION) if isinstance(answer, Auth) else answer.reason >= 0x80
         if attempt is None or not attempt.reauthenticating or not fits:
@@ -407,8 +413,12 @@ class Connection:
         elif answer.reason:  # MQTT 5 has DISCONNECT for that; Mosquitto sends CONNACK
             link.close()
             self.first_ended(f"the broker refused the new token: {reason_name(answer.reason)}", answer.reason)
-        else:
-            self._reauthenticated(attempt)
+        elif attempt.credentials is not None:
+            self._end_attempt()
+            if self._token is not None:
+                self._in_place.succeeded(self._token)
+            self._token = attempt.credentials.token
+            self._reauthenticated()
 
     def connection_writable(self, link: NetworkConnection[Outgoing]) -> None:  # noqa: ARG002 - ConnectionListener's
         self._go_on()
