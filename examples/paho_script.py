@@ -1,4 +1,4 @@
-"""An existing paho-mqtt script, put on tokens. The lines of paho that went are kept as comments."""
+"""An existing paho-mqtt script, converted to tokens. The replaced paho-mqtt lines are kept as comments."""
 
 import time
 from contextlib import suppress

@@ -1,6 +1,6 @@
-"""A sensor that runs until it is stopped: it reports, takes commands, and tells what happens to its connection.
+"""A sensor that runs until it is stopped: it reports readings, receives commands, and prints connection events.
 
-Send it a command from another shell, if your broker has a tool for that:
+Send it a command from another shell, with your broker's command-line client:
 
     topic pump/17/command/interval, payload 0.5
 """
@@ -26,7 +26,7 @@ from mqtt_token_client import (
     Will,
 )
 
-logging.getLogger("mqtt_token_client").setLevel(logging.ERROR)  # on_event() tells of trouble
+logging.getLogger("mqtt_token_client").setLevel(logging.ERROR)  # on_event() reports problems
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -35,13 +35,13 @@ offline = False
 
 
 def on_command(message):
-    """A handler runs on the network thread: note what is wanted and return."""
+    """A handler runs on the network thread: it stores the request and returns."""
     global interval
     if message.topic.endswith("/interval"):
         try:
             interval = min(max(0.1, float(message.payload)), 60.0)  # "inf" and "nan" are numbers too
         except ValueError:
-            print(f"no number of seconds: {message.payload!r}")
+            print(f"not a number of seconds: {message.payload!r}")
         else:
             print(f"reporting every {interval} s from now on")
 
@@ -53,21 +53,21 @@ def on_event(event):
             print("online again" if offline else "online")
             offline = False
         case Rotated(kind=kind, gap=gap):
-            print(f"on a new token by {kind}; the gap was {gap * 1000:.1f} ms")
+            print(f"using a new token by {kind}; the gap was {gap * 1000:.1f} ms")
         case Disconnected(cause=cause, retry_in=retry_in):
             offline = True
             print(f"offline ({cause}); trying again in {retry_in:.1f} s")
         case TokenRefused(reason_name=reason, retry_in=retry_in):
-            print(f"the broker refused the token ({reason}); trying again in {retry_in:.1f} s")
+            print(f"the broker rejected the token ({reason}); trying again in {retry_in:.1f} s")
         case MessagesAbandoned(count=count):
             print(f"{count} messages were never delivered")
         case ConnectFailed(error=error) | RotationFailed(error=error) | RenewalFailed(error=error):
-            print(f"{'somebody has to mend this: ' if error.permanent else ''}{error}")
+            print(f"{'needs manual intervention: ' if error.permanent else ''}{error}")
 
 
 with token_client(will=Will("pump/17/state", "lost", qos=1, retain=True), on_event=on_event) as client:
     client.subscribe("pump/17/command/#", on_command)
-    client.connect(timeout=0)  # without waiting, so that Ctrl-C ends it while there is no network
+    client.connect(timeout=0)  # do not wait, so that Ctrl-C works while there is no network
     try:
         client.publish("pump/17/state", "online", qos=1, retain=True)
         while not stop.wait(interval):

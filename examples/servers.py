@@ -1,16 +1,17 @@
 """Where the examples connect: your own servers, named by environment variables, or the embedded ones of the demo.
 
 MQTT_BROKER          such as mqtts://broker.example.com
-MQTT_PROTOCOL        5, which is the default, or 4 for MQTT 3.1.1
+MQTT_PROTOCOL        5 (the default), or 4 for MQTT 3.1.1
 OAUTH_ISSUER         such as https://id.example.com/realms/plant
 OAUTH_CLIENT_ID      the device's client at the authorization server
 OAUTH_CLIENT_SECRET  its secret
 
-or, for the publisher and the sensor, all of it in one file that the command mqtt-token reads too:
+or, for the publisher and the sensor, all of these in one file, which the command mqtt-token reads too:
 
 MQTT_TOKEN_CONFIG    such as mqtt-token.toml
 
-Run as a script it serves the embedded ones until Ctrl-C, for examples in other shells, and tells what to set there.
+Run as a script, it runs the embedded servers until Ctrl-C, for examples in other shells, and prints the variables to
+set there.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from mqtt_token_client import ClientCredentials, TokenClient
 
 @contextmanager
 def servers():
-    """The broker's URL, the MQTT version (5, or 4 for 3.1.1), and a source of tokens for it."""
+    """The broker's URL, the MQTT version (5, or 4 for 3.1.1), and a token source for it."""
     if "MQTT_BROKER" in os.environ:
         yield (
             os.environ["MQTT_BROKER"],
@@ -53,7 +54,7 @@ def servers():
 
 def setting(name):
     if name not in os.environ:
-        sys.exit(f"{name}: this environment variable is needed beside MQTT_BROKER; examples/servers.py tells of each")
+        sys.exit(f"{name} must be set with MQTT_BROKER; see the top of examples/servers.py")
     return os.environ[name]
 
 
@@ -68,7 +69,7 @@ def token_client(**options):
 
 
 def serve(arguments):
-    """Serve until Ctrl-C."""
+    """Run the embedded servers until Ctrl-C."""
     from mqtt_token_client.testing import AuthorizationServer, Broker
 
     stop = threading.Event()
@@ -102,11 +103,11 @@ def check_free(port, option):
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            sys.exit(f"port {port}: {error.strerror}; choose another with {option}")
+            sys.exit(f"port {port}: {error.strerror}; choose another port with {option}")
 
 
 def toml(broker, server, folder):
-    """What mqtt-token and TokenClient.from_config() read."""
+    """The file that mqtt-token and TokenClient.from_config() read."""
     return f"""\
 broker = "{broker.url}"
 client_id = "pump-17"
@@ -121,15 +122,15 @@ client_id = "{server.device_client_id}"
 
 
 def options():
-    parser = argparse.ArgumentParser(description="Serve a broker and an authorization server until Ctrl-C.")
+    parser = argparse.ArgumentParser(description="Run a broker and an authorization server until Ctrl-C.")
     parser.add_argument("--broker-port", type=int, default=18830, metavar="PORT", help="[%(default)s]")
     parser.add_argument("--issuer-port", type=int, default=18831, metavar="PORT", help="[%(default)s]")
-    parser.add_argument("--lifetime", type=float, default=30, metavar="SECONDS", help="of a token [%(default)s]")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="keep there what has to outlive a restart")
+    parser.add_argument("--lifetime", type=float, default=30, metavar="SECONDS", help="token lifetime [%(default)s]")
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="store there what must survive a restart")
     parser.add_argument("--here", action="store_true", help="write mqtt-token.toml here instead of into FOLDER")
     arguments = parser.parse_args()
     if arguments.here and arguments.state is None:
-        parser.error("--here: give --state too")
+        parser.error("--here requires --state")
     return arguments
 
 
