@@ -1,4 +1,4 @@
-"""The real servers as fixtures, and their logs in the report of a failed test."""
+"""The real servers as fixtures, with their logs in the report of a failed test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(secret_check, "secret_check")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped on the way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the servers are stopped at the end
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def hivemq(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(autouse=True)
 def _servers_as_new(request: pytest.FixtureRequest) -> None:
-    """Each test finds the servers that it uses running, and nothing counted yet, whatever the one before did."""
+    """Each test finds its servers running and their counts at zero, whatever the previous test did."""
     for name in _SERVERS:
         if name in request.fixturenames:
             request.getfixturevalue(name).reset()
@@ -77,7 +77,7 @@ def _servers_as_new(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def delay() -> Iterator[Callable[..., DelayProxy]]:
-    """``delay(port, round_trip=0.02)``: a proxy before a loopback port, with a ``port`` of its own."""
+    """``delay(port, round_trip=0.02)``: a proxy in front of a loopback port, with its own ``port``."""
     proxies: list[DelayProxy] = []
 
     def start(port: int, round_trip: float = 0.02) -> DelayProxy:

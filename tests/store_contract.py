@@ -1,4 +1,4 @@
-"""What every place to keep a token promises. A subclass says in ``opened`` how to open the same place again."""
+"""The promises of every token store. A subclass opens the same store again in its fixture ``opened``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mqtt_token_client.token import Token
 LONG = Token("long" * 1000, 3600, refresh_token="r" * 3000, scope="mqtt", since=monotonic() - 10)
 SHORT = Token("s")
 for secret in (LONG.value, "r" * 3000):
-    remember_secret(secret)  # which no backend may log
+    remember_secret(secret)  # no backend may log them
 
 
 def same(found: Token | None, token: Token) -> bool:
-    """Whether a token came back with all that belongs to it."""
+    """Whether a token was loaded with all of its fields."""
     names = ("value", "refresh_token", "scope", "lifetime", "since")
     return found is not None and all(getattr(found, name) == getattr(token, name) for name in names)
 
@@ -80,7 +80,7 @@ class StoreContract:
         with opened().lock("a"):
             thread.start()
             with opened().lock("b"):
-                opened().save("a", SHORT)  # as its holder does
+                opened().save("a", SHORT)  # as the holder of the lock does
             assert not entered.wait(0.2)
         assert entered.wait(10)
         thread.join()

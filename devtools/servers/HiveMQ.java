@@ -39,9 +39,9 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 
 /**
- * HiveMQ Community Edition with an extension that takes JWTs for the audience "rabbitmq": as password, by the
+ * HiveMQ Community Edition with an extension that accepts JWTs for the audience "rabbitmq": as password, by the
  * authentication method OAUTH2-JWT, or on its listener "username" as user name. On its listener "behind a gateway" it
- * takes whom it is given. When a token ends, it ends the connection.
+ * accepts every client. When a token expires, it ends the connection.
  *
  * <p>java -cp 'JARS/*' HiveMQ.java FOLDER PUBLIC-KEY.pem..., with a config.xml in the folder; prints "ready".
  */
@@ -76,7 +76,7 @@ class Tokens implements ExtensionMain, EnhancedAuthenticator {
 
     private final DefaultJWTProcessor<SecurityContext> verifier = new DefaultJWTProcessor<>();
 
-    /** What each client was let in with the last time: when an earlier token ends, nothing has to. */
+    /** The token that each client was accepted with last: the expiry of an earlier one has no effect. */
     private final Map<String, JWTClaimsSet> current = new ConcurrentHashMap<>();
 
     Tokens(Map<JWSAlgorithm, Key> keys) {

@@ -1,4 +1,4 @@
-"""A TCP proxy that makes a loopback port as far away as a test wants."""
+"""A TCP proxy that adds a round-trip time to a loopback port."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _reset(one: socket.socket) -> None:
 
 
 class _Direction:
-    """The bytes on their way from one socket to the other, each piece with the time when it is due."""
+    """The bytes in transit from one socket to the other, each piece with the time at which it is due."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, opens: float) -> None:
         self.source = source
@@ -41,18 +41,22 @@ class _Direction:
         return self._pieces[0][0] if self._pieces and not self.blocked else float("inf")
 
     def read(self, delay: float) -> bytes | None:
-        """Take what has come; empty at the end, None for a reset."""
+        """Read what has arrived; returns b"" at the end of the stream and None for a reset."""
         data: bytes | None
         try:
             data = self.source.recv(65_536)
         except OSError:
             data = None
-        self.reading = bool(data)  # the end (empty) and a reset (None) travel as long as the rest
+        self.reading = bool(data)  # the end (empty) and a reset (None) take as long as the data
         self._pieces.append((max(time.monotonic(), self._opens) + delay, data))
         return data
 
     def write(self) -> None:
-        """Send what is due; raises ConnectionResetError for a reset."""
+        """Send what is due.
+
+        Raises:
+            ConnectionResetError: a reset is due.
+        """
         self.blocked = False
         while self.due <= time.monotonic():
             due, data = self._pieces.popleft()
@@ -68,21 +72,22 @@ class _Direction:
                 self._pieces.appendleft((due, data))
                 self.blocked = True
             except OSError:
-                pass  # the other side has gone, which the opposite direction reads and passes on
+                pass  # the other side has closed, which the opposite direction reads and forwards
 
 
 @dataclass(eq=False)
 class _Pair:
-    """A connection: what its client sends, and what the server does."""
+    """A connection: the direction from the client, and that from the server."""
 
     number: int
     ways: tuple[_Direction, _Direction]
 
 
 class DelayProxy:
-    """Forwards connections to a loopback port; either direction takes half a round trip.
+    """Forwards connections to a loopback port; each direction takes half a round trip.
 
-    What a client sends in the first round trip after it was accepted leaves only then, as if its SYN had travelled too.
+    What a client sends in the first round trip after it was accepted is forwarded only then, as if its SYN had taken
+    that time too.
 
     Args:
         target: the port.
@@ -90,10 +95,10 @@ class DelayProxy:
 
     Attributes:
         port: where it listens.
-        round_trip: may be changed, for what is read from then on; infinite: nothing arrives, and nobody is told.
-        connections: how many it accepted.
-        watch: called for what happens on a connection: with its number, which counts from 1, with "opened", "up" or
-            "down", and with the bytes that came, before they go on. It runs on the proxy's thread, and may cut.
+        round_trip: may be changed, for what is read from then on; infinite: nothing arrives, and neither side notices.
+        connections: the number of accepted connections.
+        watch: called on the proxy's thread when something happens on a connection: with its number, counted from 1,
+            with "opened", "up" or "down", and with the received bytes before they are forwarded. It may call cut().
     """
 
     def __init__(self, target: int, round_trip: float = 0.02) -> None:
@@ -111,11 +116,11 @@ class DelayProxy:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._pairs)
 
     def cut(self, number: int | None = None) -> bool:
-        """Reset a connection, or every one, now, on both sides; what was on its way is lost.
+        """Reset one connection, or all of them, now, on both sides; bytes in transit are lost.
 
         Returns:
             Whether there was one to reset.
@@ -132,7 +137,7 @@ class DelayProxy:
         return bool(chosen)
 
     def refuse(self) -> None:
-        """Refuse new connections; open ones go on."""
+        """Refuse new connections; open ones continue."""
         self._do(self._close_listener)
 
     def accept(self) -> None:
@@ -140,7 +145,7 @@ class DelayProxy:
         self._do(self._open_listener)
 
     def close(self) -> None:
-        """Reset every connection and end."""
+        """Reset every connection and stop."""
         if self._thread:
             self.refuse()
             self.cut()
@@ -150,7 +155,7 @@ class DelayProxy:
             self._woken.close()
 
     def _do(self, command: Callable[[], object]) -> None:
-        """Have the proxy's thread carry out a command, and wait until it has."""
+        """Run a command on the proxy's thread, and wait for it."""
         if threading.current_thread() is self._thread:
             command()
             return
@@ -166,7 +171,7 @@ class DelayProxy:
             sources += [self._woken, *([self._listener] if self._listener else [])]
             sinks = [one.sink for one in directions if one.blocked]
             wait = min((one.due for one in directions), default=float("inf")) - time.monotonic()
-            # select() and not epoll: a time-out of epoll is a whole number of milliseconds
+            # select() and not epoll, whose time-outs are whole milliseconds
             readable, writable, _ = select.select(sources, sinks, [], min(max(wait, 0.0), 60.0))
             if self._woken in readable:
                 if not self._woken.recv(1):
@@ -186,7 +191,7 @@ class DelayProxy:
                     data = way.read(self.round_trip / 2)
                     if data and self.watch:
                         self.watch(pair.number, name, data)
-                if pair not in self._pairs:  # whoever watches has cut it
+                if pair not in self._pairs:  # the watcher has cut it
                     return
                 if way.sink in writable or way.due <= time.monotonic():
                     way.write()

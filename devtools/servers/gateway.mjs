@@ -1,6 +1,6 @@
-// A gateway before the WebSocket of a broker: whose upgrade has a token in "Authorization: Bearer" is passed on, until
-// the token ends. TEST_GATEWAY in the environment is JSON: {port, broker: the port that it passes on to, keys: paths of
-// the public keys by algorithm}.
+// A gateway in front of a broker's WebSocket: it forwards a client whose upgrade request has a token in "Authorization:
+// Bearer", until the token expires. TEST_GATEWAY in the environment is JSON: {port, broker: the port that it forwards to,
+// keys: paths of the public keys by algorithm}.
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as net from 'node:net';

@@ -1,4 +1,4 @@
-"""A gateway before a broker's WebSocket, under Node, that reads the token in the HTTP header of the upgrade."""
+"""A gateway, run by Node, in front of a broker's WebSocket: it checks the token in the upgrade request's header."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _HERE = Path(__file__).parent
 
 
 class Gateway:
-    """Passes on to a broker whose upgrade has ``Authorization: Bearer`` with a token for the audience ``rabbitmq``
-    signed with any of the keys, and ends the connection when the token ends; answers HTTP 401 to others.
+    """Forwards a client to the broker if its upgrade request has ``Authorization: Bearer`` with a token for the
+    audience ``rabbitmq`` signed with any of the keys, and ends the connection when the token expires; answers HTTP 401
+    to others.
 
     Attributes:
         port: plain.
@@ -34,10 +35,10 @@ class Gateway:
 
     @property
     def accepted(self) -> int:
-        """How many upgrades it has passed on."""
+        """The number of upgrade requests it forwarded."""
         return self._process.read(0).count("accepted ")
 
     @property
     def refused(self) -> int:
-        """How many tokens it has refused."""
+        """The number of tokens it rejected."""
         return self._process.read(0).count("refused: ")

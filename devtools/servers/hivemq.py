@@ -1,4 +1,4 @@
-"""HiveMQ Community Edition with an extension that takes JWTs: MQTT 3.1.1 and 5, plain, TLS and WebSocket."""
+"""HiveMQ Community Edition with an extension that accepts JWTs: MQTT 3.1.1 and 5, plain, TLS and WebSocket."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .processes import BUILD, Process, free_port, need, unavailable
 
 _HERE = Path(__file__).parent
 _PACKAGES = "default-jdk-headless maven"
-_STORE_PASSWORD = "store"  # of a file in a scratch folder: Java opens none without
+_STORE_PASSWORD = "store"  # of a file in a temporary folder: Java requires one
 
 
 def _jars() -> Path:
-    """The folder of what HiveMQ.java needs, filled by Maven if pom.xml is newer."""
+    """The folder with the libraries of HiveMQ.java, filled by Maven if pom.xml is newer."""
     jars, pom = BUILD / "hivemq", _HERE / "pom.xml"
     filled = jars / "filled"
     BUILD.mkdir(exist_ok=True)
@@ -45,9 +45,9 @@ def _jars() -> Path:
 
 
 class HiveMQ:
-    """A broker that takes tokens for the audience ``rabbitmq`` signed with any of the keys, and ends a connection when
-    its token ends. It takes them as password, or by the authentication method OAUTH2-JWT. It keeps its sessions in
-    memory.
+    """A broker that accepts tokens for the audience ``rabbitmq`` signed with any of the keys, and ends a connection
+    when its token expires. It accepts them as password, or by the authentication method OAUTH2-JWT. It keeps its
+    sessions in memory.
 
     Attributes:
         host: 127.0.0.1.
@@ -55,8 +55,8 @@ class HiveMQ:
         tls_port: TLS with a certificate for localhost and 127.0.0.1.
         ws_port: WebSocket, plain; its path is /mqtt.
         username_port: plain; the token is the user name.
-        behind_gateway_port: another; takes any client, as a broker does behind a gateway that has
-            looked at its token.
+        behind_gateway_port: WebSocket, plain; accepts any client, as a broker does behind a gateway that checks the
+            token.
     """
 
     host = "127.0.0.1"
@@ -96,35 +96,35 @@ class HiveMQ:
         return f"<{kind}>{where}{options}</{kind}>"
 
     def start(self) -> None:
-        """Start it, on the same ports and without sessions; takes some 4 seconds."""
+        """Start it, on the same ports and without sessions; this takes some 4 seconds."""
         begin = self._process.logged()
         self._process.start(lambda: "\nready\n" in self._process.read(begin), timeout=60)
 
     def stop(self) -> None:
-        """End it with SIGTERM."""
+        """Stop it with SIGTERM."""
         self._process.stop()
 
     def reset(self) -> None:
-        """Have it run, and :meth:`log` begin here."""
+        """Start it unless it runs, and let :meth:`log` begin here."""
         if not self._process.alive:
             self.start()
         self._from = self._process.logged()
 
     def log(self) -> str:
-        """What it logged since :meth:`reset`."""
+        """Its log since :meth:`reset`."""
         return self._process.read(self._from)
 
     def accepted(self, client_id: str) -> int:
-        """How many tokens of a client it accepted, or connections of one behind a gateway."""
+        """The number of tokens of a client it accepted, or of connections behind a gateway."""
         return len(re.findall(rf"^accepted {re.escape(client_id)}$", self.log(), re.MULTILINE))
 
     def refused(self, client_id: str) -> int:
-        """How many tokens of a client it refused."""
+        """The number of tokens of a client it rejected."""
         return len(re.findall(rf"^refused {re.escape(client_id)}: ", self.log(), re.MULTILINE))
 
 
 def _write_store(pki: Pki, path: Path) -> None:
-    """The server's certificate and key as Java wants them."""
+    """Write the server's certificate and key in the format that Java requires."""
     key = serialization.load_pem_private_key(pki.server.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     certificate = x509.load_pem_x509_certificate(pki.server.certificate.read_bytes())

@@ -1,11 +1,11 @@
-/* A plugin for Mosquitto 2.0 (plugin API 5) for the tests: takes a JWT as password (MQTT 3.1.1 and 5) or by the
+/* A plugin for Mosquitto 2.0 (plugin API 5) for the tests: accepts a JWT as password (MQTT 3.1.1 and 5) or by the
  * authentication method OAUTH2-JWT (MQTT 5; at CONNECT and to re-authenticate), and ends a connection when its token
- * ends. The signature is checked with OpenSSL, as libjwt 1.10 refuses the type "at+jwt" (RFC 9068).
+ * expires. The signature is checked with OpenSSL, because libjwt 1.10 rejects the type "at+jwt" (RFC 9068).
  * Options: plugin_opt_key FILE (public key, PEM; may repeat; RSA for RS256, EC P-256 for ES256),
- *          plugin_opt_aud STRING (the audience to ask for),
+ *          plugin_opt_aud STRING (the required audience),
  *          plugin_opt_on_expiry kick|none,
  *          plugin_opt_database FILE, plugin_opt_die FILE: once the file "die" exists, the broker kills itself with
- *          SIGKILL straight after it has saved its database, so that what it acknowledged is what it saved. */
+ *          SIGKILL right after it has saved its database, so that it has saved all that it acknowledged. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,9 +134,9 @@ static int on_basic_auth(int event, void *data, void *user)
 static int on_ext_auth(int event, void *data, void *user) /* START: CONNECT, or AUTH 0x19 */
 {
 	struct mosquitto_evt_extended_auth *ed = data;
-	/* 2.0.11 leaves auth_method NULL for CONTINUE; it has itself checked that the method is CONNECT's */
+	/* 2.0.11 leaves auth_method NULL for CONTINUE, and checks itself that the method is that of CONNECT */
 	if(event == MOSQ_EVT_EXT_AUTH_START && strcmp(ed->auth_method, METHOD)) return MOSQ_ERR_NOT_SUPPORTED;
-	if(event == MOSQ_EVT_EXT_AUTH_START && ed->data_in_len == 0){ /* ask for the token: AUTH 0x18 */
+	if(event == MOSQ_EVT_EXT_AUTH_START && ed->data_in_len == 0){ /* request the token: AUTH 0x18 */
 		static const char ask[] = "token?";
 		ed->data_out = mosquitto_malloc(sizeof ask - 1);
 		memcpy(ed->data_out, ask, sizeof ask - 1);
@@ -170,10 +170,10 @@ static int on_tick(int event, void *data, void *user)
 		if(s->exp <= now){
 			char *id = strdup(s->id);
 			mosquitto_log_printf(MOSQ_LOG_NOTICE, "jwt_auth: token of %s expired, kicking", id);
-			forget(s->client, NULL); /* before the kick: the list changes under us */
+			forget(s->client, NULL); /* before the kick, which changes the list */
 			mosquitto_kick_client_by_clientid(id, true);
 			free(id);
-			break; /* the next one on the next tick (at most 100 ms on) */
+			break; /* the next one at the next tick (at most 100 ms later) */
 		}
 	}
 	return MOSQ_ERR_SUCCESS;

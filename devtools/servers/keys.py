@@ -1,4 +1,4 @@
-"""The signing keys of the authorization server, and tokens that the tests sign with them."""
+"""The signing keys of the authorization server, and tokens that tests sign with them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Keys:
                 self.public.append(public)
 
     def token(self, lifetime: float = 60, key: str = "es", **claims: object) -> str:
-        """A JWT like those of the authorization server, signed here: for tokens that it would not issue.
+        """A JWT like those of the authorization server, signed here, for tokens that it would not issue.
 
         Args:
-            lifetime: seconds to its end; negative for one that has ended.
+            lifetime: seconds until it expires; negative for a token that has expired.
             key: "rs" or "es"; "client" is a key that no broker trusts.
-            claims: claims besides, or instead; None leaves one out.
+            claims: additional claims, or replacements; None removes one.
         """
         now = time.time()
         whole: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Mosquitto with a plugin that takes JWTs: MQTT 3.1.1 and 5, plain and TLS, and both over WebSockets."""
+"""Mosquitto with a plugin that accepts JWTs: MQTT 3.1.1 and 5, plain and TLS, and both over WebSockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = "mosquitto mosquitto-dev libmosquitto-dev libcjson-dev libssl-dev gc
 
 
 def _plugin() -> Path:
-    """The compiled plugin, made if its source is newer."""
+    """The compiled plugin, built if its source is newer."""
     plugin = BUILD / "jwt_auth.so"
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "plugin.lock").open("w") as one_at_a_time:
@@ -32,15 +32,15 @@ def _plugin() -> Path:
 
 
 class Mosquitto:
-    """A broker that takes tokens for the audience ``rabbitmq`` signed with any of the keys, as password or by the
-    authentication method OAUTH2-JWT, and ends a connection when its token ends.
+    """A broker that accepts tokens for the audience ``rabbitmq`` signed with any of the keys, as password or by the
+    authentication method OAUTH2-JWT, and ends a connection when its token expires.
 
     Attributes:
         host: 127.0.0.1.
         port: plain.
         tls_port: TLS with a certificate for localhost and 127.0.0.1.
         other_host_tls_port: TLS with a certificate for another host.
-        client_tls_port: TLS for clients with a certificate of the authority's.
+        client_tls_port: TLS for clients with a certificate of the test authority.
         ws_port: WebSocket, plain.
         wss_port: WebSocket, TLS.
     """
@@ -79,7 +79,7 @@ plugin_opt_die {self._die}
             self.client_tls_port: f"{ours}cafile {pki.ca}\nrequire_certificate true\n",
             self.ws_port: "protocol websockets\n",
             self.wss_port: f"protocol websockets\n{ours}",
-            self.other_host_tls_port: others,  # the last, which start() waits for
+            self.other_host_tls_port: others,  # the last one: start() waits for it
         }.items():
             lines += f"listener {port} {self.host}\n{options}"
         config = folder / "mosquitto.conf"
@@ -88,19 +88,19 @@ plugin_opt_die {self._die}
         self._from = 0
 
     def start(self) -> None:
-        """Start it, on the same ports each time; with all sessions if it was stopped or saved, else with none."""
+        """Start it, on the same ports each time; with all sessions if it was stopped or saved, otherwise with none."""
         self._die.unlink(missing_ok=True)
         self._process.start(lambda: accepts(self.other_host_tls_port))
 
     def stop(self) -> None:
-        """End it with SIGTERM: it sends no DISCONNECT and no wills, and saves its sessions."""
+        """Stop it with SIGTERM: it sends no DISCONNECT and no wills, and saves its sessions."""
         self._process.stop()
 
     def kill(self, *, save: bool = False) -> None:
-        """End it with SIGKILL, in the middle of whatever it does.
+        """Kill it with SIGKILL, in the middle of whatever it does.
 
-        With ``save``, straight after a save: it comes back with its sessions, subscriptions and queued messages as
-        they were, and has acknowledged nothing that is not in there. Without, it comes back empty.
+        With ``save``, this happens right after a save: it starts again with its sessions, subscriptions and queued
+        messages, and has acknowledged nothing that was not saved. Otherwise it starts again empty.
         """
         if save:
             self._die.touch()
@@ -111,27 +111,27 @@ plugin_opt_die {self._die}
             self._database.unlink(missing_ok=True)
 
     def reset(self) -> None:
-        """Have it run, and :meth:`log` begin here."""
+        """Start it unless it runs, and let :meth:`log` begin here."""
         if not self._process.alive:
             self.start()
         self._from = self._process.logged()
 
     def log(self) -> str:
-        """What it logged since :meth:`reset`."""
+        """Its log since :meth:`reset`."""
         return self._process.read(self._from)
 
     def count(self, pattern: str) -> int:
-        """How many lines of its log since :meth:`reset` match a regular expression."""
+        """The number of lines of its log since :meth:`reset` that match a regular expression."""
         return len(re.findall(pattern, self.log()))
 
     def accepted(self, client_id: str) -> int:
-        """How many connections of a client it accepted."""
+        """The number of connections of a client it accepted."""
         return self.count(rf"New client connected from \S+ as {re.escape(client_id)} ")
 
     def refused(self, client_id: str) -> int:
-        """How many tokens of a client it refused."""
+        """The number of tokens of a client it rejected."""
         return self.count(rf"jwt_auth: \S+ refused for {re.escape(client_id)}: ")
 
     def sent(self, topic: str) -> int:
-        """How many times it sent a message on a topic to any client: for a will that somebody subscribed to."""
+        """How often it sent a message on a topic to any client; for a will that somebody subscribed to."""
         return self.count(rf"Sending PUBLISH to .*'{re.escape(topic)}'")

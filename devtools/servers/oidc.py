@@ -1,4 +1,4 @@
-"""The authorization server of the tests: oidc-provider under Node."""
+"""The authorization server of the tests: oidc-provider, run by Node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 
 
 def install_packages() -> None:
-    """``npm ci``, if that was not done since package-lock.json changed."""
+    """Run ``npm ci`` unless it was run since package-lock.json changed."""
     need("node", "npm", packages="nodejs npm")
     lock, installed = _HERE / "package-lock.json", _HERE / "node_modules" / ".package-lock.json"
     BUILD.mkdir(exist_ok=True)
@@ -39,21 +39,21 @@ def install_packages() -> None:
 
 
 class AuthorizationServer:
-    """A certified OpenID provider with clients for each way to authenticate, on a loopback port of its own.
+    """A certified OpenID provider with clients for each way to authenticate, on its own loopback port.
 
-    Its tokens are JWTs for the audience ``rabbitmq`` (both brokers ask for that one) signed RS256, or ES256 for
+    Its tokens are JWTs for the audience ``rabbitmq`` (which all brokers require) signed with RS256, or with ES256 for
     ``resource=urn:test:mqtt-es``; each has a ``jti``.
 
     Attributes:
         issuer: its issuer identifier.
-        scope: the rights to do anything; a token has only those that were asked for, and RabbitMQ refuses one without.
-        client_id: a client of client_secret_basic.
-        odd_client_id: another, whose id and secret only arrive well if they are form-encoded.
-        post_client_id: a client of client_secret_post.
-        client_secret: the secret of all these, but of ``odd_client_id``, whose is ``odd_client_secret``.
-        pki: made the certificates of its https listener and of the clients ``service-tls`` (known by its name) and
-            ``service-self-signed-tls`` (known by its very certificate).
-        tls_token_endpoint: the same token endpoint, where these two can show their certificates.
+        scope: all rights; a token has only those that were requested, and RabbitMQ rejects one without.
+        client_id: a client that uses client_secret_basic.
+        odd_client_id: another one, whose id and secret arrive intact only if they are form-encoded.
+        post_client_id: a client that uses client_secret_post.
+        client_secret: the secret of all these, except ``odd_client_id``, which has ``odd_client_secret``.
+        pki: issued the certificates of its https listener and of the clients ``service-tls`` (known by its name) and
+            ``service-self-signed-tls`` (known by its certificate).
+        tls_token_endpoint: the same token endpoint, for these two with their certificates.
     """
 
     client_id = "service"
@@ -95,8 +95,8 @@ class AuthorizationServer:
         self._process.stop()
 
     def config(self, **seconds: float) -> None:
-        """Set lives: ``at`` (access tokens), ``device`` (device codes), ``refresh`` (refresh tokens), and the device
-        flow's ``interval``. ``lenient=1`` is no time: a rotated refresh token may then be used again.
+        """Set lifetimes: ``at`` (access tokens), ``device`` (device codes), ``refresh`` (refresh tokens), and the
+        device flow's ``interval``. ``lenient=1`` is not a time: it allows that a rotated refresh token is used again.
         """
         self._tell("config", seconds)
 
@@ -110,38 +110,38 @@ class AuthorizationServer:
     ) -> None:
         """Answer the next token requests with an HTTP status instead; ``times=None``: until :meth:`heal`.
 
-        ``error`` makes the body a JSON error response with that code (RFC 6749 section 5.2); else it is plain text.
+        With ``error`` the body is a JSON error response with that code (RFC 6749 section 5.2), otherwise plain text.
         """
         wait = None if retry_after is None else str(retry_after)
         self._tell("fail", {"status": status, "retryAfter": wait, "times": times, "error": error})
 
     def heal(self) -> None:
-        """Fail no longer."""
+        """Stop failing."""
         self._tell("heal")
 
     def lose(self, times: int = 1) -> None:
-        """Do what the next token requests ask for, and let the answers be lost on their way."""
+        """Process the next token requests, but lose the answers in transit."""
         self._tell("lose", {"times": times})
 
     def token_requests(self) -> int:
-        """How many POSTs came to the token endpoint since :meth:`reset`, failed ones included."""
+        """The number of POST requests to the token endpoint since :meth:`reset`, including failed ones."""
         return int(self._tell("requests"))
 
     def approve(self, user_code: str, sub: str = "alice") -> None:
-        """Do what a person does who approves a device."""
+        """Approve a device, as a person does."""
         self._tell("decide", {"userCode": user_code, "approve": True, "sub": sub})
 
     def deny(self, user_code: str) -> None:
-        """Do what a person does who refuses a device."""
+        """Deny a device, as a person does."""
         self._tell("decide", {"userCode": user_code, "approve": False})
 
     def reset(self) -> None:
-        """Back to how it began: listening, tokens of 60 seconds, no failures, nothing counted."""
+        """Restore the initial state: listening, tokens of 60 seconds, no failures, all counts zero."""
         self.start()
         self._tell("reset")
 
     def stop(self) -> None:
-        """Refuse connections and cut those that are open. Keys and grants are kept."""
+        """Refuse connections and close the open ones. Keys and grants are kept."""
         if self.listening:
             self._tell("stop")
             self.listening = False

@@ -1,4 +1,4 @@
-"""The person who approves a device, on the pages of the authorization server: by their forms, or in a real browser."""
+"""A person who approves a device on the pages of the authorization server: by their forms, or in a real browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DONE = "Sign-in Success"
 
 
 class _Form(HTMLParser):
-    """The first form of a page: where it goes, and its fields with what they hold."""
+    """The first form of a page: its target, and its fields with their values."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -36,10 +36,10 @@ class _Form(HTMLParser):
 
 
 def approve_by_forms(verification_uri: str, user_code: str, *, approve: bool = True) -> list[list[str]]:
-    """Open the address, type the code, and go through the pages to the end.
+    """Open the address, type the code, and follow the pages to the end.
 
     Args:
-        approve: whether to say yes to the device; else the whole is aborted there.
+        approve: whether to approve the device; otherwise the login is aborted there.
 
     Returns:
         The names of the fields of each form that was sent.
@@ -65,7 +65,7 @@ def approve_by_forms(verification_uri: str, user_code: str, *, approve: bool = T
 
 @contextmanager
 def browser() -> Iterator[Chrome]:
-    """A headless Chromium that reaches nothing but this machine."""
+    """A headless Chromium that can reach only this machine."""
     need("chromium", "chromedriver", packages="chromium chromium-driver")
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -83,7 +83,7 @@ def browser() -> Iterator[Chrome]:
 
 
 def approve_in_browser(verification_uri_complete: str) -> list[str]:
-    """Open the address, press the buttons, log in; returns the titles of the pages that were seen."""
+    """Open the address, press the buttons, log in; returns the headings of the visited pages."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support import expected_conditions
     from selenium.webdriver.support.wait import WebDriverWait

@@ -1,4 +1,4 @@
-"""A certificate authority for the tests, and servers' certificates of its making."""
+"""A certificate authority for the tests, and the certificates that it issues."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Certificate:
-    """Paths of a certificate and its private key, in PEM."""
+    """Paths of a certificate and its private key, as PEM files."""
 
     certificate: Path
     key: Path
 
 
 class Pki:
-    """A new authority with three certificates, made in some milliseconds.
+    """A new authority with three certificates, created in some milliseconds.
 
     Attributes:
         ca: path of the authority's certificate.
         server: a certificate for localhost and 127.0.0.1.
-        other_host: one for ``other.example``, which is never the host that a test dials.
-        client: one for a TLS client that is called ``pump-17.example``.
+        other_host: one for ``other.example``, to which no test ever connects.
+        client: one for a TLS client named ``pump-17.example``.
     """
 
     def __init__(self, folder: Path) -> None:

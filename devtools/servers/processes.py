@@ -1,4 +1,4 @@
-"""Starting real servers for the tests: free ports, a log each, no process left behind."""
+"""Start real servers for the tests: free ports, a log for each, no process left behind."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import pytest
 
 BUILD = Path(__file__).parent / "build"
 INSTALL = "apt-get install -y --no-install-recommends"
-_PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian puts servers, and a user's PATH does not look
-started: list[Process] = []  # every one that ever was
+_PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian installs servers; not in a user's PATH
+started: list[Process] = []  # every process that was ever started
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, below those that the kernel hands to outgoing connections: a client that
-    dials a port of that range while its server is down can end up connected to itself.
+    """A loopback port on which nothing listens, below the range that the kernel uses for outgoing connections: a client
+    that connects to a port in that range while its server is down can end up connected to itself.
     """
     while True:
         port = random.randrange(15_000, 32_000)
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody accepts connections on a loopback port."""
+    """Whether something accepts connections on a loopback port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -47,10 +47,10 @@ def accepts(port: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
-    """Look at a condition every 10 ms until it holds.
+    """Check a condition every 10 ms until it holds.
 
     Raises:
-        TimeoutError: it did not hold within ``timeout`` seconds; names ``what``.
+        TimeoutError: it did not hold within ``timeout`` seconds; the message names ``what``.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -60,14 +60,14 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) ->
 
 
 def need(*programs: str, packages: str) -> None:
-    """Skip the test if a program is missing, and in CI fail it, with the line that installs it."""
+    """Skip the test if a program is missing, or fail it in CI, with the command that installs it."""
     missing = [name for name in programs if not shutil.which(name, path=_PATH)]
     if missing:
         unavailable(f"{', '.join(missing)} missing; install with: {INSTALL} {packages}")
 
 
 def need_library(name: str, packages: str) -> Path:
-    """The path of a shared library that a test preloads; where it is missing, like :func:`need`."""
+    """The path of a shared library that a test preloads; if it is missing, like :func:`need`."""
     found = sorted(Path("/usr/lib").glob(f"*/*/{name}"))
     if not found:
         unavailable(f"{name} missing; install with: {INSTALL} {packages}")
@@ -75,20 +75,20 @@ def need_library(name: str, packages: str) -> Path:
 
 
 def unavailable(why: str) -> NoReturn:
-    """Skip the test; with CI=true in the environment fail it."""
+    """Skip the test, or fail it if CI=true is in the environment."""
     if os.environ.get("CI") == "true":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
 
 
 class Process:
-    """A server's process, in a process group of its own, with all it prints appended to a file.
+    """A server's process, in its own process group, with its output appended to a file.
 
     Args:
-        name: what failed tests call it.
+        name: its name in the reports of failed tests.
         command: program and arguments.
         log: the file for its output.
-        env: the variables that it gets besides ours.
+        env: environment variables in addition to those of this process.
     """
 
     def __init__(self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
@@ -112,7 +112,7 @@ class Process:
         """Start it and wait until it is ready.
 
         Raises:
-            RuntimeError: it ended instead; with the end of its log.
+            RuntimeError: it ended instead; the message has the end of its log.
             TimeoutError: it was not ready in time.
         """
         with self.log.open("ab") as log:
@@ -141,13 +141,13 @@ class Process:
             self._process.send_signal(number)
 
     def wait(self, timeout: float = 10) -> None:
-        """Wait until it has ended by itself, and end what is left of its group."""
+        """Wait until it has ended by itself, and kill what is left of its group."""
         if self._process:
             self._process.wait(timeout)
         self.kill()
 
     def stop(self, timeout: float = 10) -> None:
-        """End it with SIGTERM, and what is left of its group after ``timeout`` seconds with SIGKILL."""
+        """Stop it with SIGTERM, and kill what is left of its group after ``timeout`` seconds."""
         if self._process:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,7 +155,7 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End the whole group with SIGKILL."""
+        """Kill the whole group with SIGKILL."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -164,11 +164,11 @@ class Process:
         self._process = None
 
     def logged(self) -> int:
-        """How many bytes it has logged: where :meth:`read` may begin."""
+        """The number of bytes it has logged: a start for :meth:`read`."""
         return self.log.stat().st_size if self.log.exists() else 0
 
     def read(self, start: int) -> str:
-        """What it logged from a byte on."""
+        """Its log from this byte on."""
         with self.log.open("rb") as log:
             log.seek(start)
             return log.read().decode(errors="replace")

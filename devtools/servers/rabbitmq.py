@@ -7,15 +7,15 @@ from pathlib import Path
 
 from .processes import Process, accepts, free_port, need
 
-# The wrapper in /usr/sbin changes user; this one runs as whoever starts it.
+# The wrapper in /usr/sbin changes the user; this one runs as the user that starts it.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
 class RabbitMQ:
-    """A broker that takes tokens for the audience ``rabbitmq`` with rights in the claim ``scope``, as password.
+    """A broker that accepts tokens for the audience ``rabbitmq`` with rights in the claim ``scope``, as password.
 
-    Version 3.10, which Debian 12 has, goes on with a connection whose token has ended, and keeps sessions and queued
-    messages through a SIGKILL. Besides the virtual host ``/`` it has one that is called ``plant``.
+    Version 3.10, the one of Debian 12, keeps a connection whose token has expired, and keeps sessions and queued
+    messages through a SIGKILL. It has the virtual hosts ``/`` and ``plant``.
 
     Attributes:
         host: 127.0.0.1.
@@ -62,8 +62,8 @@ log.console.use_colors = off
             "RABBITMQ_DIST_PORT": str(free_port()),
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": self.host,
-            "RABBITMQ_ALLOW_INPUT": "1",  # without a shell around it: the process that we start is the broker
-            # epmd, which names the node, would outlive it as a daemon: we start our own
+            "RABBITMQ_ALLOW_INPUT": "1",  # without a shell around it: the process that is started is the broker
+            # epmd, the name service, would outlive it as a daemon: this class starts its own
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false -setcookie test "
             "-kernel inet_dist_use_interface {127,0,0,1}",
         }
@@ -73,31 +73,31 @@ log.console.use_colors = off
         self._from = 0
 
     def start(self) -> None:
-        """Start it, on the same port and with the same sessions each time; takes some 5 to 10 seconds."""
+        """Start it, on the same port and with the same sessions each time; this takes some 5 to 10 seconds."""
         self._epmd.start(lambda: accepts(self._epmd_port))
         begin = self._process.logged()
         self._process.start(lambda: "Server startup complete" in self._process.read(begin), timeout=60)
 
     def stop(self) -> None:
-        """End it with SIGTERM."""
+        """Stop it with SIGTERM."""
         self._process.stop(timeout=20)
         self._epmd.stop()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill it with SIGKILL."""
         self._process.kill()
         self._epmd.kill()
 
     def reset(self) -> None:
-        """Have it run, and :meth:`log` begin here."""
+        """Start it unless it runs, and let :meth:`log` begin here."""
         if not self._process.alive:
             self.start()
         self._from = self._process.logged()
 
     def log(self) -> str:
-        """What it logged since :meth:`reset`."""
+        """Its log since :meth:`reset`."""
         return self._process.read(self._from)
 
     def accepted(self, client_id: str) -> int:
-        """How many connections of a client it accepted."""
+        """The number of connections of a client it accepted."""
         return len(re.findall(rf"accepting MQTT connection .*client id: {re.escape(client_id)}\)", self.log()))

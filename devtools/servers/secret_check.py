@@ -1,7 +1,7 @@
-"""A pytest plugin: no secret that the tests used may stand in the debug log of everything.
+"""A pytest plugin: the debug log of the whole session must not contain any secret that the tests used.
 
-From DEBUG on, all loggers write to the file debug.log in the session's temporary folder. Whoever makes a secret gives
-it to :func:`remember_secret`. At the end the session fails if the file shows one.
+All loggers write to the file debug.log in the session's temporary folder, at level DEBUG. Code that makes a secret
+passes it to :func:`remember_secret`. At the end the session fails if the file contains one.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _LEAKS = pytest.StashKey[list[str]]()
 
 
 def remember_secret(value: str) -> None:
-    """Have the end of the session look for a secret, also as a URL or a form would show it."""
+    """Let the end of the session search for a secret, also in the encodings of a URL and of a form."""
     if len(value) < 12:
-        raise ValueError("a secret of a test has 12 characters or more: a shorter one may stand in a log by chance")
+        raise ValueError("a secret must have at least 12 characters: a shorter one may be in a log by chance")
     _secrets.update((value, quote(value, safe=""), quote_plus(value)))
 
 
 class _OneLine(logging.Formatter):
-    """A record a line, however many lines its message or traceback has, so that each line names its logger."""
+    """One line per record, however many lines its message or traceback has, so that each line names its logger."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
 class _LogFile(logging.FileHandler):
-    """Written in blocks: a system call for each record would slow down what the tests measure."""
+    """Writes in blocks: a system call for each record would slow down what the tests measure."""
 
     def flush(self) -> None:
-        """Nothing; close() writes what is left."""
+        """Do nothing; close() writes what is left."""
 
 
 def pytest_configure() -> None:
-    # Not in the fixture: pytest, too, sets the level for each phase of a test, and afterwards what it found.
+    # Not in the fixture: pytest sets the level for each phase of a test, and restores what it found.
     logging.getLogger().setLevel(logging.DEBUG)
 
 
@@ -60,7 +60,7 @@ def _log_everything(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
         @functools.wraps(plain)
         def with_logger(self: paho.mqtt.client.Client, *args: Any, **kwargs: Any) -> None:
             plain(self, *args, **kwargs)
-            self.enable_logger()  # paho logs nothing otherwise
+            self.enable_logger()  # otherwise paho logs nothing
 
         patch.setattr(paho.mqtt.client.Client, "__init__", with_logger)
         yield
@@ -68,7 +68,7 @@ def _log_everything(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
     handler.close()
 
 
-@pytest.hookimpl(trylast=True)  # after the fixtures of the session have ended, which give their last secrets then
+@pytest.hookimpl(trylast=True)  # after the session's fixtures have ended, which register their last secrets then
 def pytest_sessionfinish(session: pytest.Session) -> None:
     log = session.config.stash.get(_LOG, None)
     session.config.stash[_LEAKS] = _leaks(log) if log and _secrets else []
@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _leaks(log: Path) -> list[str]:
-    """A line for each place where the log shows a secret: where it is, its logger and level, never the secret."""
+    """A line for each place where the log contains a secret: the place, its logger and level, never the secret."""
     grep = ["grep", "--line-number", "--fixed-strings", "--text", "--file=-", str(log)]  # thousands of needles, fast
     needles = "\n".join(_secrets)
     found = subprocess.run(grep, input=needles, capture_output=True, text=True, errors="replace", check=False)

@@ -1,4 +1,4 @@
-"""GNOME Keyring as the Secret Service of a D-Bus session that has nothing else."""
+"""GNOME Keyring as the Secret Service of a D-Bus session with nothing else in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session:
     """A D-Bus session. Its configuration starts no service by itself, so that a keyring can be absent.
 
     Args:
-        folder: for its files; a short path, as a socket's may have 107 characters.
+        folder: for its files; a short path, because the path of a socket may have 107 characters.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +45,7 @@ class Session:
         self.keyring: Process | None = None
 
     def start_keyring(self, password: str | None = PASSWORD) -> None:
-        """Start the daemon, unlocked with a password, which is the new one of a keyring yet to be made; None leaves it
-        as it is: locked.
-        """
+        """Start the daemon, unlocked with a password, which becomes that of a new keyring; None leaves it locked."""
         told = self.folder / "password"
         told.write_text(password or "")
         command = 'exec gnome-keyring-daemon --foreground --components=secrets "$@" <"$0"'
@@ -60,7 +58,7 @@ class Session:
         self.keyring.start(self._owned)
 
     def stop_keyring(self) -> None:
-        """End the daemon; what it keeps on the disk stays."""
+        """Stop the daemon; its files stay."""
         if self.keyring is not None:
             self.keyring.kill()
             self.keyring = None
@@ -70,7 +68,7 @@ class Session:
         self._bus.kill()
 
     def _owned(self) -> bool:
-        """Whether somebody answers as the Secret Service."""
+        """Whether a program answers as the Secret Service."""
         asked = ["org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.secrets"]
         answer = subprocess.run(
             [

@@ -1,24 +1,24 @@
-// The authorization server of the tests: oidc-provider on loopback, and a second port by which the tests steer it.
+// The authorization server of the tests: oidc-provider on loopback, and a second port by which the tests control it.
 // TEST_SERVER in the environment is JSON: {port, tls: the port for client certificates, control, folder with rs.pem,
 // es.pem, client.pem, client-rs.pem and client-ed.pem, pki: the folder with ca.pem, server.pem, server.key and
-// client.pem, secret of all clients, rights: the scopes that there are}.
+// client.pem, secret of all clients, rights: the existing scopes}.
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as https from 'node:https';
-import Provider, { errors } from 'oidc-provider'; // version 8 is the last that runs on Node 18, which Debian 12 has
+import Provider, { errors } from 'oidc-provider'; // version 8 is the last one for Node 18, the version of Debian 12
 
 const { port, tls, control, folder, pki, secret, rights } = JSON.parse(process.env.TEST_SERVER);
 const issuer = `http://127.0.0.1:${port}`;
 
-// lives and the device flow's interval, in seconds; lenient: a rotated refresh token may be used again
+// lifetimes and the device flow's interval, in seconds; lenient: a rotated refresh token may be used again
 const defaults = { at: 60, device: 60, interval: 1, refresh: 3600, lenient: 0 };
 let config, failures, losses, requests, lastPoll;
-const secrets = new Set(); // every secret that passed through, for the check of the debug log
+const secrets = new Set(); // every secret it saw or issued, for the check of the debug log
 function reset() {
   config = { ...defaults };
-  failures = []; // {status, retryAfter, error, body, left}; the first with any left answers
-  losses = 0; // so many of the next answers of the token endpoint are lost
+  failures = []; // {status, retryAfter, error, body, left}; the first one with left > 0 answers
+  losses = 0; // the number of the next answers of the token endpoint that get lost
   requests = 0; // POSTs to the token endpoint
   lastPoll = new Map();
 }
@@ -124,7 +124,7 @@ provider.use(async (ctx, next) => {
     const rotated = await provider.RefreshToken.find(sent.refresh_token);
     if (rotated?.consumed) await Object.assign(rotated, { consumed: undefined }).save();
   }
-  if (sent.device_code) { // oidc-provider has no slow_down of its own
+  if (sent.device_code) { // oidc-provider does not implement slow_down
     const now = Date.now(), last = lastPoll.get(sent.device_code);
     lastPoll.set(sent.device_code, now);
     const early = last && now - last < config.interval * 1000 - 100;
@@ -148,7 +148,7 @@ async function decide(code, { approve, sub }) {
   return Object.assign(code, { accountId: sub, grantId: await grant.save(), scope, resource, authTime, claims: {} }).save();
 }
 
-// Any client certificate is let in: it is oidc-provider that judges it
+// Any client certificate is accepted here: oidc-provider checks it
 const withCertificates = {
   key: fs.readFileSync(`${pki}/server.key`), cert: fs.readFileSync(`${pki}/server.pem`), ca: fs.readFileSync(`${pki}/ca.pem`),
   requestCert: true, rejectUnauthorized: false,

@@ -1,4 +1,4 @@
-"""A device that has just booted, with what its store and its clock say; run by test_boots.py, prints what it saw."""
+"""A device that has just booted, with a given store and clock; run by test_boots.py, prints what it observed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mqtt_token_client.stores import record
 
 def main() -> None:
     told = json.load(sys.stdin)
-    record.boot_id = lambda: told["boot"]  # type: ignore[attr-defined]  # a machine that runs a test does not boot
+    record.boot_id = lambda: told["boot"]  # type: ignore[attr-defined]  # the machine does not boot during a test
     source = ClientCredentials(issuer=told["issuer"], client_id=told["client_id"], client_secret=told["client_secret"])
     events: list[Event] = []
     client = TokenClient(

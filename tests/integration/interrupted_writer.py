@@ -1,6 +1,6 @@
-"""Kills a writer of a FileStore at random moments and tells what was readable each time; see test_power_cut.py.
+"""Kills a writer of a FileStore at random moments and reports what was readable each time; see test_power_cut.py.
 
-A process of its own, with one thread and everything imported, so that a writer is a fork that starts at once.
+It is a separate process, with one thread and everything imported, so that a writer is a fork that starts at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def numbered(number: int) -> Token:
 
 
 def write_on(store: FileStore, number: int, saved: int) -> None:
-    """Save one token after the other, and say which is saved."""
+    """Save one token after the other, and report each."""
     while True:
         number += 1
         store.save("a", numbered(number))

@@ -1,9 +1,9 @@
-"""The other side of the traffic: an independent client (paho-mqtt, MQTT 3.1.1) in a process of its own, so that its
-work is none of the process under test. traffic.py starts it and speaks to it by lines of JSON.
+"""The other side of the traffic: an independent client (paho-mqtt, MQTT 3.1.1) in its own process, so that its work
+does not burden the process under test. traffic.py starts it and talks to it in lines of JSON.
 
-In come {"port", "name", "token", "session"} (whether it keeps one), then [topic, payload, qos] to publish, or null
-for what has arrived. Out goes "ready", and for each null {"wills", "arrivals": [[topic, payload, when], ...]}, of
-those that had not been told.
+Input: {"port", "name", "token", "session"} (whether it keeps one), then [topic, payload, qos] to publish, or null to
+request the arrivals. Output: "ready", then for each null {"wills", "arrivals": [[topic, payload, when], ...]}, with
+those that were not reported before.
 """
 
 from __future__ import annotations

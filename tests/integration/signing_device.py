@@ -1,4 +1,4 @@
-"""A device with a wrong wall clock that signs; run by test_client_auth.py, prints the tokens that it got."""
+"""A device with a wrong wall clock that signs assertions; run by test_client_auth.py, prints the tokens it received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device whose wall clock steps while it publishes to itself; run by test_clock_steps.py, prints what it saw."""
+"""A device whose wall clock steps while it publishes to itself; run by test_clock_steps.py, prints what it observed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     client = TokenClient(told["broker"], source, client_id=told["name"], on_event=events.append)
     client.subscribe(f"{told['name']}/#", lambda message: heard.add(int(message.payload)))
     pause = threading.Event()
-    steps_at = 25 * told["seconds"] // 2  # in the middle of a token's life and of the run
+    steps_at = 25 * told["seconds"] // 2  # in the middle of a token's lifetime and of the run
     difference = 0.0
     with client:
         deliveries = []

@@ -1,4 +1,4 @@
-"""Numbered messages in both directions between a client under test and an independent one, and what became of them."""
+"""Numbered messages in both directions between a client under test and an independent one, and their outcome."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ class Arrivals:
 
     @property
     def repeated(self) -> list[int]:
-        """Those that came more than once."""
+        """Those that arrived more than once."""
         return sorted(number for number, count in Counter(self.numbers).items() if count > 1)
 
     @property
     def rate(self) -> float:
-        """Arrivals a second, from the first to the last."""
+        """Arrivals per second, from the first to the last."""
         return (len(self.at) - 1) / (self.at[-1] - self.at[0]) if len(self.at) > 1 else 0.0
 
     @property
     def reordered(self) -> int:
-        """Messages that came first after a later one of their topic had come."""
+        """Messages that first arrived after a later one of their topic."""
         count = 0
         for numbers in self.by_topic.values():
             highest, seen = -1, set()
@@ -77,15 +77,15 @@ class Arrivals:
         return count
 
     def longest_gap(self, start: float = 0.0, end: float = float("inf")) -> float:
-        """Seconds without an arrival, at most, between two times."""
+        """The longest time without an arrival between two times, in seconds."""
         pairs = zip(self.at, self.at[1:], strict=False)
         return max((later - earlier for earlier, later in pairs if later > start and earlier < end), default=0.0)
 
 
 def topic(number: int) -> int:
-    """Which of the topics a message goes to. Messages of one topic follow each other closely, for a while: those that
-    are under way together when a connection ends could otherwise not change places, as MQTT orders none of different
-    topics, or of different QoS.
+    """The topic of a message. Messages of one topic follow each other closely, for a while: otherwise those in transit
+    together when a connection ends could not change places, because MQTT does not order messages of different topics or
+    different QoS.
     """
     return number // (TURN * STAY) * TURN % TOPICS + number % TURN
 
@@ -95,7 +95,7 @@ def payload(number: int) -> bytes:
 
 
 class Peer:
-    """An independent client with a token that lasts; it sees what the client under test sends, and its will."""
+    """An independent client with a long-lived token; it receives what the client under test sends, and its will."""
 
     def __init__(self, port: int, name: str, token: str, *, session: bool = False) -> None:
         self.name = name
@@ -114,7 +114,7 @@ class Peer:
 
     @property
     def arrivals(self) -> Arrivals:
-        """What has arrived so far."""
+        """The arrivals so far."""
         self._ask()
         return self._arrivals
 
@@ -170,7 +170,7 @@ class Traffic:
     def __enter__(self) -> Traffic:
         self.client.subscribe(f"down/{self.peer.name}/#", self._arrived, qos=2)
         assert self.client.connect(), self.events
-        # Once its own subscription works, the client hears itself.
+        # Once its own subscription works, the client receives its own messages.
         ready = threading.Event()
         self.client.subscribe(f"ready/{self.peer.name}", lambda _message: ready.set())
         wait_until(lambda: self._say_ready(ready), "the subscriptions work")
@@ -203,7 +203,7 @@ class Traffic:
         qos: Callable[[int], int] = lambda _number: 1,
         enough: threading.Event | None = None,
     ) -> None:
-        """Send ``rate`` messages a second each way, for some time or until it is ``enough``."""
+        """Send ``rate`` messages per second each way, for some time or until ``enough``."""
         pause = enough or threading.Event()
         began = time.monotonic()
         while (ahead := began + self.sent / rate - time.monotonic()) < seconds:
@@ -221,7 +221,7 @@ class Traffic:
         wait_until(lambda: self.sent >= sent, f"{sent} messages sent", timeout=30)
 
     def settle(self, timeout: float = 20, *, but: Callable[[int], bool] = lambda _number: False) -> None:
-        """Wait until all that was sent has arrived, ``but`` what may be lost."""
+        """Wait until everything that was sent has arrived, except ``but``, which may be lost."""
         for delivery in self.deliveries:
             delivery.wait(timeout)
         for name, way in (("up", lambda: self.peer.arrivals), ("down", lambda: self.down)):

@@ -22,7 +22,7 @@ def make() -> Iterator[Make]:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads of an application."""
+    """Threads of the application."""
     with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
         yield executor
 
@@ -53,6 +53,6 @@ def broker(server: AuthorizationServer) -> Iterator[Broker]:
 
 @pytest.fixture
 def connect(server: AuthorizationServer, broker: Broker) -> Iterator[Connect]:
-    """``connect(client_id, ...)`` opens a connection with a good token."""
+    """``connect(client_id, ...)`` opens a connection with a valid token."""
     with connecting(server, broker) as connect:
         yield connect

@@ -1,4 +1,4 @@
-"""A client at a scripted broker: where its tokens come from, and everything that it told, is recorded."""
+"""A client at a scripted broker, with its token source; its events and messages are recorded."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _Event = TypeVar("_Event", bound=Event)
 
 
 def password(number: int) -> bytes:
-    """The token that a source makes at its so-manieth request, as CONNECT carries it."""
+    """The token that a source makes at its n-th request, as CONNECT carries it."""
     return b"the token of request %d" % number
 
 
 class Source:
-    """Makes a new token at each request, unless it is told to do something else."""
+    """Makes a new token at each request, unless ``next`` or ``always`` says otherwise."""
 
     def __init__(self, life: float | None = 3600.0) -> None:
         self.life = life
         self.requests = 0
         self.next: list[Any] = []  # tokens to return, exceptions to raise
         self.always: Any = None
-        self.gate = threading.Event()  # closed, it holds a request up
+        self.gate = threading.Event()  # while it is cleared, a request waits
         self.gate.set()
         self.asked = threading.Semaphore(0)
 
@@ -56,7 +56,7 @@ class Source:
 
 
 class Device:
-    """A client, its source, its broker, and what it told."""
+    """A client, its source, its broker, and what it reported."""
 
     def __init__(self, protocol: int = 5, *, broker: ScriptedBroker | None = None, **options: Any) -> None:
         self.broker = broker or ScriptedBroker()
@@ -80,7 +80,7 @@ class Device:
             self._changed.notify_all()
 
     def until(self, happened: Callable[[], bool], timeout: float = PATIENCE) -> None:
-        """Wait for something that a message, an event or time brings about."""
+        """Wait for a condition that a message, an event or the passing of time makes true."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while not happened():
@@ -88,7 +88,7 @@ class Device:
                 self._changed.wait(0.02)
 
     def event(self, kind: type[_Event]) -> _Event:
-        """The first event of a kind since the one that was waited for last."""
+        """Wait for an event of a kind: the first one after the event that was returned last."""
 
         def later() -> list[int]:
             return [at for at in range(self._taken, len(self.events)) if isinstance(self.events[at], kind)]
@@ -105,25 +105,25 @@ class Device:
 
     @property
     def payloads(self) -> list[bytes]:
-        """What the handlers got, in order."""
+        """The payloads that the handlers received, in order."""
         return [message.payload for message in self.messages]
 
     def answer(self, code: int = 0, *, session_present: bool = True, properties: dict[int, int] | None = None) -> Peer:
-        """Accept a connection, take CONNECT, and send CONNACK."""
+        """Accept a connection, read CONNECT, and send CONNACK."""
         peer = self.broker.accept()
         peer.expect(CONNECT)
         peer.connack(code, session_present=session_present, properties=properties)
         return peer
 
     def start(self, *, session_present: bool = False, properties: dict[int, int] | None = None) -> Peer:
-        """Connect; the broker's side of the connection."""
+        """Connect; returns the broker's side of the connection."""
         self.client.connect(timeout=0)
         peer = self.answer(session_present=session_present, properties=properties)
         self.event(Connected)
         return peer
 
     def rotate(self) -> Peer:
-        """Get a new token; the second connection, past its CONNECT."""
+        """Renew the token; returns the second connection, after its CONNECT."""
         self.client.rotate()
         peer = self.broker.accept()
         connect = peer.expect(CONNECT)
@@ -140,7 +140,7 @@ class Device:
 
 
 class _InternalErrors(logging.Handler):
-    """What the library reports as errors of its own."""
+    """Records what the library reports as its own errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -156,7 +156,7 @@ Make = Callable[..., Device]
 
 @contextlib.contextmanager
 def devices() -> Iterator[Make]:
-    """``make(protocol, ...)`` makes devices; in the end their threads are gone and there was no internal error."""
+    """``make(protocol, ...)`` makes devices; at the end their threads are gone and there was no internal error."""
     made: list[Device] = []
     before = set(threading.enumerate())
     errors = _InternalErrors()
@@ -167,7 +167,7 @@ def devices() -> Iterator[Make]:
         return made[-1]
 
     try:
-        # A test does not read the first connection all the time, so nobody answers its PINGREQ.
+        # A test does not read the first connection all the time, so its PINGREQ is not answered.
         with patch("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.1):
             yield make
     finally:

@@ -57,7 +57,7 @@ def claims(access_token: str) -> Answer:
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its text, the fields of its form, its buttons, its elements."""
+    """A page as a browser reads it: its text, the fields of its form, its buttons, its elements."""
 
     def __init__(self, response: requests.Response) -> None:
         super().__init__()
@@ -95,5 +95,5 @@ def open_page(address: str) -> Page:
 
 
 def device_flow(server: AuthorizationServer, prompt: Callable[[Any], object]) -> DeviceFlow:
-    """The same with this library."""
+    """The same device with this library."""
     return DeviceFlow(issuer=server.issuer, client_id=server.device_client_id, prompt=prompt)

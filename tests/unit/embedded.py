@@ -1,4 +1,4 @@
-"""The embedded servers as tests use them, and a client that does what paho-mqtt does not: connect a second time while
+"""The embedded servers as tests use them, and a client that can do what paho-mqtt cannot: connect a second time while
 it is connected.
 """
 
@@ -24,7 +24,7 @@ CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 2, 3, 4, 5
 
 @contextlib.contextmanager
 def running_server() -> Iterator[AuthorizationServer]:
-    """An authorization server whose tokens outlive a test."""
+    """An authorization server whose tokens are valid for longer than a test."""
     with AuthorizationServer(lifetime=60) as server:
         remember_secret(server.client_secret)
         yield server
@@ -45,7 +45,7 @@ def token_of(server: AuthorizationServer) -> str:
     return token
 
 
-# What paho-mqtt makes of the broker
+# The broker as paho-mqtt sees it
 
 
 def paho_client(broker: Broker, token: str, protocol: MQTTProtocolVersion = mqtt.MQTTv311) -> mqtt.Client:
@@ -76,7 +76,7 @@ def connack_of(broker: Broker, token: str, protocol: MQTTProtocolVersion = mqtt.
     return codes.get()
 
 
-# A client in bytes
+# A client that sends and receives bytes
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Connection:
         will: tuple[str, bytes] | None = None, at_once: bool = True,
     ) -> None:  # fmt: skip
         self._socket = socket.create_connection(("127.0.0.1", broker.port), timeout=5)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent first arrives first
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent first must arrive first
         self._received = b""
         flags = 0xC0 | clean << 1 | (0x0C if will else 0)
         wills = b"" if will is None else text(will[0].encode()) + text(will[1])
@@ -148,7 +148,7 @@ class Connection:
         self._socket.sendall(data)
 
     def receive(self, timeout: float = 5) -> Packet | None:
-        """The next packet, or None at the end of the connection; TimeoutError if nothing comes."""
+        """The next packet, or None at the end of the connection; raises TimeoutError if nothing arrives."""
         self._socket.settimeout(timeout)
         while True:
             if len(self._received) >= 2:
@@ -174,7 +174,7 @@ class Connection:
         return received
 
     def accepted(self) -> bool:
-        """Whether the session was present; the connection has to be accepted."""
+        """Whether the session was present; fails if the connection was not accepted."""
         connack = self.expect(CONNACK)
         assert connack.body[1] == 0, "refused"
         return bool(connack.body[0])
@@ -190,26 +190,26 @@ class Connection:
         self.send(packet(first, struct.pack("!H", identifier)))
 
     def ping(self) -> None:
-        """Returns when all that was sent before has been taken."""
+        """Returns when the broker has read everything that was sent before."""
         self.send(b"\xc0\x00")
         self.expect(PINGRESP)
 
     def ended(self) -> bool:
-        """Whether the connection ends, whatever comes before; TimeoutError if it does not."""
+        """Whether the connection ends, whatever arrives before; raises TimeoutError if it does not."""
         while self.receive() is not None:
             pass
         return True
 
 
 class Connect(Protocol):
-    """Opens a connection of a client with a good token."""
+    """Opens a connection with a valid token."""
 
     def __call__(self, client_id: str = "device", **options: Any) -> Connection: ...
 
 
 @contextlib.contextmanager
 def connecting(server: AuthorizationServer, broker: Broker) -> Iterator[Connect]:
-    """Closes at the end what was opened."""
+    """Closes all opened connections at the end."""
     with contextlib.ExitStack() as connections:
 
         def connect(client_id: str = "device", **options: Any) -> Connection:

@@ -1,4 +1,4 @@
-"""What the tests of the keeper share: a clock to turn, and a source that does what it is told."""
+"""Shared by the tests of the keeper: a clock that tests set, and a scripted source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 
 class Clock:
-    """An monotonic clock for keepers and tokens that moves when it is told to."""
+    """A monotonic clock for keepers and tokens that moves only when a test moves it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 class Source:
-    """Gives a new token each time, unless it is told to do something else first."""
+    """Returns a new token each time, unless the script says otherwise."""
 
     key = "a source"
 

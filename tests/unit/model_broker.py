@@ -1,8 +1,8 @@
-"""A broker that does what MQTT asks of one, as well or as badly as the test wants it, and holds its client to rules.
+"""A broker that implements MQTT, as well or as badly as the test wants, and checks the rules that its client must obey.
 
 Whatever a client must never do fails here at once: a packet before CONNACK, more unacknowledged messages than allowed,
-a newer message before an older one, a second copy at QoS 2, a connection that is dropped for no reason, or in a way
-that fires the will. The test adds what it knows of the application. It is all played on one thread, over socket pairs.
+a newer message before an older one, a second copy at QoS 2, a connection that is closed without a reason, or in a way
+that fires the will. The test adds what it knows of the application. Everything runs on one thread, over socket pairs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _AROUND_EXPIRY = 2.0  # seconds
 
 
 class Answer(Enum):
-    """To CONNECT, and to AUTH, of which CLOSE and LATER are not answered at all."""
+    """The answer to CONNECT and AUTH; for CLOSE and LATER there is none."""
 
     ACCEPT = "accept"
     FORGET = "accept, without the session"
@@ -65,12 +65,12 @@ class Sent:
 
 @dataclass
 class Session:
-    """What MQTT 5 section 4.1 has the server keep, and what follows for the client."""
+    """The server's session state (MQTT 5 section 4.1), and what follows from it for the client."""
 
     subscriptions: dict[str, int] = field(default_factory=dict)
     to_release: dict[int, int] = field(default_factory=dict)  # QoS 2, identifier to message: PUBREL is to come
     delivered: dict[int, int] = field(default_factory=dict)  # QoS 2, message to identifier
-    arrived: set[int] = field(default_factory=set)  # messages that a later copy of must be marked by DUP
+    arrived: set[int] = field(default_factory=set)  # messages of which a later copy must have DUP
     identifiers: dict[int, int] = field(default_factory=dict)  # in use by the client, for which message
     outgoing: dict[int, tuple[str, int, int, bool]] = field(default_factory=dict)  # topic, message, QoS, PUBREL sent
     last_id: int = 0
@@ -88,14 +88,14 @@ class Line:
     token: bytes = b""
     first_token: bytes = b""  # that of CONNECT
     asked: int = 0  # how often the broker has asked for the token
-    answered: bool = False  # by CONNACK, whatever it says
+    answered: bool = False  # by CONNACK, with any code
     accepted: bool = False
     open: bool = True
     gone: bool = False  # the client has closed it
     said_goodbye: bool = False  # DISCONNECT came
     taken_over: bool = False
     dismissed: bool = False  # the broker has ended it
-    stalled_at: float | None = None  # nothing is taken off the socket since then
+    stalled_at: float | None = None  # nothing has been read from the socket since then
     pinged_at: float | None = None  # PINGREQ that is not answered
     messages: set[int] = field(default_factory=set)  # published over it
     window: int = 0
@@ -134,12 +134,12 @@ class ModelBroker:
     ) -> None:
         self._five, self._window, self._takeover_fires_will, self._now = five, window, takeover_fires_will, now
         self._patience = min(keepalive, 15.0)  # of the client, for PINGRESP
-        # How it behaves; the test turns these.
+        # Its behaviour, which the test sets.
         self.reachable = True
         self.attentive = True  # reads at once what has arrived
         self.acknowledges = True
         self.answers_pings = True
-        self.lingers = False  # leaves a connection open that another has taken over, for a while
+        self.lingers = False  # leaves a connection open for a while after another has taken over
         self.receive_maximum: int | None = None
         self.answers: deque[Answer] = deque()  # to the next CONNECTs; then it accepts
         self.verdicts: deque[int] = deque()  # on the next messages and subscriptions of MQTT 5; then it takes them
@@ -152,7 +152,7 @@ class ModelBroker:
         self.refused: dict[int, set[int]] = {}
         self.lost: set[int] = set()
         self.handed_over: set[int] = set()
-        self.owed_at_qos_0: set[int] = set()  # messages to the client that nothing excuses it from
+        self.owed_at_qos_0: set[int] = set()  # messages that the client must deliver
         self.dialed = 0
         self.lines: list[Line] = []
         self.current: Line | None = None
@@ -163,10 +163,10 @@ class ModelBroker:
         self._sockets: list[socket.socket] = []
         self._to_close: list[tuple[float, Line]] = []
 
-    # What the test has it do
+    # What the test makes it do
 
     def open_transport(self, *_: Any, **__: Any) -> socket.socket:
-        """In place of the library's."""
+        """Replaces the library's function."""
         self.dialed += 1
         if not self.reachable:
             raise BrokerUnreachable("the model broker is not to be reached")
@@ -184,7 +184,7 @@ class ModelBroker:
             sock.close()
 
     def serve(self) -> bool:
-        """Take in what has arrived, and answer it if attentive; whether something has changed."""
+        """Read what has arrived, and answer it if attentive; returns whether something has changed."""
         changed = self._take_in()
         for line in [line for due, line in self._to_close if due <= self._now()]:
             changed |= line.open
@@ -195,7 +195,7 @@ class ModelBroker:
         return changed
 
     def read(self, line: Line, count: int = 1_000_000) -> bool:
-        """Do what the next packets on a line ask for; whether there was one."""
+        """Process the next packets on a line; returns whether there was one."""
         some = False
         if line.taken_over:
             line.unread.clear()
@@ -236,17 +236,17 @@ class ModelBroker:
 
     @property
     def unanswered(self) -> Line | None:
-        """A line whose CONNECT waits for the test to have it answered."""
+        """A line whose CONNECT waits until the test answers it."""
         waiting = [line for line in self.lines if line.open and line.connect and not line.answered and not line.unread]
         return waiting[0] if waiting else None
 
     def cut(self, line: Line) -> None:
-        """The line breaks; what the broker has not read yet is lost."""
+        """Break the line; what the broker has not read yet is lost."""
         self._take_in(line)
         self._close(line)
 
     def close(self, line: Line) -> None:
-        """End a connection without a word, with everything read."""
+        """Close a connection without DISCONNECT, after reading everything."""
         self._read_all(line)
         self._close(line)
 
@@ -266,14 +266,14 @@ class ModelBroker:
         return line.token != line.first_token and abs(self.expiry(line.first_token) - self._now()) < _AROUND_EXPIRY
 
     def restart(self) -> None:
-        """The broker goes down and forgets everything."""
+        """Restart the broker, without any session."""
         for line in self.lines:
             if line.open:
                 self.cut(line)
         self.session = None
 
     def stall(self, line: Line, *, stalled: bool) -> None:
-        """Take nothing more off a line's socket, or go on."""
+        """Stop reading a line's socket, or continue."""
         if not stalled:
             self._take_in(line)
             line.stalled_at = None
@@ -281,7 +281,7 @@ class ModelBroker:
             line.stalled_at = self._now()
 
     def publish(self, number: int, topic: str, qos: int) -> bool:
-        """Send a message to the client; whether it has subscribed to that topic."""
+        """Send a message to the client; returns whether it has subscribed to that topic."""
         session, line = self.session, self.current
         if session is None or topic not in session.subscriptions:
             return False
@@ -387,7 +387,7 @@ class ModelBroker:
         assert len(line.unacknowledged) <= window, f"more than {window} messages are unacknowledged"
 
     def _check_end(self, line: Line) -> None:
-        """The client has closed a connection: did it have to?"""
+        """Check that the client had a reason to close the connection."""
         if self.closing or line.dismissed or line.said_goodbye or line.connect is None or line.asked > _PATIENCE:
             return
         since = min((at for at in (line.pinged_at, line.stalled_at) if at is not None), default=self._now())
@@ -583,7 +583,7 @@ class ModelBroker:
         self.read(line)
 
     def _send(self, line: Line, data: bytes) -> bool:
-        """Whether the client is there to read it."""
+        """Send a packet; returns whether the client is there to read it."""
         with contextlib.suppress(ConnectionError):
             if line.open:
                 line.sock.sendall(data)

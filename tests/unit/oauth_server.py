@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-# What is sent: bytes as they are, or by a function that gets the connection and an event set when the server closes.
+# What to send: bytes, or a function of the connection and of an event that is set when the server closes.
 Answer = bytes | Callable[[socket.socket, threading.Event], None]
 
-_GONE = (OSError, ValueError)  # what happens when a client has had enough, or speaks TLS to a plain port
+_GONE = (OSError, ValueError)  # a client that gives up, or that starts TLS on a plain port
 
 
 def answer(body: object = b"", status: int = 200, **headers: str) -> bytes:
-    """A whole HTTP response; a body that is not bytes goes as JSON, ``content_type="..."`` is Content-Type: ..."""
+    """A complete HTTP response; a body that is not bytes is sent as JSON; ``content_type="..."`` is a header."""
     if not isinstance(body, bytes):
         body, headers = json.dumps(body).encode(), {"content_type": "application/json"} | headers
     lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(body)}", "Connection: close"]
@@ -31,13 +31,13 @@ def answer(body: object = b"", status: int = 200, **headers: str) -> bytes:
 
 
 def token_answer(value: str = "a-token-that-is-opaque", **more: object) -> bytes:
-    """A token response (RFC 6749 section 5.1); a field that is None is left out."""
+    """A token response (RFC 6749 section 5.1); a field that is None is omitted."""
     fields = {"access_token": value, "token_type": "Bearer", "expires_in": 3600} | more
     return answer({name: one for name, one in fields.items() if one is not None})
 
 
 def endless(start: bytes, piece: bytes, pause: float = 0) -> Answer:
-    """An answer that goes on until the client has had enough."""
+    """An answer that continues until the client gives up."""
 
     def send(connection: socket.socket, closing: threading.Event) -> None:
         connection.sendall(start)
@@ -55,7 +55,7 @@ def _silence(_connection: socket.socket, closing: threading.Event) -> None:
     closing.wait()
 
 
-# Answers that are none, by name: no client may take a token from one, wait for ever or fill its memory
+# Invalid answers, by name: no client may accept a token from one, wait forever or fill its memory
 SILENCE: Answer = _silence
 TRICKLE: Answer = endless(_OK + b"\r\n", b" ", 0.05)
 HEADER_TRICKLE: Answer = endless(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", 0.05)
@@ -69,7 +69,7 @@ NOT_HTTP: Answer = b"\x15\x03\x03\x00\x02\x02\x46 this is not HTTP\r\n\r\n"
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came: header names in small letters, the fields of the form in their order."""
+    """A request as it arrived: header names in lower case, the fields of the form in their order."""
 
     method: str
     path: str
@@ -82,15 +82,15 @@ class Request:
 
 
 class OAuthServer:
-    """Answers requests by path, or in turn; other POSTs get a new token each, other GETs 404. A context manager.
+    """A context manager that answers requests by path, or in turn; any other POST gets a new token, any other GET 404.
 
     Args:
         tls: serve https with this context.
 
     Attributes:
-        requests: what came, in its order.
-        script: what to answer to the next requests, one each.
-        pages: what to answer to a path, whenever ``script`` is empty.
+        requests: the received requests, in order.
+        script: the answers to the next requests, one each.
+        pages: the answer for a path, whenever ``script`` is empty.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:

@@ -1,4 +1,4 @@
-"""MQTT packets as a broker sees them, from the specifications 3.1.1 and 5 and nothing of the code under test."""
+"""MQTT packets as a broker sees them, written from the specifications 3.1.1 and 5, without any code under test."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Will:
 
 @dataclass(frozen=True)
 class Packet:
-    """A packet from the client; what its kind does not have is empty."""
+    """A packet from the client; fields that its kind does not have are empty."""
 
     kind: int
     packet_id: int = 0
@@ -167,7 +167,7 @@ def _parse_connect(reader: _Reader) -> Packet:
     )  # fmt: skip
 
 
-# What a broker sends
+# Packets from the broker
 
 
 def _packet(first: int, body: bytes) -> bytes:
@@ -213,7 +213,7 @@ def unsuback(five: bool, packet_id: int, count: int) -> bytes:
 
 
 def auth(reason: int, method: str = "OAUTH2-JWT") -> bytes:
-    """In MQTT 5 only; the method goes with every AUTH (section 3.15.2.2.2)."""
+    """In MQTT 5 only; every AUTH carries the method (section 3.15.2.2.2)."""
     name = bytes((AUTHENTICATION_METHOD,)) + struct.pack("!H", len(method)) + method.encode()
     return _packet(0xF0, bytes((reason, len(name))) + name)
 

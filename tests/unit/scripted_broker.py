@@ -1,4 +1,4 @@
-"""A broker that does nothing by itself: the test plays it, step by step, over real sockets."""
+"""A broker that does nothing by itself: the test acts for it, step by step, over real sockets."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE,
 _NAMES = {
     value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 16
 }
-PATIENCE = 10.0  # seconds for what has to come; a machine that is busy may take long
+PATIENCE = 10.0  # seconds for what must arrive; a busy machine may take long
 
 
 class Peer:
     """The broker's side of one connection."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.five = True  # until CONNECT tells
+        self.five = True  # until CONNECT says otherwise
         self._sock = sock
         self._data = bytearray()
         self._ended = False
-        self._serves = False  # the client has been answered, and has not said DISCONNECT
+        self._serves = False  # the client has received an answer and has not sent DISCONNECT
 
-    # What the client sends
+    # Packets from the client
 
     def packet(self, timeout: float = PATIENCE, *, pings: bool = False) -> Packet | None:
-        """The next packet, or None at the end of the connection; a PINGREQ is answered and passed over, if ``pings``
-        does not ask for it, but not before CONNACK and after DISCONNECT.
+        """The next packet, or None at the end of the connection. Unless ``pings`` is set, a PINGREQ between CONNACK and
+        DISCONNECT is answered and skipped.
         """
         deadline = time.monotonic() + timeout
         while True:
             packet = self._any_packet(deadline)
             if packet is None or packet.kind != PINGREQ or pings or not self._serves:
                 return packet
-            with contextlib.suppress(OSError):  # a client that has gone on needs no answer
+            with contextlib.suppress(OSError):  # a client that has closed needs no answer
                 self.send(packets.PINGRESP_PACKET)
 
     def _any_packet(self, deadline: float) -> Packet | None:
@@ -54,7 +54,7 @@ class Peer:
         return packet
 
     def expect(self, kind: int, timeout: float = PATIENCE) -> Packet:
-        """The next packet, which has to be of a kind."""
+        """The next packet, which must be of this kind."""
         packet = self.packet(timeout, pings=kind == PINGREQ)
         assert packet is not None, f"{_NAMES[kind]} was expected, and the connection ended"
         assert packet.kind == kind, f"{_NAMES[kind]} was expected, and this came: {packet}"
@@ -64,7 +64,7 @@ class Peer:
         return [self.expect(PUBLISH) for _ in range(count)]
 
     def drain(self, quiet: float = 0.3) -> list[Packet]:
-        """What comes until nothing has come for some seconds."""
+        """The packets that arrive until none has arrived for ``quiet`` seconds."""
         found = []
         with contextlib.suppress(TimeoutError):
             while (packet := self.packet(quiet)) is not None:
@@ -72,7 +72,7 @@ class Peer:
         return found
 
     def expect_nothing(self, seconds: float = 0.1) -> None:
-        """No packet comes within the time, and the connection stays open."""
+        """No packet arrives within the time, and the connection stays open."""
         try:
             packet = self.packet(seconds)
         except TimeoutError:
@@ -86,7 +86,7 @@ class Peer:
         assert packet is None, f"the end was expected, and this came: {packet}"
 
     def expect_subscribe(self, *codes: int) -> Packet:
-        """SUBSCRIBE, answered with these codes, or with the QoS that it asks for."""
+        """SUBSCRIBE, answered with these codes, or with the requested QoS."""
         packet = self.expect(SUBSCRIBE)
         granted = list(codes) or [options & 3 for options in packet.filters.values()]
         self.send(packets.suback(self.five, packet.packet_id, granted))
@@ -107,7 +107,7 @@ class Peer:
         self._ended = not data
         return bool(data)
 
-    # What the broker sends
+    # Packets from the broker
 
     def send(self, data: bytes) -> None:
         self._serves = True
@@ -126,7 +126,7 @@ class Peer:
         self.send(packets.acknowledgement(kind, packet_id, reason))
 
     def disconnect(self, reason: int) -> None:
-        """DISCONNECT (MQTT 5), and the end."""
+        """Send DISCONNECT (MQTT 5) and close."""
         self.send(packets.disconnect(reason))
         self.close()
 
@@ -135,7 +135,7 @@ class Peer:
 
 
 class ScriptedBroker:
-    """A listening loopback socket, with TLS where there is a context for it."""
+    """A listening loopback socket, with TLS if it has a context."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Keyring backends that misbehave, each in a way that real ones do."""
+"""Keyring backends that misbehave, each as real ones do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SECRET = "hunter2-in-an-error-text"
 
 
 class Good(KeyringBackend):
-    """Keeps what it gets, for all objects of the class; ``calls`` counts, and tests hook into :meth:`_called`."""
+    """Keeps its entries for all objects of the class; tests hook into :meth:`_called`."""
 
-    priority = 99.0  # higher than any of the system's
+    priority = 99.0  # higher than any backend of the system
     kept: ClassVar[dict[tuple[str, str], str]] = {}
     limit: ClassVar[int | None] = None
 
@@ -38,7 +38,7 @@ class Good(KeyringBackend):
 
 
 class Windows(Good):
-    """Takes 2560 bytes of UTF-16 and no more, like the Credential Manager."""
+    """Accepts 2560 bytes of UTF-16 and no more, like the Credential Manager."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         if len(password.encode("utf-16-le")) > 2560:
@@ -47,14 +47,14 @@ class Windows(Good):
 
 
 class TooSmall(Good):
-    """Cuts off what is too long, without a word."""
+    """Truncates a long entry silently."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         super().set_password(service, username, password[:256])
 
 
 class Lying(Good):
-    """Gives back something else."""
+    """Returns something else than was stored."""
 
     def get_password(self, service: str, username: str) -> str | None:
         found = super().get_password(service, username)
@@ -62,7 +62,7 @@ class Lying(Good):
 
 
 class Failing(Good):
-    """Raises; ``error`` says what."""
+    """Raises ``error``."""
 
     error: ClassVar[BaseException] = KeyringLocked(SECRET)
 
@@ -71,7 +71,7 @@ class Failing(Good):
 
 
 class Dying(Good):
-    """Fails from a certain writing call on, as if the power had gone."""
+    """Fails from a certain write on, as if the power had failed."""
 
     calls_left: ClassVar[int] = 0
 
@@ -83,7 +83,7 @@ class Dying(Good):
 
 
 class Hanging(Good):
-    """Hangs until it is let go."""
+    """Hangs until ``let_go`` is set."""
 
     let_go: ClassVar[threading.Event] = threading.Event()
     begun: ClassVar[int] = 0

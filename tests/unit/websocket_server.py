@@ -1,4 +1,4 @@
-"""The server's side of a WebSocket, made by hand of RFC 6455, frame by frame."""
+"""The server's side of a WebSocket, written by hand from RFC 6455, frame by frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
 
 
 class WebSocketPeer:
-    """An accepted connection. To those who test a link, it is a socket: ``sendall`` and ``recv`` frame and unframe."""
+    """An accepted connection. Tests may use it as a socket: ``sendall`` and ``recv`` add and remove frames."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -47,7 +47,7 @@ class WebSocketPeer:
         self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
 
     def accept(self, *more: bytes, subprotocol: str | None = "mqtt", key: str | None = None, extra: str = "") -> None:
-        """101, with ``more`` behind it."""
+        """Answer 101, followed by ``more``."""
         self.read_request()
         digest = hashlib.sha1((key or self.headers["sec-websocket-key"]).encode() + _GUID).digest()
         chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
