@@ -58,11 +58,11 @@ if TYPE_CHECKING:
         TokenRefused as TokenRefused,
         TokenRenewed as TokenRenewed,
     )
-    from .mqtt.codec.checks import (
-        Will as Will,
-    )
     from .mqtt.codec.message import (
         Message as Message,
+    )
+    from .mqtt.codec.will import (
+        Will as Will,
     )
     from .mqtt.session.delivery import (
         Delivery as Delivery,
@@ -203,7 +203,7 @@ _NAMES = {
         "TokenKeeper",
     ),
     "mqtt.codec.message": ("Message",),
-    "mqtt.codec.checks": ("Will",),
+    "mqtt.codec.will": ("Will",),
     "mqtt.session.delivery": ("Delivery",),
     "profiles.aws_iot": ("AwsIot",),
     "profiles.bearer_header": ("BearerHeader",),

@@ -16,17 +16,12 @@ from typing import Any
 from . import events
 from .backoff import Backoff
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
-from .mqtt.codec.checks import (
-    LARGEST_PAYLOAD,
-    Will,
-    check_filter,
-    check_payload,
-    check_qos,
-    check_topic,
-    encode_properties,
-    encode_topic,
-)
+from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
 from .mqtt.codec.message import Message
+from .mqtt.codec.packets import SUBSCRIBE
+from .mqtt.codec.properties import pack_properties
+from .mqtt.codec.topics import check_filter, check_topic, encode_topic
+from .mqtt.codec.will import Will
 from .mqtt.lifecycle.manager import Connection
 from .mqtt.lifecycle.settings import check_range, open_settings
 from .mqtt.runtime.base import Runtime, current
@@ -332,7 +327,7 @@ class TokenClient:
         if properties:
             if self._settings.protocol != 5:
                 raise ConfigurationError("publish: properties need protocol=5")
-            packed = encode_properties(properties)
+            packed = pack_properties(properties)
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
         self._session.outbox.put(message)
         connection = self._connection
@@ -385,7 +380,7 @@ class TokenClient:
             )
         if no_local and topic_filter.startswith("$share/"):  # [MQTT-3.8.3-4]
             raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
-        packed = encode_properties(properties, "SUBSCRIBE")
+        packed = pack_properties(properties, SUBSCRIBE)
         identified = properties is not None and "subscription_identifier" in properties
         self._change_subscriptions(
             lambda: self._session.subscriptions.add(topic_filter, handler, options, packed, identified=identified)

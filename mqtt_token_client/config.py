@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError
-from .mqtt.codec.checks import Will
+from .mqtt.codec.will import Will
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
 from .sources.oauth.client_assertion import ClientSecretJWT, PrivateKeyJWT

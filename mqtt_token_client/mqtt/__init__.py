@@ -1,1 +1,1 @@
-"""The MQTT side: a connection that is driven by readiness and deadlines, over paho-mqtt as its engine."""
+"""The MQTT side: connections that are driven by readiness and deadlines."""

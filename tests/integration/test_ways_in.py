@@ -158,8 +158,18 @@ def test_an_expired_token_is_answered_the_same_over_a_websocket(mosquitto: Mosqu
 
 def ask(sock: socket.socket, token: str) -> bytes:
     """What the broker says to CONNECT, in MQTT 3.1.1."""
-    engine = Codec("asking", 4, clean=True)
-    sock.send(engine.connect("", token.encode(), keepalive=60, properties={}, will=None))
+    engine = Codec(4)
+    sock.send(
+        engine.connect(
+            client_id="asking",
+            clean=True,
+            keepalive=60,
+            username="",
+            password=token.encode(),
+            will=None,
+            properties={},
+        )
+    )
     answer = b""
     while len(answer) < 4:
         try:

@@ -183,7 +183,7 @@ def test_properties_need_mqtt_5() -> None:
         ("retain_handling is 0, 1 or 2, not -1", ("a",), {"retain_handling": -1}),
         ("retain_handling is 0, 1 or 2, not '1'", ("a",), {"retain_handling": "1"}),
         ("no_local does not go with a shared subscription", ("$share/group/a",), {"no_local": True}),
-        ("properties: a mapping, not list", ("a",), {"properties": ["user_property"]}),
+        ("properties must be a mapping, got list", ("a",), {"properties": ["user_property"]}),
         ("properties: content_type", ("a",), {"properties": {"content_type": "a/b"}}),
         ("properties: subscription_identifier", ("a",), {"properties": {"subscription_identifier": 0}}),
     ],

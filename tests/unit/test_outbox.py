@@ -10,7 +10,7 @@ import pytest
 
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
-from mqtt_token_client.mqtt.codec.checks import encode_topic
+from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
 from mqtt_token_client.mqtt.session.outbox import Outbox, PacketIds

@@ -10,15 +10,15 @@ import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
-from mqtt_token_client.mqtt.codec.checks import encode_topic
-from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import Connack, Packet
+from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
 from mqtt_token_client.mqtt.session.limits import Limits
 from mqtt_token_client.mqtt.session.session import Counters, Session
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
+from tests.unit.codecs import connected
 from tests.unit.network_thread import call
 
 
@@ -43,7 +43,7 @@ class Client:
         ours, self.broker = socket.socketpair()
         ours.setblocking(False)
         self.broker.settimeout(20)
-        engine = Codec("pump", self.protocol, clean=False)
+        engine = connected(self.protocol)
         self.link: NetworkConnection[Outgoing] = call(
             self.loop, lambda: NetworkConnection(self.loop, ours, engine, self)
         )

@@ -169,13 +169,13 @@ class TestSubscribing:
         made = subscriptions(*names)
         packets = [filters for _, filters in made.to_subscribe(Limits(packet_size=120))]
         assert [len(filters) for filters in packets] == [2, 2, 1]
-        engine = Codec("pump", protocol, clean=False)
+        engine = Codec(protocol)
         assert max(len(engine.subscribe(1, filters)) for filters in packets) <= 120
 
     def test_a_filter_that_is_too_long_for_the_broker_is_told_and_forgotten(self) -> None:
         made = subscriptions("a" * 50, "b" * 8, "c" * 9)
         assert made.beyond(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
-        assert len(Codec("pump", 5, clean=False).subscribe(1, due(made))) <= 19
+        assert len(Codec(5).subscribe(1, due(made))) <= 19
 
     def test_is_due_again_with_other_properties(self) -> None:
         made = confirmed("a")

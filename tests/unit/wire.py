@@ -12,13 +12,14 @@ from typing import Any
 
 from devtools.servers.pki import Pki
 from mqtt_token_client.clock import monotonic
-from mqtt_token_client.mqtt.codec.checks import encode_topic
 from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import Packet
+from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
 from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
+from tests.unit.codecs import connected
 from tests.unit.network_thread import call
 from tests.unit.websocket_server import WebSocketPeer
 
@@ -35,9 +36,7 @@ class Wire:
         self.theirs = theirs
         self.told: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.when_packets_arrive: Callable[[], object] = lambda: None
-        self.link: NetworkConnection[str] = call(
-            loop, lambda: NetworkConnection(loop, ours, Codec("pump", 4, clean=False), self)
-        )
+        self.link: NetworkConnection[str] = call(loop, lambda: NetworkConnection(loop, ours, connected(4), self))
 
     def packets_arrived(self, link: NetworkConnection[str], packets: list[Packet]) -> None:
         for packet in packets:
@@ -133,5 +132,5 @@ def websocket_pair() -> tuple[WebSocket, WebSocketPeer]:
 def publish(number: int, size: int = 0) -> tuple[bytes, tuple[str, Message]]:
     """A PUBLISH of 3.1.1, and the notification of its arrival."""
     topic, payload = f"t/{number}", bytes(size)
-    data = Codec("broker", 4, clean=False).publish(encode_topic(topic), payload, 0, False, 0, False, b"")
+    data = Codec(4).publish(encode_topic(topic), payload, 0, False, 0, False, b"")
     return data, ("packet", Message(topic, payload, 0, False, False, {}, 0))

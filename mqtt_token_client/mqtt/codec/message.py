@@ -25,8 +25,8 @@ class Message:
     _acknowledge: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     def acknowledge(self) -> None:
-        """With ``manual_ack=True``: tell the broker, from any thread, that the message is stored or acted upon. Until
-        then the broker keeps it, and sends it again after a restart. Without ``manual_ack`` that is done already.
+        """With ``manual_ack=True``: acknowledge the message once it is stored or acted upon; from any thread. Until
+        then the broker keeps it, and sends it again after a restart. Without ``manual_ack`` it is acknowledged already.
         """
         if self._acknowledge is not None:
             self._acknowledge()

@@ -1,4 +1,4 @@
-"""What a connection can read from the broker, as values, and how packets begin."""
+"""The packets that a broker sends, as values, and the first byte of each kind of packet."""
 
 from __future__ import annotations
 
@@ -8,17 +8,46 @@ from typing import Any, NamedTuple
 
 from .message import Message
 
-CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
-SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
-CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # MQTT 5 section 3.15.2.1
+# MQTT 5 section 2.1.2: the type of the packet in the higher four bits.
+CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP = 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0
+DISCONNECT, AUTH = 0xE0, 0xF0
+WILL = 0x00  # not a packet: for the properties of the will, which is part of CONNECT
+CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # reason codes of AUTH (section 3.15.2.1)
+
+NAMES = {
+    CONNECT: "CONNECT", CONNACK: "CONNACK", PUBLISH: "PUBLISH", PUBACK: "PUBACK", PUBREC: "PUBREC", PUBREL: "PUBREL",
+    PUBCOMP: "PUBCOMP", SUBSCRIBE: "SUBSCRIBE", SUBACK: "SUBACK", UNSUBSCRIBE: "UNSUBSCRIBE", UNSUBACK: "UNSUBACK",
+    PINGREQ: "PINGREQ", PINGRESP: "PINGRESP", DISCONNECT: "DISCONNECT", AUTH: "AUTH",
+}  # fmt: skip
 
 PINGREQ_PACKET = b"\xc0\x00"
 
 
 class Connack(NamedTuple):
     session_present: bool
-    reason: int  # MQTT 5; return codes of 3.1.1 are translated
+    reason: int  # of MQTT 5; return codes of 3.1.1 are translated
     properties: dict[str, Any]
+
+
+class RejectedPublish(NamedTuple):
+    """A PUBLISH that the decoder could not accept.
+
+    Attributes:
+        topic: the topic name, as far as it could be decoded.
+        qos: 0, 1 or 2; with 1 and 2 the broker sends it again until it is answered.
+        packet_id: the packet identifier; 0 with QoS 0.
+        reason: why, as a reason code of MQTT 5.
+        size: bytes of the packet.
+        violation: what the broker did wrong, if MQTT does not allow such a packet; otherwise empty.
+    """
+
+    topic: str
+    qos: int
+    packet_id: int
+    reason: int
+    size: int
+    violation: str = ""
 
 
 class Acknowledgement(NamedTuple):
@@ -46,11 +75,11 @@ class Pingresp(NamedTuple):
 
 class Disconnect(NamedTuple):
     reason: int
-    server: str | None = None  # that the broker names instead (MQTT 5 section 3.14.2.2.5)
+    server: str | None = None  # another server, which the broker names (MQTT 5 section 3.14.2.2.5)
 
 
 class Auth(NamedTuple):
     reason: int  # 0 at the end of an exchange
 
 
-Packet = Connack | Message | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
+Packet = Connack | Message | RejectedPublish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth

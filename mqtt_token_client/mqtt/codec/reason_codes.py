@@ -1,9 +1,9 @@
-"""What a broker's refusal means: the token's fault, the broker's trouble, or ours.
+"""Reason codes: whether a rejection by the broker means the token, the broker or the configuration.
 
 The codes are those of MQTT 5 (section 2.4); the return codes of 3.1.1 (section 3.2.2.3) are translated to them: 1 is
-0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket has two ways of its own to say no: the HTTP status that
-answers the upgrade, and the code of its Close frame. AUTH refuses nothing: a broker that does not take the token says
-so by CONNACK or DISCONNECT (section 4.12).
+0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87. A WebSocket adds two ways to reject: the HTTP status that answers the
+upgrade, and the code of its Close frame. AUTH rejects nothing: a broker that does not accept the token sends CONNACK or
+DISCONNECT (section 4.12).
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from .packets import CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK
 
 
 class Action(Enum):
-    """Whose fault a refusal is, and so what to do."""
+    """What to do about a rejection."""
 
-    NEW_TOKEN = "get a new token"  # noqa: S105 - no password
-    RETRY = "keep the token and come back later"
-    GIVE_UP = "tell whoever configured this"
+    NEW_TOKEN = "get a new token"  # noqa: S105 - not a password
+    RETRY = "keep the token and try again later"
+    GIVE_UP = "report it to whoever configured the client"
 
 
-UNSPECIFIED, NOT_AUTHORIZED, BAD_METHOD, PROTOCOL_ERROR, TAKEN_OVER = 0x80, 0x87, 0x8C, 0x82, 0x8E
+UNSPECIFIED, MALFORMED_PACKET, PROTOCOL_ERROR, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x81, 0x82, 0x83, 0x87
+BAD_METHOD, TAKEN_OVER, TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x94, 0x95, 0x97
 
-_T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # the last: MQTT has no such code there
+_T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # None: MQTT has no such code there
 
-# The will is in CONNECT: that is what CONNACK means by 0x90, 0x99, 0x9A and 0x9B (section 3.2.2.2). When the token
-# ends, EMQX sends DISCONNECT with 0x87, Mosquitto with 0x98 as an administrator has it kick, RabbitMQ with 0xA0.
+# In CONNACK, 0x90, 0x99, 0x9A and 0x9B are about the will (section 3.2.2.2). When the token expires, EMQX sends
+# DISCONNECT with 0x87, Mosquitto with 0x98 if an administrator has the client kicked, RabbitMQ with 0xA0.
 # fmt: off
 _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action | None]] = {
     #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3
@@ -70,8 +71,8 @@ _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action
 # fmt: on
 _COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
 
-# RFC 6455 section 7.4.1, and the registry of IANA that it sets up. EMQX closes with 1000 when the token ends: that is
-# judged as a TCP connection that closes without a word is, by how near the end of the token is.
+# RFC 6455 section 7.4.1, and the IANA registry that it establishes. EMQX closes with 1000 when the token expires: as
+# with a TCP connection that just closes, what matters is how near the token is to its expiry.
 _WEBSOCKET_CLOSE: dict[int, tuple[str, Action]] = {
     1000: ("Normal Closure", Action.RETRY),
     1001: ("Going Away", Action.RETRY),
@@ -92,28 +93,28 @@ _WEBSOCKET_CLOSE: dict[int, tuple[str, Action]] = {
 
 _ADVICE = {
     0x81: "the broker cannot read what this client sends; try the other protocol version",
-    PROTOCOL_ERROR: "the broker objects to what this client sends; try the other protocol version",
-    0x84: "the broker does not speak this version of MQTT; try the other protocol (5 or 4)",
+    PROTOCOL_ERROR: "the broker rejects what this client sends; try the other protocol version",
+    0x84: "the broker does not support this version of MQTT; try the other protocol (5 or 4)",
     0x85: "choose a client_id that the broker allows",
-    0x8A: "the broker has banned this client; ask who runs it",
-    BAD_METHOD: "the broker does not offer this way to authenticate; choose another profile",
-    TAKEN_OVER: "another client uses this client_id; give each its own",
+    0x8A: "the broker has banned this client; ask whoever runs it",
+    BAD_METHOD: "the broker does not support this Authentication Method; choose another profile",
+    TAKEN_OVER: "another client uses this client_id; give each client its own",
     0x8F: "choose topic filters that the broker allows",
-    0x90: "choose topics that the broker allows, of the will too",
+    0x90: "choose topics that the broker allows, for the will too",
     0x95: "a packet is too large for the broker; send less at once, or ask for a token with fewer claims",
-    0x99: "a payload, perhaps the will's, is not what its properties say",
-    0x9A: "the broker keeps no retained messages; set retain=False, in the will too",
+    0x99: "a payload, perhaps that of the will, does not match its properties",
+    0x9A: "the broker does not retain messages; set retain=False, for the will too",
     0x9B: "choose a lower qos, for the will too",
-    0x9D: "give the broker's new address",
-    0x9E: "the broker has no shared subscriptions",
-    0xA1: "the broker takes no subscription_identifier",
-    0xA2: "the broker takes no wildcards",
+    0x9D: "set broker to the new address of the broker",
+    0x9E: "the broker does not support shared subscriptions",
+    0xA1: "the broker does not support subscription_identifier",
+    0xA2: "the broker does not support wildcards",
 }
 
 
 def action_for(packet: int, reason: int) -> Action:
-    """Whose fault a packet with this code is: CONNACK, DISCONNECT, PUBACK, PUBREC or SUBACK. A code that MQTT does not
-    have there is the broker's trouble.
+    """What to do about a CONNACK, DISCONNECT, PUBACK, PUBREC or SUBACK with this code. A code that MQTT does not have
+    there means a retry.
     """
     known = _CODES.get(reason)
     found = known[_COLUMNS[packet]] if known else None
@@ -121,16 +122,15 @@ def action_for(packet: int, reason: int) -> Action:
 
 
 def websocket_close(code: int) -> tuple[str, Action]:
-    """The name of the code of a Close frame from the broker, and whose fault it is. Codes that nobody has registered,
-    among them those of applications (from 4000 on), have no name and are the broker's trouble.
+    """The name of the code of a Close frame from the broker, and what to do about it. Codes that are not registered,
+    among them those of applications (from 4000 on), have no name and mean a retry.
     """
     return _WEBSOCKET_CLOSE.get(code, ("", Action.RETRY))
 
 
 def upgrade_action(status: int) -> Action:
-    """Whose fault it is that the upgrade to a WebSocket was answered with this HTTP status (RFC 9110 section 15,
-    RFC 6585 section 4 for 429). Anything but 401, 403 and what says to come back is the answer of something else than
-    a broker.
+    """What to do about this HTTP status in answer to the upgrade to a WebSocket (RFC 9110 section 15; RFC 6585
+    section 4 for 429). Any status but 401, 403 and those that ask for a retry comes from something other than a broker.
     """
     if status in (401, 403):
         return Action.NEW_TOKEN
@@ -146,5 +146,5 @@ def reason_name(reason: int) -> str:
 
 
 def advice(reason: int) -> str:
-    """What a person can do about a refusal that is ours."""
+    """What a person can do about a rejection with ``Action.GIVE_UP``."""
     return _ADVICE.get(reason, "see the broker's log")

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from socket import socket
 from ssl import SSLSession
-from typing import TYPE_CHECKING
 
 from ... import events
 from ...errors import BrokerRefused, ConfigurationError, MqttTokenError, TokenError, TokenUnchanged
 from ...profiles import Credentials
 from ...token import Token
+from ..codec.codec import Codec
 from ..codec.message import Message
 from ..codec.packets import (
     CONNACK,
@@ -36,18 +36,16 @@ from ..transport.brokers import Brokers
 from ..transport.connection import NetworkConnection
 from ..transport.open import Address, open_transport
 from .attempt import Attempt, BrokerTraits
+from .connect_packet import connect_packet
 from .reauthentication import Reauthentication
 from .retry import RetryState, is_near_its_end
 from .settings import CredentialsSource, Settings
-
-if TYPE_CHECKING:
-    from ..codec.codec import Codec
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
 _END_TIME = 2.0  # seconds for the broker to close a connection after DISCONNECT
 
-_Line = tuple[socket, "Codec", bytes]  # open and ready for CONNECT, which is the last
+_Line = tuple[socket, Codec, bytes]  # open and ready for CONNECT, which is the last
 
 
 class Connection:
@@ -143,8 +141,9 @@ class Connection:
             credentials = attempt.credentials = self._tokens.credentials(refused)
             if in_place:
                 return credentials, None
-            engine = self._settings.engine(first=first)
-            connect = self._settings.connect(engine, credentials, address)  # checked before a socket is opened
+            engine = Codec(self._settings.protocol)
+            # checked before a socket is opened
+            connect = connect_packet(engine, self._settings, credentials, address, first=first)
             sock = open_transport(
                 address,
                 self._settings.context if address.tls else None,

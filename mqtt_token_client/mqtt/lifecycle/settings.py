@@ -1,4 +1,4 @@
-"""How one client connects, and the CONNECT that says so."""
+"""How one client connects: what stays the same for all its connections."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import functools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from ...backoff import Backoff
 from ...errors import ConfigurationError
 from ...profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ...token import Token
-from ..codec.checks import Will
+from ..codec.will import Will
 from ..transport.open import Address, check_context, check_proxy, parse_broker
-
-if TYPE_CHECKING:
-    from ..codec.codec import Codec
 
 
 class CredentialsSource(Protocol):
@@ -53,46 +50,6 @@ class Settings:
         if self.will is None:
             return False
         return not (self.protocol == 5 and self.will.delay and self.session_expiry)
-
-    def engine(self, *, first: bool) -> Codec:
-        """The engine of a new connection; ``first`` while the broker has accepted none. The first engine of a process
-        loads paho-mqtt, which takes a while: not on the network thread.
-        """
-        from ..codec.codec import Codec
-
-        return Codec(self.client_id, self.protocol, clean=self.session_expiry == 0 or (self.clean_start and first))
-
-    def connect(self, engine: Codec, credentials: Credentials, broker: Address) -> bytes:
-        """The CONNECT packet with these credentials.
-
-        Raises:
-            ConfigurationError: what the profile made of the token cannot be sent to this broker.
-        """
-        if credentials.auth_method is not None and self.protocol != 5:
-            raise ConfigurationError("profile: an Authentication Method needs protocol=5")
-        if credentials.headers and broker.path is None:
-            raise ConfigurationError(f"profile: HTTP headers need a ws:// or wss:// URL, not {broker}")
-        will = None
-        if self.will is not None:
-            about: dict[str, Any] = dict(self.will.properties or {})
-            if self.will.delay:
-                about["will_delay_interval"] = self.will.delay
-            will = (self.will.topic, self.will.payload, self.will.qos, self.will.retain, about)
-        properties: dict[str, Any] = {"session_expiry_interval": self.session_expiry}
-        if credentials.auth_method is not None:
-            properties["authentication_method"] = credentials.auth_method
-            if credentials.auth_data is not None:
-                properties["authentication_data"] = credentials.auth_data
-        packet = engine.connect(
-            credentials.username, credentials.password, keepalive=self.keepalive, properties=properties, will=will
-        )
-        largest: int | None = getattr(self.profile, "largest_connect", None)
-        if largest is not None and len(packet) > largest:
-            raise ConfigurationError(
-                f"profile: CONNECT has {len(packet)} bytes, the broker takes {largest}; ask for a token with fewer "
-                "claims, or shorten the will"
-            )
-        return packet
 
 
 def open_settings(

@@ -170,6 +170,8 @@ class NetworkConnection(Generic[_Item]):
                 if packets:
                     self.keepalive.last_in = monotonic()
                     self._arrived(packets)
+                if self.engine.violation is not None:
+                    raise self.engine.violation
                 if len(data) < _READ_SIZE:
                     break
                 turn_ends = turn_ends or monotonic() + _LONGEST_TURN

@@ -1,0 +1,335 @@
+"""Decoding: the packets that a broker sends, from bytes that arrive in pieces of any size.
+
+A packet's size is checked when its fixed header has arrived, before its body is kept: against what a packet of its kind
+can have, or ``max_packet_size`` for a PUBLISH. A PUBLISH that is larger is skipped as it arrives.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ...errors import ProtocolError
+from .message import Message
+from .packets import (
+    AUTH,
+    CONNACK,
+    DISCONNECT,
+    NAMES,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    UNSUBACK,
+    Acknowledgement,
+    Auth,
+    Connack,
+    Disconnect,
+    Packet,
+    Pingresp,
+    RejectedPublish,
+    Suback,
+    Unsuback,
+    acknowledgement,
+)
+from .properties import TooManyPropertiesError, read_properties
+from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, QUOTA_EXCEEDED, TOPIC_ALIAS_INVALID
+
+log = logging.getLogger("mqtt_token_client.mqtt")
+
+# Bytes after the fixed header of any packet but PUBLISH, beside the codes of SUBACK and UNSUBACK. Most have fewer than
+# a hundred; this has room for one field of the greatest length (65,535), such as Authentication Data, and as much again
+# for all others.
+LARGEST_CONTROL_PACKET = 131_072
+
+_ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL | 2, PUBCOMP))  # as they begin
+_FROM_A_BROKER = frozenset((CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP))
+_FROM_A_BROKER_IN_5 = _FROM_A_BROKER | {DISCONNECT, AUTH}
+_BEFORE_CONNACK = frozenset((CONNACK, DISCONNECT, AUTH))
+# MQTT 3.1.1 section 3.2.2.3, as reason codes of MQTT 5; any other is an Unspecified error.
+_RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
+_TOO_SHORT = "a field goes beyond the end of the packet"
+
+
+class Decoder:
+    """Decodes what one connection receives.
+
+    Args:
+        protocol: 5, or 4 for MQTT 3.1.1.
+        max_packet_size: bytes of the largest PUBLISH to accept.
+
+    Attributes:
+        violation: what the broker did wrong after the packets that :meth:`receive` returned last; nothing that arrives
+            after it is read.
+    """
+
+    def __init__(self, protocol: int, max_packet_size: int) -> None:
+        self.violation: ProtocolError | None = None
+        self._five = protocol == 5
+        self._largest = max_packet_size
+        self._connected = False  # CONNACK has arrived
+        self._expected: dict[tuple[int, int], int] = {}  # by SUBACK or UNSUBACK and packet identifier: codes in it
+        self._partial = bytearray()  # of the packet that has not arrived whole
+        self._needed = 2  # bytes of it, before it can be decoded further
+        self._skip = 0  # bytes still to come of a PUBLISH that is too large
+
+    def expect(self, kind: int, packet_id: int, codes: int) -> None:
+        """Accept one SUBACK or UNSUBACK with this packet identifier and so many codes."""
+        self._expected[kind, packet_id] = codes
+
+    def receive(self, data: bytes) -> list[Packet]:
+        """The packets that are complete with this data.
+
+        Raises:
+            ProtocolError: the broker sent something that MQTT does not allow, or a packet that is larger than one of
+                its kind can be. If packets arrived before it, they are returned, and it is in ``violation``.
+        """
+        if self.violation is not None:
+            raise self.violation
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return []
+            data = bytes(self._partial)
+            self._partial = bytearray()
+        packets: list[Packet] = []
+        try:
+            start = self._decode(data, packets)
+        except ProtocolError as error:
+            self.violation = error
+            if not packets:
+                raise
+            return packets
+        if start < len(data):
+            self._partial += data[start:]
+        return packets
+
+    def _decode(self, data: bytes, packets: list[Packet]) -> int:
+        """Decode what is complete; returns the position of the first packet that is not."""
+        start, size, largest, connected = 0, len(data), self._largest, self._connected
+        self._needed = 2
+        while size - start >= 2:
+            command, length, body = data[start], data[start + 1], start + 2
+            if length & 0x80:
+                shift = 7
+                length &= 0x7F
+                while body < size:
+                    length |= (data[body] & 0x7F) << shift
+                    body += 1
+                    if data[body - 1] < 0x80:
+                        break
+                    shift += 7
+                    if shift > 21:  # [MQTT-1.5.5-1]
+                        raise ProtocolError("the broker sent a packet with a Remaining Length of more than four bytes")
+                else:
+                    self._needed = size - start + 1
+                    break
+            end = body + length
+            if connected and end <= size:  # nearly always
+                if length == 2 and command in _ACKNOWLEDGEMENTS:
+                    packets.append(acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
+                    start = end
+                    continue
+                if command & 0xF0 == PUBLISH and end - start <= largest:
+                    packets.append(self._read_publish(command, data, start, body, end))
+                    start = end
+                    continue
+            decoded = self._decode_other(data, start, body, end, packets)
+            if decoded == start:
+                break
+            start, connected = decoded, self._connected
+        return start
+
+    def _decode_other(self, data: bytes, start: int, body: int, end: int, packets: list[Packet]) -> int:
+        """Decode any packet; returns the position after it, or ``start`` if more of it has to arrive."""
+        command = data[start]
+        kind = command & 0xF0
+        self._check_kind(kind)
+        if kind == PUBLISH:
+            if end - start > self._largest:
+                return self._skip_publish(data, start, body, end, packets)
+        else:
+            self._check_header(command, end - body, end - start)
+        if end > len(data):
+            self._needed = end - start
+            return start
+        packets.append(self._read(kind, data[body:end]))
+        return end
+
+    # Fixed headers
+
+    def _check_kind(self, kind: int) -> None:
+        allowed = _FROM_A_BROKER_IN_5 if self._five else _FROM_A_BROKER
+        if kind not in allowed or (not self._connected and kind not in _BEFORE_CONNACK):
+            raise ProtocolError(f"the broker sent {NAMES.get(kind, 'a packet of type 0')} out of place")
+
+    def _check_header(self, command: int, length: int, size: int) -> None:
+        kind, flags = command & 0xF0, command & 0x0F
+        if flags != (2 if kind == PUBREL else 0):
+            raise _malformed(kind, f"flags 0x{flags:x}")
+        if length > self._largest_body(kind) or (self._five and size > self._largest):
+            raise ProtocolError(f"the broker sent {NAMES[kind]} of {size} bytes, which is too long")
+
+    def _largest_body(self, kind: int) -> int:
+        if kind == PINGRESP:
+            return 0
+        codes = max((count for (asked, _), count in self._expected.items() if asked == kind), default=0)
+        return codes + (LARGEST_CONTROL_PACKET if self._five else 2)
+
+    # PUBLISH
+
+    def _read_publish(self, command: int, data: bytes, start: int, body: int, end: int) -> Message | RejectedPublish:
+        """The PUBLISH whose fixed header begins at ``start``."""
+        qos = command >> 1 & 3
+        packet_id = 0
+        properties: dict[str, Any] = {}
+        reason, violation = MALFORMED_PACKET, ""
+        try:
+            position = body + 2 + (data[body] << 8 | data[body + 1])
+            topic = data[body + 2 : position].decode()
+            if qos:
+                packet_id = data[position] << 8 | data[position + 1]
+                position += 2
+            if self._five:
+                if data[position] == 0:
+                    position += 1
+                else:
+                    properties, position = read_properties(PUBLISH, data, position, end)
+                    if "topic_alias" in properties:  # CONNECT allows none [MQTT-3.1.2-26], [MQTT-3.1.2-27]
+                        reason, violation = TOPIC_ALIAS_INVALID, "a Topic Alias, which this client does not allow"
+            if position > end:
+                violation = _TOO_SHORT
+            elif not topic and not violation:  # [MQTT-4.7.3-1]
+                violation = "the topic is empty"
+        except TooManyPropertiesError:
+            topic, qos, packet_id = _identify(command, data, body, end, "")
+            return RejectedPublish(topic, qos, packet_id, QUOTA_EXCEEDED, end - start)
+        except IndexError:
+            violation = _TOO_SHORT
+        except ValueError as error:
+            violation = str(error)
+        if violation or qos == 3 or (qos and not packet_id):
+            topic, qos, packet_id = _identify(command, data, body, end, violation)
+            if not qos:
+                raise _malformed(PUBLISH, violation)
+            return RejectedPublish(topic, qos, packet_id, reason, end - start, violation)
+        return Message(topic, data[position:end], qos, bool(command & 1), bool(command & 8), properties, packet_id)
+
+    def _skip_publish(self, data: bytes, start: int, body: int, end: int, packets: list[Packet]) -> int:
+        """Read who a PUBLISH that is too large is to be answered to, and skip the rest of it."""
+        size = len(data)
+        self._needed = body + 2 - start
+        if size < body + 2:
+            return start
+        head_end = body + 2 + (data[body] << 8 | data[body + 1]) + (2 if data[start] & 6 else 0)
+        self._needed = head_end - start
+        if size < min(head_end, end):
+            return start
+        self._needed = 2
+        topic, qos, packet_id = _identify(data[start], data, body, end, "")
+        packets.append(RejectedPublish(topic, qos, packet_id, PACKET_TOO_LARGE, end - start))
+        self._skip = max(end - size, 0)
+        return min(end, size)
+
+    # The others
+
+    def _read(self, kind: int, body: bytes) -> Packet:
+        try:
+            packet = self._read_body(kind, body)
+        except IndexError:
+            raise _malformed(kind, _TOO_SHORT) from None
+        except ValueError as error:
+            raise _malformed(kind, str(error)) from None
+        log.debug("received %s, %d bytes", NAMES[kind], len(body))
+        return packet
+
+    def _read_body(self, kind: int, body: bytes) -> Packet:
+        if kind == CONNACK:
+            return self._read_connack(body)
+        if kind in (SUBACK, UNSUBACK):
+            return self._read_suback(kind, body)
+        if kind == PINGRESP:
+            return Pingresp()
+        if kind == DISCONNECT:
+            return Disconnect(body[0] if body else 0, _server_reference(body))
+        if kind == AUTH:
+            if len(body) > 1:
+                _expect_end(body, read_properties(AUTH, body, 1, len(body))[1])
+            return Auth(body[0] if body else 0)
+        if len(body) > 3:
+            _expect_end(body, read_properties(kind, body, 3, len(body))[1])
+        return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
+
+    def _read_connack(self, body: bytes) -> Connack:
+        session_present, code = bool(body[0] & 1), body[1]
+        self._connected = True
+        if not self._five or (len(body) == 2 and code):  # that of a broker that knows MQTT 3.1.1 only
+            return Connack(session_present, _RETURN_CODES.get(code, 0x80), {})
+        if 0 < code < 0x80:
+            raise ValueError(f"reason code 0x{code:02x}")
+        properties, end = read_properties(CONNACK, body, 2, len(body))
+        _expect_end(body, end)
+        return Connack(session_present, code, properties)
+
+    def _read_suback(self, kind: int, body: bytes) -> Suback | Unsuback:
+        packet_id, position = body[0] << 8 | body[1], 2
+        if self._five:
+            _, position = read_properties(kind, body, 2, len(body))
+        expected = self._expected.pop((kind, packet_id), None)
+        if expected is None:
+            raise ValueError(f"packet identifier {packet_id} is not that of a request")
+        if kind == UNSUBACK and not self._five:  # which has no codes
+            return Unsuback(packet_id)
+        codes = body[position:]
+        if len(codes) != expected:
+            raise ValueError(f"{len(codes)} codes for {expected} filters")
+        if kind == UNSUBACK:
+            return Unsuback(packet_id)
+        if any(2 < code < 0x80 for code in codes):
+            raise ValueError(f"codes 0x{codes.hex()}")
+        return Suback(packet_id, list(codes))
+
+
+def _identify(command: int, data: bytes, body: int, end: int, violation: str) -> tuple[str, int, int]:
+    """Topic, QoS and packet identifier of a PUBLISH that cannot be accepted.
+
+    Raises:
+        ProtocolError: it has none, so that it cannot be answered.
+    """
+    qos = command >> 1 & 3
+    topic_end = body + 2 + (data[body] << 8 | data[body + 1]) if body + 2 <= end else end + 1
+    if qos == 3:  # [MQTT-3.3.1-4]
+        raise _malformed(PUBLISH, "QoS 3")
+    if topic_end + (2 if qos else 0) > end:
+        raise _malformed(PUBLISH, violation or _TOO_SHORT)
+    packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
+    if qos and not packet_id:  # [MQTT-2.2.1-2]
+        raise _malformed(PUBLISH, "packet identifier 0")
+    return data[body + 2 : topic_end].decode(errors="replace"), qos, packet_id
+
+
+def _server_reference(body: bytes) -> str | None:
+    """The Server Reference of a DISCONNECT. Its reason code counts even if its properties are malformed."""
+    if len(body) < 2:
+        return None
+    try:
+        reference: str | None = read_properties(DISCONNECT, body, 1, len(body))[0].get("server_reference")
+    except ValueError:
+        return None
+    return reference
+
+
+def _expect_end(body: bytes, end: int) -> None:
+    if end != len(body):
+        raise ValueError(f"{len(body) - end} bytes too many")
+
+
+def _malformed(kind: int, violation: str) -> ProtocolError:
+    return ProtocolError(f"the broker sent a malformed {NAMES[kind]} ({violation})")

@@ -1,0 +1,70 @@
+"""Topic names and topic filters (MQTT 5 section 4.7)."""
+
+from __future__ import annotations
+
+import functools
+
+from ...errors import ConfigurationError
+
+
+def check_topic(topic: str, where: str) -> bytes:
+    """Check the topic name of a message, and encode it (MQTT 5 section 4.7).
+
+    Args:
+        topic: the topic name.
+        where: the method or argument that it was given to, for the error message.
+
+    Raises:
+        ConfigurationError: it is not a string, is empty or too long, or contains NUL or a wildcard.
+    """
+    encoded = _encode(topic, where, "topic")
+    if b"+" in encoded or b"#" in encoded:
+        raise ConfigurationError(f"{where}: topic must not contain the wildcards + and #, got {topic!r}")
+    return encoded
+
+
+@functools.lru_cache(maxsize=1024)  # a device has few topics, and checking one takes longer than sending a message
+def encode_topic(topic: str) -> bytes:
+    """A topic name as PUBLISH carries it, with its length before it (MQTT 5 section 1.5.4).
+
+    Raises:
+        ConfigurationError: as :func:`check_topic`.
+    """
+    encoded = check_topic(topic, "publish")
+    return len(encoded).to_bytes(2) + encoded
+
+
+def check_filter(topic_filter: str, where: str) -> str:
+    """Check a topic filter to subscribe to (MQTT 5 section 4.7.1).
+
+    Args:
+        topic_filter: the filter, which may be that of a shared subscription (section 4.8.2).
+        where: the method that it was given to, for the error message.
+
+    Raises:
+        ConfigurationError: it is not a string, is empty or too long, contains NUL, or a wildcard is misplaced.
+    """
+    _encode(topic_filter, where, "topic_filter")
+    levels = topic_filter.split("/")
+    not_last = any("#" in level for level in levels[:-1])
+    if not_last or any(wildcard in level and level != wildcard for level in levels for wildcard in "+#"):
+        raise ConfigurationError(
+            f"{where}: a wildcard is misplaced in {topic_filter!r}: + must be a whole level, # the whole last level"
+        )
+    if topic_filter.startswith("$share/") and (levels[1] in ("", "+") or levels[2:] in ([], [""])):
+        raise ConfigurationError(f"{where}: a shared subscription must be $share/group/filter, got {topic_filter!r}")
+    return topic_filter
+
+
+def _encode(topic: str, where: str, argument: str) -> bytes:
+    if not isinstance(topic, str):
+        raise ConfigurationError(f"{where}: {argument} must be a string, got {type(topic).__name__}")
+    if not topic or "\0" in topic:
+        raise ConfigurationError(f"{where}: {argument} must not be empty or contain NUL")
+    try:
+        encoded = topic.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{where}: {argument} cannot be encoded in UTF-8") from None
+    if len(encoded) > 65_535:
+        raise ConfigurationError(f"{where}: {argument} has {len(encoded)} bytes, the maximum is 65535")
+    return encoded
