@@ -12,9 +12,9 @@ from .errors import ConfigurationError
 
 
 def read_claims(value: str) -> dict[str, Any]:
-    """The claims of a JWT (RFC 7519), read without checking anything; empty for a token that is no JWT.
+    """Read the claims of a JWT (RFC 7519) without verifying anything; empty for a token that is not a JWT.
 
-    An access token is the broker's to check (RFC 9068 section 6); a device with a wrong clock could not.
+    It is the broker that verifies an access token (RFC 9068 section 6); a device with a wrong clock could not.
     """
     try:
         payload = value.split(".")[1]
@@ -35,27 +35,30 @@ def _number(claims: dict[str, Any], name: str) -> float | None:
 
 
 class Token:
-    """An access token and how long it lives. Immutable; its repr shows neither secret.
+    """An access token and its lifetime. Immutable; its repr shows neither secret.
 
     Args:
         value: the access token.
-        expires_in: seconds that it lives from ``since`` (RFC 6749 section 5.1). Without it, ``exp - iat`` of a JWT;
-            without these, for ever: such a token is renewed only when a broker refuses it.
+        expires_in: its lifetime in seconds, counted from ``since`` (RFC 6749 section 5.1). Without it, ``exp - iat`` of
+            a JWT; without these it does not expire: such a token is renewed only when a broker rejects it.
         refresh_token: the refresh token that came with it.
         scope: the scope that was granted, space-separated.
         since: reading of :func:`~mqtt_token_client.clock.monotonic` when the request for it was sent; now by default.
+        age_known: False if it was issued at an unknown time before ``since``, as after a boot without a clock: it is
+            renewed at once, and expires after its lifetime at the latest.
 
     Raises:
         ConfigurationError: the value is empty or not a string, or ``expires_in`` is not a number.
     """
 
-    __slots__ = ("_claims", "lifetime", "refresh_token", "scope", "since", "value")
+    __slots__ = ("_claims", "age_known", "lifetime", "refresh_token", "scope", "since", "value")
 
     value: str
     lifetime: float
     refresh_token: str | None
     scope: str | None
     since: float
+    age_known: bool
 
     def __init__(
         self,
@@ -65,40 +68,46 @@ class Token:
         refresh_token: str | None = None,
         scope: str | None = None,
         since: float | None = None,
+        age_known: bool = True,
     ) -> None:
         if not isinstance(value, str) or not value:
-            raise ConfigurationError("token: the value is a string that is not empty")
+            raise ConfigurationError("token: value must be a string that is not empty")
         claims = read_claims(value)
-        issued, ends = _number(claims, "iat"), _number(claims, "exp")
+        issued, expires = _number(claims, "iat"), _number(claims, "exp")
         # Both are the issuer's clock, so their difference holds whatever time this device believes it is.
-        by_claims = ends - issued if issued is not None and ends is not None else math.inf
+        by_claims = expires - issued if issued is not None and expires is not None else math.inf
         try:
             lifetime = min(math.inf if expires_in is None else float(expires_in), by_claims)
         except (TypeError, ValueError):
-            raise ConfigurationError("token: expires_in is a number of seconds") from None
+            raise ConfigurationError(
+                f"token: expires_in must be a number of seconds, got {type(expires_in).__name__}"
+            ) from None
         if math.isnan(lifetime):
-            raise ConfigurationError("token: expires_in is a number of seconds")
+            raise ConfigurationError("token: expires_in must be a number of seconds, got nan")
         for name, attribute in (
             ("value", value),
             ("lifetime", lifetime),
             ("refresh_token", refresh_token),
             ("scope", scope),
             ("since", monotonic() if since is None else since),
+            ("age_known", age_known),
             ("_claims", claims),
         ):
             object.__setattr__(self, name, attribute)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a Token does not change; {name} cannot be set")
+        raise AttributeError(f"a Token is immutable; {name} cannot be set")
 
     @property
     def expires_in(self) -> float:
-        """Seconds left, now; negative once it has ended, infinite if nobody said when it ends."""
+        """Seconds until it expires; negative once it has expired, infinite if nobody said when. If its age is unknown,
+        this is the most that it can be.
+        """
         return self.since + self.lifetime - monotonic()
 
     @property
     def claims(self) -> dict[str, Any]:
-        """The claims of the JWT, read and never verified; empty for an opaque token."""
+        """The claims of the JWT, which are not verified; empty for an opaque token."""
         return dict(self._claims)  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:

@@ -66,6 +66,22 @@ class GuardedStore:
         self._tell(StoreFailed(_named(method, error)))
 
 
+class NoStore:
+    """Where a keeper has no store: nothing is kept, and nobody shares it."""
+
+    shared = False
+
+    def load(self) -> None:
+        """Return None: no token is kept."""
+
+    def save(self, token: Token) -> None:
+        """Keep nothing."""
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Return a lock that is always free."""
+        return nullcontext()
+
+
 class _Held(AbstractContextManager[object]):
     """A lock that is held already."""
 

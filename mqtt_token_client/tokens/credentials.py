@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..clock import monotonic
 from ..errors import ConfigurationError
 from ..events import Event
-from ..mqtt.runtime.base import Runtime, Timer
+from ..mqtt.runtime.base import Runtime
 from ..profiles import Credentials, Profile
 from ..sources import TokenSource
 from ..stores import TokenStore
@@ -50,8 +50,7 @@ class CredentialsProvider:
         self._profile = profile
         self._client_id = client_id
         self._runtime: Runtime | None = None
-        self._ahead = False
-        self._timer: Timer | None = None
+        self._stop_renewing: Callable[[], None] | None = None
         self._stop_observing: Callable[[], None] = lambda: None
         self._stop_watching: Callable[[], None] = lambda: None
 
@@ -113,7 +112,6 @@ class CredentialsProvider:
             if token is not None:
                 on_token(token)
             on_event(event)
-            self._schedule()
 
         self._stop_watching = self._keeper.watch()
         self._runtime = runtime
@@ -128,18 +126,9 @@ class CredentialsProvider:
 
     def renew_ahead(self, *, wanted: bool) -> None:
         """Say whether to renew the token before it expires. A client that reconnects gets the token it needs itself."""
-        self._ahead = wanted
-        self._schedule()
-
-    def _schedule(self, no_sooner_than: float = 0.0) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._keeper.renewal_due
-        if self._runtime is not None and self._ahead and due < float("inf"):
-            self._timer = self._runtime.call_at(max(due, monotonic() + no_sooner_than), self._renew_when_due)
-
-    def _renew_when_due(self) -> None:
-        if self._runtime is not None and self._ahead:
-            # Another thread may be renewing the same token: then this returns at once, and the keeper reports it.
-            self._runtime.run_blocking(self._keeper.renew_when_due, lambda _none, _error: self._schedule(1.0))
+        if wanted and self._stop_renewing is None:
+            assert self._runtime is not None, "started"
+            self._stop_renewing = self._keeper.renew_ahead(self._runtime)
+        elif not wanted and self._stop_renewing is not None:
+            self._stop_renewing()
+            self._stop_renewing = None

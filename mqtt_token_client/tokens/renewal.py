@@ -1,10 +1,11 @@
-"""When a token is renewed, and when again after a failure."""
+"""RenewalPolicy: when a token is renewed, and when again after a failure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ..backoff import Backoff, uniform
+from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..token import Token
 
@@ -14,13 +15,13 @@ class RenewalPolicy:
     """When a token is renewed.
 
     Args:
-        fraction: the part of its life after which the renewal begins.
-        jitter: the part of its life by which, at most, the renewal begins earlier, at random, so that devices that
+        fraction: the part of its lifetime after which the renewal begins.
+        jitter: the part of its lifetime by which, at most, the renewal begins earlier, at random, so that devices that
             started together do not ask together.
-        backoff: the delays between failed tries.
+        backoff: the delays between failed attempts.
 
     Raises:
-        ConfigurationError: the numbers leave no life before or after the renewal.
+        ConfigurationError: the numbers leave no time before or after the renewal.
     """
 
     fraction: float = 2 / 3
@@ -31,17 +32,27 @@ class RenewalPolicy:
         numbers = isinstance(self.fraction, int | float) and isinstance(self.jitter, int | float)
         if not (numbers and 0 <= self.jitter < self.fraction < 1):
             raise ConfigurationError(
-                f"renewal: 0 <= jitter < fraction < 1 is needed, not fraction={self.fraction!r}, jitter={self.jitter!r}"
+                "renewal must have 0 <= jitter < fraction < 1, "
+                f"got fraction={self.fraction!r} and jitter={self.jitter!r}"
             )
         if not isinstance(self.backoff, Backoff):
-            raise ConfigurationError(f"renewal: backoff is a Backoff, not {type(self.backoff).__name__}")
+            raise ConfigurationError(f"renewal: backoff must be a Backoff, got {type(self.backoff).__name__}")
 
     def due(self, token: Token) -> float:
-        """When to renew a token, as a reading of :func:`~mqtt_token_client.clock.monotonic`; infinite for one without
-        an end.
+        """When to renew a token, as a reading of :func:`~mqtt_token_client.clock.monotonic`: at once if its age is
+        unknown, never (infinity) if it does not expire.
         """
+        if not token.age_known:
+            return token.since
         early = uniform(0.0, self.jitter)
         return token.since + token.lifetime * (self.fraction - early)
+
+    def due_again(self, token: Token) -> float:
+        """When to ask again after the source returned the token that it had returned before."""
+        if token.age_known:
+            return monotonic() + self.fraction * token.expires_in
+        # It may expire at any time: look twice in the part of a lifetime that is left for retries.
+        return monotonic() + (1 - self.fraction) / 2 * token.lifetime
 
     def delay(self, error: MqttTokenError, failures: int) -> float:
         """Seconds to wait after ``error``, the last of so many failures in a row; at least what the server asked."""

@@ -10,7 +10,7 @@ from mqtt_token_client import token
 from mqtt_token_client.errors import AuthorizationServerUnavailable
 from mqtt_token_client.events import Event
 from mqtt_token_client.token import Token
-from mqtt_token_client.tokens import keeper
+from mqtt_token_client.tokens import keeper, renewal, renewal_timer, renewer
 from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 
@@ -19,8 +19,8 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        patch.setattr(keeper, "monotonic", lambda: self.now)
-        patch.setattr(token, "monotonic", lambda: self.now)
+        for module in (keeper, renewal, renewal_timer, renewer, token):
+            patch.setattr(module, "monotonic", lambda: self.now)
 
 
 class Source:

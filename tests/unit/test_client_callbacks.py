@@ -173,7 +173,7 @@ class TestTokenSource:
 
         device = make(tokens=Wrong())
         device.client.connect(timeout=0)
-        assert "not a Token" in str(device.event(RenewalFailed).error)
+        assert "must return a Token, got str" in str(device.event(RenewalFailed).error)
 
 
 class Profile:

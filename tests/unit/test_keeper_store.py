@@ -10,7 +10,7 @@ from mqtt_token_client.errors import MqttTokenError
 from mqtt_token_client.events import RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
-from mqtt_token_client.tokens.keeper import TokenKeeper
+from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 from .keeping import BUSY, Clock, Source, keep
 
@@ -165,3 +165,64 @@ def test_holds_the_tokens_of_two_sources_apart(clock: Clock) -> None:
     store.delete("one")
     assert store.load("one") is None
     assert store.load("two") is not None
+
+
+@pytest.mark.parametrize("fraction", [0.5, 2 / 3, 0.8, 0.9])
+class TestTokenOfUnknownAge:
+    """A device without a clock cannot tell how old a stored token is: it is due, whatever the policy."""
+
+    def test_is_renewed_before_anybody_uses_it(self, clock: Clock, fraction: float) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("stored", 3600.0, since=clock.now, age_known=False))
+        keeper, _ = keep(source, store, policy=RenewalPolicy(fraction))
+        assert keeper.get() == Token("token 1")
+
+    def test_serves_where_there_is_no_new_one(self, clock: Clock, fraction: float) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("stored", 3600.0, since=clock.now, age_known=False))
+        source.next = [BUSY]
+        keeper, _ = keep(source, store, policy=RenewalPolicy(fraction))
+        assert keeper.get() == Token("stored")
+        assert source.requests == 1
+
+    def test_that_the_source_returns_again_is_asked_for_twice_in_the_time_for_retries(
+        self, clock: Clock, fraction: float
+    ) -> None:
+        source = Source()
+        source.always = Token("from a file", 3600.0, since=clock.now, age_known=False)
+        keeper, events = keep(source, policy=RenewalPolicy(fraction))
+        keeper.get()
+        assert keeper.renewal_due == clock.now + 1
+        clock.now = keeper.renewal_due
+        keeper.renew_when_due()
+        assert keeper.renewal_due == pytest.approx(clock.now + (1 - fraction) * 1800)
+        assert [type(event) for event in events] == [TokenRenewed]
+
+    def test_that_turns_out_to_be_younger_is_renewed_in_time(self, clock: Clock, fraction: float) -> None:
+        source = Source()
+        unknown = Token("from a file", 3600.0, since=clock.now, age_known=False)
+        known = Token("from a file", 3600.0, since=clock.now - 600)
+        source.next = [unknown, known]
+        keeper, _ = keep(source, policy=RenewalPolicy(fraction))
+        keeper.get()
+        clock.now = keeper.renewal_due
+        keeper.renew_when_due()
+        assert keeper.current is known
+        assert keeper.renewal_due == pytest.approx(clock.now + fraction * known.expires_in)
+
+
+def test_a_stored_token_of_unknown_age_replaces_only_one_that_may_be_as_old(clock: Clock) -> None:
+    source, store = Source(), MemoryStore()
+    keeper, _ = keep(source, store)
+    keeper.get()
+    clock.now += 5
+    store.save(source.key, Token("perhaps older", 60.0, since=clock.now, age_known=False))
+    assert keeper.renew() == Token("token 2")
+    keeper, _ = keep(source, store)
+    store.save(source.key, first := Token("first", 60.0, since=clock.now, age_known=False))
+    source.next = [BUSY]
+    assert keeper.get() is first
+    store.save(source.key, second := Token("second", 60.0, since=clock.now, age_known=False))
+    clock.now = keeper.renewal_due
+    keeper.get(refused=first)
+    assert keeper.current is second

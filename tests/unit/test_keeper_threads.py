@@ -41,13 +41,13 @@ class Scene:
 
         self.source.next = [None] * (at - 1) + [answer]
         self.keeper, self.events = keep(self.source, store)
-        wait_for = self.keeper._wait_for
+        wait_for = self.keeper._flights.wait_for
 
         def counted(flight: Any) -> None:
             self.waiting.release()
             wait_for(flight)
 
-        self.keeper._wait_for = counted  # type: ignore[method-assign]  # to know who waits
+        self.keeper._flights.wait_for = counted  # type: ignore[method-assign]  # to know who waits
 
 
 def outcomes(futures: list[Future[Token]]) -> list[object]:

@@ -30,8 +30,6 @@ KNOWN: set[str] = {
     "mqtt/lifecycle/manager.py: methods of Connection",
     "mqtt/transport/connection.py: attributes of NetworkConnection",
     "mqtt/transport/connection.py: methods of NetworkConnection",
-    "tokens/keeper.py: lines",
-    "tokens/keeper.py: methods of TokenKeeper",
 }
 
 

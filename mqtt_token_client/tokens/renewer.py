@@ -1,0 +1,157 @@
+"""Renewer: obtains a keeper's next token, from the store if another process has renewed it, else from the source."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+from ..clock import monotonic
+from ..errors import MqttTokenError, StoreLocked, TokenError, TokenRequestRefused
+from ..events import LoginRequired, RenewalFailed, TokenRenewed
+from ..sources import TokenSource
+from ..stores.guarded import GuardedStore, NoStore
+from ..token import Token
+from .exit_guard import ExitGuard
+from .notifier import Notifier
+from .renewal import RenewalPolicy
+from .single_flight import without_traceback
+from .validity import is_extended, is_newer, is_same, is_usable, problem, without_refresh_token
+
+Enough = Callable[[Token], bool]
+
+MIN_INTERVAL = 1.0  # seconds between a request and the next renewal in the background
+
+
+class Renewer:
+    """The current token, when the next one is due, and how it is obtained.
+
+    Only the thread of the one flight that is under way calls the methods and changes the attributes, the latter under
+    the lock, so that any thread can read them under it.
+
+    Attributes:
+        token: the current token, even if it has expired; None while there is none.
+        due: when the next renewal or retry begins, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        error: why the last request failed; None once one has succeeded.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        store: GuardedStore | NoStore,
+        policy: RenewalPolicy,
+        events: Notifier,
+        lock: threading.Condition,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._policy = policy
+        self._events = events
+        self._lock = lock
+        self._loaded = False
+        self._asked_at = -math.inf
+        self._failures = 0
+        self.token: Token | None = None
+        self.due = -math.inf
+        self.error: MqttTokenError | None = None
+
+    def load(self) -> bool:
+        """Load the stored token, the first time; returns whether there is one whose renewal is due."""
+        if self._loaded:
+            return False
+        self._loaded = True
+        return self._take_over(self._store.load()) and self.due <= monotonic()
+
+    def renew(self, enough: Enough, refused: Token | None) -> Token | MqttTokenError:
+        """Obtain a token other than ``refused``; the token that another process has stored meanwhile will do if it is
+        ``enough``, or is not due for renewal.
+        """
+        try:
+            lock = self._store.lock()
+        except StoreLocked as error:
+            return self._failed(without_traceback(error))
+        with lock:
+            if self._store.shared and self._take_over(self._store.load()):
+                token = self.token
+                fresh = is_usable(token) and token != refused and self.due > monotonic()
+                if token is not None and (fresh or enough(token)):
+                    self._events.collect(_renewed(token), token)
+                    return token
+            return self._ask(refused)
+
+    def _take_over(self, stored: Token | None) -> bool:
+        """Replace the current token by the stored one if that was issued later; returns whether it was."""
+        if stored is None or (self.token is not None and not is_newer(stored, self.token)):
+            return False
+        with self._lock:
+            self.token, self.due = stored, self._policy.due(stored)
+            self.error, self._failures = None, 0
+        return True
+
+    def _ask(self, refused: Token | None) -> Token | MqttTokenError:
+        previous, self._asked_at = self.token, monotonic()
+        with ExitGuard(needed=previous is not None and previous.refresh_token is not None) as guard:
+            try:
+                token = self._fetch(previous, guard)
+            except MqttTokenError as error:
+                return self._failed(without_traceback(error))
+            except Exception as error:  # noqa: BLE001 - a user's source, whose text may hold a secret
+                return self._failed(TokenError(f"source: fetch() raised {type(error).__name__} {_where(error)}"))
+            wrong = problem(token, previous, refused)
+            if wrong is None or token == previous:  # the same token may come with a new refresh token
+                if previous is None or not is_same(token, previous):
+                    self._store.save(token)
+                with self._lock:
+                    self.token = token
+        return self._failed(wrong) if wrong else self._succeeded(token, previous)
+
+    def _fetch(self, previous: Token | None, guard: ExitGuard) -> Token:
+        try:
+            return self._source.fetch(previous)
+        except TokenRequestRefused as error:
+            if error.error != "invalid_grant" or previous is None or previous.refresh_token is None:
+                raise
+            refusal = without_traceback(error)
+        # Another process may have used the refresh token, without the lock or before this one had it.
+        stored = self._store.load()
+        if stored is not None and stored.refresh_token not in (None, previous.refresh_token):
+            return self._source.fetch(stored)
+        with self._lock:
+            self.token = without_refresh_token(previous)
+        guard.release()
+        self._events.report_now(LoginRequired(refusal))  # before the source asks, as the person may take a while
+        return self._source.fetch(None)
+
+    def _succeeded(self, token: Token, previous: Token | None) -> Token:
+        if previous is None or is_extended(token, previous):
+            due = self._policy.due(token)
+            self._events.collect(_renewed(token), token)
+        else:
+            due = self._policy.due_again(token)
+        with self._lock:
+            self.due = max(due, self._asked_at + MIN_INTERVAL)
+            self.error, self._failures = None, 0
+        return token
+
+    def _failed(self, error: MqttTokenError) -> MqttTokenError:
+        now = monotonic()
+        with self._lock:
+            self._failures += 1
+            self.due = max(now + self._policy.delay(error, self._failures), self._asked_at + MIN_INTERVAL)
+            self.error = error
+        expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
+        self._events.collect(RenewalFailed(error, self.due - now, expires_in))
+        return error
+
+
+def _renewed(token: Token) -> TokenRenewed:
+    jti = token.claims.get("jti")
+    return TokenRenewed(token.expires_in, jti if isinstance(jti, str) else None)
+
+
+def _where(error: Exception) -> str:
+    """Say where an exception was raised, and nothing of its message."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    return "" if frames is None else f"in {frames.tb_frame.f_code.co_filename}, line {frames.tb_lineno}"

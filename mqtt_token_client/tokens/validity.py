@@ -1,0 +1,54 @@
+"""What a keeper asks about tokens: whether one can be used, is new, or replaces another."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+from ..errors import InvalidTokenResponse, TokenError, TokenUnchanged
+from ..token import Token
+
+_ROUNDING = 2.0  # seconds by which the expiry of one and the same token may seem to move
+
+
+def is_usable(token: Token | None) -> TypeGuard[Token]:
+    """Whether there is a token and it is valid for long enough to connect with."""
+    return token is not None and token.expires_in > min(1.0, 0.02 * token.lifetime)
+
+
+def is_same(one: Token, other: Token) -> bool:
+    """Whether two tokens have the same secrets. Their times may differ: that of a stored token may be a guess."""
+    return one == other and one.refresh_token == other.refresh_token
+
+
+def is_extended(token: Token, previous: Token) -> bool:
+    """Whether a token is a new one, or expires later than it did before."""
+    return token != previous or _expiry(token) - _expiry(previous) > _ROUNDING
+
+
+def is_newer(stored: Token, current: Token) -> bool:
+    """Whether a stored token was issued after the current one, as far as anybody can tell."""
+    if is_same(stored, current):
+        return False
+    return stored.since > current.since if stored.age_known else not current.age_known
+
+
+def without_refresh_token(token: Token) -> Token:
+    """Return the same access token without its refresh token."""
+    return Token(token.value, token.lifetime, scope=token.scope, since=token.since, age_known=token.age_known)
+
+
+def problem(token: object, previous: Token | None, refused: Token | None) -> TokenError | None:
+    """Say what is wrong with the object that a source returned; None if it is a new token that can be used."""
+    if not isinstance(token, Token):
+        return InvalidTokenResponse(f"source: fetch() must return a Token, got {type(token).__name__}")
+    if token == refused:
+        return TokenUnchanged("source: fetch() returned the same token that the broker rejected")
+    if not is_usable(token):
+        if token == previous:
+            return TokenUnchanged("source: fetch() returned the same token, which has expired")
+        return InvalidTokenResponse("source: fetch() returned a token that has expired already")
+    return None
+
+
+def _expiry(token: Token) -> float:
+    return token.since + token.lifetime
