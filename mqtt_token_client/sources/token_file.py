@@ -18,8 +18,6 @@ from .folder_watch import watch_folder
 _LARGEST = 1 << 20  # bytes
 _TOLERANCE = 60.0  # seconds that this device's clock may be behind the issuer's
 _LONGEST_LIFE = 1e9  # seconds, 31 years: what is more was reckoned with a clock that is not set
-# A token whose age nobody can tell counts as due for renewal, and as good until then: the broker knows.
-_AGE_IF_UNKNOWN = 2 / 3
 _BASE64URL = re.compile("[A-Za-z0-9_-]+")
 
 
@@ -45,7 +43,6 @@ class TokenFile:
             raise ConfigurationError("path: the path of the file that holds the token is needed")
         self._path = Path(path).absolute()  # not resolved: Kubernetes moves a link
         self._last: Token | None = None
-        self._guessed = False  # the age of the last one
 
     def fetch(self, previous: Token | None) -> Token:
         """The token in the file; the one that is known already if it is the same.
@@ -55,16 +52,14 @@ class TokenFile:
         """
         value, written = self._read()
         known = next((one for one in (self._last, previous) if one is not None and one.value == value), None)
-        if known is not None and not (self._guessed and known is self._last):
+        if known is not None and known.age_known:
             return known
         lifetime, age = _life(value, written)
         if age is None and known is not None:
             return known
         if age is not None and age >= lifetime:
             raise TokenError(f"{self._path}: the token in it has ended; whoever renews it does so no longer")
-        self._guessed = age is None
-        since = monotonic() - (_AGE_IF_UNKNOWN * lifetime if age is None else age)
-        self._last = Token(value, lifetime, since=since)
+        self._last = Token(value, lifetime, since=monotonic() - (age or 0.0), age_known=age is not None)
         return self._last
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:

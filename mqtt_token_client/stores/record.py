@@ -1,4 +1,4 @@
-"""A token as it is stored: with what is needed to judge its age after a reboot, whatever the clock says then."""
+"""The record of a token in a store: enough to tell its age after a reboot, even if the clock is wrong then."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from ..errors import ConfigurationError, StoreError
 from ..token import Token
 
 _TOLERANCE = 60.0  # seconds that this device's clock may be behind the issuer's
-# A token whose age nobody can tell counts as due for renewal, and as good until then: the broker knows.
-_AGE_IF_UNKNOWN = 2 / 3
 
 
 def dump(token: Token) -> str:
-    """The record of a token, as JSON."""
+    """Return the record of a token, as JSON."""
     return json.dumps(
         {
             "value": token.value,
@@ -26,52 +24,53 @@ def dump(token: Token) -> str:
             "scope": token.scope,
             "lifetime": token.lifetime if math.isfinite(token.lifetime) else None,
             "since": token.since,
-            "boot": boot_id(),
+            "boot": boot_id() if token.age_known else "",
             "born": _born(token),
         }
     )
 
 
 def parse(record: str | bytes) -> Token:
-    """The token of a record.
+    """Return the token of a record.
 
-    In the boot that wrote it, the monotonic clock tells its age. After a reboot the wall clock does, unless it is
-    before the token was requested, as on a device without a clock chip.
+    In the boot that wrote it, the monotonic clock tells its age. After a reboot the wall clock does, unless it shows a
+    time before the token was requested, as on a device without a clock chip: then the age is unknown.
 
     Raises:
-        StoreError: it is no such record.
+        StoreError: it is not such a record.
     """
     try:
         fields = json.loads(record)
         lifetime = math.inf if fields["lifetime"] is None else float(fields["lifetime"])
+        since = _since(_number(fields["since"]), _number(fields["born"]), fields["boot"])
         return Token(
             fields["value"],
             lifetime,
             refresh_token=_text(fields["refresh_token"]),
             scope=_text(fields["scope"]),
-            since=_since(_number(fields["since"]), _number(fields["born"]), fields["boot"], lifetime),
+            since=since,
+            age_known=since is not None or math.isinf(lifetime),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, ConfigurationError):
         pass
-    raise StoreError("store: what is stored is no token record")  # here: the context would hold the record
+    raise StoreError("store: the stored record is not a token record")  # here: the context would hold the record
 
 
 def _born(token: Token) -> float:
-    """Seconds since the epoch at which the token's life began: by the issuer's clock, where the token tells."""
+    """When the token was issued, in seconds since the epoch: by the issuer's clock, if the token has an ``exp``."""
     with suppress(ValueError, TypeError, OverflowError):
         if math.isfinite(token.lifetime):
             return _number(token.claims.get("exp")) - token.lifetime
     return time.time() - (monotonic() - token.since)
 
 
-def _since(since: float, born: float, boot: object, lifetime: float) -> float:
+def _since(since: float, born: float, boot: object) -> float | None:
+    """When the token was issued, as a reading of the monotonic clock; None if that is unknown."""
     now = monotonic()
     if boot and boot == boot_id() and since <= now:
         return since
     age = time.time() - born
-    if age < -_TOLERANCE:
-        age = _AGE_IF_UNKNOWN * lifetime if math.isfinite(lifetime) else 0.0
-    return now - max(age, 0.0)
+    return None if age < -_TOLERANCE else now - max(age, 0.0)
 
 
 def _number(value: Any) -> float:

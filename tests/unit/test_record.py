@@ -93,13 +93,14 @@ def test_a_token_from_the_future_of_the_elapsed_clock_is_judged_by_the_wall_cloc
 
 
 @pytest.mark.parametrize("clock", [0.0, NOW - 365 * 86400, NOW - 61])
-def test_a_clock_that_is_before_the_tokens_birth_makes_it_due_for_renewal_and_good_until_then(
-    device: Device, clock: float
-) -> None:
+def test_a_clock_that_is_before_the_token_was_issued_leaves_its_age_unknown(device: Device, clock: float) -> None:
     stored = dump(Token("a", LIFE))
     device.reboots(seconds_off=0)
     device.wall = clock
-    assert parse(stored).expires_in == pytest.approx(LIFE / 3)
+    token = parse(stored)
+    assert not token.age_known
+    assert token.since == device.monotonic
+    assert token.expires_in == LIFE  # at most
 
 
 def test_a_clock_that_is_a_little_behind_makes_it_new(device: Device) -> None:
@@ -107,6 +108,19 @@ def test_a_clock_that_is_a_little_behind_makes_it_new(device: Device) -> None:
     device.reboots(seconds_off=0)
     device.wall = NOW - 59
     assert parse(stored).expires_in == pytest.approx(LIFE)
+    assert parse(stored).age_known
+
+
+def test_an_unknown_age_stays_unknown_when_the_token_is_stored_again(device: Device) -> None:
+    stored = dump(Token(jwt(iat=NOW, exp=NOW + LIFE)))
+    device.reboots(seconds_off=0)
+    device.wall = 0.0
+    stored = dump(parse(stored))
+    device.goes_on(10)
+    assert not parse(stored).age_known
+    device.wall = NOW + 900  # the clock is set
+    assert parse(stored).age_known
+    assert parse(stored).expires_in == pytest.approx(LIFE - 900)
 
 
 @pytest.mark.parametrize("clock", [0.0, NOW + 1e9])
@@ -115,6 +129,7 @@ def test_a_token_without_an_end_has_none_after_a_reboot(device: Device, clock: f
     device.reboots(seconds_off=0)
     device.wall = clock
     assert parse(stored).expires_in == math.inf
+    assert parse(stored).age_known  # it does not matter, and so it is not due
 
 
 def test_a_token_that_tells_its_end_is_judged_by_its_issuers_clock(device: Device) -> None:
@@ -202,7 +217,7 @@ _WRONG: list[tuple[str, Any]] = [
     ids=lambda damage: str(damage)[:60] + str(damage)[-10:],
 )  # fmt: skip
 def test_what_is_no_record_is_told_without_showing_it(damage: str | bytes) -> None:
-    with pytest.raises(StoreError, match="no token record") as caught:
+    with pytest.raises(StoreError, match="not a token record") as caught:
         parse(damage)
     assert caught.value.__context__ is None
     assert "the-secret" not in str(caught.value)
