@@ -7,7 +7,13 @@ from collections.abc import Callable
 from socket import socket
 from typing import Protocol, TypeVar
 
+from ...errors import MqttTokenError
+
 _Result = TypeVar("_Result")
+
+# The clocks of selectors and event loops stand still while the machine sleeps: so many seconds late, at most, is a
+# deadline seen that came meanwhile.
+LONGEST_SLEEP = 60.0
 
 
 class Timer(Protocol):
@@ -57,3 +63,18 @@ class _Current(threading.local):
 
 current = _Current()
 """``current.runtime`` is the runtime whose callback is running on the calling thread; None if none is."""
+
+
+def outcome_of(job: Callable[[], _Result]) -> tuple[_Result | None, Exception | None]:
+    """The result of a job, or its exception."""
+    try:
+        return job(), None
+    except Exception as error:  # noqa: BLE001 - handed on, to be reported
+        return None, error
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a token source
+        return None, RuntimeError(f"a job raised {type(error).__name__}")
+
+
+def no_thread() -> MqttTokenError:
+    """The error of a job for which no thread could be started."""
+    return MqttTokenError("no thread could be started: too little memory, or too many threads")

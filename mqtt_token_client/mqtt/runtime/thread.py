@@ -19,8 +19,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ...clock import monotonic
-from ...errors import MqttTokenError
-from .base import current
+from .base import LONGEST_SLEEP, current, no_thread, outcome_of
 
 log = logging.getLogger("mqtt_token_client.runtime")
 
@@ -29,8 +28,6 @@ _Result = TypeVar("_Result")
 
 _MAX_WORKERS = 32
 _FEW_TIMERS = 64
-# The selector's own clock stands still while the machine sleeps; a deadline is seen this late, in seconds, at most.
-_LONGEST_SLEEP = 60.0
 # Woken at once so many times in a row, the loop rests before it waits again, and finds several messages where it found
 # one: half of the processor time of a busy receiver, with no later arrival up to 10,000 messages a second. In seconds.
 _FLURRY = 16
@@ -120,16 +117,10 @@ class NetworkThread:
         """Run a function that blocks on a worker thread, then ``then(result, error)`` here."""
 
         def work() -> None:
-            result, error = None, None
-            try:
-                result = job()
-            except Exception as caught:  # noqa: BLE001 - handed on, to be reported
-                error = caught
-            except BaseException as caught:  # noqa: BLE001 - sys.exit() in a token source
-                error = RuntimeError(f"a job raised {type(caught).__name__}")
-            self.call_soon(lambda: tell(result, error))
+            result, error = outcome_of(job)
+            self.call_soon(lambda: done(result, error))
 
-        def tell(result: _Result | None, error: Exception | None) -> None:
+        def done(result: _Result | None, error: Exception | None) -> None:
             self._jobs -= 1
             then(result, error)
 
@@ -137,8 +128,7 @@ class NetworkThread:
         try:
             self._workers.submit(work)
         except RuntimeError:  # of threading: the machine has no room for a thread
-            error = MqttTokenError("no thread could be started: too little memory, or too many threads")
-            self.call_soon(lambda: tell(None, error))
+            self.call_soon(lambda: done(None, no_thread()))
 
     @property
     def on_thread(self) -> bool:
@@ -178,7 +168,7 @@ class NetworkThread:
             time.sleep(_REST)
         timeout = None
         if self._timers:
-            timeout = min(max(0.0, self._timers[0][0] - monotonic()), _LONGEST_SLEEP)
+            timeout = min(max(0.0, self._timers[0][0] - monotonic()), LONGEST_SLEEP)
         self._asleep = True
         if self._calls:  # given between the last look at the queue and the line above
             timeout = 0.0
