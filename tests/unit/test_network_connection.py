@@ -379,3 +379,16 @@ class TestClose:
             return wire.runtime._timers
 
         assert call(wire.runtime, close) == []
+
+
+class TestThread:
+    def test_is_the_runtimes_alone(self, wire: Wire) -> None:
+        """A call from another thread fails before it changes anything."""
+        wire.link.write(b"data")
+        for method in (wire.link.flush, wire.link.read, wire.link.close):
+            with pytest.raises(AssertionError, match="a thread other than the network thread"):
+                method()
+        assert wire.link.backlog == 4
+        assert not wire.link.closed
+        call(wire.runtime, wire.link.flush)
+        assert wire.read(4) == b"data"

@@ -124,6 +124,7 @@ class NetworkConnection(Generic[_Item]):
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
         if self.closed or not self._out:
             return
+        self._runtime.check_thread()  # once for all that was written: for each packet it would cost some percent
         try:
             while self._out:
                 with memoryview(self._out) as view:
@@ -156,6 +157,7 @@ class NetworkConnection(Generic[_Item]):
 
     def read(self) -> None:
         """Read what has arrived and hand it to the owner."""
+        self._runtime.check_thread()
         turn_ends = 0.0
         try:
             for _ in range(_READS_A_TURN):
@@ -239,6 +241,7 @@ class NetworkConnection(Generic[_Item]):
         """Close the socket at once; the owner is not notified."""
         if self.closed:
             return
+        self._runtime.check_thread()
         self.closed = True
         self.keepalive.stop()
         self._runtime.watch(self._sock, 0, self._ready)
