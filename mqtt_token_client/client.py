@@ -8,7 +8,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,6 @@ from . import events
 from .backoff import Backoff
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
 from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
-from .mqtt.codec.message import Message
 from .mqtt.codec.packets import SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
@@ -26,9 +25,8 @@ from .mqtt.lifecycle.manager import Connection
 from .mqtt.lifecycle.settings import check_range, open_settings
 from .mqtt.runtime.base import Runtime, current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
-from .mqtt.session.acks import PendingAck
 from .mqtt.session.delivery import Delivery, Outgoing
-from .mqtt.session.outbox import HIGHEST_PACKET_ID
+from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
 from .mqtt.session.session import Session
 from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
@@ -55,7 +53,6 @@ _TROUBLE = (
     events.MessagesAbandoned,
 )
 _WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
-_REMEMBERED = 1024  # topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +157,13 @@ class TokenClient:
                 raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
         keeper = open_keeper(tokens, store, renewal, key=client_id)
         self._feed = CredentialsProvider(keeper, self._settings.profile, client_id)
-        self._on_message = on_message
         self._on_event = on_event
         self._session = Session(
             max_queued=max_queued,
             max_inflight=max_inflight,
             emit=self._emit,
-            deliver=self._deliver,
-            manual=bool(manual_ack),
+            on_message=on_message,
+            manual_ack=bool(manual_ack),
             # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
             # finished, and take a new message for an old one.
             last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
@@ -181,7 +177,6 @@ class TokenClient:
         self._gone.set()
         self._hopeless: MqttTokenError | None = None
         self._renewals = 0
-        self._unhandled: set[str] = set()  # topics that are told
 
     @classmethod
     def from_config(cls, path: str | PathLike[str], **arguments: Any) -> TokenClient:
@@ -247,9 +242,9 @@ class TokenClient:
                     raise
                 self._settled.clear()
                 self._hopeless = None
-                self._session.outbox.open()
                 self._runtime = runtime
                 self._connection = Connection(runtime, self._settings, self._feed, self._session, self._emit)
+                self._session.open(runtime.call_soon, self._connection.wake)
                 runtime.call_soon(self._connection.start)
             return True
 
@@ -329,10 +324,7 @@ class TokenClient:
                 raise ConfigurationError("publish: properties need protocol=5")
             packed = pack_properties(properties)
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
-        self._session.outbox.put(message)
-        connection = self._connection
-        if connection is not None:
-            connection.wake()
+        self._session.publish(message)
         return message
 
     def subscribe(
@@ -382,14 +374,12 @@ class TokenClient:
             raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
         packed = pack_properties(properties, SUBSCRIBE)
         identified = properties is not None and "subscription_identifier" in properties
-        self._change_subscriptions(
-            lambda: self._session.subscriptions.add(topic_filter, handler, options, packed, identified=identified)
-        )
+        self._session.subscribe(topic_filter, handler, options, packed, identified=identified)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Receive the messages of a topic filter no longer."""
         check_filter(topic_filter, "unsubscribe")
-        self._change_subscriptions(lambda: self._session.subscriptions.remove(topic_filter))
+        self._session.unsubscribe(topic_filter)
 
     # The token
 
@@ -421,53 +411,12 @@ class TokenClient:
     @property
     def stats(self) -> Stats:
         """What the client has done so far."""
-        counters, outbox = self._session.counters, self._session.outbox
-        return Stats(
-            queued=len(outbox),
-            inflight=outbox.inflight,
-            delivered=counters.delivered,
-            received=counters.received,
-            duplicates=counters.duplicates,
-            connects=counters.connects,
-            rotations=counters.rotations,
-            renewals=self._renewals,
-        )
+        return Stats(**asdict(self._session.stats), renewals=self._renewals)
 
     def __repr__(self) -> str:
         return f"TokenClient({str(self._settings.brokers[0])!r}, client_id={self._settings.client_id!r}, {self.state})"
 
     # On the network thread
-
-    def _change_subscriptions(self, change: Callable[[], None]) -> None:
-        self._session.change_subscriptions(change)
-        connection = self._connection
-        if connection is not None:
-            connection.wake()
-
-    def _deliver(self, message: Message, receipt: PendingAck | None) -> None:
-        handlers = self._session.subscriptions.handlers(message.topic)
-        if not handlers and self._on_message is not None:
-            handlers = (self._on_message,)
-        if not handlers and message.topic not in self._unhandled and len(self._unhandled) < _REMEMBERED:
-            self._unhandled.add(message.topic)
-            self._emit(events.MessageUnhandled(message.topic))
-        if receipt is not None:
-            message._acknowledge = functools.partial(self._acknowledge, receipt)  # noqa: SLF001 - not for applications
-            if not handlers:  # nobody would ever acknowledge it
-                self._session.acknowledge(receipt)
-        for handler in handlers:
-            try:
-                handler(message)
-            except BaseException as error:  # sys.exit() in a handler is one too
-                log.exception("a handler of %s raised; the network thread goes on", message.topic)
-                if not isinstance(error, Exception):
-                    error = RuntimeError(f"it raised {type(error).__name__}")
-                self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
-
-    def _acknowledge(self, receipt: PendingAck) -> None:
-        runtime = self._runtime
-        if runtime is not None:
-            runtime.call_soon(lambda: self._session.acknowledge(receipt))
 
     def _emit(self, event: events.Event) -> None:
         level = logging.WARNING if isinstance(event, _TROUBLE) else logging.INFO

@@ -13,7 +13,8 @@ from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
-from mqtt_token_client.mqtt.session.outbox import Outbox, PacketIds
+from mqtt_token_client.mqtt.session.outbox import Outbox
+from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from tests.unit.network_thread import call
 
 
@@ -28,7 +29,7 @@ def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | Non
 def put(box: Outbox, *names: str, qos: int = 1) -> list[Outgoing]:
     messages = [message(name, qos) for name in names]
     for one in messages:
-        box.put(one)
+        box.queue.put(one)
     return messages
 
 
@@ -37,7 +38,7 @@ def send(box: Outbox, receive_maximum: int | None = 65_535) -> list[str]:
     sent = []
     while (one := next(box.due(receive_maximum), None)) is not None:
         if one.stage is not Stage.RELEASED:
-            one.stage = Stage.SENT
+            box.sent(one)
         sent.append(one.topic_name)
     return sent
 
@@ -231,7 +232,7 @@ class TestBound:
         put(box, "a", "b")
         with pytest.raises(OutboxFull, match=r"^publish: 2 messages wait already \(max_queued\)"):
             put(box, "c")
-        assert len(box) == 2
+        assert len(box.queue) == 2
         assert send(box) == ["a", "b"]
 
     def test_what_is_in_flight_counts_until_it_is_done(self) -> None:
@@ -272,7 +273,7 @@ class TestBound:
                 taken.append(one)
         for thread in threads:
             thread.join()
-        assert len(box) == 500
+        assert len(box.queue) == 500
         assert next(box.due(None), None) is None
         assert sum(refused.acquire(blocking=False) for _ in range(301)) == 300
 
@@ -288,7 +289,7 @@ class TestAcknowledgements:
         assert box.acknowledged(1, 0) is only
         assert done(only)
         assert only.error is None
-        assert (len(box), box.inflight) == (0, 0)
+        assert (len(box.queue), box.inflight) == (0, 0)
         ids._last = 0
         assert ids.take() == 1
 
@@ -306,7 +307,7 @@ class TestAcknowledgements:
         assert box.acknowledged(9, 0) is None
         assert box.acknowledged(1, 0x10) is not None  # No matching subscribers is a success
         assert box.acknowledged(1, 0) is None
-        assert len(box) == 0
+        assert len(box.queue) == 0
 
     @pytest.mark.parametrize("qos", [1, 2])
     @pytest.mark.parametrize(
@@ -321,8 +322,8 @@ class TestAcknowledgements:
         error = only.error
         assert isinstance(error, DeliveryFailed)
         assert error.reason == reason
-        assert str(error) == f"the broker takes no such message on pump/17: {name} (0x{reason:x})"
-        assert len(box) == 0
+        assert str(error) == f"the broker rejected a message on pump/17: {name} (0x{reason:x})"
+        assert len(box.queue) == 0
 
     def test_of_what_was_released_are_no_refusal(self) -> None:
         """PUBCOMP with Packet Identifier not found: the broker had the message, and is done with it."""
@@ -341,7 +342,7 @@ class TestAcknowledgements:
         assert not done(only)
         box.written([only])
         assert done(only)
-        assert len(box) == 0
+        assert len(box.queue) == 0
 
 
 class TestClose:
@@ -353,7 +354,7 @@ class TestClose:
         for one in messages:
             assert isinstance(one.error, DeliveryFailed)
             assert one.error.reason is None
-        assert (len(box), box.inflight) == (0, 0)
+        assert (len(box.queue), box.inflight) == (0, 0)
         assert send(box) == []
 
     def test_counts_what_was_to_be_sent_again_once(self) -> None:
@@ -367,14 +368,14 @@ class TestClose:
         box.connection_lost(unwritten)
         assert next(box.due(65_535), None) is not None
         assert box.close() == 6
-        assert len(box) == 0
+        assert len(box.queue) == 0
 
     def test_takes_no_message_until_it_is_opened_again(self) -> None:
         box = outbox()
         box.close()
         with pytest.raises(ClientClosed, match=r"^publish: the client has been disconnected; call connect\(\)"):
             put(box, "a")
-        box.open()
+        box.queue.open()
         put(box, "b")
         assert send(box) == ["b"]
 
@@ -468,7 +469,7 @@ class TestDelivery:
 
     def test_under_way_times_out_and_stays_under_way(self) -> None:
         delivery = Delivery()
-        with pytest.raises(TimeoutError, match=r"not acknowledged within 0\.01 s; it is still under way"):
+        with pytest.raises(TimeoutError, match=r"not acknowledged within 0\.01 s; it is still in progress"):
             delivery.wait(0.01)
         assert not delivery.done
         delivery.finish()

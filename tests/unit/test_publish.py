@@ -165,11 +165,10 @@ class TestSubscribe:
 
 
 def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make: Make) -> None:
-    busy, other = make(), make(client_id="other")
+    other_got = threading.Event()
+    busy, other = make(), make(client_id="other", on_message=lambda _: other_got.set())
     busy.start()
     peer = other.start()
-    other_got = threading.Event()
-    other.client._on_message = lambda _: other_got.set()
     turns = 0
 
     def publish_on(_delivery: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.session.limits import Limits
-from mqtt_token_client.mqtt.session.outbox import PacketIds
+from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.subscriptions import Handler, Subscriptions
 
 
@@ -174,7 +174,7 @@ class TestSubscribing:
 
     def test_a_filter_that_is_too_long_for_the_broker_is_told_and_forgotten(self) -> None:
         made = subscriptions("a" * 50, "b" * 8, "c" * 9)
-        assert made.beyond(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
+        assert made.remove_rejected(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
         assert len(Codec(5).subscribe(1, due(made))) <= 19
 
     def test_is_due_again_with_other_properties(self) -> None:

@@ -216,7 +216,7 @@ class Attempt:
         self._stage = _Stage.SETTLING
         self._asked_at = monotonic()
         self._deadline(_SETTLE_TIME, self._hold)
-        self._session.outbox.keep_written()
+        self._session.keep_written()
         self._send_ping(first)
 
     def _hold(self) -> None:

@@ -135,7 +135,7 @@ class Connection:
         self._attempt = attempt
         refused, address = self._patience.refused, self._brokers.current
         in_place = self._link is not None and self._in_place.possible
-        first = not self._session.counters.connects
+        first = not self._session.known
 
         def prepare() -> tuple[Credentials, _Line | None]:
             credentials = attempt.credentials = self._tokens.credentials(refused)
@@ -202,18 +202,16 @@ class Connection:
         self._habits.leaves_first_open = self._link is not None
         self._retire_link()
         self._end_attempt()
-        known = self._session.counters.connects > 0
+        known = self._session.known
         self._link, self._token = link, credentials.token
         link.owner = self
         self._in_place.connected(credentials)
-        self._session.counters.connects += 1
         self._limits = Limits.of(connack, self._settings.protocol)
         tls_session = link.new_tls_session
         if tls_session is not None:
             self._tls_sessions[self._brokers.current] = tls_session
         link.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
-        if not connack.session_present:
-            self._session.lost()
+        self._session.connected(session_present=connack.session_present, rotated=kind is not None)
         if kind is None:
             self._patience.connected(credentials.token)
             self._emit(events.Connected(str(self._brokers.current), connack.session_present))
@@ -221,8 +219,7 @@ class Connection:
             self._rotated(kind, gap)
         # Who wants no session is told at a rotation only, which loses what comes in that moment.
         if known and not connack.session_present and (self._settings.session_expiry or kind is not None):
-            self._emit(events.SessionLost(self._session.outbox.inflight))
-        self._session.subscribe(link, self._limits)
+            self._emit(events.SessionLost(self._session.stats.inflight))
         self._pump()
         if packets:
             self.packets_arrived(link, packets)
@@ -234,15 +231,13 @@ class Connection:
     def _reauthenticated(self) -> None:
         """The connection is on a new token."""
         self._rotated("re-authentication", 0.0)
-        if self._link is not None:
-            self._session.token_renewed(self._link, self._limits)
+        self._session.token_renewed()
         if self._wanted is not None:
             self.rotate(self._wanted)
         self._close_when_empty()
 
     def _rotated(self, kind: events.RotationKind, gap: float) -> None:
         self._patience.rotated()
-        self._session.counters.rotations += 1
         self._emit(events.Rotated(kind, gap))
 
     def reauthentication_failed(self) -> None:
@@ -367,10 +362,8 @@ class Connection:
         for packet in packets:
             if link.closed:
                 return
-            if isinstance(packet, Message):
-                self._session.receive_message(link, packet)
-            elif isinstance(packet, Acknowledgement) and not packet.reason:
-                self._session.receive_acknowledgement(link, packet)
+            if isinstance(packet, Message) or (isinstance(packet, Acknowledgement) and not packet.reason):
+                self._session.receive(link, packet)
             else:
                 self._packet_arrived(link, packet)
         self._go_on()
@@ -449,7 +442,7 @@ class Connection:
     # The end
 
     def _close_when_empty(self) -> None:
-        if self._closing is None or len(self._session.outbox):
+        if self._closing is None or self._session.queued:
             return
         # Any later and the session is between two connections.
         if self._attempt is None or self._link is None or self._attempt.may_be_left:
@@ -481,7 +474,7 @@ class Connection:
         if self._goodbye is not None:
             self._goodbye.cancel()
         self._retire_link()
-        abandoned = self._session.outbox.close()
+        abandoned = self._session.close()
         if abandoned:
             self._emit(events.MessagesAbandoned(abandoned))
         done()

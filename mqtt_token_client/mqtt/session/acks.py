@@ -1,8 +1,8 @@
-"""ManualAcks: messages that the application acknowledges itself, and the order in which the broker is told.
+"""Messages that the application acknowledges itself, and the order in which their acknowledgements are sent.
 
-PUBACK and PUBREC go out in the order in which the messages came (MQTT 5 section 4.6), so one that is acknowledged early
-waits for those before it. What a resumed session sends again before the application has acknowledged it is the same
-message, and is not handed over twice.
+PUBACK and PUBREC are sent in the order in which the messages were received (MQTT 5 section 4.6), so one that is
+acknowledged early waits for those before it. A message that a resumed session sends again before the application has
+acknowledged it is the same message, and is not handed over twice.
 """
 
 from __future__ import annotations
@@ -16,46 +16,52 @@ from ..codec.packets import PUBACK, PUBREC
 
 @dataclass(slots=True, eq=False)
 class PendingAck:
-    """What is owed to the broker for one message."""
+    """An acknowledgement that has not been sent.
+
+    Attributes:
+        packet_id: the message's.
+        kind: PUBACK or PUBREC.
+        due: whether the application has acknowledged the message.
+    """
 
     packet_id: int
-    kind: int  # PUBACK or PUBREC
+    kind: int
     due: bool = False
 
 
 class ManualAcks:
-    """Those of one session, on the connection that is up."""
+    """The acknowledgements of one session. Runs on the network thread."""
 
     def __init__(self) -> None:
-        self._owed: deque[PendingAck] = deque()  # in the order in which the messages came
-        self._held: dict[int, PendingAck] = {}  # by the application, which has not acknowledged these
+        self._unsent: deque[PendingAck] = deque()  # on this connection, in the order of their messages
+        self._held: dict[int, PendingAck] = {}  # by packet identifier: the application has not acknowledged these
 
     def open(self, message: Message, *, new: bool) -> PendingAck:
-        """The receipt for a message that has come, whether it is a new one or one that came before."""
-        receipt = None if new else self._held.get(message.packet_id)
-        if receipt is None:
-            receipt = PendingAck(message.packet_id, PUBACK if message.qos == 1 else PUBREC, due=not new)
-            if not receipt.due:
-                self._held[message.packet_id] = receipt
-        if receipt not in self._owed:
-            self._owed.append(receipt)
-        return receipt
+        """Return the acknowledgement for a message that was received; ``new`` is false if it was received before."""
+        ack = None if new else self._held.get(message.packet_id)
+        if ack is None:
+            ack = PendingAck(message.packet_id, PUBACK if message.qos == 1 else PUBREC, due=not new)
+            if not ack.due:
+                self._held[message.packet_id] = ack
+        if ack not in self._unsent:
+            self._unsent.append(ack)
+        return ack
 
-    def acknowledge(self, receipt: PendingAck) -> None:
-        """The application is done with a message."""
-        receipt.due = True
-        if self._held.get(receipt.packet_id) is receipt:
-            del self._held[receipt.packet_id]
+    def acknowledge(self, ack: PendingAck) -> None:
+        """The application has acknowledged a message."""
+        ack.due = True
+        if self._held.get(ack.packet_id) is ack:
+            del self._held[ack.packet_id]
 
     def next(self) -> PendingAck | None:
-        """The receipt to send now, if its turn has come."""
-        return self._owed.popleft() if self._owed and self._owed[0].due else None
+        """Return the acknowledgement to send now, None if its turn has not come."""
+        return self._unsent.popleft() if self._unsent and self._unsent[0].due else None
 
     def connection_lost(self) -> None:
-        """The broker sends again what it has no receipt for."""
-        self._owed.clear()
+        """The broker sends again what was not acknowledged."""
+        self._unsent.clear()
 
     def session_lost(self) -> None:
-        """The broker starts anew, and so do its identifiers."""
-        self._owed.clear()
+        """The broker begins anew, and so do its identifiers."""
+        self._unsent.clear()
         self._held.clear()

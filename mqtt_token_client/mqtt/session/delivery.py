@@ -1,4 +1,4 @@
-"""A published message, and what becomes of it."""
+"""A published message, and its delivery."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _waiting_lock = threading.Lock()
 
 
 class Delivery:
-    """What becomes of a published message: acknowledged by the broker, or failed.
+    """The delivery of a published message: in progress, acknowledged by the broker, or failed.
 
-    A message of QoS 0 counts as delivered once the operating system has taken it; the broker acknowledges none.
+    A message of QoS 0 counts as delivered once the operating system has accepted it: the broker acknowledges none.
 
     Attributes:
-        done: whether it is delivered or has failed.
-        error: why it failed; None while it is under way, and once it is delivered.
+        done: whether the message is delivered or has failed.
+        error: why it failed; None while it is in progress, and once it is delivered.
     """
 
     __slots__ = ("_callbacks", "_event", "done", "error")
@@ -30,7 +30,7 @@ class Delivery:
     def __init__(self) -> None:
         self.done = False
         self.error: MqttTokenError | None = None
-        # Made by whoever waits; who finishes looks for them after `done` is set, so that nobody is missed.
+        # Made by those who wait. finish() looks for them after it has set `done`, so that it misses nobody.
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[Delivery], object]] | None = None
 
@@ -38,29 +38,29 @@ class Delivery:
         """Wait until the message is delivered.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits forever.
 
         Raises:
-            DeliveryFailed: the broker refused it, or the client was closed before it was acknowledged.
-            TimeoutError: it is still under way.
+            DeliveryFailed: the broker rejected it, or the client was closed before it was acknowledged.
+            TimeoutError: it is still in progress.
             RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
         """
         if not self.done:
             if current.runtime is not None:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
             if not self._finished().wait(timeout):
-                raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still under way")
+                raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
         if self.error is not None:
             raise self.error
 
     def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
-        """Have ``callback(delivery)`` called when it is delivered or has failed: on the network thread, or at once if
-        that has happened already.
+        """Call ``callback(delivery)`` when the message is delivered or has failed: on the network thread, or at once on
+        this one if that has already happened.
         """
         with _waiting_lock:
             self._callbacks = [*(self._callbacks or ()), callback]
         if self.done:
-            self._tell()
+            self._call_back()
 
     def _finished(self) -> threading.Event:
         with _waiting_lock:
@@ -71,15 +71,15 @@ class Delivery:
         return self._event
 
     def finish(self, error: MqttTokenError | None = None) -> None:
-        """Mark as delivered, or as failed. For the outbox only."""
+        """Mark as delivered, or as failed. Called by the outbox only."""
         self.error = error
         self.done = True
         if self._event is not None:
             self._event.set()
         if self._callbacks is not None:
-            self._tell()
+            self._call_back()
 
-    def _tell(self) -> None:
+    def _call_back(self) -> None:
         with _waiting_lock:
             callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
@@ -90,38 +90,39 @@ class Delivery:
 
 
 class Stage(Enum):
-    """How far a message has come."""
+    """How far a message has come; :mod:`outbox` says what each one means."""
 
     NEW = auto()
-    SENT = auto()  # PUBLISH went out: PUBACK or PUBREC is awaited
-    RELEASED = auto()  # PUBREL went out: PUBCOMP is awaited
+    SENT = auto()
+    RELEASED = auto()
 
 
-_NEW, _SENT, _RELEASED = Stage  # a member of an Enum takes long to look up
+_NEW = Stage.NEW  # looking up a member of an Enum takes long
 
 
 class Outgoing(Delivery):
     """A message on its way out. It is its own Delivery: one object for each message."""
 
-    __slots__ = ("number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
+    __slots__ = ("number", "packet_id", "payload", "properties", "qos", "recorded", "retain", "stage", "topic")
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.done = False
         self.error = None
         self._event = self._callbacks = None
-        self.topic = topic  # its length before it, as it goes out
+        self.topic = topic  # after its length, as PUBLISH has it
         self.payload = payload
         self.qos = qos
         self.retain = retain
         self.properties = properties  # as packed for MQTT 5
-        self.number = 0  # its place in the order in which messages were given
+        self.number = 0  # its place in the order of acceptance
         self.packet_id = 0
         self.stage = _NEW
+        self.recorded = 0  # the journal's sequence number that the next packet waits for
 
     @property
     def topic_name(self) -> str:
         return self.topic[2:].decode()
 
     def __repr__(self) -> str:
-        state = "under way" if not self.done else "delivered" if self.error is None else "failed"
+        state = "in progress" if not self.done else "delivered" if self.error is None else "failed"
         return f"<Delivery to {self.topic_name!r}, qos={self.qos}: {state}>"

@@ -1,9 +1,9 @@
-"""How many messages may be unacknowledged at once: as many as keep the line busy, and not so many that they pile up.
+"""Flow control: how many messages may be unacknowledged at once, so that the connection is busy and nothing piles up.
 
-A fixed number is too small for a long line (20 at a round trip of 100 ms are 200 messages a second) and too large for a
-slow one, where what has been handed to the operating system delays PINGREQ, and with it a handover, by minutes. So the
-window doubles while it is what holds messages up and their acknowledgements still come as fast as the first ones did,
-and it shrinks when they take far longer: TCP Vegas with a coarse scale.
+A fixed number is too small for a long round trip (20 messages at 100 ms are 200 a second) and too large for a slow
+connection, where what has been handed to the operating system delays PINGREQ, and with it a handover, by minutes. So
+the window doubles while it is the window that holds messages up and their acknowledgements still come as fast as the
+first ones did, and it shrinks when they take far longer: TCP Vegas with a coarse scale.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ import math
 
 from ...clock import monotonic
 
-_FIRST, _LEAST = 100, 20  # messages
-_WAIT, _LONG_WAIT = 0.01, 0.1  # seconds behind others, that count for nothing and that count
+_INITIAL_PACKETS, _MIN_PACKETS = 100, 20
+# A message waits behind others: for so long without consequence, and for so long before the window shrinks.
+_SHORT_WAIT_SECONDS, _LONG_WAIT_SECONDS = 0.01, 0.1
 
 
 class InflightWindow:
-    """The window of one client.
+    """The window of one client. Runs on the network thread.
 
     Args:
-        most: messages.
+        maximum: messages.
 
     Attributes:
-        size: messages that may be unacknowledged now.
+        size: how many messages may be unacknowledged now.
         timed: the packet identifier of the message whose acknowledgement is timed, 0 for none.
     """
 
-    def __init__(self, most: int) -> None:
-        self.size = min(_FIRST, most)
+    def __init__(self, maximum: int) -> None:
+        self.size = min(_INITIAL_PACKETS, maximum)
         self.timed = 0
-        self._most = most
+        self._maximum = maximum
         self._sent_at = 0.0
         self._shortest = math.inf  # seconds from a message to its acknowledgement, on this connection
         self._was_full = False
 
     def full(self) -> None:
-        """A message waits, as the window is full."""
+        """A message waits because the window is full."""
         self._was_full = True
 
     def sent(self, packet_id: int) -> None:
@@ -45,22 +46,22 @@ class InflightWindow:
 
     def answered(self) -> None:
         """The timed message is acknowledged."""
-        took, self.timed = monotonic() - self._sent_at, 0
-        self._shortest = min(self._shortest, took)
-        if took > 4 * self._shortest + _LONG_WAIT:
-            least = min(_LEAST, self._most)
-            if self.size == least:  # so few hardly wait for each other: the line itself has become longer
-                self._shortest = took
-            self.size = max(self.size // 2, least)
-        elif self._was_full and took < 2 * self._shortest + _WAIT:
-            self.size = min(self.size * 2, self._most)
+        seconds, self.timed = monotonic() - self._sent_at, 0
+        self._shortest = min(self._shortest, seconds)
+        if seconds > 4 * self._shortest + _LONG_WAIT_SECONDS:
+            minimum = min(_MIN_PACKETS, self._maximum)
+            if self.size == minimum:  # so few hardly wait for each other: the round trip itself has become longer
+                self._shortest = seconds
+            self.size = max(self.size // 2, minimum)
+        elif self._was_full and seconds < 2 * self._shortest + _SHORT_WAIT_SECONDS:
+            self.size = min(self.size * 2, self._maximum)
         self._was_full = False
 
     def forget(self, packet_id: int) -> None:
-        """This message will not be acknowledged, or not now."""
+        """This message will not be acknowledged, or only later."""
         if packet_id == self.timed:
             self.timed = 0
 
     def connection_lost(self) -> None:
-        """The next one may be of another length."""
+        """The next one may have another round trip."""
         self.timed, self._shortest = 0, math.inf

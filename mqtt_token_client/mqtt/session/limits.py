@@ -1,4 +1,4 @@
-"""What a broker takes on a connection, as its CONNACK tells (MQTT 5 section 3.2.2.3)."""
+"""What a broker accepts on a connection, as its CONNACK says (MQTT 5 section 3.2.2.3)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NO_SHARED_SUBSCRIPTIONS, NO_SUBSCRIPTION_IDENTIFIERS, NO_WILDCARDS = 0x9E, 0xA1,
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """MQTT 3.1.1 has no way to tell any of them.
+    """The limits of one connection. A broker that speaks MQTT 3.1.1 cannot announce any of them.
 
     Attributes:
-        receive_maximum: unacknowledged messages of QoS 1 and 2; None if it cannot tell.
-        packet_size: bytes of a packet, or None.
+        receive_maximum: how many messages of QoS 1 and 2 may be unacknowledged; None if it was not announced.
+        packet_size: bytes of a packet, None for any size.
         qos: the highest QoS of a message.
-        retain: whether it takes messages to be retained.
-        shared, identifiers, wildcards: whether it takes such subscriptions.
+        retain: whether the broker retains messages.
+        shared, identifiers, wildcards: whether the broker accepts such subscriptions.
     """
 
     receive_maximum: int | None = None
@@ -34,19 +34,20 @@ class Limits:
     def of(cls, accepted: Connack, protocol: int) -> Limits:
         if protocol != 5:
             return cls()
-        told = accepted.properties
+        """Return the limits that a CONNACK announces."""
+        announced = accepted.properties
         return cls(
-            told.get("receive_maximum", 65_535),
-            told.get("maximum_packet_size"),
-            told.get("maximum_qos", 2),
-            bool(told.get("retain_available", 1)),
-            bool(told.get("shared_subscription_available", 1)),
-            bool(told.get("subscription_identifier_available", 1)),
-            bool(told.get("wildcard_subscription_available", 1)),
+            announced.get("receive_maximum", 65_535),
+            announced.get("maximum_packet_size"),
+            announced.get("maximum_qos", 2),
+            bool(announced.get("retain_available", 1)),
+            bool(announced.get("shared_subscription_available", 1)),
+            bool(announced.get("subscription_identifier_available", 1)),
+            bool(announced.get("wildcard_subscription_available", 1)),
         )
 
     def violation(self, qos: int, retain: bool, size: int) -> int | None:
-        """Why a message must not be sent, as a reason code, or None if it may."""
+        """Return the reason code why a message must not be sent, None if it may be sent."""
         if qos > self.qos:
             return QOS_NOT_SUPPORTED
         if retain and not self.retain:
@@ -56,8 +57,9 @@ class Limits:
         return None
 
     def filter_violation(self, topic_filter: str, *, identified: bool) -> int | None:
-        """Why a filter must not be subscribed to, as a reason code, or None if it may; many a broker answers by ending
-        the connection.
+        """Return the reason code why a filter must not be subscribed to, None if it may be.
+
+        Many brokers would close the connection.
         """
         if not self.shared and topic_filter.startswith("$share/"):
             return NO_SHARED_SUBSCRIPTIONS

@@ -1,13 +1,14 @@
-"""Which of the messages that arrive are new.
+"""Which of the messages that are received are new.
 
 QoS 2: by the packet identifier until PUBREL (MQTT 5 section 4.3.3). QoS 1: a resumed session sends again, with DUP and
-the original identifier (section 4.4), what was unacknowledged when the old connection went; that includes messages
-whose PUBACK was on its way. Such a message was delivered already: it is acknowledged again and not delivered twice.
+the original identifier (section 4.4), what was unacknowledged when the old connection was lost; that includes messages
+whose PUBACK was on its way. Such a message was handed over already: it is acknowledged again and not handed over twice.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from ..codec.message import Message
 
@@ -15,16 +16,20 @@ _REMEMBERED = 1024  # acknowledgements: a few round trips of traffic
 
 
 class ReceivedIds:
-    """What is known of the messages of one session."""
+    """The identifiers of the messages that one session has received. Runs on the network thread.
 
-    def __init__(self) -> None:
-        self._received: set[int] = set()  # QoS 2, PUBREL awaited
-        self._doubtful: set[int] = set()  # those of a session that may be no more
+    Args:
+        received: identifiers of QoS 2 that an earlier process received, and the broker has not released.
+    """
+
+    def __init__(self, received: Iterable[int] = ()) -> None:
+        self._received: set[int] = set(received)  # QoS 2, PUBREL is awaited
+        self._doubtful: set[int] = set()  # those of a session that the broker may have lost
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
 
     def is_new(self, message: Message) -> bool:
-        """Whether a message is to be delivered; it is to be acknowledged in any case."""
+        """Whether to hand over a message; it is acknowledged in any case."""
         if message.qos == 0:
             return True
         if message.qos == 2:
@@ -40,7 +45,7 @@ class ReceivedIds:
         fingerprint = hash((message.topic, message.payload))
         known = self._acknowledged.pop(message.packet_id, None)
         if message.duplicate:
-            # A broker that takes each identifier again at once may mean another message with the same words.
+            # A broker that uses each identifier again at once may mean another message with the same content.
             if known == fingerprint and not self._identifiers_return:
                 self._acknowledged[message.packet_id] = fingerprint
                 return False
@@ -52,16 +57,16 @@ class ReceivedIds:
         return True
 
     def released(self, packet_id: int) -> None:
-        """PUBREL: the identifier may be used again."""
+        """PUBREL: the next message with this identifier is a new one."""
         self._received.discard(packet_id)
         self._doubtful.discard(packet_id)
 
     def session_in_doubt(self) -> None:
-        """The broker may have started anew: an identifier that is known may come with another message."""
+        """The broker may have begun a new session: a known identifier may be another message's."""
         self._doubtful = set(self._received)
 
     def session_lost(self) -> None:
-        """The broker starts anew, and so do its identifiers."""
+        """The broker begins anew, and so do its identifiers."""
         self._received.clear()
         self._doubtful.clear()
         self._acknowledged.clear()

@@ -1,53 +1,65 @@
-"""The session: what outlives every connection, and what its packets do to it.
+"""The session: what outlives every connection (MQTT 5 section 4.1), and how packets change it.
 
-It holds the messages on their way out, the identifiers of those that came in, and the subscriptions. A connection
-lends it a link to speak over; after a loss the next one goes on where the last one ended.
+It has the messages on their way to the broker, the identifiers of those that were received, and the subscriptions.
+After a loss, the next connection continues where the last one ended.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ... import events
 from ..codec.message import Message
-from ..codec.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
+from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
 from ..transport.connection import NetworkConnection
-from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing, Stage
+from .dispatch import Dispatcher
+from .incoming import Incoming
+from .journal import Journal, Recorded
 from .limits import Limits
-from .outbox import Outbox, PacketIds
-from .received import ReceivedIds
-from .subscriptions import Subscriptions
+from .outbox import Outbox
+from .packet_ids import PacketIds
+from .subscriptions import Handler, Subscriptions
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
-_SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # a member of an Enum takes long to look up
+_SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # looking up a member of an Enum takes long
 
 
-@dataclass(slots=True)
-class Counters:
-    """What has happened so far."""
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """Numbers of a session: messages, and connections. They are reported, and nothing depends on them."""
 
-    connects: int = 0
-    rotations: int = 0
-    delivered: int = 0
-    received: int = 0
-    duplicates: int = 0
+    queued: int
+    inflight: int
+    delivered: int
+    received: int
+    duplicates: int
+    connects: int
+    rotations: int
+
+
+def _do_nothing(*_: object) -> None:
+    pass
 
 
 class Session:
-    """One client's session. All of it runs on the network thread, except ``outbox.put`` and ``change_subscriptions``.
+    """One client's session. Runs on the network thread, except :meth:`publish`, :meth:`subscribe`, :meth:`unsubscribe`,
+    ``queued`` and ``stats``, which any thread may use.
 
     Args:
-        max_queued: messages that may wait to be acknowledged.
-        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
+        max_queued: how many messages may wait to be acknowledged.
+        max_inflight: how many messages of QoS 1 and 2 may be unacknowledged at once.
         emit: gets events.
-        deliver: gets each new message, and the receipt for it if the application is to give it; it does not raise.
-        manual: whether the application acknowledges messages of QoS 1 and 2 itself.
-        last_packet_id: the packet identifier before the first that is taken.
+        on_message: gets the messages that no subscription has a handler for.
+        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        last_packet_id: the packet identifier before the first that is taken, unless the journal knows it.
+        journal: records the session, and continues that of an earlier process; None without one.
+
+    Attributes:
+        known: whether the broker has accepted a connection of this session before.
     """
 
     def __init__(
@@ -56,197 +68,231 @@ class Session:
         max_queued: int,
         max_inflight: int,
         emit: Callable[[events.Event], None],
-        deliver: Callable[[Message, PendingAck | None], None],
-        manual: bool = False,
+        on_message: Handler | None = None,
+        manual_ack: bool = False,
         last_packet_id: int = 0,
+        journal: Journal | None = None,
     ) -> None:
-        packet_ids = PacketIds(last_packet_id)
-        self.outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
-        self.subscriptions = Subscriptions(packet_ids)
-        self.counters = Counters()
-        self._inbox = ReceivedIds()
-        self._receipts = ManualAcks()
-        self._manual = manual
-        self._link: NetworkConnection[Outgoing] | None = None  # that messages come over
-        self._changes: deque[Callable[[], None]] = deque()  # of the subscriptions, not made yet
+        self.known = False
         self._emit = emit
-        self._deliver = deliver
+        self._journal = journal
+        self._wake: Callable[[], None] = _do_nothing
+        recorded = Recorded() if journal is None else journal.load(lambda: self._wake())
+        packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
+        self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
+        self._outbox.restore(recorded.messages)
+        self._queue = self._outbox.queue
+        self._subscriptions = Subscriptions(packet_ids)
+        dispatcher = Dispatcher(self._subscriptions, on_message, emit)
+        self._incoming = Incoming(dispatcher, manual_ack=manual_ack, journal=journal, received=recorded.received)
+        self._delivered = self._connects = self._rotations = 0
 
-    def lost(self) -> None:
-        """The broker has not kept it: both sides start anew, without forgetting what is to be sent."""
-        self._inbox.session_lost()
-        self._receipts.session_lost()
-        self.subscriptions.session_lost()
-        self.outbox.session_lost()
+    # For the application, on any thread
+
+    def publish(self, message: Outgoing) -> None:
+        """Accept a message.
+
+        Raises:
+            OutboxFull: ``max_queued`` messages are queued already.
+            ClientClosed: the session is closed.
+        """
+        self._queue.put(message)
+        self._wake()
+
+    def subscribe(
+        self,
+        topic_filter: str,
+        handler: Handler | None,
+        options: int,
+        properties: bytes = b"",
+        *,
+        identified: bool = False,
+    ) -> None:
+        """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
+        self._subscriptions.change(
+            lambda: self._subscriptions.add(topic_filter, handler, options, properties, identified=identified)
+        )
+        self._wake()
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Unsubscribe from a filter before anything that is published later."""
+        self._subscriptions.change(lambda: self._subscriptions.remove(topic_filter))
+        self._wake()
+
+    @property
+    def queued(self) -> int:
+        """How many messages are queued, in flight or not."""
+        return len(self._queue)
+
+    @property
+    def stats(self) -> SessionStats:
+        """What has happened so far."""
+        return SessionStats(
+            queued=len(self._queue),
+            inflight=self._outbox.inflight,
+            delivered=self._delivered,
+            received=self._incoming.handed_over,
+            duplicates=self._incoming.duplicates,
+            connects=self._connects,
+            rotations=self._rotations,
+        )
+
+    # Connections
+
+    def open(self, call_soon: Callable[[Callable[[], None]], None], wake: Callable[[], None]) -> None:
+        """Accept messages, also again after :meth:`close`.
+
+        Args:
+            call_soon: runs a function on the network thread.
+            wake: has :meth:`send` called soon. Both may be called on any thread.
+        """
+        self._incoming.open(call_soon)
+        self._wake = wake
+        self._queue.open()
+
+    def close(self) -> int:
+        """Accept no more messages, fail those that are queued, and return how many these are."""
+        self._incoming.close()
+        self._wake = _do_nothing
+        return self._outbox.close()
+
+    def connected(self, *, session_present: bool, rotated: bool = False) -> None:
+        """The broker has accepted a connection, the one before being lost; ``rotated`` if that was planned."""
+        self.known = True
+        self._connects += 1
+        self._rotations += rotated
+        self._subscriptions.outdated = True
+        if session_present:
+            return
+        # Both sides begin anew; what is to be sent stays.
+        self._incoming.session_lost()
+        self._subscriptions.session_lost()
+        self._outbox.session_lost()
+        if self._journal is not None:
+            self._journal.session_lost()
 
     def in_doubt(self) -> None:
-        """CONNECT went out, and no answer came: the broker may have begun a new session unbeknown to the client, and
-        will say truly that there is one.
+        """CONNECT was sent, and not answered: the broker may have begun a new session that the client does not know of,
+        and will say truthfully that there is a session.
         """
-        self._inbox.session_in_doubt()
-        self.subscriptions.session_in_doubt()
+        self._incoming.session_in_doubt()
+        self._subscriptions.session_in_doubt()
 
-    def connection_lost(self, link: NetworkConnection[Outgoing]) -> None:
-        """The link is closed: what it did not finish is for the next one."""
-        self.outbox.connection_lost(link.unwritten())
-        self.subscriptions.connection_lost()
-        self._receipts.connection_lost()
-        self._link = None
+    def connection_lost(self, connection: NetworkConnection[Outgoing]) -> None:
+        """The connection is closed; the next one continues what it did not finish."""
+        self._outbox.connection_lost(connection.unwritten())
+        self._subscriptions.connection_lost()
+        self._incoming.connection_lost()
 
-    def change_subscriptions(self, change: Callable[[], None]) -> None:
-        """Have a change made, and told to the broker before whatever is published after it."""
-        self._changes.append(change)
+    def token_renewed(self) -> None:
+        """The connection has got a new token by re-authentication: ask again for what was denied."""
+        self._rotations += 1
+        self._outbox.token_renewed()
+        self._subscriptions.token_renewed()
 
-    def subscribe(self, link: NetworkConnection[Outgoing], limits: Limits) -> None:
-        """Send SUBSCRIBE and UNSUBSCRIBE for what is not as the application wants it."""
-        while self._changes:
-            self._changes.popleft()()
-        for topic_filter, reason in self.subscriptions.beyond(limits):
-            self._emit(events.SubscriptionRefused(topic_filter, reason))
-        for properties, wanted in self.subscriptions.to_subscribe(limits):
-            packet_id = self.subscriptions.ask([name for name, _ in wanted])
-            link.write(link.engine.subscribe(packet_id, wanted, properties))
-        for unwanted in self.subscriptions.to_unsubscribe(limits):
-            link.write(link.engine.unsubscribe(self.subscriptions.ask(unwanted), unwanted))
-        link.flush()
+    # Sending
 
-    def send(self, link: NetworkConnection[Outgoing], limits: Limits) -> bool:
-        """Send changed subscriptions, and from the outbox what the socket and the broker take. Returns whether more is
-        to be sent when the others have had their turn: who publishes fast fills the outbox as fast as it is emptied.
+    def send(self, connection: NetworkConnection[Outgoing], limits: Limits) -> bool:
+        """Send what waits, as far as the connection and the broker accept it. Return whether to call it again when
+        other clients have had their turn: a fast publisher fills the outbox as fast as it is emptied.
         """
-        if self._changes:
-            self.subscribe(link, limits)
+        self._incoming.send(connection)
+        self._send_subscriptions(connection, limits)
         for _ in range(_FLUSHES_A_TURN):
-            if link.closed or not link.takes_more():
+            if connection.closed or not connection.takes_more():
                 return False
             sent = False
-            for message in self.outbox.due(limits.receive_maximum):
-                if self._changes:  # perhaps made just before this message was published
-                    self.subscribe(link, limits)
-                self._send_one(link, message, limits)
+            for message in self._outbox.due(limits.receive_maximum):
+                if self._subscriptions.outdated:  # perhaps changed just before this message was published
+                    self._send_subscriptions(connection, limits)
+                self._send_message(connection, message, limits)
                 sent = True
-                if not link.takes_more():
+                if not connection.takes_more():
                     break
-            link.flush()
+            connection.flush()
             if not sent:
                 return False
         return True
 
-    def denied(self, packet: Packet) -> bool:
-        """Whether the broker has not done what was asked for lack of rights, and that may be because the token has
-        ended: then it waits for :meth:`token_renewed`, or for another connection.
-        """
-        match packet:
-            case Acknowledgement(kind, packet_id, reason) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
-                return self.outbox.denied(packet_id)
-            case Suback(packet_id, reasons) if not _DENIED.isdisjoint(reasons):
-                self._subscribed(packet_id, reasons, but=_DENIED)
-                return True
-        return False
-
-    def token_renewed(self, link: NetworkConnection[Outgoing], limits: Limits) -> None:
-        """The connection that is up has got a new token: what was denied is asked for again."""
-        self.outbox.token_renewed()
-        self.subscriptions.token_renewed()
-        self.subscribe(link, limits)
-
-    def written(self, messages: list[Outgoing]) -> None:
-        """Messages of QoS 0 have gone out."""
-        self.counters.delivered += self.outbox.written(messages)
-
-    def confirmed(self) -> None:
-        """What was written of QoS 0 is not to be sent again."""
-        self.counters.delivered += self.outbox.confirmed()
-
-    def receive(self, link: NetworkConnection[Outgoing], packet: Packet) -> None:
-        """Do what a packet asks for."""
-        match packet:
-            case Message():
-                self.receive_message(link, packet)
-            case Acknowledgement():
-                self.receive_acknowledgement(link, packet)
-            case Suback(packet_id, reasons):
-                self._subscribed(packet_id, reasons)
-            case Unsuback(packet_id):
-                self.subscriptions.unsubscribed(packet_id)
-            case _:
-                pass  # PINGRESP has done its work by arriving
-
-    def _subscribed(self, packet_id: int, reasons: list[int], but: Container[int] = ()) -> None:
-        for topic_filter, reason in self.subscriptions.subscribed(packet_id, reasons):
-            if reason not in but:
+    def _send_subscriptions(self, connection: NetworkConnection[Outgoing], limits: Limits) -> None:
+        if self._subscriptions.outdated:
+            for topic_filter, reason in self._subscriptions.send(connection, limits):
                 self._emit(events.SubscriptionRefused(topic_filter, reason))
 
-    def _send_one(self, link: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> None:
+    def _send_message(self, connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> None:
         if message.stage is _RELEASED:
-            link.write(link.engine.acknowledge(PUBREL, message.packet_id))
+            connection.write(connection.engine.acknowledge(PUBREL, message.packet_id))
             return
-        duplicate = message.stage is _SENT
-        packet = link.engine.publish(
+        packet = connection.engine.publish(
             message.topic,
             message.payload,
             message.qos,
             message.retain,
             message.packet_id,
-            duplicate,
+            message.stage is _SENT,
             message.properties,
         )
         violation = limits.violation(message.qos, message.retain, len(packet))
         if violation is not None:
-            self.outbox.refused(message, violation)
+            self._outbox.rejected(message, violation)
             self._emit(events.DeliveryRefused(message.topic_name, violation))
             return
-        message.stage = _SENT
-        link.write(packet, None if message.qos else message)
+        self._outbox.sent(message)
+        connection.write(packet, None if message.qos else message)
 
-    def receive_message(self, link: NetworkConnection[Outgoing], message: Message) -> None:
-        """PUBLISH."""
-        if not message.qos:
-            self.counters.received += 1
-            self._deliver(message, None)
-            return
-        new = self._inbox.is_new(message)
-        receipt = None
-        if self._manual:
-            self._link = link
-            receipt = self._receipts.open(message, new=new)
-        if new:
-            self.counters.received += 1
-            self._deliver(message, receipt)
+    def written(self, messages: list[Outgoing]) -> None:
+        """The operating system has accepted messages of QoS 0."""
+        self._delivered += self._outbox.written(messages)
+
+    def keep_written(self) -> None:
+        """From now on, keep messages of QoS 0 that were written, until they are confirmed or the connection is lost."""
+        self._outbox.keep_written()
+
+    def confirmed(self) -> None:
+        """The messages of QoS 0 that were kept are not to be sent again."""
+        self._delivered += self._outbox.confirmed()
+
+    # Receiving
+
+    def receive(
+        self, connection: NetworkConnection[Outgoing], packet: Message | Acknowledgement | Suback | Unsuback
+    ) -> None:
+        """Do what a packet asks for."""
+        if isinstance(packet, Message):
+            self._incoming.receive(connection, packet)
+        elif isinstance(packet, Acknowledgement):
+            self._receive_acknowledgement(connection, packet)
+        elif isinstance(packet, Suback):
+            self._subscribed(packet)
         else:
-            self.counters.duplicates += 1
-        if receipt is not None:
-            self._send_receipts(link)
-        else:
-            link.write(link.engine.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id))
+            self._subscriptions.unsubscribed(packet.packet_id)
 
-    def acknowledge(self, receipt: PendingAck) -> None:
-        """The application is done with a message; the broker is told now, or when it asks again."""
-        self._receipts.acknowledge(receipt)
-        if self._link is not None:
-            self._send_receipts(self._link)
-            self._link.flush()
-
-    def _send_receipts(self, link: NetworkConnection[Outgoing]) -> None:
-        while (receipt := self._receipts.next()) is not None:
-            link.write(link.engine.acknowledge(receipt.kind, receipt.packet_id))
-
-    def receive_acknowledgement(self, link: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
-        """PUBACK, PUBREC, PUBREL or PUBCOMP."""
+    def _receive_acknowledgement(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
         kind, packet_id, reason = packet
         if kind == PUBREL:
-            self._inbox.released(packet_id)
-            link.write(link.engine.acknowledge(PUBCOMP, packet_id))
+            self._incoming.released(connection, packet_id)
         elif kind == PUBREC and reason < 0x80:
-            self.outbox.received(packet_id)
-            link.write(link.engine.acknowledge(PUBREL, packet_id))
-        else:
-            self._finished(self.outbox.acknowledged(packet_id, reason), reason)
+            if self._outbox.received(packet_id):
+                connection.write(connection.engine.acknowledge(PUBREL, packet_id))
+        elif (message := self._outbox.acknowledged(packet_id, reason)) is not None:
+            if message.error is None:
+                self._delivered += 1
+            else:
+                self._emit(events.DeliveryRefused(message.topic_name, reason))
 
-    def _finished(self, message: Outgoing | None, reason: int) -> None:
-        if message is None:
-            return
-        if message.error is None:
-            self.counters.delivered += 1
-        else:
-            self._emit(events.DeliveryRefused(message.topic_name, reason))
+    def _subscribed(self, packet: Suback, ignored: Container[int] = ()) -> None:
+        for topic_filter, reason in self._subscriptions.subscribed(packet.packet_id, packet.reasons):
+            if reason not in ignored:
+                self._emit(events.SubscriptionRefused(topic_filter, reason))
+
+    def denied(self, packet: Packet) -> bool:
+        """Whether the broker has rejected something for lack of rights, and the reason may be that the token has
+        expired: then it waits for :meth:`token_renewed`, or for another connection.
+        """
+        match packet:
+            case Acknowledgement(kind, packet_id, reason) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
+                return self._outbox.denied(packet_id)
+            case Suback(_, reasons) if not _DENIED.isdisjoint(reasons):
+                self._subscribed(packet, ignored=_DENIED)
+                return True
+        return False

@@ -1,7 +1,8 @@
-"""The topic filters that the application wants, what the broker has confirmed, and whose handler a message is."""
+"""The topic filters that the application wants, which of them the broker has confirmed, and their handlers."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,13 +11,15 @@ from paho.mqtt.matcher import MQTTMatcher
 from ..codec.message import Message
 from ..codec.packets import SUBACK
 from ..codec.reason_codes import Action, action_for
+from ..transport.connection import NetworkConnection
+from .delivery import Outgoing
 from .limits import PACKET_TOO_LARGE, Limits
-from .outbox import PacketIds
+from .packet_ids import PacketIds
 
-_REMEMBERED = 1024  # topics
-_MOST_FILTERS = 8  # in a packet: AWS IoT takes no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
-_BESIDE_FILTERS = 5 + 2 + 1  # bytes: fixed header, packet identifier, properties that are empty
-_BESIDE_FILTER = 2 + 1  # bytes: its length and its options
+_REMEMBERED_TOPICS = 1024
+_MAX_FILTERS = 8  # a packet: AWS IoT accepts no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
+_SUBSCRIBE_OVERHEAD = 5 + 2 + 1  # bytes: fixed header, packet identifier, empty properties
+_FILTER_OVERHEAD = 2 + 1  # bytes: its length and its options
 
 Handler = Callable[[Message], object]
 
@@ -31,21 +34,21 @@ class _Subscription:
     handler: Handler | None
     options: int  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
     properties: bytes  # as packed for MQTT 5
-    identified: bool  # they have a Subscription Identifier
+    identified: bool  # the properties have a Subscription Identifier
     confirmed: bool = False
-    refused: bool = False  # but not for good: another token or another connection may change that
+    refused: bool = False  # until the next token or connection
 
 
 def _room(limits: Limits, properties: bytes) -> int | None:
-    """Bytes for the filters of a packet; None where the broker sets no limit."""
-    return None if limits.packet_size is None else limits.packet_size - _BESIDE_FILTERS - len(properties)
+    """Return how many bytes the filters of a packet may have, None for any number."""
+    return None if limits.packet_size is None else limits.packet_size - _SUBSCRIBE_OVERHEAD - len(properties)
 
 
 def _size(topic_filter: str) -> int:
-    return _BESIDE_FILTER + len(topic_filter.encode())
+    return _FILTER_OVERHEAD + len(topic_filter.encode())
 
 
-def _objection(topic_filter: str, wanted: _Subscription, limits: Limits) -> int | None:
+def _violation(topic_filter: str, wanted: _Subscription, limits: Limits) -> int | None:
     room = _room(limits, wanted.properties)
     if room is not None and _size(topic_filter) > room:
         return PACKET_TOO_LARGE
@@ -53,12 +56,12 @@ def _objection(topic_filter: str, wanted: _Subscription, limits: Limits) -> int 
 
 
 def _packets(filters: list[str], room: int | None) -> Iterator[list[str]]:
-    """Filters in packets that a broker takes."""
+    """Divide filters into packets that a broker accepts."""
     packet: list[str] = []
     size = 0
     for topic_filter in filters:
         size += _size(topic_filter)
-        if packet and (len(packet) == _MOST_FILTERS or (room is not None and size > room)):
+        if packet and (len(packet) == _MAX_FILTERS or (room is not None and size > room)):
             yield packet
             packet, size = [], _size(topic_filter)
         packet.append(topic_filter)
@@ -67,16 +70,43 @@ def _packets(filters: list[str], room: int | None) -> Iterator[list[str]]:
 
 
 class Subscriptions:
-    """What is subscribed. All of it runs on the network thread."""
+    """The subscriptions of one session. Runs on the network thread, except :meth:`change`.
+
+    Attributes:
+        outdated: whether :meth:`send` may have something to send.
+    """
 
     def __init__(self, packet_ids: PacketIds) -> None:
+        self.outdated = False
         self._ids = packet_ids
+        self._changes: deque[Callable[[], None]] = deque()  # not made yet
         self._wanted: dict[str, _Subscription] = {}
         self._unwanted: set[str] = set()  # UNSUBSCRIBE is due or not confirmed
-        # SUBSCRIBE, with what it subscribes, and UNSUBSCRIBE, with None, that are not answered; oldest first
+        # The requests that are not answered, oldest first: SUBSCRIBE with its subscriptions, UNSUBSCRIBE with None
         self._asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
         self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
+
+    def change(self, change: Callable[[], None]) -> None:
+        """Have a change made, before the next message is sent. May be called on any thread."""
+        self._changes.append(change)
+        self.outdated = True
+
+    def send(self, connection: NetworkConnection[Outgoing], limits: Limits) -> list[tuple[str, int]]:
+        """Make the changes, and send SUBSCRIBE and UNSUBSCRIBE for them. Return the filters that the broker does not
+        accept, as its CONNACK says, with the reason; they are forgotten.
+        """
+        self.outdated = False
+        while self._changes:
+            self._changes.popleft()()
+        rejected = self.remove_rejected(limits)
+        for properties, wanted in self.to_subscribe(limits):
+            if packet_id := self.ask([name for name, _ in wanted]):
+                connection.write(connection.engine.subscribe(packet_id, wanted, properties))
+        for unwanted in self.to_unsubscribe(limits):
+            if packet_id := self.ask(unwanted):
+                connection.write(connection.engine.unsubscribe(packet_id, unwanted))
+        return rejected
 
     def add(
         self,
@@ -87,22 +117,31 @@ class Subscriptions:
         *,
         identified: bool = False,
     ) -> None:
+        """Subscribe to a filter, in place of an earlier subscription to it.
+
+        Args:
+            topic_filter: the filter.
+            handler: gets the messages; None leaves them to the client's ``on_message``.
+            options: the Subscription Options (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS.
+            properties: those of SUBSCRIBE, packed.
+            identified: whether they have a Subscription Identifier.
+        """
         self._wanted[topic_filter] = _Subscription(handler, options, properties, identified)
         self._unwanted.discard(topic_filter)
         self._index()
 
     def remove(self, topic_filter: str) -> None:
-        """Whether this process has subscribed to it or an earlier one, whose session the broker has kept."""
+        """Unsubscribe from a filter that this process has subscribed to, or an earlier one in the same session."""
         self._unwanted.add(topic_filter)
         if self._wanted.pop(topic_filter, None) is not None:
             self._index()
 
-    def beyond(self, limits: Limits) -> list[tuple[str, int]]:
-        """The filters that must not be sent to the broker, with the reason; they are forgotten."""
+    def remove_rejected(self, limits: Limits) -> list[tuple[str, int]]:
+        """Remove the filters that must not be sent to the broker; return them with the reason."""
         found = [
             (name, reason)
             for name, wanted in self._wanted.items()
-            if not wanted.confirmed and (reason := _objection(name, wanted, limits))
+            if not wanted.confirmed and (reason := _violation(name, wanted, limits))
         ]
         for name, _ in found:
             del self._wanted[name]
@@ -111,8 +150,8 @@ class Subscriptions:
         return found
 
     def to_subscribe(self, limits: Limits) -> list[tuple[bytes, list[tuple[str, int]]]]:
-        """What to send SUBSCRIBE for, as it is not confirmed and not asked for already: the properties of each packet,
-        and its filters with their Subscription Options.
+        """Return a SUBSCRIBE packet's properties, and its filters with their options, for all that is neither confirmed
+        nor asked for already.
         """
         asked = self._asked_last()
         due: dict[bytes, list[str]] = {}
@@ -126,22 +165,27 @@ class Subscriptions:
         ]
 
     def to_unsubscribe(self, limits: Limits) -> list[list[str]]:
-        """The filters to send UNSUBSCRIBE for, a list each packet."""
+        """Return the filters of each UNSUBSCRIBE packet."""
         asked = self._asked_last()
         due = [name for name in self._unwanted if name not in asked or asked[name] is not None]
         return list(_packets(due, _room(limits, b"")))
 
     def ask(self, names: list[str]) -> int:
-        """The packet identifier of a SUBSCRIBE or UNSUBSCRIBE for these filters."""
+        """Return the packet identifier for a SUBSCRIBE or UNSUBSCRIBE with these filters; 0 if all are in use, and then
+        :meth:`send` is to be called again.
+        """
         packet_id = self._ids.take()
-        self._asked[packet_id] = [(name, self._wanted.get(name)) for name in names]
+        if packet_id:
+            self._asked[packet_id] = [(name, self._wanted.get(name)) for name in names]
+        else:
+            self.outdated = True
         return packet_id
 
     def subscribed(self, packet_id: int, reasons: list[int]) -> Iterator[tuple[str, int]]:
-        """SUBACK: the filters that the broker refused, with its reason. Those that will never do are forgotten."""
+        """SUBACK: yield the filters that the broker refused, with its reason; remove those that it never accepts."""
         for (name, asked), reason in zip(self._answered(packet_id), reasons, strict=False):
             if asked is None or self._wanted.get(name) is not asked:
-                continue  # something else is wanted by now
+                continue  # the application has changed it since
             if reason < 0x80:
                 asked.confirmed = True
                 continue
@@ -153,17 +197,18 @@ class Subscriptions:
             yield name, reason
 
     def token_renewed(self) -> None:
-        """What was refused may be asked for again."""
+        """Ask again for what was refused."""
         for wanted in self._wanted.values():
             wanted.refused = False
+        self.outdated = True
 
     def unsubscribed(self, packet_id: int) -> None:
-        """UNSUBACK: its filters are gone, unless more has been asked about them since."""
+        """UNSUBACK: its filters are removed, unless there is a later request for them."""
         names = {name for name, _ in self._answered(packet_id)}
         self._unwanted -= names - self._asked_last().keys()
 
     def connection_lost(self) -> None:
-        """What was asked and not answered is to be asked again."""
+        """Ask again for what was not answered."""
         for packet_id in self._asked:
             self._ids.free(packet_id)
         self._asked.clear()
@@ -180,11 +225,11 @@ class Subscriptions:
             wanted.confirmed = False
 
     def handlers(self, topic: str) -> tuple[Handler, ...]:
-        """The handlers of every filter that a topic matches."""
+        """Return the handlers of every filter that matches a topic."""
         found = self._matched.get(topic)
         if found is None:
             found = tuple(handler for handlers in self._matcher.iter_match(topic) for handler in handlers)
-            if len(self._matched) < _REMEMBERED:
+            if len(self._matched) < _REMEMBERED_TOPICS:
                 self._matched[topic] = found
         return found
 
@@ -199,10 +244,10 @@ class Subscriptions:
             self._matcher[topic_filter] = handlers
 
     def _asked_last(self) -> dict[str, _Subscription | None]:
-        """What the last request about each filter was, of those that are not answered."""
+        """Return the last request for each filter, of those that are not answered."""
         return {name: asked for filters in self._asked.values() for name, asked in filters}
 
     def _answered(self, packet_id: int) -> list[tuple[str, _Subscription | None]]:
-        if packet_id in self._asked:  # otherwise it may be a message's
+        if packet_id in self._asked:  # otherwise it may be the identifier of a message
             self._ids.free(packet_id)
         return self._asked.pop(packet_id, [])

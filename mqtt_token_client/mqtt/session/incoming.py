@@ -1,0 +1,143 @@
+"""Messages from the broker: which are new, who handles them, and when they are acknowledged."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+from ..codec.message import Message
+from ..codec.packets import PUBACK, PUBCOMP, PUBREC
+from ..transport.connection import NetworkConnection
+from .acks import ManualAcks, PendingAck
+from .delivery import Outgoing
+from .dispatch import Dispatcher
+from .journal import Journal
+from .received import ReceivedIds
+
+_CallSoon = Callable[[Callable[[], None]], None]
+
+
+class Incoming:
+    """The receiving half of a session. Runs on the network thread.
+
+    Args:
+        dispatcher: hands each new message to the application.
+        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        journal: records the identifiers of QoS 2; None without one.
+        received: identifiers of QoS 2 that an earlier process received, and the broker has not released.
+
+    Attributes:
+        handed_over, duplicates: statistics: messages that were handed to the application, and that were not as they
+            had been before.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        manual_ack: bool = False,
+        journal: Journal | None = None,
+        received: Iterable[int] = (),
+    ) -> None:
+        self.handed_over = self.duplicates = 0
+        self._dispatcher = dispatcher
+        self._manual_acks = ManualAcks() if manual_ack else None
+        self._journal = journal
+        self._ids = ReceivedIds(received)
+        self._connection: NetworkConnection[Outgoing] | None = None  # that messages of QoS 1 and 2 came over last
+        self._recording: deque[tuple[int, int, int]] = deque()  # acks: sequence number awaited, kind, identifier
+        self._call_soon: _CallSoon | None = None
+
+    def open(self, call_soon: _CallSoon) -> None:
+        """Let the application acknowledge messages, which ``call_soon`` brings to the network thread."""
+        self._call_soon = call_soon
+
+    def close(self) -> None:
+        """Ignore what the application acknowledges from now on."""
+        self._call_soon = None
+
+    def receive(self, connection: NetworkConnection[Outgoing], message: Message) -> None:
+        """PUBLISH: hand a new message over, and acknowledge it."""
+        if not message.qos:
+            self.handed_over += 1
+            self._dispatcher.dispatch(message)
+            return
+        new = self._ids.is_new(message)
+        if new:
+            self.handed_over += 1
+        else:
+            self.duplicates += 1
+        self._connection = connection
+        if self._manual_acks is not None:
+            self._receive_manually(connection, message, self._manual_acks, new=new)
+            return
+        if new:
+            self._dispatcher.dispatch(message)
+        self._acknowledge(connection, PUBACK if message.qos == 1 else PUBREC, message.packet_id)
+
+    def _receive_manually(
+        self, connection: NetworkConnection[Outgoing], message: Message, acks: ManualAcks, *, new: bool
+    ) -> None:
+        ack = acks.open(message, new=new)
+        if new:
+            acknowledge = partial(self._acknowledged_by_application, acks, ack)
+            if not self._dispatcher.dispatch(replace(message, _acknowledge=acknowledge)):
+                acks.acknowledge(ack)  # nobody else would
+        self._send_due(connection, acks)
+
+    def _acknowledged_by_application(self, acks: ManualAcks, ack: PendingAck) -> None:
+        """May be called on any thread."""
+        call_soon = self._call_soon
+        if call_soon is not None:
+            call_soon(partial(self._acknowledge_manually, acks, ack))
+
+    def _acknowledge_manually(self, acks: ManualAcks, ack: PendingAck) -> None:
+        acks.acknowledge(ack)
+        if self._connection is not None:
+            self._send_due(self._connection, acks)
+            self._connection.flush()
+
+    def _send_due(self, connection: NetworkConnection[Outgoing], acks: ManualAcks) -> None:
+        while (ack := acks.next()) is not None:
+            self._acknowledge(connection, ack.kind, ack.packet_id)
+
+    def released(self, connection: NetworkConnection[Outgoing], packet_id: int) -> None:
+        """PUBREL: forget the identifier, and send PUBCOMP."""
+        self._ids.released(packet_id)
+        self._acknowledge(connection, PUBCOMP, packet_id)
+
+    def _acknowledge(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int) -> None:
+        if self._journal is None or kind == PUBACK:
+            connection.write(connection.engine.acknowledge(kind, packet_id))
+            return
+        if kind == PUBREC:
+            self._journal.received(packet_id)
+        else:
+            self._journal.released(packet_id)
+        self._recording.append((self._journal.sync(), kind, packet_id))
+        self.send(connection)
+
+    def send(self, connection: NetworkConnection[Outgoing]) -> None:
+        """Write the acknowledgements that the journal has on disk by now."""
+        while self._recording and self._journal is not None and self._recording[0][0] <= self._journal.durable:
+            _, kind, packet_id = self._recording.popleft()
+            connection.write(connection.engine.acknowledge(kind, packet_id))
+
+    def connection_lost(self) -> None:
+        """The broker sends again what was not acknowledged."""
+        self._connection = None
+        self._recording.clear()
+        if self._manual_acks is not None:
+            self._manual_acks.connection_lost()
+
+    def session_in_doubt(self) -> None:
+        """The broker may have begun a new session."""
+        self._ids.session_in_doubt()
+
+    def session_lost(self) -> None:
+        """The broker begins anew, and so do its identifiers."""
+        self._ids.session_lost()
+        if self._manual_acks is not None:
+            self._manual_acks.session_lost()

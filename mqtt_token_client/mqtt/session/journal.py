@@ -1,0 +1,77 @@
+"""The journal: where a session is recorded, so that it survives the process (MQTT 5 sections 4.1, 4.3 and 4.4).
+
+Every method only notes what happened and returns at once; writing to disk is the business of another thread. A packet
+that must not go out before something is on disk waits for it by a sequence number: :meth:`Journal.sync` returns the
+number of everything reported so far, and the packet goes out once :attr:`Journal.durable` has reached it.
+
+    reported                                      must be on disk before            if it is lost in a power cut
+    append: publish() accepted a message          the application relies on it      the message is lost
+    mark: identifier taken, QoS 1                 -                                 a duplicate
+    mark: identifier taken, QoS 2                 PUBLISH                           the broker may drop the message
+    mark: PUBREC received                         PUBREL                            the message is delivered twice
+    mark: denied, to be sent as a new message     -                                 a duplicate
+    remove: acknowledged, or failed               -                                 a duplicate
+    received: a message of QoS 2 was handed over  PUBREC                            it is handed over twice
+    released: PUBREL received                     PUBCOMP                           a new message counts as a duplicate
+    session_lost: the broker has no session       PUBLISH of QoS 2                  the message is lost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .delivery import Outgoing, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a journal has of a session.
+
+    Attributes:
+        messages: those not removed, with ``number``, ``packet_id`` and ``stage`` as they were last reported. First
+            those at RELEASED in the order of their PUBRECs [MQTT-4.6.0-4], then the others by number [MQTT-4.6.0-1].
+        received: packet identifiers of QoS 2 that were received and not released.
+        last_packet_id: the identifier that was taken last, 0 if none was.
+    """
+
+    messages: list[Outgoing] = field(default_factory=list)
+    received: frozenset[int] = frozenset()
+    last_packet_id: int = 0
+
+
+class Journal(Protocol):
+    """The record of one client's session. It belongs to one client identifier; whoever opens it checks that.
+
+    ``append`` and ``durable`` may be used on any thread, everything else on the network thread. No method raises or
+    blocks: a journal that cannot write reports that in its own way, and goes on.
+    """
+
+    @property
+    def durable(self) -> int:
+        """The sequence number up to which everything is on disk. Never decreases."""
+
+    def load(self, notify: Callable[[], None]) -> Recorded:
+        """Return what is recorded. Later calls of ``notify``, on any thread, say that :attr:`durable` has grown."""
+
+    def append(self, message: Outgoing) -> None:
+        """publish() accepted a message of QoS 1 or 2; its ``number`` is larger than any before."""
+
+    def mark(self, number: int, packet_id: int, stage: Stage) -> None:
+        """A message is about to have this identifier (0 for none) and stage. An unknown number is ignored."""
+
+    def remove(self, number: int) -> None:
+        """A message is done: acknowledged, or failed."""
+
+    def received(self, packet_id: int) -> None:
+        """A message of QoS 2 with this identifier was handed over."""
+
+    def released(self, packet_id: int) -> None:
+        """The broker released this identifier: its next message is a new one."""
+
+    def session_lost(self) -> None:
+        """The broker has no session: every message is at stage NEW and keeps its identifier; nothing is received."""
+
+    def sync(self) -> int:
+        """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""

@@ -1,0 +1,87 @@
+"""The queue of accepted messages: how many there are, and those that have not been sent yet."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from ...errors import ClientClosed, MqttTokenError, OutboxFull
+from .delivery import Outgoing
+from .journal import Journal
+
+
+class MessageQueue:
+    """Counts messages from their acceptance until they are delivered or have failed, and refuses what is too many.
+
+    ``put``, ``open`` and ``len`` may be called on any thread, also in a signal handler that interrupts ``put``;
+    everything else runs on the network thread.
+
+    Args:
+        max_queued: how many messages may be queued, in flight or not.
+        journal: records messages of QoS 1 and 2; None without one.
+
+    Attributes:
+        new: the messages that have not been sent yet, in the order of their acceptance.
+    """
+
+    def __init__(self, max_queued: int, journal: Journal | None = None) -> None:
+        self.new: deque[Outgoing] = deque()
+        self._max_queued = max_queued
+        self._journal = journal
+        self._lock = threading.RLock()
+        self._accepted = self._finished = 0  # `_finished` is written by the network thread only
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._accepted - self._finished
+
+    def restore(self, message: Outgoing) -> None:
+        """Count a message that an earlier process accepted. Call it before ``put``, with ascending numbers or not."""
+        queued = len(self) + 1
+        self._accepted = max(self._accepted, message.number)
+        self._finished = self._accepted - queued
+
+    def open(self) -> None:
+        """Accept messages again after :meth:`close`."""
+        with self._lock:
+            self._closed = False
+
+    def put(self, message: Outgoing) -> None:
+        """Accept a message.
+
+        Raises:
+            OutboxFull: ``max_queued`` messages are queued already.
+            ClientClosed: the queue is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("publish: the client has been disconnected; call connect() again first")
+            if self._accepted - self._finished >= self._max_queued:
+                raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
+            # No call stands between these lines before the last one, so no signal handler can publish in between.
+            self._accepted += 1
+            message.number = self._accepted
+            self.new.append(message)
+            if self._journal is not None and message.qos:
+                self._journal.append(message)
+
+    def wait_for_journal(self) -> None:
+        """Return when put() has reported the messages of ``new`` to the journal."""
+        with self._lock:
+            """put() holds the lock until then."""
+
+    def finish(self, message: Outgoing, error: MqttTokenError | None = None) -> None:
+        """A message is delivered, or has failed."""
+        self._finished += 1
+        message.payload = b""  # the application may keep the Delivery for long
+        if self._journal is not None and message.qos:
+            self._journal.remove(message.number)
+        message.finish(error)
+
+    def close(self) -> list[Outgoing]:
+        """Accept no more messages; return those that have not been sent."""
+        with self._lock:
+            self._closed = True
+        new = list(self.new)
+        self.new.clear()
+        return new
