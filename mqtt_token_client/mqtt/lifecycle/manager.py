@@ -26,6 +26,7 @@ from ..codec.packets import (
     Connack,
     Disconnect,
     Packet,
+    Pingresp,
 )
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
 from ..runtime.base import Runtime, Timer
@@ -379,6 +380,7 @@ class Connection:
         elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
             self._token_denied(self._token)
         else:
+            assert not isinstance(packet, Pingresp)  # it does not leave the connection
             self._session.receive(link, packet)
 
     def _token_denied(self, token: Token) -> None:
