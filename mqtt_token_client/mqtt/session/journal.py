@@ -30,8 +30,8 @@ class Recorded:
     """What a journal has of a session.
 
     Attributes:
-        messages: those not removed, with ``number``, ``packet_id`` and ``stage`` as they were last reported. First
-            those at RELEASED in the order of their PUBRECs [MQTT-4.6.0-4], then the others by number [MQTT-4.6.0-1].
+        messages: those not removed, with ``number``, ``packet_id`` and ``stage`` as they were last reported; those at
+            RELEASED in the order in which that was reported [MQTT-4.6.0-4].
         received: packet identifiers of QoS 2 that were received and not released.
         last_packet_id: the identifier that was taken last, 0 if none was.
     """

@@ -11,7 +11,7 @@ newer. Each change of a message's stage happens here and is reported to the jour
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ...errors import DeliveryFailed
 from ..codec.packets import CONNACK, PUBACK
@@ -145,7 +145,7 @@ class Outbox:
         message = self._inflight.pop(packet_id, None)
         if message is None:
             return True
-        self._inflight[packet_id] = message  # as the last one: PUBRELs keep the order of PUBRECs [MQTT-4.6.0-4]
+        self._inflight[packet_id] = message  # as the last one: see _in_order()
         if packet_id == self._window.timed:
             self._window.answered()
         message.stage = _RELEASED
@@ -188,7 +188,7 @@ class Outbox:
     def token_renewed(self) -> None:
         """What was denied may be sent again, before anything newer."""
         if self._denied:
-            self._again = deque(sorted((*self._again, *self._denied), key=_order))
+            self._again = _in_order((*self._again, *self._denied))
             self._denied.clear()
 
     # QoS 0
@@ -224,8 +224,7 @@ class Outbox:
         for message in at_qos_0:
             message.stage = _NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
         waiting = (message for message in self._again if not message.packet_id)
-        every = (*self._inflight.values(), *waiting, *at_qos_0, *self._denied)
-        self._again = deque(sorted(every, key=_order))
+        self._again = _in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
         self._denied.clear()
         self._recording.clear()
         self._unsent = len(self._inflight)
@@ -234,11 +233,11 @@ class Outbox:
         """The broker has no session: each message in flight is a new one to it."""
         for message in self._inflight.values():
             message.stage = _NEW
-        self._again = deque(sorted(self._again, key=_order))
+        self._again = _in_order(self._again)
 
     def restore(self, messages: list[Outgoing]) -> None:
-        """Continue with the messages of an earlier process, in the order in which they are to be sent."""
-        for message in messages:
+        """Continue with the messages of an earlier process, those at RELEASED in the order of their PUBRECs."""
+        for message in _in_order(messages):
             self.queue.restore(message)
             if message.packet_id:
                 self._ids.reserve(message.packet_id)
@@ -264,9 +263,13 @@ class Outbox:
         return len(abandoned)
 
 
-def _order(message: Outgoing) -> int:
-    """The key to sort by what is to be sent again. Sorting keeps PUBRELs in their order, that of the PUBRECs."""
-    return 0 if message.stage is _RELEASED else message.number
+def _in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
+    """Sort messages that are sent again by number; those at RELEASED keep their order among themselves, that of the
+    PUBRECs [MQTT-4.6.0-4].
+    """
+    released = iter([message for message in messages if message.stage is _RELEASED])
+    by_number = sorted(messages, key=lambda message: message.number)
+    return deque(next(released) if message.stage is _RELEASED else message for message in by_number)
 
 
 def _rejection(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:
