@@ -49,6 +49,7 @@ _TROUBLE = (
     events.RotationFailed,
     events.SubscriptionRefused,
     events.DeliveryRefused,
+    events.MessageRejected,
     events.MessageUnhandled,
     events.MessagesAbandoned,
 )

@@ -165,6 +165,19 @@ class MessagesAbandoned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRejected(Event):
+    """A message of ``size`` bytes was received that cannot be accepted, as it is too large or malformed. It was
+    dropped, and the broker does not send it again. ``reason`` is a reason code of MQTT 5; ``violation`` says what the
+    broker did wrong, and is empty if it did nothing wrong: then raise ``max_packet_size``, or have less published.
+    """
+
+    topic: str
+    reason: int
+    size: int
+    violation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageUnhandled(Event):
     """A message came that no handler takes, nor ``on_message``: it was dropped. Told once for each topic; perhaps
     ``connect()`` was called before ``subscribe()``, or an earlier program has left the subscription.

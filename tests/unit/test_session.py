@@ -10,7 +10,14 @@ import pytest
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
 from mqtt_token_client.mqtt.codec.message import Message
-from mqtt_token_client.mqtt.codec.packets import Acknowledgement, Packet, Pingresp, Suback, Unsuback
+from mqtt_token_client.mqtt.codec.packets import (
+    Acknowledgement,
+    Packet,
+    Pingresp,
+    RejectedPublish,
+    Suback,
+    Unsuback,
+)
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
@@ -68,7 +75,7 @@ class Client:
     def packets_arrived(self, link: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
         for packet in packets:
             if not isinstance(packet, Pingresp):
-                assert isinstance(packet, Message | Acknowledgement | Suback | Unsuback)
+                assert isinstance(packet, Message | RejectedPublish | Acknowledgement | Suback | Unsuback)
                 self.session.receive(link, packet)
         self.connection_writable(link)
 
@@ -134,6 +141,19 @@ class Client:
     @property
     def stats(self) -> SessionStats:
         return self.session.stats
+
+
+def variable_byte_integer(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*encoded, number))
+
+
+def publish_with_properties(properties: bytes) -> bytes:
+    body = bytes.fromhex("0001 74 0102") + variable_byte_integer(len(properties)) + properties
+    return b"2" + variable_byte_integer(len(body)) + body
 
 
 @pytest.fixture
@@ -262,6 +282,30 @@ class TestReceiving:
         """[MQTT-4.6.0-2]"""
         client.answer("32 07 0001 74 0003 00 21  32 07 0001 74 0001 00 21  34 07 0001 74 0002 00 21")
         client.sees("40 02 0003  40 02 0001  50 02 0002")
+
+    @pytest.mark.parametrize(
+        ("packet", "answer"),
+        [
+            ("32 05 0000 0102 00", "40 03 0102 83"),
+            ("34 05 0000 0102 00", "50 03 0102 83"),
+            ("32 09 0001 74 0102 03 23 0001", "40 03 0102 83"),
+        ],
+    )
+    def test_a_message_that_cannot_be_accepted_is_answered_reported_and_dropped(
+        self, client: Client, packet: str, answer: str
+    ) -> None:
+        client.answer(packet)
+        client.sees(answer)
+        (event,) = client.told
+        assert isinstance(event, events.MessageRejected)
+        assert event.violation
+        assert client.delivered == []
+
+    def test_a_message_with_too_many_properties_is_answered_as_one_over_the_quota(self, client: Client) -> None:
+        packet = publish_with_properties(bytes.fromhex("26 0000 0000") * 5000)
+        client.answer(packet.hex())
+        client.sees("40 03 0102 97")
+        assert client.told == [events.MessageRejected("t", 0x97, len(packet))]
 
     def test_an_answer_to_a_ping_asks_for_nothing(self, client: Client) -> None:
         client.answer("d0 00")
@@ -417,6 +461,14 @@ class TestMqtt311:
         client.sees("40 02 0102")
         assert message.done
         assert client.told == [events.SubscriptionRefused("a", 0x80)]
+
+    @pytest.mark.parametrize(("packet", "answer"), [("32 04 0000 0102", "40 02"), ("34 04 0000 0102", "50 02")])
+    def test_a_message_that_cannot_be_accepted_is_acknowledged_for_lack_of_reason_codes(
+        self, client: Client, packet: str, answer: str
+    ) -> None:
+        client.answer(packet)
+        client.sees(f"{answer} 0102")
+        assert [type(event) for event in client.told] == [events.MessageRejected]
 
     def test_sends_20_of_qos_2_at_once_since_the_broker_cannot_tell(self, client: Client) -> None:
         for _ in range(25):

@@ -8,13 +8,16 @@ from dataclasses import replace
 from functools import partial
 
 from ..codec.message import Message
-from ..codec.packets import PUBACK, PUBCOMP, PUBREC
+from ..codec.packets import PUBACK, PUBCOMP, PUBREC, RejectedPublish
+from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, QUOTA_EXCEEDED
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .journal import Journal
 from .received import ReceivedIds
+
+_PUBACK_REASONS = frozenset((QUOTA_EXCEEDED,))  # of those of the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1)
 
 _CallSoon = Callable[[Callable[[], None]], None]
 
@@ -76,6 +79,13 @@ class Incoming:
         if new:
             self._dispatcher.dispatch(message)
         self._acknowledge(connection, PUBACK if message.qos == 1 else PUBREC, message.packet_id)
+
+    def reject(self, connection: NetworkConnection[Outgoing], packet: RejectedPublish) -> None:
+        """Answer a PUBLISH that cannot be accepted, so that the broker does not send it again."""
+        if packet.qos:
+            reason = packet.reason if packet.reason in _PUBACK_REASONS else IMPLEMENTATION_SPECIFIC
+            kind = PUBACK if packet.qos == 1 else PUBREC
+            connection.write(connection.engine.acknowledge(kind, packet.packet_id, reason))
 
     def _receive_manually(
         self, connection: NetworkConnection[Outgoing], message: Message, acks: ManualAcks, *, new: bool

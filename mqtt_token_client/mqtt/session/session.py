@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ... import events
 from ..codec.message import Message
-from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, Suback, Unsuback
+from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
 from ..transport.connection import NetworkConnection
 from .delivery import Outgoing, Stage
@@ -25,6 +25,7 @@ from .subscriptions import Handler, Subscriptions
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
+_SHOWN_CHARACTERS = 200  # of a topic that the broker sent
 _SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # looking up a member of an Enum takes long
 
 
@@ -255,7 +256,9 @@ class Session:
     # Receiving
 
     def receive(
-        self, connection: NetworkConnection[Outgoing], packet: Message | Acknowledgement | Suback | Unsuback
+        self,
+        connection: NetworkConnection[Outgoing],
+        packet: Message | RejectedPublish | Acknowledgement | Suback | Unsuback,
     ) -> None:
         """Do what a packet asks for."""
         if isinstance(packet, Message):
@@ -264,6 +267,10 @@ class Session:
             self._receive_acknowledgement(connection, packet)
         elif isinstance(packet, Suback):
             self._subscribed(packet)
+        elif isinstance(packet, RejectedPublish):
+            self._incoming.reject(connection, packet)
+            topic = packet.topic[:_SHOWN_CHARACTERS]
+            self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
         else:
             self._subscriptions.unsubscribed(packet.packet_id)
 
