@@ -22,7 +22,7 @@ format: .venv/dev
 	.venv/bin/ruff format
 
 bench: .venv/dev  ## speed and footprint compared with other libraries, in three minutes
-	.venv/bin/python -m benchmarks.performance
+	.venv/bin/python -m benchmarks.speed
 
 lock: .venv/dev  ## renew constraints.txt with the newest versions of all tools and dependencies
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \

@@ -1,0 +1,52 @@
+"""The results of each release: a JSON file for each benchmark, and the page in docs/ that is generated from it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT
+from mqtt_token_client import __version__
+
+Document = dict[str, Any]
+
+PAGES = {
+    "speed": ROOT / "docs" / "performance.md",
+    "rotation": ROOT / "docs" / "rotation.md",
+    "tokens": ROOT / "docs" / "tokens.md",
+}
+
+
+def file_of(benchmark: str) -> Path:
+    """The results of this release."""
+    return ROOT / "benchmarks" / "results" / __version__ / f"{benchmark}.json"
+
+
+def load(benchmark: str) -> Document:
+    document: Document = json.loads(file_of(benchmark).read_text())
+    return document
+
+
+def add_options(parser: argparse.ArgumentParser, benchmark: str) -> None:
+    """The two options that every benchmark has: what to do with the results."""
+    file, page = file_of(benchmark).relative_to(ROOT), PAGES[benchmark].relative_to(ROOT)
+    parser.add_argument("--record", action="store_true", help=f"keep the results: {file} and {page}")
+    parser.add_argument("--page", action="store_true", help=f"measure nothing, generate {page} from {file}")
+
+
+def finish(benchmark: str, document: Document, render: Callable[[Document], str], *, record: bool) -> None:
+    """Print the page of a run; with ``record`` keep its results and its page."""
+    text = render(document)
+    print(text)
+    if record:
+        file = file_of(benchmark)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(document, indent=1) + "\n")
+        PAGES[benchmark].write_text(text)
+
+
+def regenerate(benchmark: str, render: Callable[[Document], str]) -> None:
+    PAGES[benchmark].write_text(render(load(benchmark)))

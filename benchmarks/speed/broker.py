@@ -1,0 +1,51 @@
+"""Mosquitto without limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.speed.proc import processor_time
+from devtools.servers.pki import Pki
+from devtools.servers.processes import Process, accepts, free_port, need
+
+
+class Broker:
+    """Mosquitto that asks nobody who he is, so that no token check is measured, and lets any number of messages wait.
+
+    Attributes:
+        port: plain.
+        tls_port: TLS.
+        ca: what its certificate is signed by.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        need("mosquitto", packages="mosquitto")
+        pki = Pki(folder)
+        self.port, self.tls_port, self.ca = free_port(), free_port(), str(pki.ca)
+        config = folder / "broker.conf"
+        config.write_text(f"""\
+user root
+allow_anonymous true
+log_dest stderr
+log_type error
+sys_interval 0
+max_inflight_messages 0
+max_queued_messages 0
+set_tcp_nodelay true
+listener {self.port} 127.0.0.1
+listener {self.tls_port} 127.0.0.1
+certfile {pki.server.certificate}
+keyfile {pki.server.key}
+""")
+        self._process = Process("broker", ["mosquitto", "-c", str(config)], folder / "broker.log")
+        self._process.start(lambda: accepts(self.tls_port))
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        return processor_time(self._process.pid)
+
+    def signal(self, number: int) -> None:
+        self._process.signal(number)
+
+    def close(self) -> None:
+        self._process.stop()

@@ -1,0 +1,65 @@
+"""What the benchmarks make of their figures; the figures themselves are no matter for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import benchmarks.rotation.report
+import benchmarks.speed.report
+import benchmarks.tokens.report
+from benchmarks.recording import PAGES, Document, load
+from benchmarks.speed.against import AGAIN, OTHER, THIS, compared, table
+from benchmarks.speed.rows import Row, Rows
+
+RENDER: dict[str, Callable[[Document], str]] = {
+    "rotation": benchmarks.rotation.report.render,
+    "speed": benchmarks.speed.report.render,
+    "tokens": benchmarks.tokens.report.render,
+}
+
+
+@pytest.mark.parametrize("benchmark", PAGES)
+def test_the_page_of_a_benchmark_is_the_one_that_its_results_generate(benchmark: str) -> None:
+    page = RENDER[benchmark](load(benchmark))
+
+    assert PAGES[benchmark].read_text() == page, f"run python -m benchmarks.{benchmark} --page"
+
+
+def _row(this: list[float], *, more: bool = False) -> Row:
+    """Ten rounds, of which the other checkout differs from itself by up to two percent."""
+    again = [100.0, 102.0, 98.0, 101.0, 99.0, 100.0, 102.0, 98.0, 101.0, 99.0]
+    return Row("time", "sample", "ms", more, {OTHER: [100.0] * 10, THIS: [*this], AGAIN: [*again]})
+
+
+@pytest.mark.parametrize(
+    ("this", "more", "verdict"),
+    [(110.0, False, "**slower**"), (90.0, False, "faster"), (90.0, True, "**slower**"), (110.0, True, "faster")],
+)
+def test_a_checkout_that_differs_by_more_than_the_noise_is_named(this: float, more: bool, verdict: str) -> None:
+    row = _row([this] * 10, more=more)
+    rows = Rows([row])
+
+    one = compared(row)
+
+    assert one is not None
+    assert one.verdict == verdict
+    slower = "sample" if "slower" in verdict else "none"
+    assert f"Slower by more than the noise: {slower} (of 1 rows)." in table(rows)
+
+
+def test_a_checkout_that_differs_by_less_than_the_noise_is_not_named() -> None:
+    one = compared(_row([101.0] * 10))
+
+    assert one is not None
+    assert one.ratio == pytest.approx(1.01)
+    assert one.verdict == ""
+
+
+def test_the_noise_is_at_least_that_of_the_ratios_themselves() -> None:
+    one = compared(_row([120.0, 80.0, 130.0, 75.0, 118.0, 82.0, 125.0, 85.0, 115.0, 90.0]))
+
+    assert one is not None
+    assert one.noise > 0.1
+    assert one.verdict == ""
