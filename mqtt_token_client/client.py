@@ -17,7 +17,7 @@ from . import events
 from .backoff import Backoff
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
 from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
-from .mqtt.codec.packets import SUBSCRIBE
+from .mqtt.codec.packets import MAX_PACKET_SIZE, SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
@@ -105,6 +105,11 @@ class TokenClient:
         max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once, at most: they are as many as keep the
             line busy, and as the broker takes.
         max_queued: messages that may wait to be acknowledged, sent or not.
+        max_packet_size: bytes of the largest packet to accept, from 16 to 268,435,460. MQTT 5 tells the broker, as
+            Maximum Packet Size (section 3.1.2.11.4). A larger message that arrives all the same, as MQTT 3.1.1 cannot
+            prevent, is not delivered but reported as :class:`MessageRejected`.
+        receive_maximum: messages of QoS 1 and 2 that the broker may send before the first of them is acknowledged,
+            from 1 to 65,535 (MQTT 5 only; Receive Maximum, section 3.1.2.11.3); None leaves it at 65,535.
         manual_ack: messages of QoS 1 and 2 are acknowledged by :meth:`Message.acknowledge`, and not by their arrival.
         on_message: gets messages that no handler of a subscription takes.
         on_event: gets every :class:`Event`.
@@ -133,6 +138,8 @@ class TokenClient:
         backoff: Backoff | None = None,
         max_inflight: int = 10_000,
         max_queued: int = 10_000,
+        max_packet_size: int = MAX_PACKET_SIZE,
+        receive_maximum: int | None = None,
         manual_ack: bool = False,
         on_message: Handler | None = None,
         on_event: Callable[[events.Event], object] | None = None,
@@ -150,6 +157,8 @@ class TokenClient:
             proxy=proxy,
             allow_insecure=allow_insecure,
             backoff=Backoff() if backoff is None else backoff,
+            max_packet_size=max_packet_size,
+            receive_maximum=receive_maximum,
         )
         check_range("max_inflight", max_inflight, 1, _WINDOW)
         check_range("max_queued", max_queued, 1, 2**31)

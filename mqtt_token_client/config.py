@@ -45,7 +45,8 @@ _PATHS = ("path", "private_key", "certificate", "key", "ca_bundle")
 _SECRETS = ("client_secret",)
 _NOT_HERE = ("client_auth", "prompt", "signature")
 _CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "clean_start", "proxy",
-           "allow_insecure", "max_inflight", "max_queued")  # fmt: skip
+           "allow_insecure", "max_inflight", "max_queued",
+           "max_packet_size", "receive_maximum")  # fmt: skip
 _TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
 
 

@@ -166,9 +166,9 @@ class MessagesAbandoned(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageRejected(Event):
-    """A message of ``size`` bytes was received that cannot be accepted, as it is too large or malformed. It was
-    dropped, and the broker does not send it again. ``reason`` is a reason code of MQTT 5; ``violation`` says what the
-    broker did wrong, and is empty if it did nothing wrong: then raise ``max_packet_size``, or have less published.
+    """A packet of ``size`` bytes with a message cannot be accepted. The message was dropped, and the broker does not
+    send it again. ``reason`` is a reason code of MQTT 5: 0x95 if it is larger than ``max_packet_size``, 0x97 if it has
+    too many properties. Otherwise it is malformed, as ``violation`` says, and has ended a connection before.
     """
 
     topic: str

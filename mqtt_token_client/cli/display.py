@@ -14,6 +14,7 @@ from ..events import (
     ConnectFailed,
     Disconnected,
     Event,
+    MessageRejected,
     RenewalFailed,
     Rotated,
     RotationFailed,
@@ -21,6 +22,7 @@ from ..events import (
     TokenRefused,
     TokenRenewed,
 )
+from ..mqtt.codec import reason_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +74,10 @@ def describe(event: Event) -> str:
             return f"no new token: {error}; next try in {retry_in:.1f} s"
         case RotationFailed(error=error, retry_in=retry_in) | ConnectFailed(error=error, retry_in=retry_in):
             return f"no new connection: {error}; next try in {retry_in:.1f} s"
+        case MessageRejected(topic=topic, reason=reason, size=size, violation=violation):
+            return (
+                f"a message of {size} bytes on {topic!r} was rejected: {violation or reason_codes.reason_name(reason)}"
+            )
         case SessionLost(resent=resent):
             return f"the broker had lost the session; {resent} messages sent again"
     return str(event)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mqtt_token_client.mqtt.codec.codec import MAX_PACKET_SIZE, Codec
+from mqtt_token_client.mqtt.codec.codec import Codec
+from mqtt_token_client.mqtt.codec.packets import MAX_PACKET_SIZE
 from tests.unit import packets
 
 

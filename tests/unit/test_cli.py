@@ -23,6 +23,7 @@ from mqtt_token_client.events import (
     ConnectFailed,
     Disconnected,
     Event,
+    MessageRejected,
     MessagesAbandoned,
     RenewalFailed,
     Rotated,
@@ -272,6 +273,8 @@ REASON = ClientClosed("the reason")
         (RotationFailed(REASON, retry_in=1), "no new connection: the reason; next try in 1.0 s"),
         (ConnectFailed(REASON, retry_in=1), "no new connection: the reason; next try in 1.0 s"),
         (SessionLost(resent=3), "the broker had lost the session; 3 messages sent again"),
+        (MessageRejected("a", 0x95, 900), "a message of 900 bytes on 'a' was rejected: Packet too large"),
+        (MessageRejected("a", 0x81, 9, "QoS 3"), "a message of 9 bytes on 'a' was rejected: QoS 3"),
         (MessagesAbandoned(2), "MessagesAbandoned(count=2)"),
     ],
 )

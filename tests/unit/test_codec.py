@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mqtt_token_client.errors import ProtocolError
-from mqtt_token_client.mqtt.codec.codec import MAX_PACKET_SIZE, Codec
+from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import (
     CONNACK,
+    MAX_PACKET_SIZE,
     NAMES,
     PUBACK,
     PUBCOMP,

@@ -11,6 +11,7 @@ from tests.unit import packets
 from tests.unit.device import Make, both, password
 from tests.unit.packets import (
     CONNECT,
+    MAXIMUM_PACKET_SIZE,
     PINGREQ,
     PUBACK,
     PUBCOMP,
@@ -38,7 +39,8 @@ class TestConnect:
         assert (connect.username, connect.password) == ("device", password(1))
         assert not connect.clean
         assert connect.will is None
-        assert connect.properties == ({SESSION_EXPIRY_INTERVAL: 77} if protocol == 5 else {})
+        properties = {SESSION_EXPIRY_INTERVAL: 77, MAXIMUM_PACKET_SIZE: 16_777_216}
+        assert connect.properties == (properties if protocol == 5 else {})
 
     @both
     def test_asks_for_a_clean_start_where_no_session_is_kept(self, make: Make, protocol: int) -> None:

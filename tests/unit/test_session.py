@@ -291,9 +291,13 @@ class TestReceiving:
             ("32 09 0001 74 0102 03 23 0001", "40 03 0102 83"),
         ],
     )
-    def test_a_message_that_cannot_be_accepted_is_answered_reported_and_dropped(
+    def test_a_malformed_message_ends_the_connection_and_is_answered_reported_and_dropped_when_it_comes_again(
         self, client: Client, packet: str, answer: str
     ) -> None:
+        client.answer(packet)
+        assert client.broker.recv(1) == b""
+        assert client.told == []
+        client.reconnect()
         client.answer(packet)
         client.sees(answer)
         (event,) = client.told
@@ -463,9 +467,12 @@ class TestMqtt311:
         assert client.told == [events.SubscriptionRefused("a", 0x80)]
 
     @pytest.mark.parametrize(("packet", "answer"), [("32 04 0000 0102", "40 02"), ("34 04 0000 0102", "50 02")])
-    def test_a_message_that_cannot_be_accepted_is_acknowledged_for_lack_of_reason_codes(
+    def test_a_malformed_message_that_comes_again_is_acknowledged_for_lack_of_reason_codes(
         self, client: Client, packet: str, answer: str
     ) -> None:
+        client.answer(packet)
+        assert client.broker.recv(1) == b""
+        client.reconnect()
         client.answer(packet)
         client.sees(f"{answer} 0102")
         assert [type(event) for event in client.told] == [events.MessageRejected]

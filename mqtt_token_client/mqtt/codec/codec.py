@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from ...errors import ProtocolError
 from .decode import Decoder
 from .encode import Encoder
-from .packets import SUBACK, UNSUBACK, Packet
-
-MAX_PACKET_SIZE = 16 * 1024 * 1024  # bytes
+from .packets import MAX_PACKET_SIZE, SUBACK, UNSUBACK, Packet
 
 
 class Codec(Encoder):

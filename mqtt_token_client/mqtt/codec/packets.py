@@ -21,6 +21,9 @@ NAMES = {
     PINGREQ: "PINGREQ", PINGRESP: "PINGRESP", DISCONNECT: "DISCONNECT", AUTH: "AUTH",
 }  # fmt: skip
 
+MAX_PACKET_SIZE = 16 * 1024 * 1024  # bytes of the largest packet to accept, by default
+SMALLEST_PACKET_SIZE = 16  # to choose instead; no broker can do with fewer, for its CONNACK and SUBACK
+LARGEST_PACKET_SIZE = 268_435_460  # MQTT has none that is larger (section 2.1.4)
 PINGREQ_PACKET = b"\xc0\x00"
 
 
@@ -39,7 +42,7 @@ class RejectedPublish(NamedTuple):
         packet_id: the packet identifier; 0 with QoS 0.
         reason: why, as a reason code of MQTT 5.
         size: bytes of the packet.
-        violation: what the broker did wrong, if MQTT does not allow such a packet; otherwise empty.
+        violation: why the packet is malformed; empty if it is well-formed.
     """
 
     topic: str

@@ -49,7 +49,12 @@ def connect_packet(
 
 
 def _properties(settings: Settings, credentials: Credentials) -> dict[str, Any]:
-    properties: dict[str, Any] = {"session_expiry_interval": settings.session_expiry}
+    properties: dict[str, Any] = {
+        "session_expiry_interval": settings.session_expiry,
+        "maximum_packet_size": settings.max_packet_size,
+    }
+    if settings.receive_maximum is not None:
+        properties["receive_maximum"] = settings.receive_maximum
     if credentials.auth_method is not None:
         properties["authentication_method"] = credentials.auth_method
         if credentials.auth_data is not None:

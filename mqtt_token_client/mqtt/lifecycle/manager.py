@@ -142,7 +142,7 @@ class Connection:
             credentials = attempt.credentials = self._tokens.credentials(refused)
             if in_place:
                 return credentials, None
-            engine = Codec(self._settings.protocol)
+            engine = Codec(self._settings.protocol, self._settings.max_packet_size)
             # checked before a socket is opened
             connect = connect_packet(engine, self._settings, credentials, address, first=first)
             sock = open_transport(

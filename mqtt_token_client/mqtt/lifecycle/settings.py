@@ -12,6 +12,7 @@ from ...backoff import Backoff
 from ...errors import ConfigurationError
 from ...profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ...token import Token
+from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
 from ..transport.open import Address, check_context, check_proxy, parse_broker
 
@@ -43,6 +44,8 @@ class Settings:
     proxy: str | None = field(repr=False)  # it may hold a password
     profile: Profile
     backoff: Backoff
+    max_packet_size: int  # bytes
+    receive_maximum: int | None
 
     @property
     def takeover_fires_will(self) -> bool:
@@ -66,6 +69,8 @@ def open_settings(
     proxy: str | None,
     allow_insecure: bool,
     backoff: Backoff,
+    max_packet_size: int,
+    receive_maximum: int | None,
 ) -> Settings:
     """The settings of these arguments of a client.
 
@@ -96,6 +101,7 @@ def open_settings(
         )
     if not isinstance(backoff, Backoff):
         raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
+    _check_what_is_received(max_packet_size, receive_maximum, protocol)
     placing = open_profile(profile)
     alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
     context = None
@@ -115,7 +121,17 @@ def open_settings(
         proxy=None if proxy is None else check_proxy(proxy),
         profile=placing,
         backoff=backoff,
+        max_packet_size=max_packet_size,
+        receive_maximum=receive_maximum,
     )
+
+
+def _check_what_is_received(max_packet_size: int, receive_maximum: int | None, protocol: int) -> None:
+    check_range("max_packet_size", max_packet_size, SMALLEST_PACKET_SIZE, LARGEST_PACKET_SIZE)
+    if receive_maximum is not None:
+        check_range("receive_maximum", receive_maximum, 1, 65_535)
+        if protocol != 5:
+            raise ConfigurationError("receive_maximum: it needs protocol=5, as MQTT 3.1.1 cannot limit the broker")
 
 
 def _encode_client_id(client_id: str) -> bytes:

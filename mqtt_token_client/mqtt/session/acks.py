@@ -22,11 +22,13 @@ class PendingAck:
         packet_id: the message's.
         kind: PUBACK or PUBREC.
         due: whether the application has acknowledged the message.
+        rejection: the reason code of an acknowledgement that rejects the message, 0 of any other.
     """
 
     packet_id: int
     kind: int
     due: bool = False
+    rejection: int = 0
 
 
 class ManualAcks:
@@ -46,6 +48,10 @@ class ManualAcks:
         if ack not in self._unsent:
             self._unsent.append(ack)
         return ack
+
+    def reject(self, packet_id: int, kind: int, reason: int) -> None:
+        """Acknowledge a message that is rejected, when its turn comes."""
+        self._unsent.append(PendingAck(packet_id, kind, due=True, rejection=reason))
 
     def acknowledge(self, ack: PendingAck) -> None:
         """The application has acknowledged a message."""

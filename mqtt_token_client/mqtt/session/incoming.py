@@ -9,7 +9,7 @@ from functools import partial
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBCOMP, PUBREC, RejectedPublish
-from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, QUOTA_EXCEEDED
+from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
@@ -17,7 +17,8 @@ from .dispatch import Dispatcher
 from .journal import Journal
 from .received import ReceivedIds
 
-_PUBACK_REASONS = frozenset((QUOTA_EXCEEDED,))  # of those of the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1)
+# PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).
+_ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}
 
 _CallSoon = Callable[[Callable[[], None]], None]
 
@@ -49,6 +50,7 @@ class Incoming:
         self._manual_acks = ManualAcks() if manual_ack else None
         self._journal = journal
         self._ids = ReceivedIds(received)
+        self._malformed: set[int] = set()  # identifiers of malformed messages that have ended a connection
         self._connection: NetworkConnection[Outgoing] | None = None  # that messages of QoS 1 and 2 came over last
         self._recording: deque[tuple[int, int, int]] = deque()  # acks: sequence number awaited, kind, identifier
         self._call_soon: _CallSoon | None = None
@@ -80,12 +82,26 @@ class Incoming:
             self._dispatcher.dispatch(message)
         self._acknowledge(connection, PUBACK if message.qos == 1 else PUBREC, message.packet_id)
 
-    def reject(self, connection: NetworkConnection[Outgoing], packet: RejectedPublish) -> None:
-        """Answer a PUBLISH that cannot be accepted, so that the broker does not send it again."""
-        if packet.qos:
-            reason = packet.reason if packet.reason in _PUBACK_REASONS else IMPLEMENTATION_SPECIFIC
-            kind = PUBACK if packet.qos == 1 else PUBREC
+    def reject(self, connection: NetworkConnection[Outgoing], packet: RejectedPublish) -> bool:
+        """Answer a PUBLISH that cannot be accepted, so that the broker does not send it again. A malformed one ends
+        the connection (MQTT 5 section 4.13) and is answered when it comes again. Return whether it is done with.
+        """
+        if packet.violation and packet.packet_id not in self._malformed:
+            self._malformed.add(packet.packet_id)
+            connection.fail(f"the broker sent a malformed PUBLISH ({packet.violation})")
+            return False
+        self._malformed.discard(packet.packet_id)
+        if not packet.qos:
+            return True
+        kind, reason = PUBACK if packet.qos == 1 else PUBREC, _ANSWERS.get(packet.reason, IMPLEMENTATION_SPECIFIC)
+        if kind == PUBREC and connection.engine.five:  # PUBREC with an error releases the identifier (section 4.3.3)
+            self._ids.released(packet.packet_id)
+        if self._manual_acks is None:
             connection.write(connection.engine.acknowledge(kind, packet.packet_id, reason))
+        else:
+            self._manual_acks.reject(packet.packet_id, kind, reason)
+            self._send_due(connection, self._manual_acks)
+        return True
 
     def _receive_manually(
         self, connection: NetworkConnection[Outgoing], message: Message, acks: ManualAcks, *, new: bool
@@ -111,7 +127,10 @@ class Incoming:
 
     def _send_due(self, connection: NetworkConnection[Outgoing], acks: ManualAcks) -> None:
         while (ack := acks.next()) is not None:
-            self._acknowledge(connection, ack.kind, ack.packet_id)
+            if ack.rejection:
+                connection.write(connection.engine.acknowledge(ack.kind, ack.packet_id, ack.rejection))
+            else:
+                self._acknowledge(connection, ack.kind, ack.packet_id)
 
     def released(self, connection: NetworkConnection[Outgoing], packet_id: int) -> None:
         """PUBREL: forget the identifier, and send PUBCOMP."""
@@ -149,5 +168,6 @@ class Incoming:
     def session_lost(self) -> None:
         """The broker begins anew, and so do its identifiers."""
         self._ids.session_lost()
+        self._malformed.clear()
         if self._manual_acks is not None:
             self._manual_acks.session_lost()

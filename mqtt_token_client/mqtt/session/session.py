@@ -268,9 +268,9 @@ class Session:
         elif isinstance(packet, Suback):
             self._subscribed(packet)
         elif isinstance(packet, RejectedPublish):
-            self._incoming.reject(connection, packet)
-            topic = packet.topic[:_SHOWN_CHARACTERS]
-            self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
+            if self._incoming.reject(connection, packet):
+                topic = packet.topic[:_SHOWN_CHARACTERS]
+                self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
         else:
             self._subscriptions.unsubscribed(packet.packet_id)
 
