@@ -36,8 +36,8 @@ def damaged_cache(bench: Bench, part: float) -> Cell:
     text = "asks for a new login" if first["token"] or first["error"] == "LoginNeeded" else str(first["error"])
     if login and login["error"]:
         text += f"; a new login fails ({login['error']})"
-    text += f"; tells why ({', '.join(told)})" if told else "" if _is_error(first) else "; does not tell why"
-    text += "; then works" if second["token"] else f"; the next start: {second['error']} again, **for good**"
+    text += f"; says why ({', '.join(told)})" if told else "" if _is_error(first) else "; does not say why"
+    text += "; then works" if second["token"] else f"; the next start: {second['error']} again, **permanently**"
     set_aside = [path.name for path in bench.folder.rglob("*.corrupt")]
     if set_aside:
         text += "; the file is set aside"
@@ -70,7 +70,7 @@ def rewrite(bench: Bench) -> Cell:
     if cache.read_bytes() == content:
         raise RuntimeError(f"{bench.peer} wrote nothing")
     replaced = old.read_bytes() == content
-    text = "replaced whole: the old one or the new one" if replaced else "written in place: a part, or nothing"
+    text = "replaced as a whole: the old one or the new one" if replaced else "written in place: a part, or nothing"
     return Cell(text, (not replaced,), {"replaced": replaced})
 
 
@@ -109,7 +109,7 @@ def leaks(bench: Bench) -> Cell:
         bench.server.issue,
         lambda: Reply(200, bench.server.issue().body[:-2]),
         lambda: Reply(503, b"<html>busy</html>", {"Content-Type": "text/html"}),
-        lambda: reply({"error": "invalid_grant", "error_description": "this refresh token has ended"}, 400),
+        lambda: reply({"error": "invalid_grant", "error_description": "this refresh token has expired"}, 400),
     ]
     shown: list[Answer] = []
     for script in scripts:

@@ -108,7 +108,7 @@ class _NoCache:
 
 
 _NO_CACHE = {
-    "cache": "keeps no cache: the program stores the token",
+    "cache": "has no cache: the program stores the token",
     "lock": "has no lock between processes",
 }
 

@@ -180,11 +180,11 @@ def clock_step(bench: Bench, step: int) -> Cell:
     after = result["uses"][4:]
     failed = errors_in(after)
     dead = [use for use in after if use["token"] and use["at"] > bench.server.ends[use["token"]] + 1]
-    text = f"{len(dead)} uses with a token that had ended"
+    text = f"{len(dead)} uses with an expired token"
     if not dead:
-        text = "no use with a token that has ended"
+        text = "no use with an expired token"
     elif after[-len(dead) :] == dead:
-        text = "once its token has ended, **every use is with that one**"
+        text = "after its token has expired, **every use is with that one**"
     if forwards:
         text = count(len(bench.server.asked), "needless request")
     if failed:

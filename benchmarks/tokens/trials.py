@@ -18,12 +18,12 @@ _KINDS = {
 _LEFTS = {
     50: "token valid, 50 s of an hour left",
     1000: "token valid, 1000 s of an hour left",
-    -10: "token ended",
+    -10: "token expired",
 }
 
 TRIALS: dict[str, Trial] = {
-    "8 threads at once, token ended, refresh tokens rotate": threads,
-    "4 processes at once, token ended, refresh tokens rotate": processes,
+    "8 threads at once, token expired, refresh tokens rotate": threads,
+    "4 processes at once, token expired, refresh tokens rotate": processes,
     **{
         f"{what}; {state}": partial(trouble, kind=kind, left=left)
         for left, state in _LEFTS.items()
@@ -36,8 +36,8 @@ TRIALS: dict[str, Trial] = {
     f"wall clock steps backwards by a day, tokens of {SHORT} s": partial(clock_step, step=-_DAY),
     "half of the cache file is left": partial(damaged_cache, part=0.5),
     "the cache file is empty": partial(damaged_cache, part=0.0),
-    "the cache file when power is cut in a write": rewrite,
+    "the cache file when the power fails during a write": rewrite,
     "lock left by a killed process: the next renewal takes": stale_lock,
-    "device login with three polls cut off": login,
+    "device login with three interrupted polls": login,
     "secrets in DEBUG logs and exceptions": leaks,
 }
