@@ -39,6 +39,7 @@ _ROUNDING = 1e-6  # seconds
 _PATIENCE = 3  # of the client that is asked for its token again and again
 _CONTINUE = 0x18
 _NOT_AUTHORIZED = 0x87
+_IDENTIFIER_NOT_FOUND = 0x92
 _TOKEN_ENDED = (_NOT_AUTHORIZED, 0x98, 0xA0)
 _AROUND_EXPIRY = 2.0  # seconds
 
@@ -74,6 +75,7 @@ class Session:
     identifiers: dict[int, int] = field(default_factory=dict)  # in use by the client, for which message
     outgoing: dict[int, tuple[str, int, int, bool]] = field(default_factory=dict)  # topic, message, QoS, PUBREL sent
     last_id: int = 0
+    known: bool = False  # to the client, which has sent something on the connection that began it
 
 
 @dataclass(eq=False)
@@ -157,6 +159,8 @@ class ModelBroker:
         self.lines: list[Line] = []
         self.current: Line | None = None
         self.session: Session | None = None
+        self._began_session: Line | None = None  # whose CONNACK told of it
+        self._of_earlier_sessions: dict[int, int] = {}  # QoS 2, identifier to message
         self.bad_tokens: set[bytes] = set()
         self._denied: set[int] = set()  # may come again out of order
         self._last: dict[tuple[str, int], int] = {}  # message of a topic and QoS
@@ -270,7 +274,12 @@ class ModelBroker:
         for line in self.lines:
             if line.open:
                 self.cut(line)
-        self.session = None
+        self._end_session()
+
+    def _end_session(self) -> None:
+        if self.session is not None:
+            self._of_earlier_sessions |= {identifier: number for number, identifier in self.session.delivered.items()}
+            self.session = None
 
     def stall(self, line: Line, *, stalled: bool) -> None:
         """Stop reading a line's socket, or continue."""
@@ -336,6 +345,8 @@ class ModelBroker:
             line.connect, line.came_at = packet, self._now() if line.stalled_at is None else line.stalled_at
             self._check_connect(line, packet)
             return
+        if line is self._began_session and line.accepted and self.session is not None:
+            self.session.known = True
         leaves = packet.kind == DISCONNECT and self.closing
         assert line.accepted or leaves or (packet.kind == AUTH and line.asked), f"before CONNACK came {packet}"
         if packet.kind == PUBLISH:
@@ -473,6 +484,11 @@ class ModelBroker:
         session = self.session
         assert session is not None
         numbers = [number for number, known in session.delivered.items() if known == identifier]
+        if not numbers and not session.known and identifier in self._of_earlier_sessions:
+            # No error during recovery (MQTT 5 section 3.7.2.1): the client continues the session before.
+            reason = _IDENTIFIER_NOT_FOUND if self._five else 0
+            self._owe(line, PUBCOMP, identifier, reason, self._of_earlier_sessions[identifier])
+            return
         assert numbers, f"PUBREL with the identifier {identifier}, which the broker has received nothing with"
         number = session.to_release.pop(identifier, numbers[-1])
         self._owe(line, PUBCOMP, identifier, 0, number)
@@ -481,7 +497,7 @@ class ModelBroker:
         def sent() -> None:
             if kind == PUBREC and reason < 0x80:
                 return
-            if reason < 0x80:
+            if reason < 0x80 or kind == PUBCOMP:
                 self.confirmed.add(number)
             line.unacknowledged.pop(identifier, None)
             if self.session is not None:
@@ -541,7 +557,8 @@ class ModelBroker:
         if self.current is not None:
             self._take_over(self.current, in_vain=line.gone)
         if forget or connect.clean or self.session is None:
-            self.session = Session()
+            self._end_session()
+            self.session, self._began_session = Session(), line
             present = False
         else:
             present = True

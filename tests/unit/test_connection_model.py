@@ -609,6 +609,21 @@ class TestFound:
         machine.message_comes("a", 2, 1)
         assert [int(message.payload) for message in machine.messages] == [0, 1]
 
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_a_message_that_the_broker_had_is_delivered_when_a_connack_was_missed(
+        self, make: Callable[..., ClientAndBroker], protocol: int
+    ) -> None:
+        """PUBREL with an identifier that the broker does not know is no error during recovery (MQTT 5 section 3.7.2.1):
+        with its PUBREC the broker has accepted the message.
+        """
+        machine = make(protocol=protocol, subscriptions={"a": 2})
+        machine.trouble("the broker is slow")
+        machine.publish("b", 2, 0, 1)
+        machine.read(1, oldest=True)
+        self.a_new_session_that_the_client_was_not_told_of(machine)
+        assert machine.deliveries[0].done
+        machine.all_is_well_in_the_end()
+
     def test_an_answer_to_auth_that_comes_too_late_does_not_end_the_connection(
         self, make: Callable[..., ClientAndBroker]
     ) -> None:
