@@ -81,6 +81,29 @@ class TestQos1:
         assert not inbox.is_new(message(1, b"another", dup=True))
         assert inbox.is_new(message(2, dup=True))
 
+    def test_identifiers_that_begin_again_in_a_session_in_doubt_are_those_of_a_new_session(self) -> None:
+        inbox = ReceivedIds()
+        for packet_id in (1, 2):
+            inbox.is_new(message(packet_id))
+        inbox.session_in_doubt()
+        assert inbox.is_new(message(1, b"new"))
+        assert not inbox.is_new(message(1, b"new", dup=True)), "the broker does not use identifiers again at once"
+        assert inbox.is_new(message(2, dup=True)), "what an earlier session sent has nothing to do with it"
+
+    def test_a_session_in_doubt_that_goes_on_still_knows_what_was_acknowledged(self) -> None:
+        inbox = ReceivedIds()
+        inbox.is_new(message(1))
+        inbox.session_in_doubt()
+        assert not inbox.is_new(message(1, dup=True))
+
+    def test_after_a_lost_session_nothing_is_in_doubt(self) -> None:
+        inbox = ReceivedIds()
+        inbox.session_in_doubt()
+        inbox.session_lost()
+        for _ in range(2):
+            inbox.is_new(message(1))
+        assert inbox.is_new(message(1, dup=True)), "identifiers return at once"
+
     def test_a_lost_session_forgets_them_and_the_habits_of_the_broker(self) -> None:
         inbox = ReceivedIds()
         for _ in range(2):

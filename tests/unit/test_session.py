@@ -2,145 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import DeliveryFailed
 from mqtt_token_client.mqtt.codec.message import Message
-from mqtt_token_client.mqtt.codec.packets import (
-    Acknowledgement,
-    Packet,
-    Pingresp,
-    RejectedPublish,
-    Suback,
-    Unsuback,
-)
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
-from mqtt_token_client.mqtt.session.limits import Limits
-from mqtt_token_client.mqtt.session.session import Session, SessionStats
-from mqtt_token_client.mqtt.transport.connection import NetworkConnection
-from tests.unit.codecs import connected
 from tests.unit.network_thread import call
-
-
-class Client:
-    """A session, a link that it speaks over, and the bytes that a broker would see."""
-
-    def __init__(self, loop: NetworkThread, *, max_inflight: int = 100, protocol: int = 5) -> None:
-        self.loop = loop
-        self.protocol = protocol
-        self.told: list[events.Event] = []
-        self.delivered: list[Message] = []
-        self.receive_maximum: int | None = 65_535 if protocol == 5 else None
-        self.session = Session(
-            max_queued=100_000,
-            max_inflight=max_inflight,
-            emit=self.told.append,
-            on_message=self.delivered.append,
-        )
-        self.connect()
-
-    def connect(self) -> None:
-        ours, self.broker = socket.socketpair()
-        ours.setblocking(False)
-        self.broker.settimeout(20)
-        engine = connected(self.protocol)
-        self.link: NetworkConnection[Outgoing] = call(
-            self.loop, lambda: NetworkConnection(self.loop, ours, engine, self)
-        )
-
-    def reconnect(self, *, session_present: bool = True) -> None:
-        """Lose the connection and get a new one, as a connection does."""
-
-        def lose() -> None:
-            self.link.close()
-            self.session.connection_lost(self.link)
-            self.session.connected(session_present=session_present)
-
-        call(self.loop, lose)
-        self.broker.close()
-        self.connect()
-
-    def close(self) -> None:
-        call(self.loop, self.link.close)
-        self.broker.close()
-
-    # As a connection does
-
-    def packets_arrived(self, link: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
-        for packet in packets:
-            if not isinstance(packet, Pingresp):
-                assert isinstance(packet, Message | RejectedPublish | Acknowledgement | Suback | Unsuback)
-                self.session.receive(link, packet)
-        self.connection_writable(link)
-
-    def connection_writable(self, link: NetworkConnection[Outgoing]) -> None:
-        if self.session.send(link, Limits(self.receive_maximum)):
-            self.loop.call_soon(lambda: self.connection_writable(link))
-
-    def connection_wrote(self, items: list[Outgoing]) -> None:
-        self.session.written(items)
-
-    def connection_closed(self, link: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:
-        pass
-
-    # What a test does
-
-    def publish(self, topic: str, qos: int = 1, payload: bytes = b"") -> Outgoing:
-        """Publish, and send what may be sent."""
-        message = Outgoing(encode_topic(topic), payload, qos, False, b"")
-        self.session.publish(message)
-        self.send()
-        return message
-
-    def send(self) -> None:
-        while call(self.loop, lambda: self.session.send(self.link, Limits(self.receive_maximum))):
-            """The others would have their turn."""
-
-    def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
-        for name in filters:
-            self.session.subscribe(name, handler, 1)
-        self.send()
-
-    def unsubscribe(self, *filters: str) -> None:
-        for name in filters:
-            self.session.unsubscribe(name)
-        self.send()
-
-    def answer(self, packet: str) -> None:
-        """Have the broker send a packet, and wait until it has been dealt with."""
-        self.broker.sendall(bytes.fromhex(packet))
-        call(self.loop, self.link.read)
-
-    def sees(self, expected: str) -> None:
-        """Check what the broker sees next, and that it is all."""
-        wanted = bytes.fromhex(expected)
-        assert self.read(len(wanted)).hex(" ") == wanted.hex(" ")
-
-    def read(self, count: int) -> bytes:
-        """At least so many bytes, as the broker sees them."""
-        data = bytearray()
-        while len(data) < count:
-            piece = self.broker.recv(65_536)
-            assert piece, f"closed after {bytes(data)!r}"
-            data += piece
-        return bytes(data)
-
-    def sees_nothing(self) -> None:
-        call(self.loop, lambda: None)
-        self.broker.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            self.broker.recv(1)
-        self.broker.settimeout(20)
-
-    @property
-    def stats(self) -> SessionStats:
-        return self.session.stats
+from tests.unit.session_client import Client
 
 
 def variable_byte_integer(number: int) -> bytes:

@@ -27,6 +27,7 @@ class ReceivedIds:
         self._doubtful: set[int] = set()  # those of a session that the broker may have lost
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
+        self._in_doubt = False
 
     def is_new(self, message: Message) -> bool:
         """Whether to hand over a message; it is acknowledged in any case."""
@@ -49,6 +50,9 @@ class ReceivedIds:
             if known == fingerprint and not self._identifiers_return:
                 self._acknowledged[message.packet_id] = fingerprint
                 return False
+        elif known is not None and self._in_doubt:  # so it was a new session
+            self._in_doubt = False
+            self._acknowledged.clear()
         elif known is not None:
             self._identifiers_return = True
         self._acknowledged[message.packet_id] = fingerprint
@@ -64,10 +68,11 @@ class ReceivedIds:
     def session_in_doubt(self) -> None:
         """The broker may have begun a new session: a known identifier may be another message's."""
         self._doubtful = set(self._received)
+        self._in_doubt = True
 
     def session_lost(self) -> None:
         """The broker begins anew, and so do its identifiers."""
         self._received.clear()
         self._doubtful.clear()
         self._acknowledged.clear()
-        self._identifiers_return = False
+        self._identifiers_return = self._in_doubt = False
