@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,19 +29,22 @@ from tests.unit.network_thread import call
 
 
 class Client:
-    """A session, a link that it speaks over, and the bytes that a broker would see."""
+    """A session, a connection that it uses, and the bytes that a broker would see.
 
-    def __init__(self, loop: NetworkThread, *, max_inflight: int = 100, protocol: int = 5) -> None:
+    Args:
+        loop: the network thread.
+        options: those of the session.
+    """
+
+    def __init__(self, loop: NetworkThread, *, protocol: int = 5, **options: Any) -> None:
         self.loop = loop
         self.protocol = protocol
         self.told: list[events.Event] = []
         self.delivered: list[Message] = []
         self.receive_maximum: int | None = 65_535 if protocol == 5 else None
         self.session = Session(
-            max_queued=100_000,
-            max_inflight=max_inflight,
+            **{"max_queued": 100_000, "max_inflight": 100, "on_message": self.delivered.append, **options},
             emit=self.told.append,
-            on_message=self.delivered.append,
         )
         self.connect()
 

@@ -1,0 +1,115 @@
+"""A journal whose writes to disk are the test's: what was reported is on disk once the test commits it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
+from mqtt_token_client.mqtt.session.journal import Recorded
+
+_Row = tuple[bytes, bytes, int, bool, bytes, int, Stage]
+
+
+@dataclass
+class _Record:
+    """What is recorded: the rows by number, those that were released last in the end."""
+
+    rows: dict[int, _Row] = field(default_factory=dict)
+    received: set[int] = field(default_factory=set)
+    last_packet_id: int = 0
+
+
+class ScriptedJournal:
+    """Notes every call.
+
+    Args:
+        automatic: commit at each sync().
+
+    Attributes:
+        calls: what was reported, as tuples of the method's name and its arguments; a message as its number.
+        on_append: called by append() before it returns.
+    """
+
+    def __init__(self, *, automatic: bool = False, record: _Record | None = None) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.durable = 0
+        self.on_append: Callable[[], None] = lambda: None
+        self.notify: Callable[[], None] = lambda: None
+        self._automatic = automatic
+        self._now = record or _Record()
+        self._on_disk = deepcopy(self._now)
+        self._lock = threading.Lock()
+
+    # What the test does
+
+    def commit(self) -> None:
+        """Everything reported so far is on disk."""
+        with self._lock:
+            self._on_disk = deepcopy(self._now)
+            self.durable = len(self.calls)
+        self.notify()
+
+    def after_power_cut(self) -> ScriptedJournal:
+        """The journal that the next process finds."""
+        return ScriptedJournal(automatic=self._automatic, record=deepcopy(self._on_disk))
+
+    def reported(self) -> list[tuple[object, ...]]:
+        """What was reported since the last time, without sync()."""
+        calls = [call for call in self.calls if call != ("sync",)]
+        reported, self._seen = calls[self._seen :], len(calls)
+        return reported
+
+    _seen = 0
+
+    # Journal
+
+    def load(self, notify: Callable[[], None]) -> Recorded:
+        self.notify = notify
+        messages = []
+        for number, (topic, payload, qos, retain, properties, packet_id, stage) in self._now.rows.items():
+            message = Outgoing(topic, payload, qos, retain, properties)
+            message.number, message.packet_id, message.stage = number, packet_id, stage
+            messages.append(message)
+        return Recorded(messages, frozenset(self._now.received), self._now.last_packet_id)
+
+    def append(self, message: Outgoing) -> None:
+        m = message
+        with self._lock:
+            self.calls.append(("append", m.number))
+            self._now.rows[m.number] = (m.topic, m.payload, m.qos, m.retain, m.properties, m.packet_id, m.stage)
+        self.on_append()
+
+    def mark(self, number: int, packet_id: int, stage: Stage) -> None:
+        with self._lock:
+            self.calls.append(("mark", number, packet_id, stage))
+            if (row := self._now.rows.pop(number, None)) is not None:
+                self._now.rows[number] = (*row[:5], packet_id, stage)
+            self._now.last_packet_id = packet_id or self._now.last_packet_id
+
+    def remove(self, number: int) -> None:
+        with self._lock:
+            self.calls.append(("remove", number))
+            self._now.rows.pop(number, None)
+
+    def received(self, packet_id: int) -> None:
+        self.calls.append(("received", packet_id))
+        self._now.received.add(packet_id)
+
+    def released(self, packet_id: int) -> None:
+        self.calls.append(("released", packet_id))
+        self._now.received.discard(packet_id)
+
+    def session_lost(self) -> None:
+        self.calls.append(("session_lost",))
+        self._now.received.clear()
+        self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
+
+    def sync(self) -> int:
+        self.calls.append(("sync",))
+        sequence = len(self.calls)
+        if self._automatic:
+            self.commit()
+        return sequence
