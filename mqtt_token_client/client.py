@@ -98,7 +98,7 @@ class TokenClient:
             connects first; every later connection resumes. MQTT 5 only.
         will: published by the broker if this client is lost.
         tls: the TLS context; by default the system's certificates, TLS 1.2 or newer.
-        proxy: the URL of an HTTP or SOCKS proxy to the broker; needs the ``proxy`` extra.
+        proxy: the URL of an HTTP or SOCKS proxy to the broker.
         allow_insecure: allow ``mqtt://`` to other machines, and a TLS context that does not verify.
         renewal: when tokens are renewed.
         backoff: the delays between failed attempts to connect.

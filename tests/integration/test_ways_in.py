@@ -25,7 +25,8 @@ from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Connected, ConnectFailed, Disconnected, Event, Token, TokenClient
 from mqtt_token_client.errors import BrokerUnreachable, ConfigurationError
 from mqtt_token_client.mqtt.codec.codec import Codec
-from mqtt_token_client.mqtt.transport.open import Address, open_transport
+from mqtt_token_client.mqtt.transport.address import Address
+from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.integration.traffic import Peer, Traffic, source, trusting
 from tests.unit.test_open_transport import Proxy
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mqtt_token_client.mqtt.transport import brokers as brokers_module
+from mqtt_token_client.mqtt.transport.address import Address
 from mqtt_token_client.mqtt.transport.brokers import Brokers
-from mqtt_token_client.mqtt.transport.open import Address
 
 A, B, C = (Address(f"{name}.example", 8883, True) for name in "abc")
 

@@ -163,7 +163,7 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("entries", "told"),
         [
-            ('broker = "mqtts://"', "broker: "),
+            ('broker = "mqtts://"', "broker must be "),
             ('broker = "mqtt://broker.example.com"', "broker: "),
             ('profile = "magic"', "profile: 'magic' is not known"),
             ("protocol = 3", "protocol: 5, or 4 for MQTT 3.1.1, not 3"),

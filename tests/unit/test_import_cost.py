@@ -19,7 +19,6 @@ _NEVER = {
     "cryptography",
     "jwt",
     "watchdog",
-    "python_socks",
     "wsproto",
     "h11",
     "click",

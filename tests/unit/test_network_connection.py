@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -16,8 +17,9 @@ from devtools.servers.pki import Pki
 from mqtt_token_client.mqtt.codec.packets import Pingresp
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.transport import connection as link_module
+from mqtt_token_client.mqtt.transport.websocket import WebSocket
 from tests.unit.network_thread import call, undisturbed
-from tests.unit.websocket_server import BINARY, close_frame, frame
+from tests.unit.websocket_server import BINARY, CONTINUATION, PING, PONG, close_frame, frame
 from tests.unit.wire import DISCONNECT, PINGRESP, Wire, publish, tcp_pair, tls_pair, websocket_pair
 
 
@@ -167,6 +169,45 @@ class TestReading:
         first = told.index("turn")
         assert 0 < first <= 16
         assert "packet" in told[first:]
+
+    @pytest.mark.parametrize(
+        "flood",
+        [
+            frame(PING) * 4000,
+            frame(PONG) * 4000,
+            frame(BINARY) * 4000,
+            (frame(BINARY, b"\xd0") + frame(BINARY, b"\x00")) * 2000,
+            frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 4000,
+        ],
+        ids=["pings", "pongs", "empty", "a byte each", "continuations"],
+    )
+    def test_a_flood_of_small_frames_leaves_the_other_connections_their_turns(
+        self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch, flood: bytes
+    ) -> None:
+        """A frame of two bytes costs microseconds: thousands of them in one turn would be a long one."""
+        decoded, turns, take = 0, list[int](), WebSocket._take
+
+        def count(websocket: WebSocket, event: Any) -> None:
+            nonlocal decoded
+            decoded += 1
+            take(websocket, event)
+
+        monkeypatch.setattr(WebSocket, "_take", count)
+        ours, peer = websocket_pair()
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+
+        def turn() -> None:
+            turns.append(decoded)
+            if not wire.link.closed:
+                loop.call_soon(turn)
+
+        loop.call_soon(turn)
+        with ThreadPoolExecutor() as executor:
+            executor.submit(peer.sock.sendall, flood + close_frame(1000))
+            assert wire.next("packet")[0] == "closed"
+        assert decoded > 1000
+        assert max(after - before for before, after in pairwise(turns)) <= 1024
+        wire.close()
 
     def test_nothing_arrives_while_reading_is_paused(self, wire: Wire) -> None:
         call(wire.runtime, wire.link.pause_reading)

@@ -9,8 +9,8 @@ import re
 import select
 import socket
 import ssl
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,16 @@ from devtools.servers.pki import Certificate, Pki
 from devtools.servers.processes import free_port
 from mqtt_token_client.errors import BrokerRefused, BrokerUnreachable, CertificateRejected, ConfigurationError
 from mqtt_token_client.mqtt.transport import open as dial_module
-from mqtt_token_client.mqtt.transport.open import Address, check_context, check_proxy, open_transport, parse_broker
+from mqtt_token_client.mqtt.transport.address import Address, parse_broker
+from mqtt_token_client.mqtt.transport.open import open_transport
+from mqtt_token_client.mqtt.transport.proxy import check_proxy
+from mqtt_token_client.mqtt.transport.tls import check_context
 from tests.unit.websocket_server import WebSocketPeer
 
-_SHAPE = "broker: the URL has a host, and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
-_NO_CREDENTIALS = "broker: no user name or password in the URL; the token is the password"
-
-
-_SCHEMES = "broker: the URL begins with mqtts://, wss://, mqtt:// or ws://, not"
-_PATH = "broker: a path other than of ASCII characters and without spaces is percent-encoded"
+_SHAPE = "broker must be a URL of a host and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
+_NO_CREDENTIALS = "broker must not hold a user name or password; the token is the password"
+_SCHEMES = "broker must begin with mqtts://, wss://, mqtt:// or ws://, got"
+_PATH = "broker must have a path of ASCII characters without spaces; percent-encode the others"
 
 
 def _plain(host: str, scheme: str = "mqtt", better: str = "mqtts") -> str:
@@ -58,6 +59,9 @@ class TestUrls:
             ("mqtt://127.0.0.1", Address("127.0.0.1", 1883, False), "mqtt://127.0.0.1:1883"),
             ("mqtt://127.255.0.9", Address("127.255.0.9", 1883, False), "mqtt://127.255.0.9:1883"),
             ("mqtt://[::1]", Address("::1", 1883, False), "mqtt://[::1]:1883"),
+            ("mqtt://idp.localhost", Address("idp.localhost", 1883, False), "mqtt://idp.localhost:1883"),
+            ("mqtt://localhost.", Address("localhost.", 1883, False), "mqtt://localhost.:1883"),
+            ("ws://a.b.LOCALHOST", Address("a.b.localhost", 80, False, "/"), "ws://a.b.localhost:80/"),
             ("wss://b.example", Address("b.example", 443, True, "/"), "wss://b.example:443/"),
             ("wss://b.example/mqtt", Address("b.example", 443, True, "/mqtt"), "wss://b.example:443/mqtt"),
             ("wss://b.example:8084/a/b%20c", Address("b.example", 8084, True, "/a/b%20c"), None),
@@ -72,11 +76,11 @@ class TestUrls:
     @pytest.mark.parametrize(
         ("url", "says"),
         [
-            (None, "broker: a URL such as 'mqtts://broker.example.com', not NoneType"),
-            (b"mqtts://b.example", "broker: a URL such as 'mqtts://broker.example.com', not bytes"),
-            (8883, "broker: a URL such as 'mqtts://broker.example.com', not int"),
-            ("", f"{_SCHEMES} nothing://"),
-            ("b.example", f"{_SCHEMES} nothing://"),
+            (None, "broker must be a URL such as 'mqtts://broker.example.com', got NoneType"),
+            (b"mqtts://b.example", "broker must be a URL such as 'mqtts://broker.example.com', got bytes"),
+            (8883, "broker must be a URL such as 'mqtts://broker.example.com', got int"),
+            ("", f"{_SCHEMES} a URL without a scheme"),
+            ("b.example", f"{_SCHEMES} a URL without a scheme"),
             ("https://b.example", f"{_SCHEMES} https://"),
             ("mqtts://", _SHAPE),
             ("mqtts:b.example", _SHAPE),
@@ -99,6 +103,7 @@ class TestUrls:
             ("mqtt://b.example", _plain("b.example")),
             ("mqtt://localhost.b.example", _plain("localhost.b.example")),
             ("mqtt://127.0.0.1.b.example", _plain("127.0.0.1.b.example")),
+            ("mqtt://notlocalhost", _plain("notlocalhost")),
             ("mqtt://10.0.0.5:1883", _plain("10.0.0.5")),
             ("mqtt://0.0.0.0", _plain("0.0.0.0")),
             ("mqtt://[2001:db8::1]", _plain("2001:db8::1")),
@@ -149,7 +154,8 @@ class TestContexts:
     def test_one_that_does_not_verify_is_refused(self) -> None:
         for context in self._lenient():
             with pytest.raises(
-                ConfigurationError, match=r"^tls: the context does not verify the broker; do so, or allow"
+                ConfigurationError,
+                match=r"^tls must be a context that verifies the broker; or set allow_insecure=True$",
             ):
                 check_context(context)
 
@@ -161,7 +167,7 @@ class TestContexts:
 
     @pytest.mark.parametrize("context", [None, True, "ca.pem", ssl])
     def test_what_is_none_is_refused(self, context: Any) -> None:
-        says = rf"^tls: an ssl\.SSLContext, such as .*, not {type(context).__name__}$"
+        says = rf"^tls must be an ssl\.SSLContext, such as .*, got {type(context).__name__}$"
         with pytest.raises(ConfigurationError, match=says):
             check_context(context)
 
@@ -292,13 +298,17 @@ class TestTcp:
         assert not raised.value.permanent
 
 
-def _self_signed(folder: Path, begins: datetime.timedelta, ends: datetime.timedelta) -> Certificate:
-    """A certificate for localhost that is its own authority, valid from and to some time from now."""
+def _self_signed(
+    folder: Path, begins: datetime.timedelta, ends: datetime.timedelta, names: tuple[str, ...] = ("localhost",)
+) -> Certificate:
+    """A certificate that is its own authority, valid from and to some time from now. Its Common Name is localhost, its
+    subjectAltName has the names.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     usage = x509.KeyUsage(True, False, False, False, False, True, False, False, False)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -306,12 +316,13 @@ def _self_signed(folder: Path, begins: datetime.timedelta, ends: datetime.timede
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    certificate = builder.sign(key, hashes.SHA256())
     paths = Certificate(folder / "certificate.pem", folder / "certificate.key")
     paths.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths.key.write_bytes(
@@ -366,6 +377,18 @@ class TestTls:
         certificate = _self_signed(tmp_path, datetime.timedelta(days=-1), datetime.timedelta(days=1))
         context = ssl.create_default_context(cafile=certificate.certificate)
         assert answers(open_transport(Address("localhost", serve(tls_echo(certificate)).port, tls=True), context, None))
+
+    @pytest.mark.parametrize("path", [None, "/mqtt"], ids=["mqtts", "wss"])
+    def test_a_certificate_that_has_the_name_in_its_common_name_only_is_rejected(
+        self, serve: Callable[..., Server], tmp_path: Path, path: str | None
+    ) -> None:
+        """RFC 9525 section 6.3: the subjectAltName is what names a server."""
+        day = datetime.timedelta(days=1)
+        certificate = _self_signed(tmp_path, -day, day, names=())
+        context = check_context(ssl.create_default_context(cafile=certificate.certificate))
+        address = Address("localhost", serve(tls_echo(certificate)).port, tls=True, path=path)
+        with pytest.raises(CertificateRejected, match="Hostname mismatch"):
+            open_transport(address, context, None)
 
     @pytest.mark.parametrize(
         "handle",
@@ -644,8 +667,23 @@ class Proxy:
             if f"Proxy-Authorization: Basic {basic}" not in headers:
                 sock.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
                 return
-        sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        for piece in (b"HTTP/1.", b"1 200 Connection established\r", b"\nVia: x\r\n\r\n"):  # as three segments
+            sock.sendall(piece)
+            time.sleep(0.01)
         self._relay(sock)
+
+    def socks4(self, sock: socket.socket) -> None:
+        """For a host by its IPv4 address; the user is the name that the proxy asks for."""
+        version, command, *destination = sock.recv(8)
+        assert (version, command) == (4, 1)
+        user = b""
+        while not user.endswith(b"\0"):
+            user += sock.recv(1)
+        self.asked.append((bytes(destination), user))
+        granted = self.credentials is None or user[:-1].decode() == self.credentials[0]
+        sock.sendall(bytes((0, 90 if granted else 93)) + bytes(6))
+        if granted:
+            self._relay(sock)
 
     def socks5(self, sock: socket.socket) -> None:
         """RFC 1928 and RFC 1929, for a host by name."""
@@ -752,6 +790,76 @@ class TestProxies:
         with pytest.raises(BrokerUnreachable, match=says):
             open_transport(plain(1883, "broker.test"), None, f"{kind}://127.0.0.1:{port}")
 
+    def test_that_dribble_leave_nothing_when_the_deadline_has_passed(
+        self, serve: Callable[..., Server], kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A byte at a time, each of them in time."""
+        monkeypatch.setattr(dial_module, "_TIMEOUT", 0.3)
+        gone = threading.Event()
+
+        def dribble(sock: socket.socket) -> None:
+            sock.recv(1000)
+            sock.settimeout(0.05)
+            answer = b"HTTP/1.1 200 OK\r\nX: " if kind == "http" else b"\x05\x00\x05\x00\x00\x03\xff"
+            for byte in answer + b"x" * 400:
+                try:
+                    if not sock.recv(1000):
+                        break
+                except TimeoutError:
+                    sock.sendall(bytes((byte,)))
+                except ConnectionError:
+                    break
+            else:
+                return
+            gone.set()
+
+        url = f"{kind}://127.0.0.1:{serve(dribble).port}"
+        with pytest.raises(BrokerUnreachable, match=r"no connection: the proxy timed out$"):
+            open_transport(plain(1883, "broker.test"), None, url)
+        assert gone.wait(20)
+
+
+class TestSocks4:
+    def test_leads_to_the_address_of_the_broker(self, serve: Callable[..., Server]) -> None:
+        proxy = Proxy(serve(echo).port)
+        url = f"socks4://pump@127.0.0.1:{serve(proxy.socks4).port}"
+        assert answers(open_transport(plain(1883, "localhost"), None, check_proxy(url)))
+        assert proxy.asked == [(b"\x07\x5b\x7f\x00\x00\x01", b"pump\0")]
+
+    def test_that_rejects_makes_the_broker_unreachable(self, serve: Callable[..., Server]) -> None:
+        proxy = Proxy(0)
+        proxy.credentials = ("pump", "")
+        url = f"socks4://other@127.0.0.1:{serve(proxy.socks4).port}"
+        with pytest.raises(BrokerUnreachable, match=r": the proxy gave no connection: SOCKS4 error 93$"):
+            open_transport(plain(1883, "127.0.0.1"), None, url)
+
+
+class TestHttpProxies:
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            (b"HTTP/1.1 407 Authenticate\x1b[31m\r\n\r\n", "HTTP 407"),
+            (b"HTTP/1.1 xyz\r\n\r\n", "its answer is not valid HTTP"),
+            (b"SSH-2.0-OpenSSH\r\n\r\n", "its answer is not valid HTTP"),
+            (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 4000, "its answer is too long"),
+            (b"HTTP/1.1 200 OK\r\n", "it closed the connection"),
+        ],
+    )
+    def test_that_answer_something_else_are_named(self, serve: Callable[..., Server], answer: bytes, says: str) -> None:
+        def handle(sock: socket.socket) -> None:
+            sock.recv(1000)
+            sock.sendall(answer)
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(1)
+
+        with pytest.raises(BrokerUnreachable, match=rf": the proxy gave no connection: {says}$"):
+            open_transport(plain(1883, "broker.test"), None, f"http://127.0.0.1:{serve(handle).port}")
+
+    def test_are_asked_for_an_ipv6_address_in_brackets(self, serve: Callable[..., Server]) -> None:
+        proxy = Proxy(serve(echo).port)
+        assert answers(open_transport(plain(1883, "2001:db8::1"), None, f"http://127.0.0.1:{serve(proxy.http).port}"))
+        assert proxy.asked == ["CONNECT [2001:db8::1]:1883 HTTP/1.1"]
+
 
 class TestProxyUrls:
     @pytest.mark.parametrize(
@@ -776,12 +884,11 @@ class TestProxyUrls:
         ],
     )
     def test_that_are_none_of_a_proxy_are_refused_in_one_line(self, url: Any) -> None:
-        says = r"^proxy: a URL such as socks5://host:1080 or http://host:3128$"
+        says = r"^proxy must be a URL such as socks5://host:1080 or http://host:3128$"
         with pytest.raises(ConfigurationError, match=says):
             check_proxy(url)
 
-    def test_without_the_extra_it_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "python_socks.sync", None)
-        says = r"^proxy: needs the extra: pip install 'mqtt-token-client\[proxy\]'$"
-        with pytest.raises(ConfigurationError, match=says):
-            check_proxy("http://proxy:3128")
+    def test_has_credentials_that_socks5_can_carry(self) -> None:
+        with pytest.raises(ConfigurationError, match="at most 255 bytes each") as raised:
+            check_proxy(f"socks5://pump:{'x' * 256}@proxy:1080")
+        assert "xxx" not in str(raised.value)

@@ -11,8 +11,6 @@ from mqtt_token_client.mqtt.codec.reason_codes import (
     action_for,
     advice,
     reason_name,
-    upgrade_action,
-    websocket_close,
 )
 
 _TOKEN, _BROKER, _OURS = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP
@@ -59,43 +57,6 @@ def test_no_code_that_mqtt_lists_is_forgotten(packet: int, reason: int) -> None:
     assert reason in set().union(*_KINDS[packet].values())
     named = ReasonCode(packet, identifier=reason).getName().replace("subscription not", "Subscriptions not")
     assert reason_name(reason).lower() == named.lower()
-
-
-@pytest.mark.parametrize(
-    ("code", "name", "whose"),
-    [  # RFC 6455 section 7.4.1 and the registry of IANA
-        (1000, "Normal Closure", _BROKER),  # EMQX, when the token ends: told by how near that is
-        (1001, "Going Away", _BROKER),
-        (1002, "Protocol error", _BROKER),
-        (1003, "Unsupported Data", _BROKER),
-        (1005, "No Status Rcvd", _BROKER),
-        (1007, "Invalid frame payload data", _BROKER),
-        (1008, "Policy Violation", _TOKEN),
-        (1009, "Message Too Big", _BROKER),
-        (1011, "Internal Error", _BROKER),
-        (1012, "Service Restart", _BROKER),
-        (1013, "Try Again Later", _BROKER),
-        (1014, "Bad Gateway", _BROKER),
-        (3000, "Unauthorized", _TOKEN),
-        (3003, "Forbidden", _TOKEN),
-        (3008, "Timeout", _BROKER),
-        (4001, "", _BROKER),  # an application's
-    ],
-)
-def test_the_name_and_the_fault_of_a_websocket_that_was_closed(code: int, name: str, whose: Action) -> None:
-    assert websocket_close(code) == (name, whose)
-
-
-@pytest.mark.parametrize(
-    ("whose", "statuses"),
-    [
-        (_TOKEN, [401, 403]),
-        (_BROKER, [408, 425, 429, 500, 502, 503, 504, 599]),
-        (_OURS, [200, 204, 301, 302, 400, 404, 405, 407, 426]),
-    ],
-)
-def test_the_fault_of_a_refused_upgrade(whose: Action, statuses: list[int]) -> None:
-    assert {upgrade_action(status) for status in statuses} == {whose}
 
 
 @pytest.mark.parametrize(("reason", "name"), [(0x00, "Normal disconnection"), (0xEE, "reason code 0xee")])

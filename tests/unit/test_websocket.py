@@ -23,8 +23,9 @@ from mqtt_token_client.errors import (
     MqttTokenError,
     ProtocolError,
 )
-from mqtt_token_client.mqtt.transport.open import parse_broker
-from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
+from mqtt_token_client.mqtt.codec.reason_codes import Action
+from mqtt_token_client.mqtt.transport.address import parse_broker
+from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade, upgrade_action, websocket_close
 from tests.unit.websocket_server import (
     BINARY,
     CONTINUATION,
@@ -148,15 +149,15 @@ class TestUpgrade:
     @pytest.mark.parametrize(
         ("status", "says"),
         [
-            (401, "; it wants the token there: use a profile that puts it into a header"),
-            (403, "; it wants the token there: use a profile that puts it into a header"),
+            (401, "; it expects the token there: use a profile that puts it into a header"),
+            (403, "; it expects the token there: use a profile that puts it into a header"),
             (404, "; check the URL's path: many brokers have /mqtt"),
             (400, "; check the URL's path: many brokers have /mqtt"),
             (200, "; check the URL's path: many brokers have /mqtt"),
-            (302, ", which leads elsewhere and is not followed; give the URL that it leads to"),
+            (302, ", a redirect, which is not followed; set broker to the URL that it leads to"),
         ],
     )
-    def test_refused_otherwise_is_for_a_person_to_mend(self, ends: Ends, status: int, says: str) -> None:
+    def test_rejected_otherwise_is_for_a_person_to_fix(self, ends: Ends, status: int, says: str) -> None:
         asked = ends.ask()
         ends.peer.refuse(status, "Location: wss://other.example/?a-secret")
         error = refusal(asked)
@@ -171,7 +172,7 @@ class TestUpgrade:
         assert isinstance(error, BrokerUnreachable)
         assert str(error) == f"{NAME}: the WebSocket upgrade was answered with HTTP {status}"
 
-    def test_to_something_that_does_not_confirm_mqtt_is_for_a_person_to_mend(self, ends: Ends) -> None:
+    def test_to_something_that_does_not_confirm_mqtt_is_for_a_person_to_fix(self, ends: Ends) -> None:
         asked = ends.ask()
         ends.peer.accept(subprotocol=None)
         error = refusal(asked)
@@ -236,7 +237,7 @@ class TestUpgrade:
     def test_with_a_header_that_http_does_not_allow_is_not_sent(self, ends: Ends, headers: dict[str, str]) -> None:
         error = refusal(ends.ask(headers))
         assert isinstance(error, ConfigurationError)
-        assert str(error) == "profile: a header for the WebSocket upgrade is none of HTTP (RFC 9110 section 5)"
+        assert str(error) == "profile: a header for the WebSocket upgrade is not valid in HTTP (RFC 9110 section 5)"
 
 
 class TestSending:
@@ -368,10 +369,10 @@ class TestReceiving:
         ("data", "says"),
         [
             (frame(TEXT, b"hello") + frame(BINARY, b"late"), "the broker sent a text frame over the WebSocket"),
-            (frame(CONTINUATION, b"x"), "the broker sent what the WebSocket protocol does not allow: "),
-            (b"\x82\x81\0\0\0\0x", "the broker sent what the WebSocket protocol does not allow: .* masked"),
-            (b"\xc2\x01x", "the broker sent what the WebSocket protocol does not allow: "),
-            (b"\x83\x01x", "the broker sent what the WebSocket protocol does not allow: "),
+            (frame(CONTINUATION, b"x"), "the broker broke the WebSocket protocol: "),
+            (b"\x82\x81\0\0\0\0x", "the broker broke the WebSocket protocol: .* masked"),
+            (b"\xc2\x01x", "the broker broke the WebSocket protocol: "),
+            (b"\x83\x01x", "the broker broke the WebSocket protocol: "),
         ],
         ids=["text", "continuation", "masked", "reserved bit", "reserved opcode"],
     )
@@ -388,3 +389,40 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=says):
         parse_broker("wss://b.example/mqtt")
     assert parse_broker("mqtts://b.example").path is None
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "action"),
+    [  # RFC 6455 section 7.4.1 and the IANA registry
+        (1000, "Normal Closure", Action.RETRY),  # EMQX, when the token expires: what matters is how near that is
+        (1001, "Going Away", Action.RETRY),
+        (1002, "Protocol error", Action.RETRY),
+        (1003, "Unsupported Data", Action.RETRY),
+        (1005, "No Status Rcvd", Action.RETRY),
+        (1007, "Invalid frame payload data", Action.RETRY),
+        (1008, "Policy Violation", Action.NEW_TOKEN),
+        (1009, "Message Too Big", Action.RETRY),
+        (1011, "Internal Error", Action.RETRY),
+        (1012, "Service Restart", Action.RETRY),
+        (1013, "Try Again Later", Action.RETRY),
+        (1014, "Bad Gateway", Action.RETRY),
+        (3000, "Unauthorized", Action.NEW_TOKEN),
+        (3003, "Forbidden", Action.NEW_TOKEN),
+        (3008, "Timeout", Action.RETRY),
+        (4001, "", Action.RETRY),  # of an application
+    ],
+)
+def test_the_name_of_a_close_code_and_what_to_do_about_it(code: int, name: str, action: Action) -> None:
+    assert websocket_close(code) == (name, action)
+
+
+@pytest.mark.parametrize(
+    ("action", "statuses"),
+    [
+        (Action.NEW_TOKEN, [401, 403]),
+        (Action.RETRY, [408, 425, 429, 500, 502, 503, 504, 599]),
+        (Action.GIVE_UP, [200, 204, 301, 302, 400, 404, 405, 407, 426]),
+    ],
+)
+def test_what_to_do_about_a_rejected_upgrade(action: Action, statuses: list[int]) -> None:
+    assert {upgrade_action(status) for status in statuses} == {action}

@@ -71,26 +71,6 @@ _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action
 # fmt: on
 _COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
 
-# RFC 6455 section 7.4.1, and the IANA registry that it establishes. EMQX closes with 1000 when the token expires: as
-# with a TCP connection that just closes, what matters is how near the token is to its expiry.
-_WEBSOCKET_CLOSE: dict[int, tuple[str, Action]] = {
-    1000: ("Normal Closure", Action.RETRY),
-    1001: ("Going Away", Action.RETRY),
-    1002: ("Protocol error", Action.RETRY),
-    1003: ("Unsupported Data", Action.RETRY),
-    1005: ("No Status Rcvd", Action.RETRY),
-    1007: ("Invalid frame payload data", Action.RETRY),
-    1008: ("Policy Violation", Action.NEW_TOKEN),
-    1009: ("Message Too Big", Action.RETRY),
-    1011: ("Internal Error", Action.RETRY),
-    1012: ("Service Restart", Action.RETRY),
-    1013: ("Try Again Later", Action.RETRY),
-    1014: ("Bad Gateway", Action.RETRY),
-    3000: ("Unauthorized", Action.NEW_TOKEN),
-    3003: ("Forbidden", Action.NEW_TOKEN),
-    3008: ("Timeout", Action.RETRY),
-}
-
 _ADVICE = {
     0x81: "the broker cannot read what this client sends; try the other protocol version",
     PROTOCOL_ERROR: "the broker rejects what this client sends; try the other protocol version",
@@ -119,22 +99,6 @@ def action_for(packet: int, reason: int) -> Action:
     known = _CODES.get(reason)
     found = known[_COLUMNS[packet]] if known else None
     return found if isinstance(found, Action) else Action.RETRY
-
-
-def websocket_close(code: int) -> tuple[str, Action]:
-    """The name of the code of a Close frame from the broker, and what to do about it. Codes that are not registered,
-    among them those of applications (from 4000 on), have no name and mean a retry.
-    """
-    return _WEBSOCKET_CLOSE.get(code, ("", Action.RETRY))
-
-
-def upgrade_action(status: int) -> Action:
-    """What to do about this HTTP status in answer to the upgrade to a WebSocket (RFC 9110 section 15; RFC 6585
-    section 4 for 429). Any status but 401, 403 and those that ask for a retry comes from something other than a broker.
-    """
-    if status in (401, 403):
-        return Action.NEW_TOKEN
-    return Action.RETRY if status >= 500 or status in (408, 425, 429) else Action.GIVE_UP
 
 
 def reason_name(reason: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import ConfigurationError
 from ...profiles import Credentials
 from ..codec.encode import Encoder
-from ..transport.open import Address
+from ..transport.address import Address
 from .settings import Settings
 
 

@@ -33,9 +33,10 @@ from ..runtime.base import Runtime, Timer
 from ..session.delivery import Outgoing
 from ..session.limits import Limits
 from ..session.session import Session
+from ..transport.address import Address
 from ..transport.brokers import Brokers
 from ..transport.connection import NetworkConnection
-from ..transport.open import Address, open_transport
+from ..transport.open import open_transport
 from .attempt import Attempt, BrokerTraits
 from .connect_packet import connect_packet
 from .reauthentication import Reauthentication

@@ -14,7 +14,9 @@ from ...profiles import Credentials, PlacingFunction, Profile, check_profile, op
 from ...token import Token
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
-from ..transport.open import Address, check_context, check_proxy, parse_broker
+from ..transport.address import Address, parse_broker
+from ..transport.proxy import check_proxy
+from ..transport.tls import check_context
 
 
 class CredentialsSource(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...clock import monotonic
-from .open import Address
+from .address import Address
 
 _AVOIDED = 60.0  # seconds after a failure in which a broker is dialed only if all the others have failed as well
 

@@ -27,7 +27,7 @@ _WRITE_SIZE = 262_144  # bytes at a time; one of _HIGH_WATER would leave the end
 # The other connections get their turn after so many reads, or so many seconds; a read takes so many records together.
 _READS_A_TURN = 16
 _LONGEST_TURN = 0.005
-_MOST_RECORDS = 256
+_MOST_RECORDS = 64
 _HIGH_WATER = 65_536  # bytes waiting to be written beyond which nothing is taken from the outbox
 
 

@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Mapping
+from itertools import islice
 
 import h11
 from wsproto import ConnectionType, WSConnection
@@ -25,28 +26,50 @@ from wsproto.utilities import RemoteProtocolError
 
 from ...clock import monotonic
 from ...errors import BrokerError, BrokerRefused, BrokerUnreachable, ConfigurationError, ProtocolError
-from ..codec.reason_codes import NOT_AUTHORIZED, Action, upgrade_action, websocket_close
+from ..codec.reason_codes import NOT_AUTHORIZED, Action
 
 _PIECE = 65_536
+_FRAMES_A_CALL = 16  # a frame can be two bytes long and costs some microseconds: the rest is left for another turn
+
+# RFC 6455 section 7.4.1, and the IANA registry that it establishes. EMQX closes with 1000 when the token expires: as
+# with a TCP connection that just closes, what matters is how near the token is to its expiry.
+_WEBSOCKET_CLOSE: dict[int, tuple[str, Action]] = {
+    1000: ("Normal Closure", Action.RETRY),
+    1001: ("Going Away", Action.RETRY),
+    1002: ("Protocol error", Action.RETRY),
+    1003: ("Unsupported Data", Action.RETRY),
+    1005: ("No Status Rcvd", Action.RETRY),
+    1007: ("Invalid frame payload data", Action.RETRY),
+    1008: ("Policy Violation", Action.NEW_TOKEN),
+    1009: ("Message Too Big", Action.RETRY),
+    1011: ("Internal Error", Action.RETRY),
+    1012: ("Service Restart", Action.RETRY),
+    1013: ("Try Again Later", Action.RETRY),
+    1014: ("Bad Gateway", Action.RETRY),
+    3000: ("Unauthorized", Action.NEW_TOKEN),
+    3003: ("Forbidden", Action.NEW_TOKEN),
+    3008: ("Timeout", Action.RETRY),
+}
 
 
 class WebSocket:
-    """The broker's bytes, whatever the frames that carry them.
+    """The bytes that MQTT exchanges with the broker, whatever the frames that carry them.
 
-    As with TLS, who was told that a ``send()`` would block, or that it sent less than all, gives the rest first the
-    next time; and bytes that have been decoded already make no socket readable.
+    As with TLS, a ``send()`` that would block, or that sent less than all, has to be called again with the rest; and
+    what has been read from the socket already does not make it readable: ask ``pending()``.
     """
 
     def __init__(self, sock: socket.socket, protocol: WSConnection) -> None:
         self._sock = sock
         self._protocol = protocol
         self._arrived = bytearray()
+        self._more_frames = True  # perhaps, in what has been read: some may have come with the answer to the upgrade
         self._end: str | None = None
-        self._fault = Action.RETRY  # whose the end is
-        self._frame = bytearray()  # what is still to be sent of the frame under way
+        self._action = Action.RETRY  # at the end
+        self._frame = bytearray()  # what is still to be sent of the current frame
         self._in_frame = 0  # how much of that is the caller's: the last bytes
         self._reply = b""  # a control frame that goes out before the next data frame
-        self._take_frames()  # what may have come together with the answer to the upgrade
+        self._decode()
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -59,9 +82,11 @@ class WebSocket:
         return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.session_reused)
 
     def pending(self) -> int:
-        """How much can be had that the operating system does not know of; the end counts as a byte."""
+        """How many bytes are there that the operating system does not know of; the end and undecoded frames count as
+        one.
+        """
         below = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
-        return below + len(self._arrived) + (self._end is not None)
+        return below + len(self._arrived) + (self._more_frames or self._end is not None)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -93,31 +118,40 @@ class WebSocket:
         return done
 
     def recv(self, size: int) -> bytes:
-        """Some bytes of the broker's, or none if it closed the connection without a word.
+        """Some of the broker's bytes, or none if it closed the connection without a Close frame.
 
         Raises:
-            BrokerRefused: it closed the WebSocket because of the token, as the code tells.
-            BrokerError: it closed the WebSocket, or sent what is none of MQTT's.
+            BlockingIOError: there are none now, or not among the first frames; the next call looks at the next ones.
+            BrokerRefused: it closed the WebSocket because of the token, by the code.
+            BrokerError: it closed the WebSocket, or sent what MQTT does not allow.
             OSError: as that of a socket.
         """
-        while not self._arrived:
-            if self._end is not None and self._fault is Action.NEW_TOKEN:
+        if not self._arrived and self._end is None:
+            if not self._more_frames:
+                data = self._sock.recv(size)
+                if not data:
+                    return b""
+                self._protocol.receive_data(data)
+            self._decode()
+        if not self._arrived:
+            if self._end is None:
+                raise BlockingIOError(errno.EAGAIN, "no data frame yet")
+            if self._action is Action.NEW_TOKEN:
                 raise BrokerRefused(self._end, reason=NOT_AUTHORIZED)
-            if self._end is not None:
-                raise BrokerError(self._end)
-            data = self._sock.recv(size)
-            if not data:
-                return b""
-            self._protocol.receive_data(data)
-            self._take_frames()
+            raise BrokerError(self._end)
         taken = bytes(self._arrived[:size])
         del self._arrived[:size]
         return taken
 
-    def _take_frames(self) -> None:
-        for event in self._protocol.events():
-            if self._end is None:
-                self._take(event)
+    def _decode(self) -> None:
+        """Take some of the frames that have been read."""
+        count = 0
+        for event in islice(self._protocol.events(), _FRAMES_A_CALL):
+            count += 1
+            self._take(event)
+            if self._end is not None:
+                break
+        self._more_frames = count == _FRAMES_A_CALL and self._end is None
         if self._reply and not self._frame:
             with contextlib.suppress(OSError):  # if it cannot go out now, then before what is sent next
                 self.send(b"")
@@ -131,13 +165,13 @@ class WebSocket:
             self._end = "the broker sent a text frame over the WebSocket"  # [MQTT-6.0.0-1]
         elif isinstance(event, CloseConnection):
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
-                name, self._fault = websocket_close(int(event.code))
+                name, self._action = websocket_close(int(event.code))
                 self._end = " ".join(filter(None, ("the broker closed the WebSocket:", str(int(event.code)), name)))
                 if event.reason:
                     self._end += f" ({event.reason})"
                 self._reply = self._protocol.send(event.response())
             else:
-                self._end = f"the broker sent what the WebSocket protocol does not allow: {event.reason}"
+                self._end = f"the broker broke the WebSocket protocol: {event.reason}"
 
 
 def upgrade(
@@ -152,16 +186,18 @@ def upgrade(
         name: the broker's URL, for errors.
 
     Raises:
-        BrokerRefused: the token was refused (HTTP 401 or 403), with the reason code of MQTT for that.
-        BrokerUnreachable: no answer, or one that is to be asked for again (HTTP 408, 429 and 5xx).
-        ConfigurationError: any other answer: there is no MQTT at this URL.
+        BrokerRefused: the token was rejected (HTTP 401 or 403), with the reason code of MQTT for that.
+        BrokerUnreachable: no answer, or one that asks for a retry (HTTP 408, 429 and 5xx).
+        ConfigurationError: any other answer: MQTT is not at this URL.
         ProtocolError: the answer is malformed.
         OSError: the connection broke.
     """
     protocol = WSConnection(ConnectionType.CLIENT)
     request = _request(protocol, host, path, headers)
     if request is None:
-        raise ConfigurationError("profile: a header for the WebSocket upgrade is none of HTTP (RFC 9110 section 5)")
+        raise ConfigurationError(
+            "profile: a header for the WebSocket upgrade is not valid in HTTP (RFC 9110 section 5)"
+        )
     sock.settimeout(max(0.001, deadline - monotonic()))
     sock.sendall(request)
     answer = None
@@ -174,15 +210,15 @@ def upgrade(
     if isinstance(answer, RejectConnection):
         raise _refusal(answer.status_code, name, token_sent=bool(headers))
     if not isinstance(answer, AcceptConnection):
-        raise ProtocolError(f"{name}: the answer to the WebSocket upgrade is none of RFC 6455 section 4.2.2")
+        raise ProtocolError(f"{name}: the answer to the WebSocket upgrade is not valid (RFC 6455 section 4.2.2)")
     if answer.subprotocol != "mqtt":
         raise ConfigurationError(f"{name}: the WebSocket there does not speak MQTT; check the URL's path")
     sock.setblocking(False)
     return WebSocket(sock, protocol)
 
 
-# Errors of h11 quote what they object to, which may be a secret: those who raise ours do so outside of any "except", so
-# that they are not their context.
+# Errors of h11 quote the offending text, which may be a secret: ours are raised outside of any "except", so that h11's
+# are not their context.
 
 
 def _request(protocol: WSConnection, host: str, path: str, headers: Mapping[str, str]) -> bytes | None:
@@ -194,24 +230,40 @@ def _request(protocol: WSConnection, host: str, path: str, headers: Mapping[str,
 
 
 def _answer(protocol: WSConnection, data: bytes) -> Event | str | None:
-    """The answer, if it is there; a text for one that is none of HTTP, or not to this request."""
+    """The answer, once it is there; a text for one that is not valid HTTP, or not the answer to this request."""
     try:
         protocol.receive_data(data)
     except (RemoteProtocolError, UnicodeError):
         return "malformed"
-    # wsproto keeps the frames that follow for the events() of later
+    # wsproto keeps the frames that follow for events()
     return next(protocol.handshake.events(), None)
 
 
 def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
     text = f"{name}: the WebSocket upgrade was answered with HTTP {status}"
-    fault = upgrade_action(status)
-    if fault is Action.NEW_TOKEN:
+    action = upgrade_action(status)
+    if action is Action.NEW_TOKEN:
         if token_sent:
             return BrokerRefused(text, reason=NOT_AUTHORIZED)
-        return ConfigurationError(f"{text}; it wants the token there: use a profile that puts it into a header")
-    if fault is Action.RETRY:
+        return ConfigurationError(f"{text}; it expects the token there: use a profile that puts it into a header")
+    if action is Action.RETRY:
         return BrokerUnreachable(text)
     if 300 <= status < 400:
-        return ConfigurationError(f"{text}, which leads elsewhere and is not followed; give the URL that it leads to")
+        return ConfigurationError(f"{text}, a redirect, which is not followed; set broker to the URL that it leads to")
     return ConfigurationError(f"{text}; check the URL's path: many brokers have /mqtt")
+
+
+def websocket_close(code: int) -> tuple[str, Action]:
+    """The name of the code of a Close frame from the broker, and what to do about it. Codes that are not registered,
+    among them those of applications (from 4000 on), have no name and mean a retry.
+    """
+    return _WEBSOCKET_CLOSE.get(code, ("", Action.RETRY))
+
+
+def upgrade_action(status: int) -> Action:
+    """What to do about this HTTP status in answer to the upgrade to a WebSocket (RFC 9110 section 15; RFC 6585
+    section 4 for 429). Any status but 401, 403 and those that ask for a retry comes from something other than a broker.
+    """
+    if status in (401, 403):
+        return Action.NEW_TOKEN
+    return Action.RETRY if status >= 500 or status in (408, 425, 429) else Action.GIVE_UP

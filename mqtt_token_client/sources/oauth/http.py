@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
@@ -20,20 +19,13 @@ from ...errors import (
     MqttTokenError,
     TokenError,
 )
+from ...loopback import is_loopback
 
 LARGEST_ANSWER = 1 << 20  # bytes, decompressed
 LONGEST_WAIT = 3600.0  # seconds that a Retry-After can ask for
 _CHUNK = 1024  # bytes read at a time: a gzip bomb makes at most 1 MiB of it before it is noticed
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _VALIDITY = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own (RFC 6761 section 6.3 for the names)."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def url_problem(url: object, *, allow_insecure: bool) -> str | None:

@@ -1,0 +1,110 @@
+"""Where a broker is, and the URL that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from ...errors import ConfigurationError
+from ...loopback import is_loopback
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker is.
+
+    Attributes:
+        host: a name or an IP address.
+        port: its TCP port.
+        tls: whether it speaks TLS.
+        path: the path of its WebSocket, or None if it speaks MQTT without one.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    path: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a URL writes them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def host_header(self) -> str:
+        """The Host header of HTTP: without a port that is the standard one (RFC 9110 section 7.2)."""
+        standard = self.port == _PORTS["wss" if self.tls else "ws"]
+        return self.authority.rpartition(":")[0] if standard else self.authority
+
+    def __str__(self) -> str:
+        scheme = "mqtt" if self.path is None else "ws"
+        return f"{scheme}{'s' if self.tls else ''}://{self.authority}{self.path or ''}"
+
+
+def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:
+    """The address in a broker's URL.
+
+    Args:
+        url: such as ``mqtts://broker.example.com``.
+        allow_insecure: whether plain MQTT may go to another machine.
+
+    Raises:
+        ConfigurationError: it is not such a URL, or leads to another machine without TLS and without
+            ``allow_insecure``; or it is that of a WebSocket, and the ``websocket`` extra is not installed.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"broker must be a URL such as 'mqtts://broker.example.com', got {type(url).__name__}")
+    parts, host, port = _split(url)
+    websocket = parts.scheme in ("ws", "wss")
+    tls = parts.scheme in ("mqtts", "wss")
+    if not tls and not allow_insecure and not is_loopback(host):
+        raise ConfigurationError(
+            f"broker: {parts.scheme}:// to {host} would send the token unencrypted; "
+            f"use {'wss' if websocket else 'mqtts'}://, or allow_insecure=True"
+        )
+    if websocket:
+        _check_websocket_extra()
+    return Address(host, port or _PORTS[parts.scheme], tls, _path(parts) if websocket else None)
+
+
+def _split(url: str) -> tuple[SplitResult, str, int | None]:
+    """The parts of a broker's URL, its host, and its port if there is one."""
+    misshapen = ConfigurationError(
+        "broker must be a URL of a host and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
+    )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as the resolver will do
+    except ValueError:
+        raise misshapen from None
+    if parts.scheme not in _PORTS:
+        got = f"{parts.scheme}://" if parts.scheme else "a URL without a scheme"
+        raise ConfigurationError(f"broker must begin with mqtts://, wss://, mqtt:// or ws://, got {got}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("broker must not hold a user name or password; the token is the password")
+    if not host or port == 0 or parts.query or parts.fragment:
+        raise misshapen
+    if parts.path.strip("/") and parts.scheme not in ("ws", "wss"):
+        raise misshapen
+    return parts, host, port
+
+
+def _path(parts: SplitResult) -> str:
+    if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+        raise ConfigurationError(
+            "broker must have a path of ASCII characters without spaces; percent-encode the others"
+        )
+    return parts.path or "/"
+
+
+def _check_websocket_extra() -> None:
+    try:
+        import wsproto  # noqa: F401 - whether it is there
+    except ImportError:
+        raise ConfigurationError(
+            "broker: ws:// and wss:// need the extra: pip install 'mqtt-token-client[websocket]'"
+        ) from None

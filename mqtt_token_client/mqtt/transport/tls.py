@@ -1,0 +1,81 @@
+"""TLS to the broker: which contexts verify it, and the handshake."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+
+from ...clock import monotonic
+from ...errors import BrokerUnreachable, CertificateRejected, ConfigurationError
+
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: a device whose clock has not been set yet
+# sees these, and they pass once it is.
+_CERT_VALIDITY_ERRORS = (9, 10)
+
+
+class SessionRejectedError(Exception):
+    """The handshake failed, perhaps because of the TLS session that was to be resumed."""
+
+
+def check_context(context: ssl.SSLContext, *, allow_insecure: bool = False) -> ssl.SSLContext:
+    """A TLS context that verifies the broker by the names in its certificate's subjectAltName, with TLS 1.2 or newer.
+
+    The context itself is changed where it allows more: older versions, or the name in the certificate's Common Name,
+    which verifiers must not look at (RFC 9525 section 6.3).
+
+    Raises:
+        ConfigurationError: it does not verify, and ``allow_insecure`` is not given.
+    """
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigurationError(
+            "tls must be an ssl.SSLContext, such as ssl.create_default_context(cafile='plant-ca.pem'), "
+            f"got {type(context).__name__}"
+        )
+    if not allow_insecure:
+        if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+            raise ConfigurationError("tls must be a context that verifies the broker; or set allow_insecure=True")
+        if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        with contextlib.suppress(AttributeError):  # an OpenSSL that cannot; it looks there only without a DNS name
+            context.hostname_checks_common_name = False
+    return context
+
+
+def handshake(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    host: str,
+    deadline: float,
+    broker: str,
+    session: ssl.SSLSession | None = None,
+) -> ssl.SSLSocket:
+    """The TLS connection over a connected socket. It blocks, until ``deadline`` at most.
+
+    Args:
+        host: whose name the certificate must have.
+        deadline: a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        broker: the broker's URL, for errors.
+        session: one to be resumed.
+
+    Raises:
+        BrokerUnreachable: there is no connection; it may work later.
+        CertificateRejected: the certificate is not trusted or names another host.
+        SessionRejectedError: there is no connection, and it may be because of ``session``.
+    """
+    sock.settimeout(max(0.001, deadline - monotonic()))
+    try:
+        return context.wrap_socket(sock, server_hostname=host, session=session)
+    except ssl.SSLCertVerificationError as error:
+        problem = BrokerUnreachable if error.verify_code in _CERT_VALIDITY_ERRORS else CertificateRejected
+        raise problem(f"{broker}: its certificate was not accepted: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        if session is not None:
+            raise SessionRejectedError from None
+        raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
+    except OSError as error:
+        raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
