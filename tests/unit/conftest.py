@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.testing import AuthorizationServer, Broker
+from tests.unit import stepped_time
 from tests.unit.device import Make, devices
 from tests.unit.embedded import Connect, connecting, running_server
+
+_Result = TypeVar("_Result")
+
+
+class Application(ThreadPoolExecutor):
+    """An application's threads, which stepped time waits for."""
+
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any, **options: Any) -> Future[_Result]:
+        task = stepped_time.task()
+        if task is None:
+            return super().submit(function, *arguments, **options)
+        future = super().submit(task.run, function, *arguments, **options)
+        future.add_done_callback(task.done)
+        return future
 
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """``make(protocol, ...)`` makes a :class:`~tests.unit.device.Device`."""
+    """``make(protocol, ...)`` makes a :class:`~tests.unit.device.Device` in stepped time."""
     with devices() as make:
+        yield make
+
+
+@pytest.fixture
+def make_in_real_time() -> Iterator[Make]:
+    """``make_in_real_time(protocol, ...)`` makes a :class:`~tests.unit.device.Device` with a real network thread."""
+    with devices(real_time=True) as make:
         yield make
 
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     """Threads of the application."""
-    with ThreadPoolExecutor(4, thread_name_prefix="application") as executor:
-        yield executor
+    executor = Application(4, thread_name_prefix="application")
+    yield executor
+    executor.shutdown(wait=False)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Backoff, Connected, Event, Message, Token, TokenClient
 from tests.unit.packets import CONNECT, DISCONNECT
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
+from tests.unit.stepped_time import stepping, wait_until
 
 both = pytest.mark.parametrize("protocol", [4, 5])
 QUICK = Backoff(initial=0.02, maximum=0.1, stable_after=60.0)
@@ -64,28 +65,19 @@ class Device:
         self.events: list[Event] = []
         self.messages: list[Message] = []
         self._taken = 0
-        self._changed = threading.Condition()
         options = {"client_id": "device", "tokens": self.source, "backoff": QUICK, **options}
         options = {"on_event": self.on_event, "on_message": self.on_message, **options}
         self.client = TokenClient(options.pop("broker_url", self.broker.url), protocol=protocol, **options)
 
     def on_event(self, event: Event) -> None:
-        with self._changed:
-            self.events.append(event)
-            self._changed.notify_all()
+        self.events.append(event)
 
     def on_message(self, message: Message) -> None:
-        with self._changed:
-            self.messages.append(message)
-            self._changed.notify_all()
+        self.messages.append(message)
 
     def until(self, happened: Callable[[], bool], timeout: float = PATIENCE) -> None:
         """Wait for a condition that a message, an event or the passing of time makes true."""
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while not happened():
-                assert time.monotonic() < deadline, f"it did not happen; events: {self.events}"
-                self._changed.wait(0.02)
+        assert wait_until(happened, timeout), f"it did not happen; events: {self.events}"
 
     def event(self, kind: type[_Event]) -> _Event:
         """Wait for an event of a kind: the first one after the event that was returned last."""
@@ -133,10 +125,7 @@ class Device:
     def close(self) -> None:
         self.source.gate.set()
         self.broker.close()
-        ending = threading.Thread(target=self.client.disconnect, args=(0,), name="application", daemon=True)
-        ending.start()
-        ending.join(PATIENCE)
-        assert not ending.is_alive(), "disconnect() does not return"
+        self.client.disconnect(0)
 
 
 class _InternalErrors(logging.Handler):
@@ -155,7 +144,7 @@ Make = Callable[..., Device]
 
 
 @contextlib.contextmanager
-def devices() -> Iterator[Make]:
+def devices(*, real_time: bool = False) -> Iterator[Make]:
     """``make(protocol, ...)`` makes devices; at the end their threads are gone and there was no internal error."""
     made: list[Device] = []
     before = set(threading.enumerate())
@@ -166,18 +155,19 @@ def devices() -> Iterator[Make]:
         made.append(Device(protocol, **options))
         return made[-1]
 
-    try:
-        # A test does not read the first connection all the time, so its PINGREQ is not answered.
-        with patch("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.1):
+    # A test does not read the first connection all the time, so its PINGREQ is not answered.
+    settle_time = patch("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.1)
+    with settle_time, contextlib.nullcontext() if real_time else stepping():
+        try:
             yield make
-    finally:
-        for device in made:
-            device.close()
-        logging.getLogger("mqtt_token_client").removeHandler(errors)
+        finally:
+            for device in made:
+                device.close()
+            logging.getLogger("mqtt_token_client").removeHandler(errors)
     deadline = time.monotonic() + PATIENCE
     while left := [t for t in threading.enumerate() if t not in before and t.name.startswith("mqtt-token")]:
         assert time.monotonic() < deadline, f"threads are left: {left}"
-        time.sleep(0.005)
+        time.sleep(0.001)
     assert not errors.found, "\n".join(errors.found)
 
 

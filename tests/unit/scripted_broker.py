@@ -9,6 +9,7 @@ import time
 
 from tests.unit import packets
 from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Packet
+from tests.unit.stepped_time import send, wait_until_readable
 
 _NAMES = {
     value: name for name, value in vars(packets).items() if name.isupper() and isinstance(value, int) and value < 16
@@ -98,7 +99,8 @@ class Peer:
         return packet
 
     def _receive(self, timeout: float) -> bool:
-        self._sock.settimeout(max(timeout, 0.001))
+        wait_until_readable(self._sock, timeout)
+        self._sock.settimeout(PATIENCE)
         try:
             data = self._sock.recv(65_536)
         except ConnectionError:
@@ -111,8 +113,7 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         self._serves = True
-        self._sock.settimeout(PATIENCE)
-        self._sock.sendall(data)
+        send(self._sock, data)
 
     def connack(
         self, code: int = 0, *, session_present: bool = False, properties: dict[int, int] | None = None
@@ -146,8 +147,9 @@ class ScriptedBroker:
 
     def accept(self, timeout: float = PATIENCE) -> Peer:
         """The next connection that the client opens."""
-        self._listener.settimeout(timeout)
+        wait_until_readable(self._listener, timeout)
         sock = self._listener.accept()[0]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent arrives at once
         if self._context is not None:
             sock.settimeout(PATIENCE)
             sock = self._context.wrap_socket(sock, server_side=True)

@@ -89,8 +89,11 @@ class SteppedThread(real.NetworkThread):
         ready = self._selector.select(0)
         due = self.next_timer()
         idle = not (ready or self._calls or (due is not None and due <= self.now))
-        if idle and (self.workers_busy or not self._later.work()):
+        if idle and not self._work_when_idle():
             raise _Idle
         self._rounds += 1
         assert self._rounds < _MOST_ROUNDS, "the network thread spins"
         return ready[::-1] if self.backwards else ready
+
+    def _work_when_idle(self) -> bool:
+        return not self.workers_busy and self._later.work()

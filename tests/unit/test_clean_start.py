@@ -48,11 +48,10 @@ class TestCleanStart:
         second.connack(session_present=True)
         assert device.event(Rotated).kind == ("handover" if will is None else "reconnect")
 
-    def test_is_not_asked_for_by_a_later_connect_of_the_same_client(self, make: Make) -> None:
+    def test_is_not_asked_for_by_a_later_connect_of_the_same_client(self, make: Make, pool: ThreadPoolExecutor) -> None:
         device = make(clean_start=True)
         peer = device.start()
-        with ThreadPoolExecutor() as pool:
-            end(peer, pool.submit(device.client.disconnect))
+        end(peer, pool.submit(device.client.disconnect))
         device.client.connect(timeout=0)
         _, connect = connecting(device)
         assert not connect.clean

@@ -54,6 +54,12 @@ def system_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return calls
 
 
+@pytest.fixture
+def make(make_in_real_time: Make) -> Make:
+    """What the network thread calls is counted."""
+    return make_in_real_time
+
+
 class Calls:
     """Counts the functions that a thread calls, those of Python and those in C."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,12 +25,14 @@ def receive(device: Device, broker: Peer, *identifiers: int, qos: int = 1) -> No
 
 
 @both
-def test_a_message_is_acknowledged_when_the_application_says_so(make: Make, protocol: int) -> None:
+def test_a_message_is_acknowledged_when_the_application_says_so(
+    make: Make, pool: ThreadPoolExecutor, protocol: int
+) -> None:
     device = make(protocol)
     first = device.start()
     receive(device, first, 7)
     first.expect_nothing()
-    threading.Thread(target=device.messages[0].acknowledge).start()
+    pool.submit(device.messages[0].acknowledge)
     assert first.expect(PUBACK).packet_id == 7
 
 

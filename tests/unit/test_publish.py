@@ -81,9 +81,9 @@ class TestPublish:
         assert (message.payload, message.properties) == (b"1", {0x02: 60})
 
     def test_of_many_threads_loses_nothing_and_keeps_the_order_of_each(
-        self, make: Make, pool: ThreadPoolExecutor
+        self, make_in_real_time: Make, pool: ThreadPoolExecutor
     ) -> None:
-        device = make()
+        device = make_in_real_time()
         peer = device.start()
 
         def thread(name: int) -> None:
@@ -130,8 +130,8 @@ class TestSubscribe:
             peer = device.answer(session_present=present)
         peer.expect_nothing(0.05)
 
-    def test_goes_out_before_what_is_published_after_it(self, make: Make) -> None:
-        device = make()
+    def test_goes_out_before_what_is_published_after_it(self, make_in_real_time: Make) -> None:
+        device = make_in_real_time()
         busy, free = threading.Event(), threading.Event()
 
         def handler(_: object) -> None:
@@ -164,9 +164,9 @@ class TestSubscribe:
         assert peer.expect(PUBLISH).payload == b"question"
 
 
-def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make: Make) -> None:
+def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make_in_real_time: Make) -> None:
     other_got = threading.Event()
-    busy, other = make(), make(client_id="other", on_message=lambda _: other_got.set())
+    busy, other = make_in_real_time(), make_in_real_time(client_id="other", on_message=lambda _: other_got.set())
     busy.start()
     peer = other.start()
     turns = 0

@@ -46,6 +46,7 @@ from tests.unit.packets import (
     Packet,
 )
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
+from tests.unit.stepped_time import stepped
 
 METHOD = "OAUTH2-JWT"
 CONTINUE, RE_AUTHENTICATE = 0x18, 0x19
@@ -161,9 +162,9 @@ class WilfulBroker(ScriptedBroker):
         self._nagging: list[Peer] = []
         self._left: list[Peer] = []  # by the client, with DISCONNECT
 
-    def turn(self, seconds: float = 0.001) -> None:
-        """Serve what there is to serve, for a while at most."""
-        ready = select.select([self._listener, *(peer._sock for peer in self.open)], [], [], seconds)[0]
+    def turn(self) -> bool:
+        """Serve what there is to serve; whether there was something."""
+        ready = select.select([self._listener, *(peer._sock for peer in self.open)], [], [], 0)[0]
         # The newest first, to see a CONNECT that was sent too early; but a broker that is silent is not waited for.
         order = [*self.open] if self._case.what == SILENCE else self.open[::-1]
         for peer in order:
@@ -175,6 +176,7 @@ class WilfulBroker(ScriptedBroker):
             self.open[-1]._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.moment == ON_ACCEPT:
                 self.stopped.append(self.open[-1])
+        return bool(ready)
 
     @property
     def accepted(self) -> int:
@@ -372,11 +374,14 @@ class Play:
     def until(self, happened: Callable[[], object], *, letting: bool = True) -> None:
         """Have the broker serve until something happens; attempts may go on meanwhile, or not."""
         deadline = time.monotonic() + PATIENCE
+        stepped().settle()
         while not happened():
             assert time.monotonic() < deadline, f"it did not happen: {self.device.events}"
             if letting and self.way.waits:
                 self.way.give_leave()
-            self.broker.turn()
+            elif not self.broker.turn():
+                stepped().pass_to_next_deadline()
+            stepped().settle()
 
     def give(self, text: str) -> None:
         self._given.append(b"%d: %s" % (len(self._given), text.encode()))

@@ -178,13 +178,14 @@ class TestOurFault:
     CODES = ([1, 2], [0x81, 0x82, 0x84, 0x85, 0x8A, 0x8C, 0x90, 0x95, 0x9A, 0x9B])
 
     @each(*CODES)
-    def test_is_raised_by_connect_in_one_line_that_says_what_to_do(self, make: Make, protocol: int, code: int) -> None:
+    def test_is_raised_by_connect_in_one_line_that_says_what_to_do(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int, code: int
+    ) -> None:
         device = make(protocol)
-        with ThreadPoolExecutor(1) as pool:
-            connected = pool.submit(device.client.connect, 10)
-            device.answer(code)
-            with pytest.raises(BrokerRefused) as raised:
-                connected.result(20)
+        connected = pool.submit(device.client.connect, 10)
+        device.answer(code)
+        with pytest.raises(BrokerRefused) as raised:
+            connected.result(20)
         text = str(raised.value)
         assert raised.value.permanent
         assert raised.value.reason == {1: 0x84, 2: 0x85}.get(code, code)

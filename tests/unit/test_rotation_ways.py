@@ -53,9 +53,9 @@ class TestFirstConnectionThatIsFull:
         assert [int(m.payload) for m in second.expect_messages(19)] == list(range(1, 20))
 
     def test_with_a_will_is_ended_once_all_went_out_also_where_the_rest_went_out_with_an_answer(
-        self, make: Make
+        self, make_in_real_time: Make
     ) -> None:
-        device = make(will=Will("gone", b""))
+        device = make_in_real_time(will=Will("gone", b""))
         in_handler, drained = threading.Semaphore(0), threading.Semaphore(0)
 
         def slow(_: Message) -> None:
@@ -210,11 +210,13 @@ class TestRenewal:
         device.event(Rotated)
         assert device.source.requests == 3
 
-    def test_of_a_shared_keeper_is_one_request_and_rotates_every_client_on_one_network_thread(self, make: Make) -> None:
+    def test_of_a_shared_keeper_is_one_request_and_rotates_every_client_on_one_network_thread(
+        self, make_in_real_time: Make
+    ) -> None:
         source = Source()
         keeper = TokenKeeper(source)
         before = {thread for thread in threading.enumerate() if "network" in thread.name}
-        pair = [make(5, tokens=keeper, client_id=name) for name in ("one", "two")]
+        pair = [make_in_real_time(5, tokens=keeper, client_id=name) for name in ("one", "two")]
         for device in pair:
             device.start()
         assert len({thread for thread in threading.enumerate() if "network" in thread.name} - before) == 1

@@ -26,6 +26,12 @@ from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
 from tests.unit.websocket_server import WebSocketPeer, close_frame
 
 
+@pytest.fixture
+def make(make_in_real_time: Make) -> Make:
+    """The handshakes of TLS and WebSocket block both sides."""
+    return make_in_real_time
+
+
 class WebSocketBroker(ScriptedBroker):
     """It tells what token the upgrades carried, and refuses as many of them as it is told to."""
 
