@@ -98,6 +98,17 @@ class Token:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Token is immutable; {name} cannot be set")
 
+    def with_refresh_token(self, refresh_token: str | None, *, scope: str | None = None) -> Token:
+        """Return the same access token with another refresh token, or with none; ``scope`` replaces its own."""
+        return Token(
+            self.value,
+            self.lifetime,
+            refresh_token=refresh_token,
+            scope=scope or self.scope,
+            since=self.since,
+            age_known=self.age_known,
+        )
+
     @property
     def expires_in(self) -> float:
         """Seconds until it expires; negative once it has expired, infinite if nobody said when. If its age is unknown,

@@ -16,7 +16,7 @@ from .exit_guard import ExitGuard
 from .notifier import Notifier
 from .renewal import RenewalPolicy
 from .single_flight import without_traceback
-from .validity import is_extended, is_newer, is_same, is_usable, problem, without_refresh_token
+from .validity import is_extended, is_newer, is_same, is_usable, problem
 
 Enough = Callable[[Token], bool]
 
@@ -94,6 +94,7 @@ class Renewer:
             try:
                 token = self._fetch(previous, guard)
             except MqttTokenError as error:
+                self._salvage()
                 return self._failed(without_traceback(error))
             except Exception as error:  # noqa: BLE001 - a user's source, whose text may hold a secret
                 return self._failed(TokenError(f"source: fetch() raised {type(error).__name__} {_where(error)}"))
@@ -117,10 +118,19 @@ class Renewer:
         if stored is not None and stored.refresh_token not in (None, previous.refresh_token):
             return self._source.fetch(stored)
         with self._lock:
-            self.token = without_refresh_token(previous)
+            self.token = previous.with_refresh_token(None)
         guard.release()
         self._events.report_now(LoginRequired(refusal))  # before the source asks, as the person may take a while
         return self._source.fetch(None)
+
+    def _salvage(self) -> None:
+        """Store the new refresh token of an answer that was no use otherwise: the old one is used up."""
+        salvage = getattr(self._source, "salvage", None)
+        token = salvage() if callable(salvage) else None
+        if isinstance(token, Token):
+            self._store.save(token)
+            with self._lock:
+                self.token = token
 
     def _succeeded(self, token: Token, previous: Token | None) -> Token:
         if previous is None or is_extended(token, previous):

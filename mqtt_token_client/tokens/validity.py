@@ -32,11 +32,6 @@ def is_newer(stored: Token, current: Token) -> bool:
     return stored.since > current.since if stored.age_known else not current.age_known
 
 
-def without_refresh_token(token: Token) -> Token:
-    """Return the same access token without its refresh token."""
-    return Token(token.value, token.lifetime, scope=token.scope, since=token.since, age_known=token.age_known)
-
-
 def problem(token: object, previous: Token | None, refused: Token | None) -> TokenError | None:
     """Say what is wrong with the object that a source returned; None if it is a new token that can be used."""
     if not isinstance(token, Token):

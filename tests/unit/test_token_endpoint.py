@@ -68,6 +68,9 @@ def jwt(**claims: object) -> str:
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".x"
 
 
+NO_DURATION = [-1, 0, "", True, "soon", "never", "nan", "1e400", 1e30, 10**400, 1_790_000_000, 2_147_483_647, [1], {}]
+
+
 class TestTokenResponse:
     def test_is_a_token(self, server: OAuthServer) -> None:
         server.script.append(token_answer("value", refresh_token="again", scope="a b"))
@@ -90,12 +93,55 @@ class TestTokenResponse:
         server.script.append(token_answer(expires_in=told))
         assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
 
-    @pytest.mark.parametrize("told", [-1, 0, True, "soon", "nan", "1e400", 1e30, 10**400, 1_790_000_000, [1], {}])
-    def test_expires_in_that_is_no_duration_is_refused(self, server: OAuthServer, told: object) -> None:
+    @pytest.mark.parametrize("told", NO_DURATION)
+    def test_expires_in_that_is_not_a_duration_counts_as_missing(
+        self, server: OAuthServer, told: object, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """RFC 6749 section 5.1: it is optional, so it must not cost the token and its refresh token."""
+        server.script += [token_answer(expires_in=told), token_answer(jwt(iat=1000, exp=1060), expires_in=told)]
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == float("inf")
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 60
+        assert "expires_in is not a valid duration, and is ignored" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("told", "shown"), [(-1, ": -1"), ("", ": ''"), ("never", ": 'never'"), ("a-secret-at-length", ": str")]
+    )
+    def test_expires_in_that_is_ignored_is_logged_unless_it_is_long(
+        self, server: OAuthServer, told: object, shown: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         server.script.append(token_answer(expires_in=told))
+        endpoint(server.token_endpoint).token(GRANT)
+        assert caplog.messages[-1].endswith(shown)
+
+    @pytest.mark.parametrize(
+        ("told", "scope"), [(["a", "b"], "a b"), ([], ""), ([1], None), (5, None), ({"a": "b"}, None)], ids=repr
+    )
+    def test_scope_may_be_a_list_and_counts_as_missing_if_it_is_anything_else(
+        self, server: OAuthServer, told: object, scope: str | None
+    ) -> None:
+        server.script.append(token_answer(scope=told))
+        assert endpoint(server.token_endpoint).token(GRANT).scope == scope
+
+    @pytest.mark.parametrize("told", [5, ["a"], "\x1b[31m", "two\nlines"], ids=ascii)
+    def test_refresh_token_that_is_not_printable_ascii_counts_as_missing_and_is_not_shown(
+        self, server: OAuthServer, told: object, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server.script.append(token_answer(refresh_token=told))
+        assert endpoint(server.token_endpoint).token(GRANT).refresh_token is None
+        assert caplog.messages[-1].endswith("is ignored")
+
+    @pytest.mark.parametrize("value", ["a\x1b]0;title\x07", "a\r\nb", "a\ud800", "tökén", "\x7f"], ids=ascii)
+    def test_access_token_is_of_printable_ascii_characters(self, server: OAuthServer, value: str) -> None:
+        """RFC 6749 appendix A.12: anything else would steer the terminal of whoever prints it."""
+        server.script.append(token_answer(value))
         error = failure(server.token_endpoint)
         assert isinstance(error, InvalidTokenResponse)
-        assert "expires_in" in str(error)
+        assert "access_token must be a string of printable ASCII characters" in str(error)
+
+    @pytest.mark.parametrize("exp", [10**400, -(10**400), True, "soon"], ids=lambda exp: str(exp)[:5])
+    def test_exp_that_makes_no_sense_changes_nothing(self, server: OAuthServer, exp: object) -> None:
+        server.script.append(answer({"access_token": jwt(exp=exp), "expires_in": 60}, date=formatdate(1_000_000_000)))
+        assert endpoint(server.token_endpoint).token(GRANT).lifetime == 60
 
     def test_without_expires_in_an_opaque_token_has_no_end(self, server: OAuthServer) -> None:
         server.script.append(token_answer(expires_in=None))
@@ -155,8 +201,6 @@ class TestTokenResponse:
             token_answer(token_type=5),
             answer({"access_token": 5}),
             answer({"access_token": ""}),
-            token_answer(refresh_token=5),
-            token_answer(scope=["a", "b"]),
             answer(b"this is not gzip", content_encoding="gzip"),
         ],
         ids=lambda wrong: wrong.partition(b"\r\n\r\n")[2][:30].decode("ascii", "replace") or "empty",

@@ -1,18 +1,19 @@
-"""The token endpoint of an authorization server: a grant goes in, a token comes out (RFC 6749 sections 3.2 and 5)."""
+"""TokenEndpoint: exchanges a grant for a token at an authorization server (RFC 6749 sections 3.2 and 5)."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote, unquote_plus
 
 from ...clock import ServerClock, monotonic
 from ...errors import (
     AuthorizationServerUnavailable,
-    ConfigurationError,
     InvalidTokenResponse,
     TokenError,
     TokenRequestRefused,
@@ -22,21 +23,32 @@ from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
 from .http import HttpClient, Reply, url_problem
 
-_LONGEST_LIFE = 1e9  # seconds, 31 years: what is more is a time of day in the place of a duration
-_MISTIMED = 1.0  # seconds, more than which the server's clock does not move for a Date that has no fractions
-_LATER = ("temporarily_unavailable", "server_error", "slow_down")  # errors that pass (RFC 6749 4.1.2.1, RFC 8628 3.5)
-_NO_SECRET = ("grant_type", "client_id", "scope", "audience", "resource", "client_assertion_type", "token_type_hint")
+_log = logging.getLogger("mqtt_token_client.sources")
+
+_MAX_DURATION = 1e9  # seconds, 31 years: a greater number is a time of day instead of a duration
+_CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
+_TEMPORARY = ("temporarily_unavailable", "server_error", "slow_down")  # RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
+_VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendices A.12 and A.17
+_PUBLIC_FIELDS = (
+    "grant_type",
+    "client_id",
+    "scope",
+    "audience",
+    "resource",
+    "client_assertion_type",
+    "token_type_hint",
+)
 
 
 class TokenEndpoint:
-    """Asks one authorization server for tokens, whatever the grant. Safe to use from several threads.
+    """Requests tokens from one authorization server, for any grant. Safe to use from several threads.
 
     Args:
-        client_id: the client that asks.
-        client_auth: proves it.
+        client_id: the client that requests them.
+        client_auth: authenticates the client.
         server: the issuer, whose metadata is fetched before the first request and again after a failure; or the
-            metadata itself, where there is nothing to discover.
-        transport: how the server is reached.
+            metadata itself, if there is no discovery.
+        http: sends the requests.
     """
 
     def __init__(
@@ -44,36 +56,36 @@ class TokenEndpoint:
         client_id: str,
         client_auth: ClientAuthentication,
         server: str | Mapping[str, Any],
-        transport: HttpClient,
+        http: HttpClient,
     ) -> None:
         self._client_id = client_id
         self._client_auth = client_auth
         self._server = server
-        self._transport = transport
+        self._http = http
         self._discovered: Mapping[str, Any] | None = None
 
     @property
     def clock(self) -> ServerClock:
         """The server's time of day."""
-        return self._transport.clock
+        return self._http.clock
 
     def token(self, grant: Sequence[tuple[str, str]]) -> Token:
-        """The token that the server issues for a grant (its ``grant_type`` and other fields).
+        """Request a token for a grant (its ``grant_type`` and other fields).
 
         Raises:
-            AuthorizationServerUnavailable: no answer, or one that says to come back later.
-            AuthorizationServerUntrusted: the server's certificate is refused.
-            TokenRequestRefused: the server refused the request (RFC 6749 section 5.2).
-            InvalidTokenResponse: the answer is no token response (RFC 6749 section 5.1).
+            AuthorizationServerUnavailable: no answer, or one that says to try again later.
+            AuthorizationServerUntrusted: the server's certificate is not trusted.
+            TokenRequestRefused: the server rejected the request (RFC 6749 section 5.2).
+            InvalidTokenResponse: the answer is not a token response (RFC 6749 section 5.1).
             IssuerMismatch: the metadata found under the issuer is another issuer's.
         """
         return self.read_token(*self.post("token_endpoint", grant))
 
     def read_token(self, answer: dict[str, Any], sent: float) -> Token:
-        """The token in what :meth:`post` returned.
+        """Read the token from the answer that :meth:`post` returned.
 
         Raises:
-            InvalidTokenResponse: there is none.
+            InvalidTokenResponse: there is no usable token in it.
         """
         try:
             return _token(answer, sent, self.clock)
@@ -84,10 +96,10 @@ class TokenEndpoint:
     def post(
         self, endpoint: str, fields: Sequence[tuple[str, str]], expected: Sequence[str] = ()
     ) -> tuple[dict[str, Any], float]:
-        """Send fields, with client authentication, to the endpoint that the metadata has under that name.
+        """Send fields, with client authentication, to an endpoint, named as in the server's metadata.
 
         Args:
-            expected: the codes of errors that are returned like any answer, not raised.
+            expected: the codes of errors that are returned like any other answer, not raised.
 
         Returns:
             The JSON object of the answer, and the reading of :func:`~mqtt_token_client.clock.monotonic` when the
@@ -111,15 +123,18 @@ class TokenEndpoint:
         """
         metadata = self._metadata()
         offered = metadata.get(endpoint) is not None
-        self._discovered = metadata if offered else None  # what is not there today may be tomorrow
+        self._discovered = metadata if offered else None  # if it is missing now, look again the next time
         return offered
 
     def revoke(self, token: str, hint: str) -> bool:
-        """Have the server revoke an access token or a refresh token, which the hint says (RFC 7009 section 2).
+        """Revoke a token at the server (RFC 7009 section 2).
+
+        Args:
+            hint: ``access_token`` or ``refresh_token``.
 
         Returns:
-            Whether the server has done so. One without an endpoint for that, or that cannot revoke this kind of token
-            (section 2.2.1), keeps it until it ends.
+            Whether the server revoked it. If it has no endpoint for that, or cannot revoke this kind of token (section
+            2.2.1), the token stays valid until it expires.
 
         Raises:
             TokenError: as :meth:`token`.
@@ -137,25 +152,29 @@ class TokenEndpoint:
 
     def _send(self, endpoint: str, fields: Sequence[tuple[str, str]]) -> tuple[TokenRequest, Reply, float]:
         metadata = self._metadata()
-        self._discovered = None  # unless the server answers: it may have moved
+        self._discovered = None  # discover again unless the server answers: its endpoints may have moved
         url = metadata.get(endpoint)
-        problem = url_problem(url, allow_insecure=self._transport.allow_insecure)
+        problem = url_problem(url, allow_insecure=self._http.allow_insecure)
         if problem:
-            raise InvalidTokenResponse(f"{endpoint} in the server's metadata: {problem}")
-        believed = self.clock.now() - monotonic()
-        answered = self._try(str(url), metadata, fields)
-        corrected = abs(self.clock.now() - monotonic() - believed)
-        if corrected > _MISTIMED and _refuses_assertion(*answered):  # now we know the server's time
-            answered = self._try(str(url), metadata, fields)
+            raise InvalidTokenResponse(f"{endpoint} in the server's metadata {problem}")
+        identify = endpoint == "device_authorization_endpoint"
+        offset_before = self.clock.now() - monotonic()
+        answered = self._try(str(url), metadata, fields, identify=identify)
+        correction = abs(self.clock.now() - monotonic() - offset_before)
+        if correction > _CLOCK_PRECISION and _rejects_assertion(*answered):  # the times in it were wrong
+            answered = self._try(str(url), metadata, fields, identify=identify)
         return answered
 
     def _try(
-        self, url: str, metadata: Mapping[str, Any], fields: Sequence[tuple[str, str]]
+        self, url: str, metadata: Mapping[str, Any], fields: Sequence[tuple[str, str]], *, identify: bool
     ) -> tuple[TokenRequest, Reply, float]:
         request = TokenRequest(self._client_id, url, metadata, self.clock, list(fields))
         self._client_auth.authenticate(request)
+        if identify and not any(name == "client_id" for name, _ in request.form):
+            # RFC 8628 section 3.1 requires it only of a public client; several servers require it of all.
+            request.form.append(("client_id", self._client_id))
         sent = monotonic()
-        reply = self._transport.send(
+        reply = self._http.send(
             "POST", request.url, form=request.form, headers=request.headers, certificate=request.certificate
         )
         return request, reply, sent
@@ -163,7 +182,7 @@ class TokenEndpoint:
     def _metadata(self) -> Mapping[str, Any]:
         if not isinstance(self._server, str):
             return self._server
-        return self._discovered or discover(self._server, self._transport)
+        return self._discovered or discover(self._server, self._http)
 
 
 def _read(reply: Reply, request: TokenRequest) -> dict[str, Any]:
@@ -172,12 +191,12 @@ def _read(reply: Reply, request: TokenRequest) -> dict[str, Any]:
         answer = json.loads(reply.body)
     if not isinstance(answer, dict) or (reply.status >= 300 and not _has_error(answer)):
         kind = _shown(reply.headers.get("Content-Type", "no content type"), request)
-        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status} with {kind}, which is no answer of OAuth")
+        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status} with {kind}, which is not an OAuth response")
     return answer
 
 
-def _refuses_assertion(request: TokenRequest, reply: Reply, _sent: float) -> bool:
-    """Whether the server does not take the client's assertion (RFC 7523 section 3.2)."""
+def _rejects_assertion(request: TokenRequest, reply: Reply, _sent: float) -> bool:
+    """Whether the server rejected the client's assertion (RFC 7523 section 3.2)."""
     if not any(name == "client_assertion" for name, _ in request.form):
         return False
     with suppress(InvalidTokenResponse):
@@ -186,17 +205,17 @@ def _refuses_assertion(request: TokenRequest, reply: Reply, _sent: float) -> boo
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
-    """Whether this is an error of RFC 6749 section 5.2, which some servers send with HTTP 200."""
+    """Whether this is an error response (RFC 6749 section 5.2), which some servers send with HTTP 200."""
     return isinstance(answer.get("error"), str) and answer["error"] != ""
 
 
 def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> TokenError:
-    told = answer.get("error_description")
-    error, description = _shown(answer["error"], request), _shown(told if isinstance(told, str) else "", request)
+    text = answer.get("error_description")
+    error, description = _shown(answer["error"], request), _shown(text if isinstance(text, str) else "", request)
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
     if error == "invalid_client":
         message += f"; check client_id and {'client_secret' if _shows_secret(request) else 'client_auth'}"
-    if error in _LATER:
+    if error in _TEMPORARY:
         return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
     return TokenRequestRefused(message, error=error, description=description, status=reply.status)
 
@@ -206,14 +225,14 @@ def _shows_secret(request: TokenRequest) -> bool:
 
 
 def _shown(text: str, request: TokenRequest) -> str:
-    """A text of the server as it may stand in a message: without our secrets, on one line, 200 characters at most."""
-    from html import unescape  # its table of entities takes 0.5 MiB, which a device whose server is well does not pay
+    """Make text from the server safe for a message: without our secrets, on one line, at most 200 characters."""
+    from html import unescape  # imported for an error only: its table of entities takes 0.5 MiB
 
-    secrets = {*request.secrets, *(value for name, value in request.form if name not in _NO_SECRET)} - {""}
+    secrets = {*request.secrets, *(value for name, value in request.form if name not in _PUBLIC_FIELDS)} - {""}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
     if any(secret in decoded for decoded in (unquote(text), unquote_plus(text), unescape(text)) for secret in secrets):
-        return "a text with a secret in it, not shown"
+        return "a text that contains a secret, not shown"
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return text if len(text) <= 200 else text[:199] + "…"
 
@@ -221,42 +240,71 @@ def _shown(text: str, request: TokenRequest) -> str:
 def _token(answer: dict[str, Any], sent: float, clock: ServerClock) -> Token:
     kind = answer.get("token_type")
     if kind is not None and not (isinstance(kind, str) and kind.lower().startswith("bearer")):
-        raise InvalidTokenResponse("token response: token_type is not Bearer, and no other can be an MQTT password")
-    value, refresh_token, scope = (_text(answer, name) for name in ("access_token", "refresh_token", "scope"))
-    lifetime = seconds_in(answer, "expires_in")
-    token = None
-    with suppress(ConfigurationError):
-        token = Token(value or "", lifetime, refresh_token=refresh_token, scope=scope, since=sent)
-    if token is None:
-        raise InvalidTokenResponse("token response: access_token is missing or makes no sense")
+        raise InvalidTokenResponse("token response: token_type must be Bearer; no other can be an MQTT password")
+    value = answer.get("access_token")
+    if not isinstance(value, str) or not _VSCHAR.fullmatch(value):
+        raise InvalidTokenResponse("token response: access_token must be a string of printable ASCII characters")
+    refresh_token, scope = refresh_token_in(answer), _scope(answer.get("scope"))
+    token = Token(value, seconds_in(answer, "expires_in"), refresh_token=refresh_token, scope=scope, since=sent)
     exp = token.claims.get("exp")
-    # The server may hand out a token that it made earlier, and still tell the whole life. It issues none that has
-    # ended: where its Date says so, that Date is of something between us and it.
-    if clock.known and isinstance(exp, int | float) and 0 < (left := exp - clock.now()) < token.lifetime:
-        return Token(token.value, left, refresh_token=refresh_token, scope=scope, since=sent)
+    # The server may return a token that it issued earlier, with its full lifetime in expires_in. It issues none that
+    # has expired: if its Date says so, that Date was set by something between the server and this device.
+    if clock.known and is_finite(exp) and 0 < (remaining := exp - clock.now()) < token.lifetime:
+        return Token(value, remaining, refresh_token=refresh_token, scope=scope, since=sent)
     return token
 
 
-def _text(answer: dict[str, Any], name: str) -> str | None:
-    value = answer.get(name)
-    if value is not None and not isinstance(value, str):
-        raise InvalidTokenResponse(f"token response: {name} is no string")
-    return value
+def refresh_token_in(answer: Mapping[str, Any]) -> str | None:
+    """Return the refresh token of an answer, whatever the rest of it is like."""
+    value = answer.get("refresh_token")
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and _VSCHAR.fullmatch(value):
+        return value
+    _log.warning("the server's answer: refresh_token is not a string of printable ASCII characters, and is ignored")
+    return None
+
+
+def _scope(value: object) -> str | None:
+    """Return the granted scope, which some servers send as a list; None if it is not given in either way."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = " ".join(value)
+    return value if isinstance(value, str) else None
 
 
 def seconds_in(answer: Mapping[str, Any], name: str) -> float | None:
-    """The duration in a field of an answer, which some servers send as a string; None if it is not there.
+    """Return the duration in a field of an answer, which some servers send as a string.
 
-    Raises:
-        InvalidTokenResponse: it is no number, or none of seconds.
+    A value that is not a valid duration counts as missing (None): RFC 6749 section 5.1 and RFC 8628 section 3.2 have
+    a default for that, and an otherwise successful answer must not be lost.
     """
-    told = answer.get(name)
-    if told is None:
+    value = answer.get(name)
+    if value is None:
         return None
     seconds = math.nan
-    if isinstance(told, int | float | str) and not isinstance(told, bool):
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
-            seconds = float(told)
-    if not 0 < seconds <= _LONGEST_LIFE:
-        raise InvalidTokenResponse(f"the server's answer: {name} is no number of seconds that makes sense")
-    return seconds
+            seconds = float(value)
+    if 0 < seconds <= _MAX_DURATION:
+        return seconds
+    _log.warning("the server's answer: %s is not a valid duration, and is ignored: %s", name, _short(value))
+    return None
+
+
+def _short(value: object) -> str:
+    """Describe a value that should be a number, without showing a long text, which may be something else."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = ""
+    return text if 0 < len(text) <= 12 else type(value).__name__
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether this is a number that fits a float, as a claim of a JWT need not."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
