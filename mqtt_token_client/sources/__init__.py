@@ -1,4 +1,4 @@
-"""The ways to get a token: a file each."""
+"""Sources of tokens, one file per way to obtain one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..token import Token
 
 
 class TokenSource(Protocol):
-    """Makes a new token. A keeper calls it from one thread at a time, never from the network thread."""
+    """Obtains new tokens. A keeper calls it on one thread at a time, never on the network thread."""
 
     def fetch(self, previous: Token | None) -> Token:
-        """A new token; ``previous`` is the one that it replaces, which may hold a refresh token.
+        """Obtain a new token; ``previous`` is the one that it replaces, which may have a refresh token.
 
         Raises:
-            TokenError: none could be obtained; ``permanent`` and ``retry_after`` say what to do.
+            TokenError: no token could be obtained; ``permanent`` and ``retry_after`` say what to do.
         """
         ...

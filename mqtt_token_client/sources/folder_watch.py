@@ -1,4 +1,4 @@
-"""Noticing what changes in a folder, by the well-kept ``watchdog`` where it is installed."""
+"""watch_folder: notices changes in a folder, with the library ``watchdog`` if it is installed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mqtt_token_client.sources")
 
-_SETTLE = 0.1  # seconds from a change to the look at it: an agent that writes makes several at once
-_CHANGES = ("created", "modified", "closed", "moved", "deleted")  # and not that somebody opened a file to read it
+_SETTLE_TIME = 0.1  # seconds from a change to the call: an agent that writes makes several changes at once
+_CHANGES = ("created", "modified", "closed", "moved", "deleted")  # not: opened for reading
 
 
 def watch_folder(folder: Path, look: Callable[[], None]) -> Callable[[], None]:
-    """Call ``look`` on a thread of its own after each change in a folder, and once at the beginning, for what changed
-    before the watch began. Where a folder cannot be watched, the log says so and ``look`` is never called.
+    """Call ``look`` on a thread of its own after each change in a folder, and once at the start, for changes before
+    that. If the folder cannot be watched, this is logged and ``look`` is never called.
 
     Returns:
         The function that ends it, without waiting for ``look``, which may call it too.
@@ -42,21 +42,21 @@ def watch_folder(folder: Path, look: Callable[[], None]) -> Callable[[], None]:
     except OSError as error:  # no such folder, or no more inotify watches
         _log.warning("%s is not watched: %s", folder, error.strerror)
         if observer is not None:
-            observer.stop()  # it has threads already
+            observer.stop()  # its threads are running already
         return lambda: None
 
     def run() -> None:
         while True:
             changed.clear()
-            if ended.is_set():  # not before clear(), which would undo what end() did in between
+            if ended.is_set():  # checked after clear(), which would undo the set() of end()
                 observer.stop()
                 return
             try:
                 look()
-            except Exception:  # noqa: BLE001 - of whoever wants to know
-                _log.exception("what was to be told of a change in %s raised an exception; it is ignored", folder)
+            except Exception:  # noqa: BLE001 - the caller's function
+                _log.exception("a callback for changes in %s raised an exception; it is ignored", folder)
             changed.wait()
-            ended.wait(_SETTLE)
+            ended.wait(_SETTLE_TIME)
 
     def end() -> None:
         ended.set()

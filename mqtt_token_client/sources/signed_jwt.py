@@ -1,4 +1,4 @@
-"""A device that signs its own token, as ClearBlade IoT Core asks for and Google Cloud IoT Core did."""
+"""SignedJWT: the device signs its own tokens, as ClearBlade IoT Core requires and Google Cloud IoT Core did."""
 
 from __future__ import annotations
 
@@ -16,36 +16,35 @@ from ..token import Token
 from .oauth.http import HttpClient, url_problem
 from .signing import Signer
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mqtt_token_client.sources")
 
-_OURS = ("iat", "exp", "nbf")
-_SHORTEST_LIFE = 5.0  # seconds
-_BACKDATED = 5.0  # seconds, at most: brokers refuse what was issued in the future, if only by the width of a second
-_CLOCK_IS_SET = 1_704_067_200  # 2024-01-01: a clock that says less has never been set
+_TIME_CLAIMS = ("iat", "exp", "nbf")
+_MIN_LIFETIME = 5.0  # seconds
+_MAX_BACKDATING = 5.0  # seconds: brokers reject a token that was issued in the future, even by less than a second
+_CLOCK_IS_SET = 1_704_067_200  # 2024-01-01: a clock that shows an earlier time has never been set
 
 
 class SignedJWT:
     """A token source: JWTs signed with the device's private key, which no server issues.
 
-    ``iat`` is some seconds ago and ``exp`` is ``lifetime`` later; there is no ``nbf``, which brokers check to the
-    second.
+    ``iat`` is some seconds in the past and ``exp`` is ``lifetime`` later; there is no ``nbf``, which brokers check to
+    the second.
 
     Args:
-        private_key: path of a PEM file, or PEM itself as str or bytes, without a passphrase. A file is read again for
-            each token, so that a key that is exchanged while the device runs is used from then on.
-        algorithm: RS256 or ES256, which ClearBlade takes, or EdDSA.
+        private_key: path of a PEM file, or PEM text as str or bytes, without a passphrase. A file is read again for
+            each token, so a key that is replaced while the device runs is used from then on.
+        algorithm: RS256 or ES256, which ClearBlade accepts, or EdDSA.
         claims: the other claims, such as ``{"aud": "project"}``.
         lifetime: seconds from ``iat`` to ``exp``.
         key_id: the ``kid`` in the header; None leaves it out.
-        max_lifetime: the longest ``lifetime`` that the broker takes; 24 hours at ClearBlade.
-        time_from: the URL of a web server that tells the time of day in its answers (``Date``, RFC 9110 section
-            6.6.1), for a device whose clock may be wrong. It is asked before each signature. A device without a clock
-            chip needs one with plain http: until its clock is right, no certificate is valid. That is why plain http
-            is allowed here to any machine. Nothing secret is sent there; who forges the answer can make the broker
-            refuse the token, and no more than that.
+        max_lifetime: the longest ``lifetime`` that the broker accepts; 24 hours at ClearBlade.
+        time_from: the URL of a web server whose answers contain the time of day (``Date``, RFC 9110 section 6.6.1),
+            for a device whose clock may be wrong. It is requested before each signature. A device without a clock chip
+            needs a plain http URL, as no certificate is valid until its clock is right; so plain http is allowed here
+            to any machine. Nothing secret is sent there; a forged answer can at most make the broker reject the token.
 
     Raises:
-        ConfigurationError: an argument is wrong, or the key does not fit the algorithm.
+        ConfigurationError: an argument is wrong, or the key is not for the algorithm.
     """
 
     def __init__(
@@ -59,49 +58,49 @@ class SignedJWT:
         max_lifetime: float = 86_400,
         time_from: str | None = None,
     ) -> None:
-        if not _is_number(max_lifetime) or not max_lifetime >= _SHORTEST_LIFE:
-            raise ConfigurationError(f"max_lifetime: {_SHORTEST_LIFE:g} seconds or more are needed")
-        if not _is_number(lifetime) or not _SHORTEST_LIFE <= lifetime <= max_lifetime:
+        if not _is_number(max_lifetime) or not max_lifetime >= _MIN_LIFETIME:
+            raise ConfigurationError(f"max_lifetime must be at least {_MIN_LIFETIME:g} seconds, got {max_lifetime!r}")
+        if not _is_number(lifetime) or not _MIN_LIFETIME <= lifetime <= max_lifetime:
             raise ConfigurationError(
-                f"lifetime: {_SHORTEST_LIFE:g} to {max_lifetime:g} s (max_lifetime) are possible, not {lifetime!r}"
+                f"lifetime must be {_MIN_LIFETIME:g} to {max_lifetime:g} seconds (max_lifetime), got {lifetime!r}"
             )
         problem = None if time_from is None else url_problem(time_from, allow_insecure=True)
         if problem:
-            raise ConfigurationError(f"time_from: {problem}")
+            raise ConfigurationError(f"time_from {problem}")
         self._claims = _checked(claims)
         self._lifetime = int(lifetime)
         self._signer = Signer(private_key, algorithm, key_id)
         self._time_from = time_from
-        self._transport = HttpClient(timeout=(5.0, 5.0))
+        self._http = HttpClient(timeout=(5.0, 5.0))
         self._key = json.dumps([algorithm, key_id, self._lifetime, self._claims], sort_keys=True)
 
-    def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - a signature needs no predecessor
-        """A new token.
+    def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - this source has no use for it
+        """Sign a new token.
 
         Raises:
-            TokenError: the key's file cannot be read now, or nobody has told the time of day yet.
+            TokenError: the key's file cannot be read now, or the time of day is unknown.
         """
         unknown = self._ask_time()
-        now, clock = self._transport.clock.now(), monotonic()
+        now, clock = self._http.clock.now(), monotonic()
         if now < _CLOCK_IS_SET:
-            raise TokenError(f"the clock of this device is not set, so no broker would take its token{unknown}")
-        issued = int(now - min(_BACKDATED, self._lifetime / 10))
+            raise TokenError(f"the clock of this device is not set, so no broker would accept its token{unknown}")
+        issued = int(now - min(_MAX_BACKDATING, self._lifetime / 10))
         value = self._signer.sign({**self._claims, "iat": issued, "exp": issued + self._lifetime})
         return Token(value, since=clock - (now - issued))
 
     @property
     def key(self) -> str:
-        """A name for the tokens of this source, the same in every process: of what they say, not of the key."""
+        """A name for the tokens of this source, the same in every process; it does not depend on the key."""
         return f"signed_jwt-{sha256(self._key.encode()).hexdigest()[:32]}"
 
     def _ask_time(self) -> str:
-        """Learn the time of day, if somebody tells it; returns why nobody did, to go on from a message."""
+        """Request the time of day; returns why it is unknown, as the end of a message."""
         if self._time_from is None:
             return "; set it, or give time_from"
         try:
-            # HEAD, and no answer from a cache, whose Date would be of when it was filled
-            self._transport.send("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
-        except MqttTokenError as error:  # a server that says so has told the time as well
+            # Not from a cache, whose Date would be that of an earlier request.
+            self._http.send("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
+        except MqttTokenError as error:  # an error of HTTP has a Date as well
             _log.info("time_from: %s", error)
             return f"; time_from: {error}"
         return ""
@@ -112,17 +111,17 @@ def _is_number(value: object) -> bool:
 
 
 def _checked(claims: object) -> dict[str, Any]:
-    """A copy of a user's claims."""
+    """Return a checked copy of a user's claims."""
     if not isinstance(claims, Mapping) or not all(isinstance(name, str) for name in claims):
-        raise ConfigurationError('claims: a mapping of claims by name is needed, such as {"aud": "project"}')
-    for name in _OURS:
+        raise ConfigurationError('claims must be a mapping of claims by name, such as {"aud": "project"}')
+    for name in _TIME_CLAIMS:
         if name in claims:
-            raise ConfigurationError(f"claims: {name!r} is not for you to set; each token gets its own times")
+            raise ConfigurationError(f"claims must not contain {name!r}: each token gets its own times")
     if not isinstance(claims.get("iss", ""), str):
-        raise ConfigurationError("claims: 'iss' is a string (RFC 7519 section 4.1.1)")
+        raise ConfigurationError("claims['iss'] must be a string (RFC 7519 section 4.1.1)")
     copy: dict[str, Any] | None = None
     with suppress(TypeError, ValueError, RecursionError):
         copy = json.loads(json.dumps(dict(claims), allow_nan=False))
     if copy is None:
-        raise ConfigurationError("claims: JSON has no such value (RFC 7519 section 4)")
+        raise ConfigurationError("claims must contain only values that JSON can represent (RFC 7519 section 4)")
     return copy

@@ -1,4 +1,4 @@
-"""Signing JWTs with a device's private key (RFC 7515, RFC 7519)."""
+"""Signer: signs JWTs with a device's private key (RFC 7515, RFC 7519)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
 
-_NEEDED = {  # RFC 7518 sections 3.3 and 3.4, RFC 8037 section 3.1
+_REQUIRED_KEYS = {  # RFC 7518 sections 3.3 and 3.4, RFC 8037 section 3.1
     "ES256": "an EC key on P-256",
     "RS256": "an RSA key of 2048 bits or more",
     "EdDSA": "an Ed25519 key",
@@ -28,21 +28,21 @@ class Signer:
     """Signs JWTs. Safe to use from several threads.
 
     Args:
-        private_key: path of a PEM file, or PEM itself as str or bytes, without a passphrase. A file is read for each
-            signature: a key that is exchanged while the device runs is used from then on.
+        private_key: path of a PEM file, or PEM text as str or bytes, without a passphrase. A file is read for each
+            signature, so a key that is replaced while the device runs is used from then on.
         algorithm: ES256, RS256 or EdDSA.
         key_id: the ``kid`` in the JWT's header; None leaves it out.
 
     Raises:
-        ConfigurationError: there is no such key now, or it does not fit the algorithm. Whoever installs a device
-            learns it there, and not from its first request for a token.
+        ConfigurationError: there is no such key, or it is not for the algorithm. It is checked here so that a mistake
+            shows when a device is installed, not at its first request for a token.
     """
 
     def __init__(self, private_key: object, algorithm: object, key_id: object) -> None:
-        if not isinstance(algorithm, str) or algorithm not in _NEEDED:
-            raise ConfigurationError(f"algorithm: one of {', '.join(_NEEDED)} is needed, not {algorithm!r}")
+        if not isinstance(algorithm, str) or algorithm not in _REQUIRED_KEYS:
+            raise ConfigurationError(f"algorithm must be one of {', '.join(_REQUIRED_KEYS)}, got {algorithm!r}")
         if key_id is not None and not is_text(key_id):
-            raise ConfigurationError("key_id: a string of printable characters is needed, or None")
+            raise ConfigurationError("key_id must be a string of printable characters, or None")
         self._key: bytes | Path
         if isinstance(private_key, bytes):
             self._key = private_key
@@ -50,12 +50,12 @@ class Signer:
             self._key = private_key.encode(errors="replace")
         elif isinstance(private_key, str | Path):
             self._key = Path(private_key)
-            # Not Path.is_file(), which raises for some names; and not named: it may be a key that is not in PEM.
+            # Not Path.is_file(), which raises for some names. The path is not shown: it may be a key that is not PEM.
             if not os.path.isfile(self._key):  # noqa: PTH113
-                raise ConfigurationError("private_key: it is neither PEM, nor the path of a file that exists")
+                raise ConfigurationError("private_key must be PEM text, or the path of a file that exists")
         else:
             raise ConfigurationError(
-                f"private_key: the path of a PEM file is needed, or PEM, not {type(private_key).__name__}"
+                f"private_key must be PEM text or the path of a PEM file, got {type(private_key).__name__}"
             )
         self.algorithm = algorithm
         self._headers = None if key_id is None else {"kid": key_id}
@@ -64,10 +64,10 @@ class Signer:
             raise ConfigurationError(f"private_key: {key}")
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A JWT with these claims.
+        """Return a signed JWT with these claims.
 
         Raises:
-            TokenError: the key's file cannot be read now, or holds another kind of key now.
+            TokenError: the key's file cannot be read now, or contains another kind of key now.
         """
         import jwt
 
@@ -78,13 +78,13 @@ class Signer:
 
 
 def _read(source: bytes | Path, algorithm: str) -> PrivateKey | str:
-    """The key, or what is wrong with it."""
+    """Return the key, or a text that says what is wrong with it."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     where, pem = "this is", source
     if isinstance(pem, Path):
-        where = f"{source!s} holds"
+        where = f"{source!s} contains"
         try:
             pem = pem.read_bytes()
         except OSError as error:
@@ -92,10 +92,12 @@ def _read(source: bytes | Path, algorithm: str) -> PrivateKey | str:
     try:
         key = load_pem_private_key(pem, None)
     except TypeError:
-        return f"{where} a key with a passphrase, which nobody is there to type"
+        return f"{where} a key with a passphrase, which a device cannot enter"
     except (ValueError, UnsupportedAlgorithm):
-        return f"{where} no private key in PEM"
-    return key if _fits(key, algorithm) else f"{algorithm} needs {_NEEDED[algorithm]}; {where} another"
+        return f"{where} something else than a private key in PEM"
+    return (
+        key if _fits(key, algorithm) else f"{algorithm} needs {_REQUIRED_KEYS[algorithm]}; {where} another kind of key"
+    )
 
 
 def _fits(key: object, algorithm: str) -> TypeGuard[PrivateKey]:

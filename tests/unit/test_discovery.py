@@ -85,7 +85,7 @@ class TestDiscover:
         with pytest.raises(InvalidTokenResponse) as caught:
             discover(server.origin, transport())
         assert all(f"{server.origin}{path}: HTTP 404" in str(caught.value) for path in (OPENID, OAUTH))
-        assert str(caught.value).endswith("; check issuer")
+        assert str(caught.value).endswith("; check the issuer")
         assert caught.value.permanent
 
     @pytest.mark.parametrize("path", [OPENID, OAUTH])
@@ -128,7 +128,7 @@ class TestMetadata:
 
     @pytest.mark.parametrize(
         "wrong",
-        [answer(b"", 503), answer(b"<html>"), answer(b"", 302), token_answer(expires_in=-1), oauth_server.HANG_UP],
+        [answer(b"", 503), answer(b"<html>"), answer(b"", 302), token_answer(token_type="mac"), oauth_server.HANG_UP],
     )
     def test_is_fetched_again_after_a_failure_and_the_server_found_where_it_moved(
         self, server: OAuthServer, wrong: bytes

@@ -107,6 +107,15 @@ class TestHostileAnswer:
         server.script.append(getattr(oauth_server, name))
         assert isinstance(failure(server.token_endpoint), AuthorizationServerUnavailable)
 
+    def test_that_does_not_come_does_not_keep_the_process_from_ending(self) -> None:
+        with OAuthServer() as server:
+            server.script.append(oauth_server.SILENCE)
+            asking = threading.Thread(target=failure, args=(server.token_endpoint,))
+            asking.start()
+            wait_until(lambda: bool(server.requests), "the request")
+            assert [thread.daemon for thread in exchanges()] == [True]
+        asking.join(10)
+
     def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
         with OAuthServer() as server:
             server.script.append(oauth_server.HEADER_TRICKLE)

@@ -154,12 +154,12 @@ class TestFiles:
             (files[0], tmp_path / "encrypted", "without a passphrase"),
             (files[1], files[0], "certificate, key: "),
             (files[0], files[0], "certificate, key: "),
-            (files[0], "/no/such/file", "^key: .* no such file"),
-            ("/no/such/file", files[1], "^certificate: .* no such file"),
-            (tmp_path, files[1], "^certificate: "),
-            (files[0], pem.decode(), "^key: "),
-            (files[0], pem, "^key: .* not bytes"),
-            (None, files[1], "^certificate: .* not NoneType"),
+            (files[0], "/no/such/file", "^key must .* no such file"),
+            ("/no/such/file", files[1], "^certificate must .* no such file"),
+            (tmp_path, files[1], "^certificate must "),
+            (files[0], pem.decode(), "^key must "),
+            (files[0], pem, "^key must .* got bytes"),
+            (None, files[1], "^certificate must .* got NoneType"),
         ]
         for certificate, key, named in cases:
             with pytest.raises(ConfigurationError, match=named) as caught:

@@ -177,13 +177,13 @@ class TestNoTerminal:
     def test_gets_plain_text_with_the_time_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         text = self.show(monkeypatch, a_login(seconds=90))
         lines = ["To log in, open", f"    {URI}", "and enter the code", "    WDJB-MJHT"]
-        assert text.splitlines()[::2] == [*lines, "The code is good for 1:30 minutes."]
+        assert text.splitlines()[::2] == [*lines, "The code is valid for 1:30 minutes."]
         assert not countdowns()
 
     def test_is_what_a_terminal_is_that_knows_no_escape_codes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with on_terminal(monkeypatch, term="dumb") as terminal:
             show_login(a_login())
-            wait_until(lambda: "The code is good" in terminal.shown, "the text")
+            wait_until(lambda: "The code is valid" in terminal.shown, "the text")
         assert "\x1b" not in terminal.shown
 
     def test_text_of_the_server_cannot_steer_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ class TestAge:
     def test_beyond_the_life_by_both_clocks_is_the_end(self, path: Path, wall: Callable[[float], None]) -> None:
         wall(NOW)
         write(path, jwt(iat=NOW - LIFE - 1, exp=NOW - 1), NOW - LIFE)
-        with pytest.raises(TokenError, match="has ended"):
+        with pytest.raises(TokenError, match="has expired"):
             TokenFile(path).fetch(None)
 
     def test_of_a_token_that_was_known_does_not_move_with_the_wall_clock(
@@ -188,7 +188,7 @@ class TestAge:
         wall(clock)
         write(path, jwt(exp=ends), written)
         if left is None:
-            with pytest.raises(TokenError, match="has ended"):
+            with pytest.raises(TokenError, match="has expired"):
                 TokenFile(path).fetch(None)
         else:
             assert TokenFile(path).fetch(None).expires_in == pytest.approx(left, abs=1)
@@ -413,7 +413,7 @@ class TestWatch:
 class TestArguments:
     @pytest.mark.parametrize("wrong", [None, "", 5, b"/run/token"])
     def test_path_that_is_none_is_told(self, wrong: Any) -> None:
-        with pytest.raises(ConfigurationError, match=r"^path: "):
+        with pytest.raises(ConfigurationError, match=r"^path must "):
             TokenFile(wrong)
 
     def test_key_is_the_paths_in_every_process(self, tmp_path: Path) -> None:

@@ -12,27 +12,27 @@ from ..signing import Signer
 from .client_auth import TokenRequest
 from .grant import is_text
 
-_LONGEST_LIFE = 3600.0  # seconds; an assertion serves one request, and servers refuse those that live for long
+_MAX_LIFETIME = 3600.0  # seconds; an assertion is for one request, and servers reject those that are valid for long
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # at least (RFC 7518 section 3.2)
 
 
 class PrivateKeyJWT:
     """A client assertion signed with a private key that never leaves the device (``private_key_jwt``).
 
-    Each try gets an assertion of its own, timed by the server's clock.
+    Each attempt gets an assertion of its own, with times of the server's clock.
 
     Args:
-        private_key: path of a PEM file, or PEM itself as str or bytes, without a passphrase. A file is read again for
-            each assertion, so that a key that is exchanged while the device runs is used from then on.
+        private_key: path of a PEM file, or PEM text as str or bytes, without a passphrase. A file is read again for
+            each assertion, so a key that is replaced while the device runs is used from then on.
         algorithm: ES256 (EC, P-256), RS256 (RSA) or EdDSA (Ed25519).
-        key_id: the ``kid`` that tells the server which of the client's keys it is. Best left out where the file is
-            exchanged: a server without it tries all of them.
-        audience: the ``aud`` that the server asks for; by default its issuer identifier, or its token endpoint where
-            there is no discovery.
-        lifetime: seconds until the assertion ends.
+        key_id: the ``kid`` that identifies the key among the client's keys at the server. Leave it out if the file is
+            going to be replaced: without it, a server tries all of them.
+        audience: the ``aud`` that the server expects; by default its issuer identifier, or its token endpoint if there
+            is no discovery.
+        lifetime: seconds until the assertion expires.
 
     Raises:
-        ConfigurationError: an argument is wrong, or the key does not fit the algorithm.
+        ConfigurationError: an argument is wrong, or the key is not for the algorithm.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class PrivateKeyJWT:
         lifetime: float = 60,
     ) -> None:
         _check_audience(audience)
-        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 1 <= lifetime <= _LONGEST_LIFE:
-            raise ConfigurationError(f"lifetime: 1 to {_LONGEST_LIFE:g} seconds are possible, not {lifetime!r}")
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 1 <= lifetime <= _MAX_LIFETIME:
+            raise ConfigurationError(f"lifetime must be 1 to {_MAX_LIFETIME:g} seconds, got {lifetime!r}")
         self._signer = Signer(private_key, algorithm, key_id)
         self._audience = audience
         self._lifetime = lifetime
@@ -55,16 +55,16 @@ class PrivateKeyJWT:
         """Add the assertion to the form.
 
         Raises:
-            TokenError: the key's file cannot be read now, or holds another kind of key now.
+            TokenError: the key's file cannot be read now, or contains another kind of key now.
         """
         _assert(request, self._signer.sign, self._audience, self._lifetime)
 
 
 class ClientSecretJWT:
-    """A client assertion keyed with the client secret, which itself is not sent (``client_secret_jwt``).
+    """A client assertion authenticated with the client secret, which is not sent (``client_secret_jwt``).
 
     Args:
-        client_secret: the secret that the server shares with the client, of 32 bytes or more (48 for HS384, 64 for
+        client_secret: the secret that the server shares with the client, of at least 32 bytes (48 for HS384, 64 for
             HS512).
         algorithm: HS256, HS384 or HS512.
         audience: as in :class:`PrivateKeyJWT`.
@@ -75,10 +75,10 @@ class ClientSecretJWT:
 
     def __init__(self, client_secret: str, *, algorithm: str = "HS256", audience: str | None = None) -> None:
         if not isinstance(algorithm, str) or algorithm not in _SECRET_BYTES:
-            raise ConfigurationError(f"algorithm: one of {', '.join(_SECRET_BYTES)} is needed, not {algorithm!r}")
+            raise ConfigurationError(f"algorithm must be one of {', '.join(_SECRET_BYTES)}, got {algorithm!r}")
         if not is_text(client_secret) or len(client_secret.encode()) < _SECRET_BYTES[algorithm]:
             raise ConfigurationError(
-                f"client_secret: {_SECRET_BYTES[algorithm]} bytes or more are needed for {algorithm}, in printable "
+                f"client_secret must have at least {_SECRET_BYTES[algorithm]} bytes for {algorithm}, of printable "
                 "characters without a line end"
             )
         _check_audience(audience)
@@ -117,4 +117,4 @@ def _assert(
 
 def _check_audience(audience: object) -> None:
     if audience is not None and not is_text(audience):
-        raise ConfigurationError("audience: a string of printable characters is needed, or None")
+        raise ConfigurationError("audience must be a string of printable characters, or None")

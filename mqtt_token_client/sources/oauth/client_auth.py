@@ -1,4 +1,4 @@
-"""How a client proves to the authorization server who it is (RFC 6749 section 2.3)."""
+"""Client authentication at the authorization server (RFC 6749 section 2.3)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class TokenRequest:
     """A request to the authorization server that is about to be sent, for its client authentication to complete.
 
     Attributes:
-        client_id: the client that asks.
-        url: where it goes; a client certificate may need another (``mtls_endpoint_aliases``, RFC 8705 section 5).
-        metadata: what the server says about itself (RFC 8414); without discovery only its endpoints.
+        client_id: the client that sends it.
+        url: where it is sent; a client certificate may need another (``mtls_endpoint_aliases``, RFC 8705 section 5).
+        metadata: the server's metadata (RFC 8414); without discovery only its endpoints.
         clock: the server's time of day, for the times in an assertion.
         form: the fields of the body.
-        headers: HTTP headers besides the usual ones.
+        headers: HTTP headers to add to the usual ones.
         certificate: paths of a client certificate and its key, for TLS.
-        secrets: what no message may show, if the server sends it back; the values of ``form`` that may be secrets are
-            looked after already.
+        secrets: secrets that must not appear in a message if the server echoes them; the values in ``form`` need not
+            be added.
     """
 
     client_id: str
@@ -39,13 +39,13 @@ class TokenRequest:
 
 
 class ClientAuthentication(Protocol):
-    """Adds to a request what proves the client's identity. Called anew for each try, from any thread."""
+    """Authenticates a client. Called for each attempt again, on any thread."""
 
     def authenticate(self, request: TokenRequest) -> None:
         """Complete the request: its form, its headers, its certificate.
 
         Raises:
-            TokenError: it cannot be done now; ``permanent`` says whether trying again may help.
+            TokenError: it is not possible now; ``permanent`` says whether trying again may help.
         """
         ...
 
@@ -55,9 +55,9 @@ class _ClientSecret:
     client_secret: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        # A line end, from a file that was read whole, is the common mistake.
+        # A common mistake is a line end, of a file that was read whole.
         if not isinstance(self.client_secret, str) or not self.client_secret or not self.client_secret.isprintable():
-            raise ConfigurationError("client_secret: a string of printable characters is needed, without a line end")
+            raise ConfigurationError("client_secret must be a string of printable characters, without a line end")
 
 
 class ClientSecretBasic(_ClientSecret):
@@ -67,7 +67,7 @@ class ClientSecretBasic(_ClientSecret):
         client_secret: the secret that the server shares with the client.
 
     Raises:
-        ConfigurationError: it is empty, or no string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters.
     """
 
     __slots__ = ()
@@ -79,13 +79,13 @@ class ClientSecretBasic(_ClientSecret):
 
 
 class ClientSecretPost(_ClientSecret):
-    """The client secret as a field of the body (RFC 6749 section 2.3.1), for servers that take no Basic.
+    """The client secret as a field of the body (RFC 6749 section 2.3.1), for servers that do not accept Basic.
 
     Args:
         client_secret: the secret that the server shares with the client.
 
     Raises:
-        ConfigurationError: it is empty, or no string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters.
     """
 
     __slots__ = ()
@@ -95,28 +95,28 @@ class ClientSecretPost(_ClientSecret):
 
 
 class ClientSecret(_ClientSecret):
-    """The client secret in the way that the server's metadata asks for: Basic, unless only the body is offered
+    """The client secret in the way that the server supports: Basic, unless it supports the body and not Basic
     (``token_endpoint_auth_methods_supported``, RFC 8414 section 2).
 
     Args:
         client_secret: the secret that the server shares with the client.
 
     Raises:
-        ConfigurationError: it is empty, or no string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters.
     """
 
     __slots__ = ()
 
     def authenticate(self, request: TokenRequest) -> None:
-        offered = request.metadata.get("token_endpoint_auth_methods_supported")
-        post = isinstance(offered, list) and "client_secret_post" in offered and "client_secret_basic" not in offered
+        methods = request.metadata.get("token_endpoint_auth_methods_supported")
+        post = isinstance(methods, list) and "client_secret_post" in methods and "client_secret_basic" not in methods
         (ClientSecretPost if post else ClientSecretBasic)(self.client_secret).authenticate(request)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicClient:
-    """No proof: the client names itself and has no secret (``none`` in RFC 7591 section 2), as is usual in the device
-    flow.
+    """No client authentication: the client sends its identifier only (``none`` in RFC 7591 section 2), as is usual in
+    the device flow.
     """
 
     def authenticate(self, request: TokenRequest) -> None:

@@ -1,4 +1,4 @@
-"""The client credentials grant: a device asks for itself (RFC 6749 section 4.4)."""
+"""ClientCredentials: the client credentials grant, for a device of its own (RFC 6749 section 4.4)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 
 
 class ClientCredentials(Grant):
-    """A token source: the client credentials grant. Every parameter is sent again on every renewal.
+    """A token source: the client credentials grant. All parameters are sent with every request.
 
     Args:
         client_id: the client's identifier at the authorization server.
-        issuer: the authorization server, as it names itself; its token endpoint is discovered (RFC 8414 or OpenID
+        issuer: the issuer identifier of the authorization server; its token endpoint is discovered (RFC 8414 or OpenID
             Connect Discovery 1.0).
-        token_endpoint: the token endpoint itself, instead of ``issuer``.
-        client_secret: the client's secret. It goes into the Authorization header, unless the server's metadata offers
-            only the body.
+        token_endpoint: the URL of the token endpoint, instead of ``issuer``.
+        client_secret: the client's secret. It is sent in the Authorization header, unless the server's metadata
+            supports only the body.
         client_auth: another client authentication, instead of ``client_secret``, such as ``ClientSecretPost``.
-        scope: the scope to ask for, as one space-separated string or as a list.
-        audience: the parameter of that name, which Auth0 and others ask for.
+        scope: the scope to request, as one space-separated string or as a list.
+        audience: the parameter of that name, which Auth0 and others require.
         resource: the resource or resources that the token is for (RFC 8707).
-        extra: further parameters that the server asks for.
-        timeout: seconds to connect, and seconds without a byte; their sum is the deadline of each exchange.
-        ca_bundle: path of the certificates to trust; by default those of ``REQUESTS_CA_BUNDLE``, else certifi's.
+        extra: further parameters that the server requires.
+        timeout: seconds to connect, and seconds without a byte; their sum is the deadline of each request.
+        ca_bundle: path of the trusted certificates; by default those of ``REQUESTS_CA_BUNDLE``, else certifi's.
         proxies: a proxy URL for each scheme, as in requests; by default those of the environment.
-        allow_insecure: allow plain http to other machines. To this one (127.0.0.0/8, ::1, localhost) it is allowed.
+        allow_insecure: allow plain http to other machines. To this machine (127.0.0.0/8, ::1, localhost) it is always
+            allowed.
 
     Raises:
-        ConfigurationError: an argument is wrong, or does not go with another.
+        ConfigurationError: an argument is wrong, or cannot be combined with another.
     """
 
     _name = "client_credentials"
@@ -66,8 +67,8 @@ class ClientCredentials(Grant):
             HttpClient(timeout, ca_bundle, proxies, allow_insecure),
         )
 
-    def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - this grant needs no predecessor
-        """A new token.
+    def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - this grant has no use for it
+        """Request a new token.
 
         Raises:
             TokenError: as :meth:`TokenEndpoint.token`.

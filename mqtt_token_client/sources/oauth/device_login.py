@@ -1,4 +1,4 @@
-"""DeviceLogin: what a person needs to approve a device."""
+"""DeviceLogin: the code and the address with which a person approves a device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class DeviceLogin:
     """What a person needs to approve a device: an address to open and a code to enter there (RFC 8628 section 3.2).
 
     Attributes:
-        user_code: the code. It is shown even where ``verification_uri_complete`` is (section 3.3.1).
+        user_code: the code. Show it even if ``verification_uri_complete`` is shown (section 3.3.1).
         verification_uri: the address.
         verification_uri_complete: the address with the code in it, for a link or a QR code, or None.
-        ends: when the code ends, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        ends: when the code expires, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
     """
 
     user_code: str = field(repr=False)
@@ -27,14 +27,14 @@ class DeviceLogin:
 
     @property
     def expires_in(self) -> float:
-        """Seconds left to approve, now; 0 once there are none."""
+        """Seconds until the code expires; 0 once it has expired."""
         return max(0.0, self.ends - monotonic())
 
     @property
     def ended(self) -> bool:
-        """Whether nobody waits for the approval any longer: it was given or refused, or its time is over."""
+        """Whether the login is over: it was approved or refused, or the code has expired."""
         return self._over.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the login has ended, ``timeout`` seconds at most; returns :attr:`ended`."""
+        """Wait until the login is over, at most ``timeout`` seconds; returns :attr:`ended`."""
         return self._over.wait(timeout)

@@ -1,4 +1,4 @@
-"""HTTP with an authorization server: one request, one answer, within bounds of time and size."""
+"""HttpClient: one request to an authorization server and its answer, within limits of time and size."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from ...errors import (
 )
 from ...loopback import is_loopback
 
-LARGEST_ANSWER = 1 << 20  # bytes, decompressed
-LONGEST_WAIT = 3600.0  # seconds that a Retry-After can ask for
-_CHUNK = 1024  # bytes read at a time: a gzip bomb makes at most 1 MiB of it before it is noticed
+MAX_ANSWER = 1 << 20  # bytes, decompressed
+MAX_RETRY_AFTER = 3600.0  # seconds
+_CHUNK = 1024  # bytes read at a time: a gzip bomb expands these to at most 1 MiB before it is noticed
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
-_VALIDITY = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
+_CERT_VALIDITY_ERRORS = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 
 def url_problem(url: object, *, allow_insecure: bool) -> str | None:
-    """What keeps ``url`` from being the address of an authorization server, or None."""
+    """Say why ``url`` cannot be the address of an authorization server; None if it can."""
     if not isinstance(url, str):
-        return f"an https URL is needed, not {type(url).__name__}"
+        return f"must be an https URL, got {type(url).__name__}"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "an https URL is needed; this is none"
+        return "must be an https URL"
     if parts.scheme not in ("https", "http") or not host or not url.isprintable() or " " in url:
-        return "an https URL is needed; this is none"
+        return "must be an https URL"
     if parts.username is not None or parts.fragment:
-        return "the URL must hold neither a user name nor a fragment"
+        return "must not contain a user name or a fragment"
     if parts.scheme == "http" and not is_loopback(host) and not allow_insecure:
-        return "plain http is for this machine's own addresses; use https, or allow_insecure=True"
+        return "must be https, as plain http is allowed on this machine only; or set allow_insecure=True"
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that is neither a redirect nor one that says to come back later.
+    """An answer with another status than a redirect, 408, 429 and 5xx.
 
     Attributes:
-        url: where it came from, without the query: fit for a message.
-        retry_after: seconds that it asks to wait (RFC 9110 section 10.2.3), or None.
+        url: where it came from, without the query, so that it is safe for a message.
+        retry_after: seconds to wait (RFC 9110 section 10.2.3), or None.
     """
 
     url: str
@@ -64,11 +64,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """How an authorization server is reached. Safe to use from several threads.
+    """Sends requests to an authorization server. Safe to use from several threads.
 
     Args:
-        timeout: seconds to connect and seconds without a byte; their sum is the deadline of a whole exchange.
-        ca_bundle: path of the certificates to trust; None for those of ``REQUESTS_CA_BUNDLE``, else certifi's.
+        timeout: seconds to connect and seconds without a byte; their sum is the deadline of the whole request.
+        ca_bundle: path of the trusted certificates; None for those of ``REQUESTS_CA_BUNDLE``, else certifi's.
         proxies: a proxy URL for each scheme; None for those of the environment.
         allow_insecure: allow plain http to other machines.
         clock: the server's time of day, learned from each answer.
@@ -86,14 +86,14 @@ class HttpClient:
     def __post_init__(self) -> None:
         if not _is_timeout(self.timeout):
             raise ConfigurationError(
-                "timeout: a pair of seconds is needed, to connect and to read, each at most an hour, such as (10, 20)"
+                "timeout must be two numbers of seconds, to connect and to read, each at most an hour, such as (10, 20)"
             )
         if self.ca_bundle is not None and not (
             isinstance(self.ca_bundle, str | os.PathLike) and os.path.exists(self.ca_bundle)  # noqa: PTH110 - pathlib takes a while to load
         ):
-            raise ConfigurationError(f"ca_bundle: a PEM file is needed; {self.ca_bundle!r} does not exist")
+            raise ConfigurationError(f"ca_bundle must be the path of a PEM file; {self.ca_bundle!r} does not exist")
         if self.proxies is not None and not _is_proxies(self.proxies):
-            raise ConfigurationError('proxies: a mapping is needed such as {"https": "http://proxy.example.com:3128"}')
+            raise ConfigurationError('proxies must be a mapping such as {"https": "http://proxy.example.com:3128"}')
 
     def send(
         self,
@@ -111,28 +111,29 @@ class HttpClient:
             certificate: paths of a client certificate and its key (RFC 8705).
 
         Raises:
-            AuthorizationServerUnavailable: no answer in time, or one that says to come back later (HTTP 408, 429, 5xx).
+            AuthorizationServerUnavailable: no answer in time, or HTTP 408, 429 or 5xx.
             AuthorizationServerUntrusted: its certificate is not trusted, or is for another host.
-            InvalidTokenResponse: a redirect, or more than 1 MiB.
-            ConfigurationError: a SOCKS proxy is given, and the library for it is missing.
+            InvalidTokenResponse: the answer is a redirect, or longer than 1 MiB.
+            ConfigurationError: there is a SOCKS proxy, and the library for it is not installed.
         """
         outcome: SimpleQueue[Reply | MqttTokenError] = SimpleQueue()
 
         def run() -> None:
             try:
                 outcome.put(self._send(method, url, form, headers, certificate))
-            except Exception as error:  # noqa: BLE001 - of whatever kind, it holds the request and may not leave
+            except Exception as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
                 outcome.put(_explain(error, _without_query(url)))
 
-        # In a thread of its own, because a time-out of requests is for each read: a peer that sends a header byte now
-        # and then, or a name server that does not answer, would go on for ever.
+        # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
+        # then, or a name server that does not answer, would take forever. A daemon, so that it cannot keep the process
+        # from ending.
         Thread(target=run, name="token-request", daemon=True).start()
         try:
             result = outcome.get(timeout=sum(self.timeout))
         except Empty:
             result = AuthorizationServerUnavailable(f"{_without_query(url)}: no answer within {sum(self.timeout):g} s")
         if isinstance(result, MqttTokenError):
-            raise result  # here, where nothing of requests is in its context
+            raise result  # on this thread, where no exception of requests is in its context
         return result
 
     def _send(
@@ -146,14 +147,14 @@ class HttpClient:
         import requests
 
         with requests.Session() as session:
-            # Even with allow_redirects=False requests would read the body of a redirect, however long it is.
+            # Even with allow_redirects=False, requests would read the body of a redirect, however long it is.
             session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005 - its name
             with session.request(
                 method,
                 url,
                 data=form,
                 headers={**_HEADERS, **(headers or {})},
-                auth=lambda request: request,  # none of .netrc, which would replace our Authorization header
+                auth=lambda request: request,  # not that of .netrc, which would replace our Authorization header
                 timeout=self.timeout,
                 stream=True,
                 verify=None if self.ca_bundle is None else str(self.ca_bundle),
@@ -168,26 +169,26 @@ class HttpClient:
                 body = bytearray()
                 for chunk in response.iter_content(_CHUNK):
                     body += chunk
-                    if len(body) > LARGEST_ANSWER:
+                    if len(body) > MAX_ANSWER:
                         return InvalidTokenResponse(f"{_without_query(url)}: the answer is longer than 1 MiB")
         return Reply(_without_query(url), response.status_code, response.headers, bytes(body), retry_after)
 
     def _proxies_for(self, url: str) -> dict[str, str] | None:
         if self.proxies is not None:
             return dict(self.proxies)
-        # What is plain because it stays on this machine must not leave it through a proxy of the environment.
+        # Plain http is allowed because it stays on this machine: it must not leave it through a proxy.
         host = urlsplit(url).hostname or ""
         return {"no_proxy": host} if is_loopback(host) else None
 
 
 def _failure(url: str, status: int, location: str | None, retry_after: float | None) -> TokenError | None:
-    """What is wrong with an answer already by its status, or None."""
+    """Return the error that the status of an answer means; None if it means none."""
     where = _without_query(url)
     if status in (408, 429) or status >= 500:
         return AuthorizationServerUnavailable(f"{where}: HTTP {status}", retry_after=retry_after, status=status)
     if 300 <= status < 400:
         return InvalidTokenResponse(
-            f"{where}: HTTP {status}, a redirect to {_host(url, location)}; it is not followed, give the final address"
+            f"{where}: HTTP {status}, a redirect to {_host(url, location)}, which is not followed; give the final URL"
         )
     return None
 
@@ -204,17 +205,17 @@ def _is_proxies(proxies: object) -> bool:
     return isinstance(proxies, Mapping) and all(isinstance(text, str) for pair in proxies.items() for text in pair)
 
 
-def _retry_after(told: str | None, clock: ServerClock) -> float | None:
-    if told is None:
+def _retry_after(header: str | None, clock: ServerClock) -> float | None:
+    if header is None:
         return None
     try:
-        seconds = float(told)
+        seconds = float(header)
     except ValueError:
-        date = http_date(told)
+        date = http_date(header)
         if date is None:
             return None
         seconds = date - clock.now()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _without_query(url: str) -> str:
@@ -226,11 +227,11 @@ def _host(url: str, location: str | None) -> str:
         host = urlsplit(urljoin(url, location or "")).hostname
     except ValueError:
         host = None
-    return host[:100] if host and host.isprintable() else "an address that cannot be read"
+    return host[:100] if host and host.isprintable() else "an invalid address"
 
 
 def _explain(error: Exception, where: str) -> MqttTokenError:
-    """What an exception of requests means, in words that hold nothing of the request."""
+    """Translate an exception of requests into one that holds nothing of the request."""
     import ssl
 
     from requests.exceptions import ContentDecodingError, InvalidSchema
@@ -239,16 +240,16 @@ def _explain(error: Exception, where: str) -> MqttTokenError:
         return ConfigurationError(
             "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
         )
-    if type(error) is OSError:  # of requests itself, which names a file of certificates that it does not find
+    if type(error) is OSError:  # raised by requests itself: it names a file of certificates that does not exist
         return AuthorizationServerUntrusted(f"{where}: {error}")
     why = type(error).__name__
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            if cause.verify_code in _VALIDITY:
+            if cause.verify_code in _CERT_VALIDITY_ERRORS:
                 return AuthorizationServerUnavailable(
-                    f"{where}: {cause.verify_message}, by this device's clock, which may be wrong"
+                    f"{where}: {cause.verify_message} according to this device's clock, which may be wrong"
                 )
-            return AuthorizationServerUntrusted(f"{where}: the certificate is refused: {cause.verify_message}")
+            return AuthorizationServerUntrusted(f"{where}: the certificate is not trusted: {cause.verify_message}")
         if isinstance(cause, ContentDecodingError):
             return InvalidTokenResponse(f"{where}: the answer cannot be decompressed")
         if isinstance(cause, TimeoutError):
@@ -259,7 +260,7 @@ def _explain(error: Exception, where: str) -> MqttTokenError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and all that it wraps: requests and urllib3 keep these in different places."""
+    """Yield an exception and all that it wraps, which requests and urllib3 keep in different places."""
     found: list[BaseException] = [error]
     for cause in found:
         yield cause

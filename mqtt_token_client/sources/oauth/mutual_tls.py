@@ -14,51 +14,50 @@ from .http import url_problem
 
 
 class MutualTLS:
-    """A client certificate proves who asks (``tls_client_auth``, or ``self_signed_tls_client_auth`` where the server
-    knows the very certificate).
+    """A client certificate (``tls_client_auth``, or ``self_signed_tls_client_auth`` if it is registered at the server).
 
-    Where the server's metadata names another address for requests with a certificate (``mtls_endpoint_aliases``,
-    RFC 8705 section 5), they go there.
+    If the server's metadata has another URL for requests with a certificate (``mtls_endpoint_aliases``, RFC 8705
+    section 5), they are sent there.
 
     Args:
-        certificate: path of a PEM file with the certificate and those between it and the authority. It is read for
-            each request: a certificate that is renewed while the device runs is used from then on.
+        certificate: path of a PEM file with the certificate and its intermediate certificates. It is read for each
+            request: a certificate that is renewed while the device runs is used from then on.
         key: path of the PEM file with its private key, without a passphrase.
 
     Raises:
-        ConfigurationError: a file cannot be read now, or the key is not the certificate's.
+        ConfigurationError: a file cannot be read now, or the key does not belong to the certificate.
     """
 
     def __init__(self, certificate: str | Path, key: str | Path) -> None:
         for name, path in (("certificate", certificate), ("key", key)):
             if not isinstance(path, str | Path):
-                raise ConfigurationError(f"{name}: the path of a PEM file is needed, not {type(path).__name__}")
+                raise ConfigurationError(f"{name} must be the path of a PEM file, got {type(path).__name__}")
             if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for some names
-                # Not shown: it may be the key itself.
-                raise ConfigurationError(f"{name}: the path of a PEM file is needed; there is no such file")
+                # The path is not shown: it may be the key itself.
+                raise ConfigurationError(f"{name} must be the path of a PEM file; there is no such file")
         self._certificate = str(certificate)
         self._key = str(key)
         if problem := self._problem():
             raise ConfigurationError(problem)
 
     def authenticate(self, request: TokenRequest) -> None:
-        """Add the certificate to the request, and send it where the server takes one.
+        """Add the certificate to the request, and the URL where the server accepts one.
 
         Raises:
-            TokenError: the files cannot be read now, or do not fit each other, as while they are being renewed.
-            InvalidTokenResponse: the server's address for this is no https URL.
-            ConfigurationError: the server has no address for this, and its usual one is not https.
+            TokenError: the files cannot be read now, or do not match, as while they are being renewed.
+            InvalidTokenResponse: the server's URL for this is not an https URL.
+            ConfigurationError: the server has no URL for this, and its usual one is not https.
         """
         if problem := self._problem():
             raise TokenError(problem)
         request.url = _alias(request)
         request.certificate = (self._certificate, self._key)
-        request.form.append(("client_id", request.client_id))  # RFC 8705 section 2: the certificate may not tell it
+        request.form.append(("client_id", request.client_id))  # RFC 8705 section 2: the certificate may not contain it
 
     def _problem(self) -> str | None:
-        """What is wrong with the files, or None."""
+        """Say what is wrong with the files; None if nothing is."""
         try:
-            # An empty passphrase, as OpenSSL would ask for one on the terminal
+            # Without a passphrase, OpenSSL would ask for one on the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._certificate, self._key, password="")
         except ssl.SSLError:
             return (
@@ -71,19 +70,19 @@ class MutualTLS:
 
 
 def _alias(request: TokenRequest) -> str:
-    """Where a request with a certificate goes."""
+    """Return the URL for a request with a certificate."""
     aliases = request.metadata.get("mtls_endpoint_aliases")
     for name, url in request.metadata.items():
         if url == request.url and isinstance(aliases, Mapping) and name in aliases:
             alias = aliases[name]
             problem = url_problem(alias, allow_insecure=False)
             if problem is None and not _is_https(alias):  # not even on this machine
-                problem = "an https URL is needed"
+                problem = "must be an https URL"
             if problem:
-                raise InvalidTokenResponse(f"mtls_endpoint_aliases.{name} in the server's metadata: {problem}")
+                raise InvalidTokenResponse(f"mtls_endpoint_aliases.{name} in the server's metadata {problem}")
             return str(alias)
     if not _is_https(request.url):
-        raise ConfigurationError("client_auth: a certificate is shown to an https address only; this server's is http")
+        raise ConfigurationError("client_auth: a certificate needs an https URL, and this server's is http")
     return request.url
 
 

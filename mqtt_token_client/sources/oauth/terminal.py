@@ -1,4 +1,4 @@
-"""How a device login is shown on a terminal: the address, the code, a QR code of both, and the time left."""
+"""Shows a device login on a terminal: the address, the code, a QR code of both, and the time left."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .device_login import DeviceLogin
 
 _WHITE_ON_BLACK, _PLAIN = "\x1b[97;40m", "\x1b[0m"
 _CLEAR_LINE = "\x1b[K"
-_COLUMNS = 80  # of a terminal that does not say, such as a serial line
+_COLUMNS = 80  # of a terminal of unknown width, such as a serial line
 
 
 def show_login(login: DeviceLogin) -> None:
-    """Print what a person needs to approve the device to stderr.
+    """Print to stderr what a person needs to approve the device.
 
-    On a terminal the time left is counted down until the login has ended, by a daemon thread, and a QR code is shown
-    if the library ``segno`` is installed (the extra ``cli``), the server gave an address with the code in it, and
-    there is room. Anywhere else it is plain text, without escape codes.
+    On a terminal, a daemon thread counts down the time left, and a QR code is shown if the library ``segno`` is
+    installed (the extra ``cli``), the server sent an address with the code in it, and the terminal is wide enough.
+    Anywhere else it is plain text, without escape codes.
     """
     stream = sys.stderr
-    if stream is None:  # a process without one
+    if stream is None:  # the process has no stderr
         return
     address, code = _clean(login.verification_uri), _clean(login.user_code)
     text = f"To log in, open\n\n    {address}\n\nand enter the code\n\n    {code}\n"
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
-        print(f"{text}\nThe code is good for {_left(login)} minutes.", file=stream, flush=True)
+        print(f"{text}\nThe code is valid for {_left(login)} minutes.", file=stream, flush=True)
         return
     drawn = _qr_code(login.verification_uri_complete, stream)
     print(f"\n{text}" + (f"\nor scan this:\n\n{drawn}" if drawn else ""), file=stream, flush=True)
@@ -37,7 +37,7 @@ def show_login(login: DeviceLogin) -> None:
 
 
 def _clean(text: str) -> str:
-    """A text without what could steer the terminal."""
+    """Remove control characters from a text."""
     return "".join(character for character in text if character.isprintable())
 
 
@@ -47,8 +47,8 @@ def _left(login: DeviceLogin) -> str:
 
 
 def _count_down(login: DeviceLogin, stream: TextIO) -> None:
-    # The cursor waits at the start of the line, so that what others print does not hang on to ours.
-    with suppress(OSError, ValueError):  # nobody sees it any longer
+    # The cursor stays at the start of the line, so that other output overwrites ours.
+    with suppress(OSError, ValueError):  # the stream was closed
         while not login.ended and login.expires_in > 0:
             stream.write(f"{_CLEAR_LINE}{_left(login)} minutes left\r")
             stream.flush()
@@ -58,10 +58,10 @@ def _count_down(login: DeviceLogin, stream: TextIO) -> None:
 
 
 def _qr_code(address: str | None, stream: TextIO) -> str:
-    """A QR code in half blocks, two modules a character, with its quiet zone; empty where it cannot be shown.
+    """Return a QR code of half blocks, two modules a character, with its quiet zone; empty if it cannot be shown.
 
-    Light modules are printed, in white, and dark ones are the background, black: both named, as a reader may not take
-    a code with the colours of a light terminal, where they would change places.
+    Light modules are printed in white on a black background. Both colours are set, as on a light terminal they would
+    be swapped, which some readers do not recognize.
     """
     try:
         import segno
