@@ -18,7 +18,7 @@ _ANSWER = 4  # bytes of PUBACK, PUBREC or PUBCOMP
 
 
 class BareClient:
-    """A connection of MQTT 3.1.1 that costs next to nothing: packets made beforehand, answers hardly looked at."""
+    """A connection of MQTT 3.1.1 that costs next to nothing: packets are built beforehand, answers are hardly read."""
 
     def __init__(self, port: int, name: str, context: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
@@ -30,18 +30,18 @@ class BareClient:
         self._read(4)  # CONNACK
 
     def watch(self, topic: str, then: Callable[[], object]) -> None:
-        """Subscribe; ``then`` is called, in a thread, once a message comes, which ends the connection."""
+        """Subscribe; ``then`` is called in a thread when a message arrives, and the connection is closed."""
         self._socket.sendall(_packet(0x82, b"\x00\x01" + _text(topic) + b"\x00"))
         self._read(5)  # SUBACK
         threading.Thread(target=self._wait, args=(then,), daemon=True).start()
 
     def _wait(self, then: Callable[[], object]) -> None:
-        with self._socket:  # closed here: elsewhere it would be closed while recv() has its descriptor
+        with self._socket:  # closed here: another thread would close the descriptor that recv() uses
             self._socket.recv(65_536)
         then()
 
     def feed(self, topic: str, payload: bytes, qos: int, count: int) -> float:
-        """Publish a message so many times, as fast as the broker reads.
+        """Publish a message ``count`` times, as fast as the broker reads.
 
         Returns:
             When that began, by the monotonic clock: at QoS 2 the release, before which none is passed on.
@@ -71,7 +71,7 @@ class BareClient:
 
     def _skip(self, size: int) -> None:
         while size:
-            time.sleep(0.01)  # reading each by itself would take a processor from those who are measured
+            time.sleep(0.01)  # reading each at once would take processor time from the processes that are measured
             size -= len(self._socket.recv(min(size, 1 << 20)))
 
     def _read(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""How long a change of token is felt: this library's ways and those of others, side by side on one machine."""
+"""How long a rotation is felt: this library's ways and those of others, compared on one machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks import recording
 from benchmarks.environment import peers_packages, surroundings
 from benchmarks.rotation import peers, ways
 from benchmarks.rotation.report import render
-from benchmarks.rotation.ways import LONG_LIFE, PATIENCE, ROTATIONS, Client, Place
+from benchmarks.rotation.ways import LONG_LIFETIME, PATIENCE, ROTATIONS, Client, Place
 from devtools.servers.delay_proxy import DelayProxy
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
@@ -53,7 +53,7 @@ RUNS = 3
 ROUND_TRIPS = (0.0, 0.02, 0.1)
 LEAD = 1.0  # of traffic before the first rotation
 APART = 2.0  # of traffic after each
-REST = 0.5  # and two round trips, for what is on its way at the end
+REST = 0.5  # and two round trips, for what is in flight at the end
 
 
 def qos_of(number: int) -> int:
@@ -106,12 +106,12 @@ def measure(connect: Callable[[Place], Client], name: str, servers: Servers, rou
     gc.collect()
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(DelayProxy(servers.mosquitto.tls_port, round_trip)))
-        peer = stack.enter_context(closing(Peer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFE))))
+        peer = stack.enter_context(closing(Peer(servers.mosquitto.port, name, servers.keys.token(LONG_LIFETIME))))
         place = Place(name, proxy.port, tls, str(servers.pki.ca), servers.oidc, arrived)
         client = stack.enter_context(closing(connect(place)))
         wait_until(lambda: _reaches(peer, name, ready), "the subscription works", PATIENCE)
         with ThreadPoolExecutor(2) as senders:
-            # A thread for each direction: a publish() that blocks in one must not be felt in the other.
+            # A thread for each direction: a publish() that blocks in one must not affect the other.
             downward = senders.submit(_send, lambda n: peer.publish(f"down/{name}/n", n, qos_of(n)), stop)
             upward = senders.submit(_send, lambda n: client.publish(f"up/{name}/n", payload(n), qos_of(n)), stop)
             try:
@@ -146,7 +146,7 @@ def _reaches(peer: Peer, name: str, ready: threading.Event) -> bool:
 
 
 def _send(publish: Callable[[int], None], stop: threading.Event) -> int:
-    """Publish numbered messages until told to stop, and tell how many."""
+    """Publish numbered messages until ``stop`` is set; returns how many."""
     began, number = time.monotonic(), 0
     while not stop.wait(max(0.0, began + number / RATE - time.monotonic())):
         publish(number)
@@ -155,7 +155,7 @@ def _send(publish: Callable[[int], None], stop: threading.Event) -> int:
 
 
 def _lost(arrivals: Arrivals, sent: int) -> set[int]:
-    """What has not arrived after it had time enough."""
+    """The messages that have not arrived after enough time."""
     began = time.monotonic()
     while lost := arrivals.lost_of(sent):
         if time.monotonic() - began > (PATIENCE if any(map(qos_of, lost)) else 1.0):

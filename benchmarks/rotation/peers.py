@@ -1,4 +1,4 @@
-"""The ways of gmqtt and awscrt to a new token, which none of them has by itself: what their users write by hand."""
+"""The ways of gmqtt and awscrt to a new token, which neither supports by itself: what their users write by hand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from benchmarks.rotation.ways import LONG_LIFE, PATIENCE, Place
+from benchmarks.rotation.ways import LONG_LIFETIME, PATIENCE, Place
 
 PACKAGES = ("awscrt", "gmqtt")
 
 
 class Gmqtt:
-    """Disconnected, given a new password and connected again, in its event loop; meanwhile the application publishes.
+    """Disconnects, gets a new password and connects again, in its event loop; meanwhile the application publishes.
 
-    What it is given of QoS 1 while it is not connected it keeps, and sends when it is. connect() returns once all that
-    is acknowledged. At the end of a TLS connection with messages on their way its own reconnecting may come between.
+    It keeps messages of QoS 1 while it is not connected, and sends them afterwards. connect() returns once they
+    are acknowledged. When a TLS connection closes with messages in flight, its own reconnect may interfere.
     """
 
     def __init__(self, place: Place) -> None:
@@ -33,9 +33,9 @@ class Gmqtt:
     async def _open(self) -> None:
         from gmqtt import Client
 
-        self._client = Client(self._place.name, clean_session=False, session_expiry_interval=LONG_LIFE)
+        self._client = Client(self._place.name, clean_session=False, session_expiry_interval=LONG_LIFETIME)
         self._client.on_message = self._on_message
-        await self._connect(self._place.token(LONG_LIFE))
+        await self._connect(self._place.token(LONG_LIFETIME))
         subscribed = asyncio.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.subscribe(self._place.topics, 1)
@@ -53,14 +53,16 @@ class Gmqtt:
         self._loop.call_soon_threadsafe(self._client.publish, topic, payload, qos)
 
     def rotate(self) -> None:
-        self._await(self._swap(self._place.token(LONG_LIFE)))
+        self._await(self._swap(self._place.token(LONG_LIFETIME)))
 
     async def _swap(self, token: str) -> None:
         await self._disconnect()
         await self._connect(token)
 
     async def _disconnect(self) -> None:
-        with suppress(OSError):  # raised when a message comes after TLS was closed; its own reconnect() ignores it too
+        with suppress(
+            OSError
+        ):  # raised when a message arrives after TLS was closed; its own reconnect() ignores it too
             await self._client.disconnect()
 
     def close(self) -> None:
@@ -73,15 +75,15 @@ class Gmqtt:
 class AwsCrt:
     """A second client with the new password once the first has stopped, since its CONNECT cannot be changed.
 
-    The application lets no publish() in between, and stops the first when all that it was given is acknowledged: what
-    is not by then would be lost with it.
+    The application holds publish() meanwhile, and stops the first client when all its messages are acknowledged: the
+    others would be lost with it.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._turn = threading.Lock()
         self._waiting: set[Future[Any]] = set()
-        self._start(place.token(LONG_LIFE))
+        self._start(place.token(LONG_LIFETIME))
 
         from awscrt import mqtt5
 
@@ -106,7 +108,7 @@ class AwsCrt:
                     client_id=self._place.name,
                     username=self._place.name,
                     password=token,
-                    session_expiry_interval_sec=LONG_LIFE,
+                    session_expiry_interval_sec=LONG_LIFETIME,
                 ),
                 on_publish_callback_fn=lambda data: self._place.arrived(
                     data.publish_packet.topic, data.publish_packet.payload
@@ -128,10 +130,10 @@ class AwsCrt:
             future.add_done_callback(self._waiting.discard)
 
     def rotate(self) -> None:
-        token = self._place.token(LONG_LIFE)
+        token = self._place.token(LONG_LIFETIME)
         with self._turn:
             for future in list(self._waiting):
-                with suppress(Exception):  # a message that failed is counted where it does not arrive
+                with suppress(Exception):  # a message that failed is counted as lost if it does not arrive
                     future.result(PATIENCE)
             self.close()
             self._start(token)

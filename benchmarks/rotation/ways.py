@@ -23,16 +23,16 @@ ROTATIONS = 5
 WINDOW = 100  # messages in flight: this library's default; paho's own 20 would be too few at 100 ms
 
 # Seconds, all of them.
-LIFE = 3  # of the tokens whose end the broker is to see
-LONG_LIFE = 600  # of the others
+LIFETIME = 3  # of the tokens that expire while the broker watches
+LONG_LIFETIME = 600  # of the others
 PATIENCE = 30  # for whatever has to happen
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a client is given: its name, the broker's port on 127.0.0.1, who is told of what arrives.
+    """Where and how a client connects: its name, the broker's port on 127.0.0.1, and what to call with each message.
 
-    ``ca`` is the file of who signed the broker's certificate, for those that take no ``tls``.
+    ``ca`` is the file with the authority that signed the broker's certificate, for clients that accept no ``tls``.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Place:
 
     @property
     def topics(self) -> str:
-        """What it is to subscribe to."""
+        """The filter to subscribe to."""
         return f"down/{self.name}/#"
 
-    def token(self, life: int) -> str:
-        self.oidc.config(at=life)
+    def token(self, lifetime: int) -> str:
+        self.oidc.config(at=lifetime)
         return source(self.oidc).fetch(None).value
 
 
@@ -62,10 +62,10 @@ class Client(Protocol):
 
 
 class Library:
-    """This library as it comes."""
+    """This library with its defaults."""
 
     def __init__(self, place: Place, *, kind: str = "handover", protocol: int = 5) -> None:
-        place.oidc.config(at=LONG_LIFE)
+        place.oidc.config(at=LONG_LIFETIME)
         self._kind = kind
         self._rotated: SimpleQueue[Rotated] = SimpleQueue()
         self._client = TokenClient(
@@ -77,13 +77,13 @@ class Library:
             profile=EventGrid() if kind == "re-authentication" else "password",
             will=Will(f"will/{place.name}", b"gone", qos=1) if kind == "reconnect" else None,
             max_inflight=WINDOW,
-            on_event=self._told,
+            on_event=self._on_event,
         )
         self._client.subscribe(place.topics, lambda message: place.arrived(message.topic, message.payload))
         if not self._client.connect():
             raise RuntimeError("this library did not connect")
 
-    def _told(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Rotated):
             self._rotated.put(event)
 
@@ -100,7 +100,7 @@ class Library:
 
 
 class Unrotated(Library):
-    """The same, left on its first token."""
+    """The same, but it keeps its first token."""
 
     def rotate(self) -> None:
         pass
@@ -125,7 +125,7 @@ class Paho:
         self._wait_for_connack()
 
     def _prepare(self) -> None:
-        self._client.username_pw_set(self._place.name, self._place.token(LONG_LIFE))
+        self._client.username_pw_set(self._place.name, self._place.token(LONG_LIFETIME))
 
     def _on_connect(
         self, client: paho.Client, _userdata: object, flags: paho.ConnectFlags, reason: ReasonCode, _properties: object
@@ -140,7 +140,7 @@ class Paho:
             raise RuntimeError("paho-mqtt did not connect")
 
     def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        # What it turns down, by a code or an error, is counted where it does not arrive: at QoS 1 it may send it later.
+        # A message that it rejects is counted as lost if it does not arrive: at QoS 1 it may be sent later.
         with suppress(OSError):
             self._client.publish(topic, payload, qos)
 
@@ -151,14 +151,14 @@ class Paho:
 
 
 class PahoByHand(Paho):
-    """Its users' calls, with a token that was fetched before; meanwhile another thread goes on to publish.
+    """Its users' calls, with a token that was fetched before; another thread continues to publish.
 
     A publish() at the very end of reconnect() writes to the TLS socket while that does: about once in 100 rotations
     this breaks the new connection, publish() may raise, and paho backs off for a second.
     """
 
     def rotate(self) -> None:
-        self._swap(self._place.token(LONG_LIFE))
+        self._swap(self._place.token(LONG_LIFETIME))
         self._wait_for_connack()
 
     def _swap(self, token: str) -> None:
@@ -170,7 +170,7 @@ class PahoByHand(Paho):
 
 
 class PahoByHandHeld(PahoByHand):
-    """The same in an application that lets no publish() in between."""
+    """The same in an application that holds publish() meanwhile."""
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -186,20 +186,20 @@ class PahoByHandHeld(PahoByHand):
 
 
 class PahoLeftToItself(Paho):
-    """The broker ends the connection when the token ends, and paho's loop connects again, with a new token that was
-    fetched while it backed off.
+    """The broker closes the connection when the token expires, and paho's loop reconnects, with a new token that was
+    fetched during its back-off.
     """
 
     def _prepare(self) -> None:
-        self._ends = 0
+        self._expired = 0
         self._worker = ThreadPoolExecutor(1)
-        self._token: Future[str] = self._worker.submit(self._place.token, LIFE)
+        self._token: Future[str] = self._worker.submit(self._place.token, LIFETIME)
         self._client.on_disconnect = self._on_disconnect
         self._client.on_pre_connect = self._on_pre_connect
 
     def _on_disconnect(self, *_: object) -> None:
-        self._ends += 1
-        self._token = self._worker.submit(self._place.token, LIFE if self._ends < ROTATIONS else LONG_LIFE)
+        self._expired += 1
+        self._token = self._worker.submit(self._place.token, LIFETIME if self._expired < ROTATIONS else LONG_LIFETIME)
 
     def _on_pre_connect(self, client: paho.Client, _userdata: object) -> None:
         client.username_pw_set(self._place.name, self._token.result())

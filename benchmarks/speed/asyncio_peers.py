@@ -1,4 +1,4 @@
-"""The MQTT libraries that live in an event loop, each used as its documentation says."""
+"""The MQTT libraries that run in an event loop, each used as its documentation says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 class Asyncio(Peer):
-    """A library that lives in an event loop."""
+    """A library that runs in an event loop."""
 
     @staticmethod
     def run(job: Coroutine[Any, Any, _Result]) -> _Result:
@@ -33,7 +33,7 @@ class Asyncio(Peer):
 
         await asyncio.sleep(seconds)
 
-    async def told(self) -> None:
+    async def wait_for_line(self) -> None:
         import asyncio
 
         loop, line = asyncio.get_running_loop(), asyncio.Event()
@@ -61,7 +61,7 @@ class Gmqtt(Asyncio):
         acknowledged: dict[int, Acknowledged] = {}
 
         class Storage(PersistentStorage):  # type: ignore[misc]  # it has no types
-            """Tells of acknowledgements, which gmqtt itself does not."""
+            """Reports acknowledgements, which gmqtt itself does not."""
 
             last = 0
 

@@ -10,12 +10,12 @@ from devtools.servers.processes import Process, accepts, free_port, need
 
 
 class Broker:
-    """Mosquitto that asks nobody who he is, so that no token check is measured, and lets any number of messages wait.
+    """Mosquitto without authentication, so that no check of tokens is measured, and without limits on its queues.
 
     Attributes:
         port: plain.
         tls_port: TLS.
-        ca: what its certificate is signed by.
+        ca: the file with the authority that signed its certificate.
     """
 
     def __init__(self, folder: Path) -> None:

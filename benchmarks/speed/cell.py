@@ -1,4 +1,4 @@
-"""The process in which one library, whose name it is given, reads jobs and writes answers, a line of JSON each."""
+"""The process in which one library, whose name it is given, reads jobs and writes answers, each a line of JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Make = Callable[[Place, Arrived], Peer]
 _STAMP = struct.Struct("d")
 
 
-def say(answer: Answer) -> None:
+def report(answer: Answer) -> None:
     print(json.dumps(answer), flush=True)
 
 
@@ -60,7 +60,7 @@ async def publish(make: Make, place: Place, job: Answer) -> Answer:
 
 
 async def receive(make: Make, place: Place, job: Answer) -> Answer:
-    """Until the last message has arrived, with a handler that counts; who feeds them knows when that began."""
+    """Until the last message has arrived, with a handler that counts; the feeder knows when the first was sent."""
     topic, count, got = f"bench/{place.name}", job["count"], 0
     done = threading.Event()
     end = 0.0
@@ -76,7 +76,7 @@ async def receive(make: Make, place: Place, job: Answer) -> Answer:
     await client.connect()
     await client.subscribe(topic, job["qos"])
     meter = Meter()
-    say({"ready": topic})
+    report({"ready": topic})
     if not await client.wait_for(done, job["limit"]):
         raise RuntimeError(f"{got} of {count} messages arrived")
     result = meter.result(count) | {"end": end}
@@ -85,7 +85,7 @@ async def receive(make: Make, place: Place, job: Answer) -> Answer:
 
 
 async def latency(make: Make, place: Place, job: Answer) -> Answer:
-    """Messages of QoS 1 at a steady rate: seconds to each acknowledgement, or until each is back ("listen")."""
+    """Messages of QoS 1 at a steady rate: seconds until each is acknowledged, or until each comes back ("listen")."""
     topic, rest, count, rate = f"bench/{place.name}", bytes(job["size"] - _STAMP.size), job["count"], job["rate"]
     to_ack: list[float] = []
     to_arrival: list[float] = []
@@ -125,24 +125,24 @@ async def connect(make: Make, place: Place, job: Answer) -> Answer:
 
 
 async def hold(make: Make, place: Place, job: Answer) -> Answer:
-    """Come to each stage, and wait there to be looked at."""
+    """Go from stage to stage, and wait in each to be examined."""
     clients = []
     began = time.monotonic()
     for number in range(job["clients"]):
         clients.append(make(replace(place, name=f"{place.name}-{number}"), _ignore))
         await clients[-1].connect()
-    say({"stage": "connected", "seconds": time.monotonic() - began})
-    await clients[0].told()
+    report({"stage": "connected", "seconds": time.monotonic() - began})
+    await clients[0].wait_for_line()
     if job.get("queue"):
         await clients[0].publish_all(f"bench/{place.name}", bytes(job["size"]), 1, job["queue"], 0.0)
-        say({"stage": "queued"})
-        await clients[0].told()
+        report({"stage": "queued"})
+        await clients[0].wait_for_line()
     for rotations in job.get("rotations", ()):
         for _ in range(rotations):
             await clients[0].rotate()
         gc.collect()
-        say({"stage": "rotated"})
-        await clients[0].told()
+        report({"stage": "rotated"})
+        await clients[0].wait_for_line()
     for client in clients:
         await _close(client)
     return {}
@@ -156,7 +156,7 @@ async def fleet(_make: Make, place: Place, job: Answer) -> Answer:
 
 
 async def _close(client: Peer) -> None:
-    with suppress(Exception):  # the figure is there: a connection that ends badly does not take it back
+    with suppress(Exception):  # the figure is known: a connection that closes badly does not change it
         await client.close()
 
 
@@ -178,14 +178,14 @@ def main() -> None:
     peer = PEERS[sys.argv[1]]
     exec(peer.imports, {})
     gc.collect()
-    say({"stage": "imported"})
+    report({"stage": "imported"})
     while line := sys.stdin.readline():
         job = json.loads(line)
-        gc.collect()  # what the job before left
+        gc.collect()  # what the previous job left
         try:
-            say(peer.run(JOBS[job["do"]](peer, Place(**job["place"]), job)))
-        except Exception as error:  # noqa: BLE001 - told, and shown where the library has no figure
-            say({"error": f"{type(error).__name__}: {error}"})
+            report(peer.run(JOBS[job["do"]](peer, Place(**job["place"]), job)))
+        except Exception as error:  # noqa: BLE001 - reported, and shown where the library has no figure
+            report({"error": f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":

@@ -52,20 +52,20 @@ print(time.perf_counter() - began, time.process_time() - cpu)
 
 
 def memory(lab: Lab, rows: Rows, rounds: int) -> None:
-    """One process at a time, as what processes share is divided among them."""
+    """One process at a time, because memory that processes share is divided among them."""
     for number in range(rounds):
         for peer in in_turn([*lab.able("hold"), *lab.bare()], number):
             queue = 0 if "queue" in lab.contestants[peer].adapter.lacks else QUEUED
             with lab.cell(peer) as cell:
                 rows.add(MEMORY, "after the import", "MiB", peer, cell.pss())
                 cell.begin({"do": "hold", "place": lab.place(tls=True), "clients": 1, "size": 64, "queue": queue})
-                cell.hear()
+                cell.receive()
                 rows.add(MEMORY, "connected", "MiB", peer, cell.pss())
                 if queue:
                     lab.broker.signal(signal.SIGSTOP)
                     try:
-                        cell.tell()
-                        cell.hear()
+                        cell.send()
+                        cell.receive()
                         rows.add(MEMORY, f"with {QUEUED:,} messages of 64 B queued", "MiB", peer, cell.pss())
                     finally:
                         lab.broker.signal(signal.SIGCONT)
@@ -78,18 +78,18 @@ def rotations(lab: Lab, rows: Rows, oidc: AuthorizationServer, steps: tuple[int,
             place = lab.place(tls=True, issuer=issued_by(oidc))
             cell.begin({"do": "hold", "place": place, "clients": 1, "rotations": steps})
             for done in (0, *itertools.accumulate(steps)):
-                cell.hear()
+                cell.receive()
                 rows.add(ROTATED, f"after {done:,} rotations" if done else "connected", "MiB", peer, cell.pss())
-                cell.tell()
+                cell.send()
 
 
 def idle(lab: Lab, rows: Rows, seconds: float) -> None:
-    """All at once: what sleeps disturbs nobody."""
+    """All at once: processes that sleep do not disturb each other."""
     with ExitStack() as stack:
         cells = lab.cells(lab.able("hold"), stack)
         for cell in cells:
             cell.begin({"do": "hold", "place": lab.place(tls=True), "clients": 1})
-            cell.hear()
+            cell.receive()
         time.sleep(SETTLED)
         before = {cell.peer: (cell.wakes(), cell.cpu()) for cell in cells}
         time.sleep(seconds)
@@ -125,7 +125,7 @@ def growth(lab: Lab, rows: Rows, all_sizes: tuple[int, ...]) -> None:
 def _held(lab: Lab, peer: str, clients: int, tls: bool) -> tuple[Answer, float, int]:
     with lab.cell(peer) as cell:
         cell.begin({"do": "hold", "place": lab.place(tls=tls), "clients": clients})
-        answer = cell.hear()
+        answer = cell.receive()
         time.sleep(0.5)  # what connected has gone back to sleep
         return answer, cell.pss(), cell.threads()
 
@@ -135,7 +135,7 @@ def fleet(lab: Lab, rows: Rows, clients: int) -> None:
     with lab.cell(OURS) as cell:
         cell.begin({"do": "fleet", "place": lab.place(tls=True), "clients": clients})
         try:
-            answer = cell.hear()
+            answer = cell.receive()
         except CellFailed as error:
             rows.failed(FLEET, "rotations", "", OURS, str(error))
             return

@@ -53,7 +53,7 @@ class Contestant:
 
     Attributes:
         library: its name in PEERS.
-        environment: the environment variables of its processes, beside those of this process.
+        environment: the environment variables of its processes, besides those of this process.
     """
 
     library: str
@@ -93,7 +93,7 @@ class Cell:
     def __init__(self, peer: str, process: subprocess.Popen[str]) -> None:
         self.peer = peer
         self._process = process
-        self.hear()  # imported
+        self.receive()  # imported
 
     def __enter__(self) -> Self:
         return self
@@ -103,9 +103,9 @@ class Cell:
         self._process.communicate()
 
     def begin(self, job: Answer) -> None:
-        self.tell(json.dumps(job))
+        self.send(json.dumps(job))
 
-    def tell(self, line: str = "") -> None:
+    def send(self, line: str = "") -> None:
         assert self._process.stdin
         try:
             self._process.stdin.write(f"{line}\n")
@@ -113,7 +113,7 @@ class Cell:
         except BrokenPipeError:
             raise CellFailed("its process has ended") from None
 
-    def hear(self) -> Answer:
+    def receive(self) -> Answer:
         """Its next answer.
 
         Raises:

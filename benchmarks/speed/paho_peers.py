@@ -110,7 +110,7 @@ class PahoWithoutCallback(Paho):
 
 
 class PahoByHand(Paho):
-    """What its users do where tokens end: fetch one, and connect again."""
+    """What its users do where tokens expire: fetch a new one, and reconnect."""
 
     packages: ClassVar[tuple[str, ...]] = ("paho-mqtt", "requests")
     imports: ClassVar[str] = "import paho.mqtt.client, requests"

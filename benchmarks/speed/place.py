@@ -1,6 +1,6 @@
-"""What is asked of an MQTT library that is measured, and what it is given.
+"""The interface between the benchmark and an MQTT library that is measured.
 
-Only the standard library is imported here, and each library by its own adapter: they live in different environments.
+Only the standard library is imported here, and each library by its own adapter: not every environment has them all.
 All methods are coroutines, so that one job serves all; those of libraries with threads of their own never suspend.
 """
 
@@ -27,7 +27,7 @@ Acknowledged = Callable[[], None]
 
 @dataclass(frozen=True)
 class Place:
-    """What a client is given.
+    """Where and how a client connects.
 
     Attributes:
         ca: the file with the certificate authority; None: not TLS.
@@ -48,10 +48,10 @@ class Peer(ABC):
     """A client of one of the libraries.
 
     Attributes:
-        packages: what its figures are of, as pip is asked for it.
+        packages: the packages that are measured, as pip is given them.
         imports: what a program that uses it begins with.
         used: how it is used, with the page that says so.
-        lacks: what it does not offer, or is not asked for: "QoS 2", "MQTT 3.1.1", or a job.
+        lacks: what it does not offer, or is not measured at: "QoS 2", "MQTT 3.1.1", or a job.
     """
 
     packages: ClassVar[tuple[str, ...]]
@@ -73,17 +73,17 @@ class Peer(ABC):
         raise NotImplementedError
 
     async def publish_all(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
-        """Publish a message so many times as fast as it goes; returns how many are acknowledged (at QoS 0 accepted)
+        """Publish a message ``count`` times as fast as possible; returns how many are acknowledged (at QoS 0 accepted)
         once all are, or after ``limit`` seconds.
         """
         raise NotImplementedError
 
     def publish(self, topic: str, payload: bytes, qos: int, acknowledged: Acknowledged) -> None:
-        """Publish once and go on; ``acknowledged`` is called later, at QoS 0 perhaps never."""
+        """Publish once without waiting; ``acknowledged`` is called later, at QoS 0 perhaps never."""
         raise NotImplementedError
 
     async def rotate(self) -> None:
-        """Be connected with a new token."""
+        """Return once it is connected with a new token."""
         raise NotImplementedError
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Peer(ABC):
     async def sleep(self, seconds: float) -> None: ...
 
     @abstractmethod
-    async def told(self) -> None:
+    async def wait_for_line(self) -> None:
         """Wait for a line on standard input, without any polling."""
 
     @abstractmethod
@@ -103,6 +103,6 @@ class Peer(ABC):
 @cache
 def context(ca: str | None) -> ssl.SSLContext | None:
     """One TLS context a process, as each documentation has it."""
-    import ssl  # not paid for by a plain connection
+    import ssl  # a plain connection does not need it
 
     return None if ca is None else ssl.create_default_context(cafile=ca)

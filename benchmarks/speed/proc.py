@@ -1,4 +1,4 @@
-"""What the kernel tells of a process."""
+"""What the kernel reports about a process."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def processor_time(pid: int) -> float:
 def tasks(pid: int, name: str) -> Iterator[str]:
     """A file of each thread."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended in the meantime
             yield (task / name).read_text()

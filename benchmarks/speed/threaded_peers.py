@@ -26,7 +26,7 @@ class Threaded(Peer):
         except StopIteration as end:
             result: _Result = end.value
             return result
-        raise RuntimeError("a job with threads has nothing to wait for")
+        raise RuntimeError("a job with threads has nothing to await")
 
     async def wait_for(self, event: threading.Event, limit: float) -> bool:
         return event.wait(limit)
@@ -34,7 +34,7 @@ class Threaded(Peer):
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    async def told(self) -> None:
+    async def wait_for_line(self) -> None:
         sys.stdin.readline()
 
 
@@ -55,8 +55,8 @@ class ThisLibrary(Threaded):
             protocol=place.protocol,
             session_expiry=3600 if place.issuer else 0,
             tls=context(place.ca),
-            max_queued=1_000_000,  # the others have no bound
-            on_event=self._told,
+            max_queued=1_000_000,  # the others have no limit
+            on_event=self._on_event,
         )
         self._arrived = arrived
 
@@ -79,7 +79,7 @@ class ThisLibrary(Threaded):
 
         return Source()
 
-    def _told(self, event: object) -> None:
+    def _on_event(self, event: object) -> None:
         from mqtt_token_client import Rotated
 
         if isinstance(event, Rotated):
@@ -92,7 +92,7 @@ class ThisLibrary(Threaded):
     async def subscribe(self, topic: str, qos: int) -> None:
         arrived = self._arrived
         self._client.subscribe(topic, lambda message: arrived(message.payload), qos=qos)
-        time.sleep(0.1)  # nothing tells of SUBACK
+        time.sleep(0.1)  # no event reports SUBACK
 
     async def publish_all(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
         end = time.monotonic() + limit
@@ -195,7 +195,7 @@ class Bare(Threaded):
 
 
 class Libmosquitto(Threaded):
-    """Only its name: it is a program of its own, libmosquitto.c."""
+    """Only its name and what it lacks: the adapter is a program of its own, libmosquitto.c."""
 
     packages: ClassVar[tuple[str, ...]] = ()
     imports: ClassVar[str] = ""

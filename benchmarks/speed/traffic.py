@@ -23,7 +23,7 @@ CONNECT, START = "Connecting", "From the start of the process to CONNACK, over T
 
 _LIMIT = 30.0  # seconds, for a burst
 _SHARES = {"median": 0.5, "p99": 0.99}
-_SHARE = {"aiomqtt": 4}  # it gets a part of the messages, as it takes that many times longer
+_SHARE = {"aiomqtt": 4}  # gets a part of the messages, because it takes that many times longer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Traffic:
 
     Attributes:
         do: "publish" or "receive".
-        backlog: the client gets no processor time until all wait for it at the broker.
+        backlog: the client is stopped until all messages wait for it at the broker.
     """
 
     do: str
@@ -50,7 +50,7 @@ class Traffic:
         return f"{do}, QoS {self.qos}, {size}, {protocol}{', TLS' if self.tls else ''}"
 
     def count(self, peer: str, messages: int) -> int:
-        """How many of ``messages`` small ones of QoS 0 or 1 this is worth."""
+        """How many to send, where ``messages`` small ones of QoS 0 or 1 would be sent."""
         share = {64: 1, 1024: 2}.get(self.size, 10) * (2 if self.qos == 2 else 1) * _SHARE.get(peer, 1)
         return max(messages // share, 200)
 
@@ -68,7 +68,7 @@ OTHERS = [
 
 
 def in_turn(peers: list[str], number: int) -> list[str]:
-    """Another one begins each round."""
+    """Each round begins with the next one."""
     start = number % len(peers)
     return peers[start:] + peers[:start]
 
@@ -97,7 +97,7 @@ def _burst(lab: Lab, cell: Cell, burst: Traffic, count: int) -> Answer:
     place = lab.place(tls=burst.tls, protocol=burst.protocol)
     work = {"size": burst.size, "qos": burst.qos, "count": count, "limit": _LIMIT, "watch": lab.broker.port}
     cell.begin({"do": burst.do, "place": place} | work)
-    answer = cell.hear()
+    answer = cell.receive()
     if "ready" in answer:
         if burst.backlog:
             cell.signal(signal.SIGSTOP)
@@ -106,7 +106,7 @@ def _burst(lab: Lab, cell: Cell, burst: Traffic, count: int) -> Answer:
         if burst.backlog:
             began = time.monotonic()
             cell.signal(signal.SIGCONT)
-        answer = cell.hear()
+        answer = cell.receive()
         took = answer["end"] - began
         answer["rate"] = count / took
         answer["broker"] = 100 * (lab.broker.cpu() - spent) / took
@@ -114,7 +114,7 @@ def _burst(lab: Lab, cell: Cell, burst: Traffic, count: int) -> Answer:
 
 
 def far(lab: Lab, rows: Rows, rounds: int, seconds: float) -> None:
-    """What the window of a client costs it: publish for so many seconds at most."""
+    """The cost of a small window: publish for ``seconds`` at most."""
     with closing(DelayProxy(lab.broker.port, 0.1)) as proxy:
         for number in range(rounds):
             for peer in in_turn(lab.able("publish"), number):
@@ -123,13 +123,13 @@ def far(lab: Lab, rows: Rows, rounds: int, seconds: float) -> None:
                     cell.begin({"do": "publish", "place": lab.place(port=proxy.port)} | work)
                     name = "publish, QoS 1, 64 B, MQTT 5"
                     try:
-                        rows.add(FAR, name, "1/s", peer, cell.hear()["rate"], more=True)
+                        rows.add(FAR, name, "1/s", peer, cell.receive()["rate"], more=True)
                     except CellFailed as error:
                         rows.failed(FAR, name, "1/s", peer, str(error), more=True)
 
 
 def latency(lab: Lab, rows: Rows, rounds: int, seconds: float) -> None:
-    """Messages of QoS 1 at two rates, of which the low one is that of a client with little to do."""
+    """Messages of QoS 1 at two rates; the low one is that of a client with little to do."""
     for number in range(rounds):
         for rate, (listen, what) in product((50, 1000), enumerate(("acknowledgement", "arrival"))):
             for peer in in_turn(lab.able("latency"), number):
@@ -138,7 +138,7 @@ def latency(lab: Lab, rows: Rows, rounds: int, seconds: float) -> None:
                     work = {"size": 64, "count": int(rate * seconds), "rate": rate, "listen": bool(listen)}
                     cell.begin({"do": "latency", "place": lab.place()} | work)
                     try:
-                        times = cell.hear()["seconds"]
+                        times = cell.receive()["seconds"]
                     except CellFailed as error:
                         for name in names:
                             rows.failed(LATENCY, name, "ms", peer, str(error))
@@ -148,7 +148,7 @@ def latency(lab: Lab, rows: Rows, rounds: int, seconds: float) -> None:
 
 
 def connecting(lab: Lab, rows: Rows, rounds: int, times: int) -> None:
-    """From the call to CONNACK, beside the broker and 20 ms away."""
+    """From the call to CONNACK, next to the broker and 20 ms away."""
     with closing(DelayProxy(lab.broker.tls_port, 0.02)) as proxy:
         ways: dict[str, Callable[[], Answer]] = {
             "plain": lab.place,
@@ -161,7 +161,7 @@ def connecting(lab: Lab, rows: Rows, rounds: int, times: int) -> None:
                     with lab.cell(peer) as cell:
                         cell.begin({"do": "connect", "place": place(), "count": times})
                         try:
-                            rows.add(CONNECT, name, "ms", peer, 1000 * statistics.median(cell.hear()["seconds"]))
+                            rows.add(CONNECT, name, "ms", peer, 1000 * statistics.median(cell.receive()["seconds"]))
                         except CellFailed as error:
                             rows.failed(CONNECT, name, "ms", peer, str(error))
 
@@ -180,6 +180,6 @@ def starting(lab: Lab, rows: Rows, rounds: int, oidc: AuthorizationServer | None
                 place, began = lab.place(tls=True, **more), time.monotonic()
                 with lab.cell(peer) as cell:
                     cell.begin({"do": "hold", "place": place, "clients": 1})
-                    cell.hear()
+                    cell.receive()
                     if number:  # the first round compiles
                         rows.add(START, name, "ms", peer, 1000 * (time.monotonic() - began))

@@ -20,7 +20,7 @@ from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.pki import Pki
 
 LIMIT = 120.0  # seconds that a process may take for a trial
-LIFE = 3600  # seconds, of a token where nothing else is said
+LIFETIME = 3600  # seconds that a token is valid where nothing else is stated
 
 Answer = dict[str, Any]
 
@@ -36,9 +36,9 @@ class Lab:
 
 
 class Device:
-    """A process that uses the library; a context manager that ends it. What it prints besides goes to ``errors``."""
+    """A process that uses the library; a context manager that kills it. Its standard error goes to ``errors``."""
 
-    def __init__(self, command: list[str], told: Answer, env: dict[str, str], errors: Path) -> None:
+    def __init__(self, command: list[str], first: Answer, env: dict[str, str], errors: Path) -> None:
         self._errors = errors
         with errors.open("a") as stderr:
             self._process = subprocess.Popen(
@@ -52,7 +52,7 @@ class Device:
             )
         self._limit = Timer(LIMIT, self._process.kill)
         self._limit.start()
-        self._write(told)
+        self._write(first)
 
     def __enter__(self) -> Self:
         return self
@@ -74,19 +74,19 @@ class Device:
         if not line:
             self.kill()
             why = self._errors.read_text()[-3000:]
-            raise RuntimeError(f"the process ended or took longer than {LIMIT:g} s: {why}")
+            raise RuntimeError(f"the process ended, or took longer than {LIMIT:g} s: {why}")
         answer: Answer = json.loads(line)
         return answer
 
     def kill(self) -> None:
-        """As a power cut does."""
+        """Stop it without notice, as a power cut does."""
         self._limit.cancel()
         self._process.kill()
         self._process.communicate()
 
-    def _write(self, told: Answer) -> None:
+    def _write(self, line: Answer) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told) + "\n")
+        self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
 
 
@@ -118,27 +118,27 @@ class Bench:
     def device(self, *, env: dict[str, str] | None = None, opened: bool = True, secret: str | None = None) -> Device:
         """A new process of a program that has started, unless it is not yet ``opened``."""
         place = Place(self.server.issuer, f"https://127.0.0.1:{self._api.port}/api", str(self.folder), self.scopes)
-        told = {"peer": self.peer, "place": asdict(place) | {"client_secret": secret}}
+        first = {"peer": self.peer, "place": asdict(place) | {"client_secret": secret}}
         trusted = {"REQUESTS_CA_BUNDLE": str(self.lab.pki.ca), "NO_PROXY": "127.0.0.1"}
         command = [self.lab.pythons[self.peer], "-m", "benchmarks.tokens.device"]
-        device = self._stack.enter_context(Device(command, told, trusted | (env or {}), self.folder / "stderr"))
+        device = self._stack.enter_context(Device(command, first, trusted | (env or {}), self.folder / "stderr"))
         if opened and (error := device.do("open")["error"]):
             raise RuntimeError(f"{self.peer} does not open: {error}: {device.do('shown')['raised'][-2000:]}")
         return device
 
     def adopt(self, left: float, device: Device | None = None, **more: Any) -> None:
-        """Have a token of an hour in the library's store, of whose life so many seconds are left.
+        """Put a token that was issued for an hour into the library's store, valid for ``left`` more seconds.
 
         ``more`` are further fields of the response. MSAL takes in a refresh token only, and so asks the server.
         """
         before, self.server.script = self.server.script, lambda _: self.server.issue(max(1, left), **more)
-        answer = json.loads(self.server.issue(LIFE, **more).body)
-        self.server.ends[answer["access_token"]] = time.monotonic() + left
+        answer = json.loads(self.server.issue(LIFETIME, **more).body)
+        self.server.expires[answer["access_token"]] = time.monotonic() + left
         self.take_in(answer, left, device)
         self.server.script = before
 
     def take_in(self, answer: Answer, left: float, device: Device | None = None) -> None:
-        """Have the token of a response in the library's store; nothing of that is counted."""
+        """Put the token of a response into the library's store; these requests are not counted."""
         if device:
             device.do("adopt", answer=answer, left=left)
         else:

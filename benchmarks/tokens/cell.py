@@ -1,4 +1,4 @@
-"""What a trial shows, and the words for it."""
+"""The result of a trial, and how it is worded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ USES, EVERY = 20, 0.5  # uses of a token, and seconds from one to the next
 
 @dataclass(frozen=True)
 class Cell:
-    """What a trial of a library showed.
+    """The result of a trial of a library.
 
     Attributes:
         text: for the table.

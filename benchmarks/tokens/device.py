@@ -42,7 +42,7 @@ class Device:
         self._peer: Peer
 
     def open(self) -> Answer:
-        """As a program does that starts."""
+        """Start, as a program does."""
         return self._attempt(self._open)
 
     def adopt(self, answer: Answer, left: float) -> Answer:
@@ -50,7 +50,7 @@ class Device:
         return {}
 
     def use(self, times: int, every: float, window: bool = False, step: Answer | None = None) -> Answer:
-        """Use a token so often, so many seconds apart.
+        """Use a token ``times`` times, ``every`` seconds apart.
 
         Args:
             window: those that come too late, as one before took its time, are left out.
@@ -69,10 +69,10 @@ class Device:
                 Path(step["file"]).write_text(step["to"])
                 stepped = time.time() - time.monotonic() - before
             uses.append(self._attempt(self._token))
-        return {"uses": uses, "connects": self._connects, "stepped": stepped} | self._told()
+        return {"uses": uses, "connects": self._connects, "stepped": stepped} | self._reported()
 
     def race(self, threads: int) -> Answer:
-        """Use a token in so many threads at once."""
+        """Use a token in several threads at once."""
         start = threading.Barrier(threads)
         uses: list[Answer] = []
 
@@ -88,7 +88,7 @@ class Device:
         return {"uses": uses}
 
     def log_in(self) -> Answer:
-        return self._attempt(lambda: self._peer.log_in()) | self._told()
+        return self._attempt(lambda: self._peer.log_in()) | self._reported()
 
     def hold(self) -> Answer:
         """Take the lock and keep it until the process ends."""
@@ -115,13 +115,13 @@ class Device:
         began, token, error = time.monotonic(), None, None
         try:
             token = function()
-        except Exception as raised:  # noqa: BLE001 - whatever a library raises is its answer
+        except Exception as raised:  # noqa: BLE001 - whatever a library raises is its result
             error = raised.code if isinstance(raised, Returned) else type(raised).__name__
             self._texts += [repr(raised), str(raised), "".join(traceback.format_exception(raised))]
         return {"at": time.monotonic(), "took": time.monotonic() - began, "token": token, "error": error}
 
-    def _told(self) -> Answer:
-        return {"told": self._peer.told, "warnings": self._warnings}
+    def _reported(self) -> Answer:
+        return {"reported": self._peer.reported, "warnings": self._warnings}
 
     def _connecting(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.connect" and arguments[1][1:2] == (self._port,):
@@ -129,9 +129,9 @@ class Device:
 
 
 def main() -> None:
-    out, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
-    told = json.loads(sys.stdin.readline())
-    device = Device(told["peer"], Place(**told["place"]))
+    out, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not mix with the answers
+    first = json.loads(sys.stdin.readline())
+    device = Device(first["peer"], Place(**first["place"]))
     for line in sys.stdin:
         command = json.loads(line)
         answer = getattr(device, command["do"])(**command["with"])

@@ -1,4 +1,4 @@
-"""Trials of what a library keeps and shows: its cache, its lock, a login over a bad line, secrets in logs."""
+"""Trials of what a library keeps and shows: its cache, its lock, a login over a bad connection, secrets in logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.tokens.server import Reply, reply
 
 
 def damaged_cache(bench: Bench, part: float) -> Cell:
-    """Of the cache file only a part is left: a program starts, and then a person logs in again."""
+    """Only a part of the cache file is left: a program starts, and then a person logs in again."""
     if reason := bench.lacks.get("cache"):
         return not_offered(reason)
     bench.adopt(3000)
@@ -26,17 +26,17 @@ def damaged_cache(bench: Bench, part: float) -> Cell:
         first = device.do("open")
         if not first["error"]:
             result = device.do("use", times=1, every=EVERY)
-            first = result["uses"][0] | {"told": result["told"], "warnings": result["warnings"]}
+            first = result["uses"][0] | {"reported": result["reported"], "warnings": result["warnings"]}
         login = None if first["token"] else device.do("log_in")
     with bench.device(opened=False) as device:
         second = device.do("open")
         if not second["error"]:
             second = device.do("use", times=1, every=EVERY)["uses"][0]
-    told = sorted({*first.get("told", []), *first.get("warnings", [])} - {"login", "TokenRenewed"})
+    reported = sorted({*first.get("reported", []), *first.get("warnings", [])} - {"login", "TokenRenewed"})
     text = "asks for a new login" if first["token"] or first["error"] == "LoginNeeded" else str(first["error"])
     if login and login["error"]:
         text += f"; a new login fails ({login['error']})"
-    text += f"; says why ({', '.join(told)})" if told else "" if _is_error(first) else "; does not say why"
+    text += f"; says why ({', '.join(reported)})" if reported else "" if _is_error(first) else "; does not say why"
     text += "; then works" if second["token"] else f"; the next start: {second['error']} again, **permanently**"
     set_aside = [path.name for path in bench.folder.rglob("*.corrupt")]
     if set_aside:
@@ -45,10 +45,10 @@ def damaged_cache(bench: Bench, part: float) -> Cell:
         "first": first["error"],
         "login": login["error"] if login else None,
         "second": second["error"],
-        "told": told,
+        "reported": reported,
         "set_aside": bool(set_aside),
     }
-    noticed = bool(told) or _is_error(first)
+    noticed = bool(reported) or _is_error(first)
     return Cell(text, (not second["token"], not noticed), data)
 
 

@@ -1,6 +1,6 @@
 """The libraries whose tokens are compared, each used as its documentation says, behind one small interface.
 
-Only the standard library is imported here, and each library by its own adapter: they live in different environments.
+Only the standard library is imported here, and each library by its own adapter: not every environment has them all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 @dataclass(frozen=True)
 class Place:
-    """What a library is given: where to ask, as whom, for what, and a folder of its own."""
+    """What a library is given: the authorization server, the client, the scopes, and a folder of its own."""
 
     issuer: str
     api: str
@@ -32,8 +32,8 @@ class Place:
         return f"{self.issuer}/token"
 
 
-class LoginNeeded(Exception):  # noqa: N818 - an answer of a library, not a fault
-    """The library has no token and no way to one but a person."""
+class LoginNeeded(Exception):  # noqa: N818 - a result of a library, not a fault
+    """The library has no token, and only a person can obtain one."""
 
 
 class Returned(Exception):  # noqa: N818
@@ -52,13 +52,13 @@ class Peer(Protocol):
         used: how it is used, with the page that says so.
         lacks: what it does not offer ("login", "cache", "lock"), and why.
         cache: its cache file.
-        told: what it told the program besides its answers, so far.
+        reported: what it has reported to the program besides its results.
     """
 
     packages: ClassVar[tuple[str, ...]]
     used: ClassVar[str]
     lacks: ClassVar[Mapping[str, str]]
-    told: list[str]
+    reported: list[str]
 
     def __init__(self, place: Place) -> None: ...
 
@@ -66,25 +66,25 @@ class Peer(Protocol):
     def cache(self) -> Path: ...
 
     def adopt(self, answer: dict[str, Any], left: float) -> None:
-        """Keep the token of a token response, of whose life so many seconds are left."""
+        """Keep the token of a token response, which is valid for ``left`` more seconds."""
 
     def token(self) -> str:
-        """The access token that a program gets, or that goes out with its request."""
+        """The access token that a program gets, or that its request carries."""
 
     def log_in(self) -> str:
-        """By the device flow."""
+        """Log in by the device flow."""
 
     def lock(self) -> AbstractContextManager[object]:
-        """What it holds while it writes or renews."""
+        """The lock that it holds while it writes or renews."""
 
 
 class _NoCache:
-    """What the three libraries share that leave the keeping of tokens to the program."""
+    """What the three libraries share that leave storing the tokens to the program."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._file = Path(place.folder) / "token.json"
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     @property
     def cache(self) -> Path:
@@ -101,7 +101,7 @@ class _NoCache:
         return token
 
     def _save(self, token: Mapping[str, Any]) -> None:
-        # In one step, as the file is the program's own and not what is measured.
+        # In one step: the file belongs to the program and is not what is measured.
         whole = self._file.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
         whole.write_text(json.dumps(token))
         whole.replace(self._file)
@@ -128,7 +128,7 @@ class Msal:
         import msal
         import msal_extensions
 
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self._cache = Path(place.folder) / "cache.json"
         store = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(self._cache)))
         kind = msal.ConfidentialClientApplication if place.client_secret else msal.PublicClientApplication
@@ -287,7 +287,7 @@ class ThisLibrary:
     def __init__(self, place: Place) -> None:
         from mqtt_token_client import DeviceFlow, FileStore, TokenKeeper
 
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self._folder = Path(place.folder) / "store"
         self._store = FileStore(self._folder)
         self._source = DeviceFlow(
@@ -296,10 +296,10 @@ class ThisLibrary:
             token_endpoint=place.token_endpoint,
             client_secret=place.client_secret,
             scope=place.scopes,
-            prompt=lambda _: self.told.append("login"),
+            prompt=lambda _: self.reported.append("login"),
         )
         self._keeper = TokenKeeper(
-            self._source, self._store, on_event=lambda event: self.told.append(type(event).__name__)
+            self._source, self._store, on_event=lambda event: self.reported.append(type(event).__name__)
         )
 
     @property

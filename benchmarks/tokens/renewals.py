@@ -1,4 +1,4 @@
-"""Trials of the renewal: many at once, a server in trouble, tokens that end soon, a clock that steps."""
+"""Trials of the renewal: many at once, a server in trouble, tokens that expire soon, a clock that steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 from uuid import uuid4
 
-from benchmarks.tokens.bench import LIFE, Answer, Bench
+from benchmarks.tokens.bench import LIFETIME, Answer, Bench
 from benchmarks.tokens.cell import EVERY, USES, Cell, count, errors_in, named, part_of
 from benchmarks.tokens.server import Asked, Reply, forward, refresh_token_of
 from devtools.servers.keys import RIGHTS
@@ -14,7 +14,7 @@ from devtools.servers.processes import need_library
 from mqtt_token_client import DeviceFlow
 
 WAIT = 7  # seconds that a Retry-After asks for
-SHORT = 6  # seconds, of tokens whose end is to be seen
+SHORT = 6  # seconds that tokens are valid, where they have to expire in the trial
 
 
 # Many at once
@@ -37,8 +37,8 @@ def processes(bench: Bench, number: int = 4) -> Cell:
 
 
 def _log_in_for_real(bench: Bench) -> list[Reply]:
-    """Have a token of the real authorization server that has ended, and its refresh token; returns the list of what
-    that server will answer.
+    """Put an expired token of the real authorization server and its refresh token into the store; returns the list
+    that the answers of that server are added to.
     """
     oidc = bench.lab.oidc
     bench.scopes = ["openid", "offline_access", *RIGHTS.split()]
@@ -57,8 +57,8 @@ def _log_in_for_real(bench: Bench) -> list[Reply]:
         return got
 
     bench.server.script = answer
-    told = {"access_token": token.value, "refresh_token": token.refresh_token, "token_type": "Bearer"}
-    bench.take_in(told | {"expires_in": LIFE}, -10)
+    issued = {"access_token": token.value, "refresh_token": token.refresh_token, "token_type": "Bearer"}
+    bench.take_in(issued | {"expires_in": LIFETIME}, -10)
     replies.clear()
     return replies
 
@@ -97,7 +97,7 @@ def trouble(bench: Bench, kind: str, left: float) -> Cell:
     failed, connects = errors_in(result["uses"]), result["connects"]
     gap = connects[1] - connects[0] if len(connects) > 1 else None
     asks_to_wait = kind in ("seconds", "date")
-    kept = gap is None or gap > WAIT - 1  # who counts whole seconds keeps to it as well
+    kept = gap is None or gap > WAIT - 1  # counting in whole seconds is accepted
     text = f"{part_of(len(failed), len(result['uses']))}{named(failed)}; "
     if len(connects) >= len(result["uses"]):
         text += f"{count(round(len(connects) / len(result['uses'])), 'request')} for each use"
@@ -114,21 +114,21 @@ def trouble(bench: Bench, kind: str, left: float) -> Cell:
         "errors": sorted(set(failed)),
         "requests": len(connects),
         "second_after": None if gap is None else round(gap),
-        "told": sorted(set(result["told"] + result["warnings"])),
+        "reported": sorted(set(result["reported"] + result["warnings"])),
     }
-    share = len(failed) / len(result["uses"]) if left > 0 else 0.0  # of a token that has ended nothing can be had
+    share = len(failed) / len(result["uses"]) if left > 0 else 0.0  # with an expired token no use can succeed
     return Cell(text, (share, asks_to_wait and not kept), data)
 
 
 def _in_trouble(kind: str) -> Reply:
     if kind == "503":
         return Reply(503, b"busy", {"Content-Type": "text/plain"})
-    # An HTTP date has no fractions: the whole second after it is the first that keeps to it.
+    # An HTTP date has no fractions of a second: rounded up.
     when = str(WAIT) if kind == "seconds" else formatdate(int(time.time()) + WAIT + 1, usegmt=True)
     return Reply(503, b"busy", {"Content-Type": "text/plain", "Retry-After": when})
 
 
-# Tokens that do not fit the library's lead
+# Tokens that are valid for less than the library renews in advance
 
 
 def short_life(bench: Bench, life: int) -> Cell:
@@ -139,12 +139,12 @@ def short_life(bench: Bench, life: int) -> Cell:
 
 
 def same_again(bench: Bench) -> Cell:
-    """The server returns one and the same token, with the life that it still has."""
+    """The server returns one and the same token, with the time that it is still valid for."""
     same, end = f"at-{uuid4().hex}", time.monotonic() + 50
     bench.adopt(50, access_token=same)
     bench.server.script = lambda _: bench.server.issue(end - time.monotonic(), access_token=same)
     result = bench.device().do("use", times=USES, every=EVERY)
-    return _asking(bench, result, allowed=1)  # one shows that there is no other
+    return _asking(bench, result, allowed=1)  # one is necessary to learn that there is no other
 
 
 def _asking(bench: Bench, result: Answer, allowed: int) -> Cell:
@@ -160,34 +160,34 @@ def _asking(bench: Bench, result: Answer, allowed: int) -> Cell:
 
 
 def clock_step(bench: Bench, step: int) -> Cell:
-    """The wall clock steps under a program: forwards with most of an hour left, backwards with tokens of seconds."""
+    """The wall clock of a program steps: forwards with most of an hour left, backwards with tokens of seconds."""
     library = need_library("libfaketimeMT.so.1", packages="libfaketime")
     now = bench.folder / "now"
     now.write_text("+0\n")
     forwards = step > 0
     bench.adopt(3000 if forwards else -10)
-    bench.server.script = lambda _: bench.server.issue(LIFE if forwards else SHORT)
+    bench.server.script = lambda _: bench.server.issue(LIFETIME if forwards else SHORT)
     faked = {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(now),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    told = {"before": 4, "file": str(now), "to": f"{step:+d}\n"}
-    result = bench.device(env=faked).do("use", times=2 * USES, every=EVERY, step=told)
+    change = {"before": 4, "file": str(now), "to": f"{step:+d}\n"}
+    result = bench.device(env=faked).do("use", times=2 * USES, every=EVERY, step=change)
     if abs(result["stepped"] - step) > 60:
         raise RuntimeError(f"the clock of the process stepped by {result['stepped']:.0f} s, not {step}")
     after = result["uses"][4:]
     failed = errors_in(after)
-    dead = [use for use in after if use["token"] and use["at"] > bench.server.ends[use["token"]] + 1]
-    text = f"{len(dead)} uses with an expired token"
-    if not dead:
+    expired = [use for use in after if use["token"] and use["at"] > bench.server.expires[use["token"]] + 1]
+    text = f"{len(expired)} uses with an expired token"
+    if not expired:
         text = "no use with an expired token"
-    elif after[-len(dead) :] == dead:
+    elif after[-len(expired) :] == expired:
         text = "after its token has expired, **every use is with that one**"
     if forwards:
         text = count(len(bench.server.asked), "needless request")
     if failed:
         text += f", {part_of(len(failed), len(after))}{named(failed)}"
-    data = {"uses": len(after), "ended": len(dead), "failures": len(failed), "requests": len(bench.server.asked)}
-    return Cell(text, (len(failed), len(dead), len(bench.server.asked) if forwards else 0), data)
+    data = {"uses": len(after), "expired": len(expired), "failures": len(failed), "requests": len(bench.server.asked)}
+    return Cell(text, (len(failed), len(expired), len(bench.server.asked) if forwards else 0), data)

@@ -45,13 +45,13 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-# None: the connection is cut without an answer
+# None cuts the connection without an answer.
 Script = Callable[[Asked], Reply | None]
 
 
 class TokenServer:
     """An issuer with a token endpoint, a device authorization endpoint and metadata; any other GET is answered 200, as
-    by an API that takes each token.
+    by an API that accepts every token.
 
     Args:
         pki: whose ``server`` certificate it shows.
@@ -59,14 +59,14 @@ class TokenServer:
     Attributes:
         script: what answers the token endpoint.
         asked: the requests to the token endpoint.
-        ends: when each access token that it issued ends, on the monotonic clock.
-        secrets: by its kind, what no log may show.
+        expires: when each access token that it issued expires, on the monotonic clock.
+        secrets: what no log may show, by its kind.
     """
 
     def __init__(self, pki: Pki) -> None:
         self.script: Script = lambda _: self.issue()
         self.asked: list[Asked] = []
-        self.ends: dict[str, float] = {}
+        self.expires: dict[str, float] = {}
         self.secrets: dict[str, set[str]] = {"access token": set(), "refresh token": set(), "device code": set()}
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(pki.server.certificate, pki.server.key)
@@ -78,7 +78,7 @@ class TokenServer:
         return f"https://127.0.0.1:{self.port}/issuer"
 
     def start(self) -> None:
-        """Listen; after :meth:`stop` on the same port again."""
+        """Listen, after :meth:`stop` on the same port again."""
         serve = self._serve
 
         class Handler(socketserver.BaseRequestHandler):
@@ -106,7 +106,7 @@ class TokenServer:
         refresh_token = f"rt-{uuid.uuid4().hex}"
         self.secrets["access token"].add(value)
         self.secrets["refresh token"].add(refresh_token)
-        self.ends[value] = time.monotonic() + expires_in
+        self.expires[value] = time.monotonic() + expires_in
         answer = {
             "access_token": value,
             "token_type": "Bearer",
@@ -127,8 +127,8 @@ class TokenServer:
             if answer is None:
                 return
             lines = [f"HTTP/1.1 {answer.status} Scripted", f"Content-Length: {len(answer.body)}", "Connection: close"]
-            told = {"Content-Type": "application/json", "Date": formatdate(usegmt=True)} | dict(answer.headers)
-            lines += [f"{name}: {value}" for name, value in told.items()]
+            fields = {"Content-Type": "application/json", "Date": formatdate(usegmt=True)} | dict(answer.headers)
+            lines += [f"{name}: {value}" for name, value in fields.items()]
             secured.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + answer.body)
 
     def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
@@ -170,8 +170,8 @@ def forward(port: int) -> Script:
 
 
 def refresh_token_of(answer: Reply) -> str | None:
-    told = json.loads(answer.body).get("refresh_token")
-    return told if isinstance(told, str) else None
+    value = json.loads(answer.body).get("refresh_token")
+    return value if isinstance(value, str) else None
 
 
 def _id_token(issuer: str) -> str:
