@@ -39,6 +39,7 @@ class ScriptedJournal:
         self.on_append: Callable[[], None] = lambda: None
         self.notify: Callable[[], None] = lambda: None
         self._automatic = automatic
+        self._seen = 0
         self._now = record or _Record()
         self._on_disk = deepcopy(self._now)
         self._lock = threading.Lock()
@@ -57,12 +58,9 @@ class ScriptedJournal:
         return ScriptedJournal(automatic=self._automatic, record=deepcopy(self._on_disk))
 
     def reported(self) -> list[tuple[object, ...]]:
-        """What was reported since the last time, without sync()."""
-        calls = [call for call in self.calls if call != ("sync",)]
-        reported, self._seen = calls[self._seen :], len(calls)
+        """What was reported since the last time."""
+        reported, self._seen = self.calls[self._seen :], len(self.calls)
         return reported
-
-    _seen = 0
 
     # Journal
 
@@ -108,8 +106,6 @@ class ScriptedJournal:
         self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
 
     def sync(self) -> int:
-        self.calls.append(("sync",))
-        sequence = len(self.calls)
         if self._automatic:
             self.commit()
-        return sequence
+        return len(self.calls)

@@ -77,8 +77,10 @@ class Client:
 
     def packets_arrived(self, link: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
         for packet in packets:
-            if not isinstance(packet, Pingresp):
-                assert isinstance(packet, Message | RejectedPublish | Acknowledgement | Suback | Unsuback)
+            if isinstance(packet, Message):
+                self.session.receive_message(link, packet)
+            elif not isinstance(packet, Pingresp):
+                assert isinstance(packet, RejectedPublish | Acknowledgement | Suback | Unsuback)
                 self.session.receive(link, packet)
         self.connection_writable(link)
 

@@ -37,8 +37,6 @@ def send(box: Outbox, receive_maximum: int | None = 65_535) -> list[str]:
     """Send all that may be sent, as a session does; the topics, in order."""
     sent = []
     while (one := next(box.due(receive_maximum), None)) is not None:
-        if one.stage is not Stage.RELEASED:
-            box.sent(one)
         sent.append(one.topic_name)
     return sent
 

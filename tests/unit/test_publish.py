@@ -10,8 +10,10 @@ import pytest
 from mqtt_token_client import (
     DeliveryFailed,
     DeliveryRefused,
+    Disconnected,
     OutboxFull,
 )
+from tests.unit import packets
 from tests.unit.device import Make, both
 from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIPTION_IDENTIFIER
 from tests.unit.scripted_broker import PATIENCE
@@ -162,6 +164,15 @@ class TestSubscribe:
         peer.publish("ask", b"")
         assert set(peer.expect_subscribe().filters) == {"answers"}
         assert peer.expect(PUBLISH).payload == b"question"
+
+
+def test_a_pingresp_that_answers_no_pingreq_is_ignored(make: Make) -> None:
+    device = make()
+    peer = device.start()
+    peer.send(packets.PINGRESP_PACKET)
+    device.client.publish("t", b"x")
+    assert peer.expect(PUBLISH).payload == b"x"
+    assert not device.told(Disconnected)
 
 
 def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make_in_real_time: Make) -> None:

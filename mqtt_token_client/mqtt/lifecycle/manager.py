@@ -364,7 +364,9 @@ class Connection:
         for packet in packets:
             if link.closed:
                 return
-            if isinstance(packet, Message) or (isinstance(packet, Acknowledgement) and not packet.reason):
+            if isinstance(packet, Message):
+                self._session.receive_message(link, packet)
+            elif isinstance(packet, Acknowledgement) and not packet.reason:
                 self._session.receive(link, packet)
             else:
                 self._packet_arrived(link, packet)
@@ -380,8 +382,7 @@ class Connection:
             self._authentication_answered(link, packet)
         elif self._token is not None and is_near_its_end(self._token) and self._session.denied(packet):
             self._token_denied(self._token)
-        else:
-            assert not isinstance(packet, Pingresp)  # it does not leave the connection
+        elif not isinstance(packet, Message | Pingresp):  # a PINGRESP that answers no PINGREQ is ignored
             self._session.receive(link, packet)
 
     def _token_denied(self, token: Token) -> None:

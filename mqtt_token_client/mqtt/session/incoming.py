@@ -80,7 +80,10 @@ class Incoming:
             return
         if new:
             self._dispatcher.dispatch(message)
-        self._acknowledge(connection, PUBACK if message.qos == 1 else PUBREC, message.packet_id)
+        if message.qos == 1:
+            connection.write(connection.engine.acknowledge(PUBACK, message.packet_id))
+        else:
+            self._acknowledge(connection, PUBREC, message.packet_id)
 
     def reject(self, connection: NetworkConnection[Outgoing], packet: RejectedPublish) -> bool:
         """Answer a PUBLISH that cannot be accepted, so that the broker does not send it again. A malformed one ends

@@ -52,7 +52,8 @@ class Outbox:
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
         self._unsent = 0  # how many of those in flight are in `_again`
-        self._recording: deque[Outgoing] = deque()  # in flight; their packets wait for the journal
+        # In flight, but their packets wait for the journal to reach the sequence number
+        self._recording: deque[tuple[int, Outgoing]] = deque()
         self._denied: list[Outgoing] = []  # wait for a new token
         self._unconfirmed: list[Outgoing] | None = None  # QoS 0, written; the broker may not have read them
 
@@ -65,7 +66,7 @@ class Outbox:
 
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         """Yield the messages whose packet is to be written now, PUBREL at stage RELEASED and PUBLISH otherwise, until
-        nothing waits or as many are in flight as may be.
+        nothing waits or as many are in flight as may be. Each is at its new stage when it is yielded.
 
         Args:
             receive_maximum: the broker's (MQTT 5 section 3.2.2.3.3); None if it cannot announce one.
@@ -95,6 +96,8 @@ class Outbox:
                 if not window.timed:
                     window.sent(message.packet_id)
             waiting.popleft()
+            if message.stage is _NEW:
+                message.stage = _SENT
             yield message
 
     def _sent_before(self) -> deque[Outgoing]:
@@ -105,28 +108,31 @@ class Outbox:
         return self._again or self.queue.new
 
     def _due_and_recorded(self, receive_maximum: int | None, journal: Journal) -> Iterator[Outgoing]:
-        while self._recording and self._recording[0].recorded <= journal.durable:
-            message = self._recording.popleft()
-            if self._inflight.get(message.packet_id) is message:  # otherwise it was acknowledged before its time
-                yield message
+        while self._recording and self._recording[0][0] <= journal.durable:
+            _, message = self._recording.popleft()
+            if self._inflight.get(message.packet_id) is not message:
+                continue  # it was acknowledged before its time
+            if message.stage is _NEW:
+                message.stage = _SENT
+            yield message
         for message in self._due(receive_maximum):
-            if not message.qos or self._is_recorded(message, journal):
-                yield message
-            else:
-                self._recording.append(message)
+            if message.qos and message.stage is _SENT and not message.duplicate:
+                self.queue.wait_for_journal()
+                journal.mark(message.number, message.packet_id, _SENT)
+                if message.qos == 2 and not self._is_durable(message, journal):
+                    message.stage = _NEW  # until it is sent
+                    continue
+            elif message.stage is _RELEASED and not self._is_durable(message, journal):
+                continue
+            yield message
 
-    def _is_recorded(self, message: Outgoing, journal: Journal) -> bool:
-        """Whether the journal has on disk what the next packet of a message depends on; otherwise it will have."""
-        if message.stage is _NEW:
-            self.queue.wait_for_journal()
-            journal.mark(message.number, message.packet_id, _SENT)
-            if message.qos == 2:
-                message.recorded = journal.sync()
-        return message.recorded <= journal.durable
-
-    def sent(self, message: Outgoing) -> None:
-        """PUBLISH was written."""
-        message.stage = _SENT
+    def _is_durable(self, message: Outgoing, journal: Journal) -> bool:
+        """Whether everything reported so far is on disk; otherwise the next packet of a message waits for that."""
+        sequence = journal.sync()
+        if sequence <= journal.durable:
+            return True
+        self._recording.append((sequence, message))
+        return False
 
     def rejected(self, message: Outgoing, reason: int) -> None:
         """The broker accepts no such message, as its CONNACK says."""
@@ -152,11 +158,7 @@ class Outbox:
         if self._journal is None:
             return True
         self._journal.mark(message.number, packet_id, _RELEASED)
-        message.recorded = self._journal.sync()
-        if message.recorded <= self._journal.durable:
-            return True
-        self._recording.append(message)
-        return False
+        return self._is_durable(message, self._journal)
 
     def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
         """PUBACK, PUBCOMP, or a PUBREC that rejects: return the message that is done, None if there is none."""
@@ -179,7 +181,7 @@ class Outbox:
             return False
         self._ids.free(packet_id)
         self._window.forget(packet_id)
-        message.packet_id, message.stage = 0, _NEW
+        message.packet_id, message.stage, message.duplicate = 0, _NEW, False
         if self._journal is not None:
             self._journal.mark(message.number, 0, _NEW)
         self._denied.append(message)
@@ -221,8 +223,10 @@ class Outbox:
         at_qos_0 = [*(self._unconfirmed or ()), *unwritten]
         self._unconfirmed = None
         self._window.connection_lost()
+        for message in self._inflight.values():
+            message.duplicate = message.stage is _SENT
         for message in at_qos_0:
-            message.stage = _NEW  # DUP is for QoS 1 and 2 only [MQTT-3.3.1-2]
+            message.stage = _NEW
         waiting = (message for message in self._again if not message.packet_id)
         self._again = _in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
         self._denied.clear()
@@ -232,13 +236,14 @@ class Outbox:
     def session_lost(self) -> None:
         """The broker has no session: each message in flight is a new one to it."""
         for message in self._inflight.values():
-            message.stage = _NEW
+            message.stage, message.duplicate = _NEW, False
         self._again = _in_order(self._again)
 
     def restore(self, messages: list[Outgoing]) -> None:
         """Continue with the messages of an earlier process, those at RELEASED in the order of their PUBRECs."""
         for message in _in_order(messages):
             self.queue.restore(message)
+            message.duplicate = message.stage is _SENT
             if message.packet_id:
                 self._ids.reserve(message.packet_id)
                 self._inflight[message.packet_id] = message

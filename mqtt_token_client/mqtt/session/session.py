@@ -10,7 +10,6 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ... import events
-from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
 from ..transport.connection import NetworkConnection
@@ -26,7 +25,7 @@ from .subscriptions import Handler, Subscriptions
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
 _SHOWN_CHARACTERS = 200  # of a topic that the broker sent
-_SENT, _RELEASED = Stage.SENT, Stage.RELEASED  # looking up a member of an Enum takes long
+_RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class Session:
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
+        receive_message: :meth:`Incoming.receive`, for PUBLISH.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Session:
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions, on_message, emit)
         self._incoming = Incoming(dispatcher, manual_ack=manual_ack, journal=journal, received=recorded.received)
+        self.receive_message = self._incoming.receive
         self._delivered = self._connects = self._rotations = 0
 
     # For the application, on any thread
@@ -230,7 +231,7 @@ class Session:
             message.qos,
             message.retain,
             message.packet_id,
-            message.stage is _SENT,
+            message.duplicate,
             message.properties,
         )
         violation = limits.violation(message.qos, message.retain, len(packet))
@@ -238,7 +239,6 @@ class Session:
             self._outbox.rejected(message, violation)
             self._emit(events.DeliveryRefused(message.topic_name, violation))
             return
-        self._outbox.sent(message)
         connection.write(packet, None if message.qos else message)
 
     def written(self, messages: list[Outgoing]) -> None:
@@ -256,15 +256,18 @@ class Session:
     # Receiving
 
     def receive(
-        self,
-        connection: NetworkConnection[Outgoing],
-        packet: Message | RejectedPublish | Acknowledgement | Suback | Unsuback,
+        self, connection: NetworkConnection[Outgoing], packet: RejectedPublish | Acknowledgement | Suback | Unsuback
     ) -> None:
         """Do what a packet asks for."""
-        if isinstance(packet, Message):
-            self._incoming.receive(connection, packet)
-        elif isinstance(packet, Acknowledgement):
-            self._receive_acknowledgement(connection, packet)
+        if isinstance(packet, Acknowledgement):
+            kind, packet_id, reason = packet
+            if kind == PUBREL:
+                self._incoming.released(connection, packet_id)
+            elif kind == PUBREC and reason < 0x80:
+                if self._outbox.received(packet_id):
+                    connection.write(connection.engine.acknowledge(PUBREL, packet_id))
+            elif (message := self._outbox.acknowledged(packet_id, reason)) is not None:
+                self._done(message, reason)
         elif isinstance(packet, Suback):
             self._subscribed(packet)
         elif isinstance(packet, RejectedPublish):
@@ -274,18 +277,11 @@ class Session:
         else:
             self._subscriptions.unsubscribed(packet.packet_id)
 
-    def _receive_acknowledgement(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
-        kind, packet_id, reason = packet
-        if kind == PUBREL:
-            self._incoming.released(connection, packet_id)
-        elif kind == PUBREC and reason < 0x80:
-            if self._outbox.received(packet_id):
-                connection.write(connection.engine.acknowledge(PUBREL, packet_id))
-        elif (message := self._outbox.acknowledged(packet_id, reason)) is not None:
-            if message.error is None:
-                self._delivered += 1
-            else:
-                self._emit(events.DeliveryRefused(message.topic_name, reason))
+    def _done(self, message: Outgoing, reason: int) -> None:
+        if message.error is None:
+            self._delivered += 1
+        else:
+            self._emit(events.DeliveryRefused(message.topic_name, reason))
 
     def _subscribed(self, packet: Suback, ignored: Container[int] = ()) -> None:
         for topic_filter, reason in self._subscriptions.subscribed(packet.packet_id, packet.reasons):
