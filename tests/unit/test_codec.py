@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 
 from mqtt_token_client.errors import ProtocolError
 from mqtt_token_client.mqtt.codec.codec import Codec
+from mqtt_token_client.mqtt.codec.decode import LARGEST_CONTROL_PACKET
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import (
     CONNACK,
@@ -29,11 +30,13 @@ from mqtt_token_client.mqtt.codec.packets import (
     Disconnect,
     Packet,
     Pingresp,
+    RejectedPublish,
     Suback,
     Unsuback,
 )
-from mqtt_token_client.mqtt.codec.properties import pack_properties
+from mqtt_token_client.mqtt.codec.properties import MOST_PROPERTIES, pack_length, pack_properties
 from mqtt_token_client.mqtt.codec.will import Will
+from tests.unit import packets
 from tests.unit.codecs import connected
 
 
@@ -456,6 +459,12 @@ _MALFORMED = [
     (4, "40 00"),
     (5, "40 01 01"),
     (5, "62 01 00"),
+    (5, "40 04 01 02 87 05"),  # properties longer than the packet
+    (5, "50 06 01 02 87 02 24 01"),  # Maximum QoS in PUBREC
+    (5, "40 05 01 02 87 00 00"),  # more than its properties
+    # AUTH
+    (5, "f0 02 18 05"),
+    (5, "f0 03 18 00 00"),
     # CONNACK, SUBACK, UNSUBACK
     (4, "20 00"),
     (4, "20 01 00"),
@@ -464,6 +473,10 @@ _MALFORMED = [
     (5, "20 06 00 00 03 21 00 00"),  # Receive Maximum 0
     (5, "20 04 00 00 05 11"),
     (5, "20 03 00 05 00"),  # no reason code of CONNACK
+    (5, "20 03 00 7f 00"),
+    (5, "20 03 02 00 00"),  # flags [MQTT-3.2.2-1]
+    (4, "20 02 80 00"),
+    (5, "20 04 00 00 00 00"),  # more than its properties
     (4, "90 01 00"),
     (5, "90 02 00 01"),
     (4, "b0 01 00"),
@@ -482,6 +495,234 @@ _MISPLACED = [  # what a broker never sends
 ]
 
 _TOO_LONG = [(4, "30 80 80 80 80 01"), (5, "d0 ff ff ff ff")]  # Remaining Length of five bytes [MQTT-1.5.5-1]
+
+
+_LARGEST = [  # protocol, first byte, the largest Remaining Length
+    (4, 0x20, 2),
+    (4, 0x40, 2),
+    (4, 0x50, 2),
+    (4, 0x62, 2),
+    (4, 0x70, 2),
+    (4, 0x90, 2 + 3),
+    (4, 0xB0, 2),
+    (4, 0xD0, 0),
+    (5, 0x20, LARGEST_CONTROL_PACKET),
+    (5, 0x40, LARGEST_CONTROL_PACKET),
+    (5, 0x50, LARGEST_CONTROL_PACKET),
+    (5, 0x62, LARGEST_CONTROL_PACKET),
+    (5, 0x70, LARGEST_CONTROL_PACKET),
+    (5, 0x90, LARGEST_CONTROL_PACKET + 3),
+    (5, 0xB0, LARGEST_CONTROL_PACKET + 2),
+    (5, 0xD0, 0),
+    (5, 0xE0, LARGEST_CONTROL_PACKET),
+    (5, 0xF0, LARGEST_CONTROL_PACKET),
+]
+
+
+class TestSizes:
+    """They are checked as soon as the fixed header is there."""
+
+    @pytest.mark.parametrize(("protocol", "first", "largest"), _LARGEST)
+    def test_a_packet_of_the_largest_size_is_waited_for_and_a_larger_one_is_a_protocol_error(
+        self, protocol: int, first: int, largest: int
+    ) -> None:
+        codec = expecting(protocol)
+        if largest:
+            assert codec.receive(bytes((first,)) + pack_length(largest)) == []
+        codec = expecting(protocol)
+        says = rf"^the broker sent {NAMES[first & 0xF0]} of \d+ bytes, which is too long$"
+        with pytest.raises(ProtocolError, match=says):
+            codec.receive(bytes((first,)) + pack_length(largest + 1))
+
+    @pytest.mark.parametrize("first", [0x20, 0x40, 0x90, 0xE0, 0xF0])
+    def test_no_packet_of_mqtt_5_may_be_larger_than_the_maximum_packet_size(self, first: int) -> None:
+        assert expecting(5, 300).receive(bytes((first,)) + pack_length(297)) == []
+        with pytest.raises(ProtocolError, match=r"of 301 bytes, which is too long$"):
+            expecting(5, 300).receive(bytes((first,)) + pack_length(298))
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_no_suback_or_unsuback_may_come_if_nothing_was_asked_for(self, protocol: int) -> None:
+        for packet in (packets.suback(protocol == 5, 1, [0]), packets.unsuback(protocol == 5, 1, 1)):
+            with pytest.raises(ProtocolError):
+                connected(protocol).receive(packet)
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    @pytest.mark.parametrize(
+        "codes", [[], [0], [0, 1], [0, 1, 2, 2], [0, 1, 3], [0, 1, 0x7F]], ids=lambda codes: str(codes)
+    )
+    def test_a_suback_must_have_a_code_for_each_filter(self, protocol: int, codes: list[int]) -> None:
+        with pytest.raises(ProtocolError, match="SUBACK"):
+            expecting(protocol).receive(packets.suback(protocol == 5, 258, codes))
+        assert expecting(protocol).receive(packets.suback(protocol == 5, 258, [0, 1, 0x80])) == [
+            Suback(258, [0, 1, 0x80])
+        ]
+
+    @pytest.mark.parametrize("count", [0, 1, 3])
+    def test_an_unsuback_must_have_a_code_for_each_filter(self, count: int) -> None:
+        with pytest.raises(ProtocolError, match=rf"malformed UNSUBACK \({count} codes for 2 filters\)$"):
+            expecting(5).receive(packets.unsuback(True, 258, count))
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_a_request_is_answered_once_and_by_its_own_kind(self, protocol: int) -> None:
+        codec, answer = expecting(protocol), packets.suback(protocol == 5, 259, [0, 1, 2])
+        assert codec.receive(answer) == [Suback(259, [0, 1, 2])]
+        with pytest.raises(ProtocolError, match="packet identifier 259 is not that of a request"):
+            codec.receive(answer)
+        with pytest.raises(ProtocolError, match="packet identifier 259 is not that of a request"):
+            expecting(protocol).receive(packets.unsuback(protocol == 5, 259, 2))
+
+    @given(
+        st.sampled_from((4, 5)),
+        st.booleans(),
+        st.integers(0, 255),
+        st.integers(0, 268_435_455),
+        st.binary(max_size=600),
+        st.integers(1, 100),
+    )
+    def test_no_more_is_kept_than_a_packet_may_have(
+        self, protocol: int, up: bool, first: int, length: int, body: bytes, piece: int
+    ) -> None:
+        codec = expecting(protocol, 200) if up else Codec(protocol, 200)
+        data = bytes((first,)) + pack_length(length) + body
+        try:
+            for start in range(0, len(data), piece):
+                codec.receive(data[start : start + piece])
+                if first & 0xF0 == 0x30:  # of one that is skipped, only topic and identifier are kept
+                    topic = int.from_bytes(body[:2])
+                    assert len(codec._partial) <= max(200, 5 + 2 + topic + 2)
+                else:
+                    assert len(codec._partial) <= 200
+        except ProtocolError:
+            pass
+
+
+_BIG = {  # protocol, QoS: a PUBLISH of 1,000 bytes on "a/b"
+    (protocol, qos): packets.publish(protocol == 5, "a/b", bytes(991 - 2 * bool(qos) + (protocol == 4)), qos, 258)
+    for protocol in (4, 5)
+    for qos in (0, 1, 2)
+}
+
+
+class TestSkipping:
+    """A PUBLISH that is larger than max_packet_size."""
+
+    @pytest.mark.parametrize(("protocol", "qos"), _BIG)
+    def test_is_reported_with_what_its_answer_needs(self, protocol: int, qos: int) -> None:
+        packet = _BIG[protocol, qos]
+        assert len(packet) == 1000
+        assert isinstance(connected(protocol, 1000).receive(packet)[0], Message)
+        rejected = RejectedPublish("a/b", qos, 258 if qos else 0, 0x95, 1000)
+        assert connected(protocol, 999).receive(packet) == [rejected]
+
+    @given(st.sampled_from(sorted(_BIG)), st.lists(st.integers(0, 1010), max_size=8))
+    def test_however_it_is_cut_what_follows_is_read(self, kind: tuple[int, int], cuts: list[int]) -> None:
+        protocol, qos = kind
+        stream = b"\xd0\x00" + _BIG[kind] + b"\xd0\x00" + packets.publish(protocol == 5, "t", b"!")
+        cuts = [0, *sorted(cuts), len(stream)]
+        codec = connected(protocol, 999)
+        received = [one for start, end in itertools.pairwise(cuts) for one in codec.receive(stream[start:end])]
+        rejected = RejectedPublish("a/b", qos, 258 if qos else 0, 0x95, 1000)
+        assert received == [Pingresp(), rejected, Pingresp(), Message("t", b"!", 0, False, False)]
+
+    @pytest.mark.parametrize(("protocol", "qos"), _BIG)
+    def test_is_reported_when_topic_and_identifier_are_there(self, protocol: int, qos: int) -> None:
+        codec, packet = connected(protocol, 999), _BIG[protocol, qos]
+        head = 3 + 2 + 3 + (2 if qos else 0)
+        for at in range(head - 1):
+            assert codec.receive(packet[at : at + 1]) == []
+        assert len(codec.receive(packet[head - 1 : head])) == 1
+        assert codec.receive(packet[head:]) == []
+        assert codec.receive(b"\xd0\x00") == [Pingresp()]
+
+    @pytest.mark.parametrize(
+        ("data", "says"),
+        [
+            ("36 85 07 0001 74 0001", "QoS 3"),
+            ("32 85 07 0001 74 0000", "packet identifier 0"),
+            ("30 85 07 ffff", "a field goes beyond the end of the packet"),
+            ("32 84 07 0381", "a field goes beyond the end of the packet"),
+        ],
+    )
+    def test_is_a_protocol_error_if_it_cannot_be_answered(self, data: str, says: str) -> None:
+        codec = connected(4, 500)
+        with pytest.raises(ProtocolError, match=rf"^the broker sent a malformed PUBLISH \({says}\)$"):
+            _ = [codec.receive(piece) for piece in (bytes.fromhex(data), bytes(1000))]
+
+    def test_has_a_topic_that_is_shown_as_far_as_it_is_utf_8(self) -> None:
+        (rejected,) = connected(4, 500).receive(bytes.fromhex("30 85 07 0003 ff2f74"))
+        assert rejected == RejectedPublish("\ufffd/t", 0, 0, 0x95, 3 + 0x385)
+
+
+class TestRejected:
+    """A PUBLISH that is malformed but can be answered."""
+
+    @pytest.mark.parametrize(
+        ("protocol", "data", "topic", "says"),
+        [
+            (4, "32 05 0001 ff 0102", "\ufffd", "'utf-8' codec can't decode"),
+            (4, "34 04 0000 0102", "", "the topic is empty"),
+            (5, "32 05 0001 74 0102", "t", "a length goes beyond the end of the packet"),
+            (5, "34 06 0001 74 0102 05", "t", "the properties go beyond the end of the packet"),
+            (5, "3a 09 0001 74 0102 03 230001", "t", "property 0x23 is not allowed there"),
+        ],
+    )
+    def test_is_reported_with_what_its_answer_needs(self, protocol: int, data: str, topic: str, says: str) -> None:
+        packet = bytes.fromhex(data)
+        rejected, message = connected(protocol).receive(packet + bytes.fromhex("30 04 0001 74 00"))
+        assert isinstance(rejected, RejectedPublish)
+        assert rejected[:-1] == (topic, packet[0] >> 1 & 3, 258, 0x81, len(packet))
+        assert rejected.violation.startswith(says)
+        assert isinstance(message, Message)
+
+    @pytest.mark.parametrize("qos", [0, 1, 2])
+    def test_has_too_many_properties(self, qos: int) -> None:
+        properties = b"\x26\0\0\0\0" * (MOST_PROPERTIES + 1)
+        body = b"\0\x01t" + (b"\x01\x02" if qos else b"") + pack_length(len(properties)) + properties
+        packet = bytes((0x30 | qos << 1,)) + pack_length(len(body)) + body
+        assert connected(5).receive(packet) == [RejectedPublish("t", qos, 258 if qos else 0, 0x97, len(packet))]
+
+
+class TestBeforeConnack:
+    @pytest.mark.parametrize("protocol", [4, 5])
+    @pytest.mark.parametrize("first", [0x00, 0x10, 0x30, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xB0, 0xC0, 0xD0])
+    def test_only_connack_and_what_may_come_instead_are_accepted(self, protocol: int, first: int) -> None:
+        says = f"^the broker sent {NAMES.get(first & 0xF0, 'a packet of type 0')} out of place$"
+        with pytest.raises(ProtocolError, match=says):
+            Codec(protocol).receive(bytes((first, 100)))
+
+    def test_mqtt_5_may_have_auth_and_disconnect(self) -> None:
+        codec = Codec(5)
+        assert codec.receive(bytes.fromhex("f0 06 18 04 15 00 01 4d")) == [Auth(0x18)]
+        assert codec.receive(bytes.fromhex("e0 01 87")) == [Disconnect(0x87)]
+        with pytest.raises(ProtocolError, match="PINGRESP out of place"):
+            codec.receive(b"\xd0\x00")
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_what_comes_with_connack_is_read(self, protocol: int) -> None:
+        data = packets.connack(protocol == 5) + packets.publish(protocol == 5, "t", b"!")
+        assert Codec(protocol).receive(data) == [Connack(False, 0, {}), Message("t", b"!", 0, False, False)]
+
+
+class TestViolation:
+    def test_comes_after_the_packets_before_it_and_ends_all_reading(self) -> None:
+        codec = connected(4)
+        assert codec.receive(bytes.fromhex("d000 30 03 0001 ff d000")) == [Pingresp()]
+        assert str(codec.violation).startswith("the broker sent a malformed PUBLISH")
+        with pytest.raises(ProtocolError, match=r"^the broker sent a malformed PUBLISH"):
+            codec.receive(b"\xd0\x00")
+
+    def test_without_a_packet_before_it_is_raised_at_once_and_again(self) -> None:
+        codec = connected(4)
+        assert codec.violation is None
+        for data in (b"\x30\x00", b"\xd0\x00"):
+            with pytest.raises(ProtocolError, match="malformed PUBLISH"):
+                codec.receive(data)
+
+    @pytest.mark.parametrize("first", [0x21, 0x41, 0x5F, 0x60, 0x63, 0x72, 0x91, 0xB2, 0xD8, 0xE1, 0xF4])
+    def test_is_a_header_whose_flags_are_not_those_of_its_kind(self, first: int) -> None:
+        says = rf"^the broker sent a malformed {NAMES[first & 0xF0]} \(flags 0x{first & 0xF:x}\)$"
+        with pytest.raises(ProtocolError, match=says):
+            expecting(5).receive(bytes((first, 2)))
 
 
 class TestMalformed:
@@ -512,7 +753,7 @@ class TestMalformed:
     def test_a_topic_alias_which_connect_did_not_allow_is_a_protocol_error(self, data: str) -> None:
         with pytest.raises(
             ProtocolError,
-            match=r"^the broker sent a malformed PUBLISH \(a Topic Alias, which this client does not allow\)$",
+            match=r"^the broker sent a malformed PUBLISH \(property 0x23 is not allowed there\)$",
         ):
             receive(5, data)
 

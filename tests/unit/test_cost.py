@@ -6,9 +6,11 @@ The bounds lie closely above what was counted. Figures that depend on the machin
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import sys
 import threading
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,8 +18,12 @@ from typing import Any
 
 import pytest
 
+from mqtt_token_client.errors import ProtocolError
+from mqtt_token_client.mqtt.codec.codec import Codec
+from mqtt_token_client.mqtt.codec.properties import pack_length
 from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit import packets
+from tests.unit.codecs import connected
 from tests.unit.device import Device, Make, both
 from tests.unit.network_thread import call
 from tests.unit.scripted_broker import Peer
@@ -205,3 +211,93 @@ class TestAMessage:
         finally:
             tracemalloc.stop()
         assert taken / COUNT <= 180  # bytes; the payload is the application's
+
+
+MIB = 1024 * 1024
+PIECE = 65_536  # bytes that are read at once
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+
+
+def peak(codec: Codec, data: Iterator[bytes]) -> int:
+    """The largest number of bytes that are in use while a codec reads data, beside the data itself."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ProtocolError):  # after which the connection is closed
+            for piece in data:
+                codec.receive(piece)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def seconds(codec: Callable[[], Codec], data: bytes) -> float:
+    """The shortest time of processor that a codec took to read data."""
+    taken = []
+    for _ in range(5):
+        reader = codec()
+        begun = time.thread_time()
+        with contextlib.suppress(ProtocolError):
+            for piece in pieces(data):
+                reader.receive(piece)
+        taken.append(time.thread_time() - begun)
+    return min(taken)
+
+
+def publish_with_properties(properties: bytes) -> bytes:
+    body = b"\0\x01t" + pack_length(len(properties)) + properties
+    return b"\x30" + pack_length(len(body)) + body
+
+
+def user_property(size: int) -> bytes:
+    """A user property of so many bytes, which is 5 at least."""
+    return b"\x26\0\0" + (size - 5).to_bytes(2) + bytes(size - 5)
+
+
+class TestALargePacket:
+    @pytest.mark.parametrize("size", [5, 50, 1000])
+    def test_takes_no_more_time_for_a_byte_of_its_properties_than_a_small_one(self, size: int) -> None:
+        """Ten times as much takes less than twenty times as long; of a square it would be a hundred times."""
+        some = max(4000 * 5 // size, 10)
+        small, large = (publish_with_properties(user_property(size) * count) for count in (some, 10 * some))
+        assert seconds(lambda: connected(5), large) < 20 * seconds(lambda: connected(5), small)
+
+    @pytest.mark.parametrize("size", [5, 50, 1000, 60_000])
+    def test_takes_memory_in_proportion_whatever_its_properties(self, size: int) -> None:
+        packet = publish_with_properties(user_property(size) * (MIB // size))
+        assert peak(connected(5, 2 * MIB), pieces(packet)) < 3 * MIB
+
+    @both
+    def test_of_the_largest_size_is_kept_twice_at_most(self, protocol: int) -> None:
+        packet = packets.publish(protocol == 5, "t", bytes(8 * MIB - 10))
+        assert peak(connected(protocol, 8 * MIB), pieces(packet)) < 2.5 * 8 * MIB
+
+    @both
+    @pytest.mark.parametrize("first", [0x20, 0x30, 0x32, 0x40, 0x90, 0xB0, 0xD0])
+    def test_of_250_mb_is_not_kept(self, protocol: int, first: int) -> None:
+        length = 250_000_000
+        for codec in (Codec(protocol), connected(protocol)):
+            codec.subscribe(1, [("a", 1)])
+            head = bytes((first,)) + pack_length(length) + b"\0\x01t\0\1"
+            assert peak(codec, itertools.chain([head], itertools.repeat(bytes(PIECE), length // PIECE))) < MIB
+
+    @both
+    @pytest.mark.parametrize("first", [0x90, 0xB0])
+    def test_with_a_megabyte_of_codes_is_not_kept(self, protocol: int, first: int) -> None:
+        codec = connected(protocol)
+        codec.subscribe(1, [("a", 1)])
+        codec.unsubscribe(1, ["a"])
+        packet = bytes((first,)) + pack_length(MIB) + b"\0\1\0" + bytes(MIB)
+        assert peak(codec, pieces(packet)) < MIB / 2
+
+    @both
+    def test_that_is_skipped_takes_a_few_calls_for_each_piece(self, protocol: int) -> None:
+        codec, calls, zeros = connected(protocol), Calls(), bytes(PIECE)
+        codec.receive(b"\x30" + pack_length(250_000_000) + b"\0\x01t")
+        calls.begin()
+        for _ in range(3000):
+            codec.receive(zeros)
+        calls.end()
+        assert calls.count / 3000 <= 7

@@ -160,7 +160,7 @@ class TestReading:
             (PUBLISH, "04 01 00 01 00", "payload_format_indicator is there twice"),
             (PUBLISH, "02 01 02", "payload_format_indicator is 2"),
             (PUBLISH, "02 0b 00", "subscription_identifier is 0"),
-            (PUBLISH, "03 23 00 00", "topic_alias is 0"),
+            (PUBLISH, "03 23 00 01", "property 0x23 is not allowed there"),
             (PUBLISH, "04 03 00 01 ff", "utf-8"),
             (PUBLISH, "06 26 00 01 ff 00 00", "utf-8"),
             (PUBLISH, "06 26 00 00 00 01 ff", "utf-8"),

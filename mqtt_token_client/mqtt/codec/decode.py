@@ -36,7 +36,7 @@ from .packets import (
     acknowledgement,
 )
 from .properties import TooManyPropertiesError, read_properties
-from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, QUOTA_EXCEEDED, TOPIC_ALIAS_INVALID
+from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
@@ -190,7 +190,6 @@ class Decoder:
         qos = command >> 1 & 3
         packet_id = 0
         properties: dict[str, Any] = {}
-        reason, violation = MALFORMED_PACKET, ""
         try:
             position = body + 2 + (data[body] << 8 | data[body + 1])
             topic = data[body + 2 : position].decode()
@@ -202,24 +201,15 @@ class Decoder:
                     position += 1
                 else:
                     properties, position = read_properties(PUBLISH, data, position, end)
-                    if "topic_alias" in properties:  # CONNECT allows none [MQTT-3.1.2-26], [MQTT-3.1.2-27]
-                        reason, violation = TOPIC_ALIAS_INVALID, "a Topic Alias, which this client does not allow"
-            if position > end:
-                violation = _TOO_SHORT
-            elif not topic and not violation:  # [MQTT-4.7.3-1]
-                violation = "the topic is empty"
         except TooManyPropertiesError:
-            topic, qos, packet_id = _identify(command, data, body, end, "")
-            return RejectedPublish(topic, qos, packet_id, QUOTA_EXCEEDED, end - start)
+            return _rejected(command, data, start, body, end, QUOTA_EXCEEDED)
         except IndexError:
-            violation = _TOO_SHORT
+            return _rejected(command, data, start, body, end, MALFORMED_PACKET, _TOO_SHORT)
         except ValueError as error:
-            violation = str(error)
-        if violation or qos == 3 or (qos and not packet_id):
-            topic, qos, packet_id = _identify(command, data, body, end, violation)
-            if not qos:
-                raise _malformed(PUBLISH, violation)
-            return RejectedPublish(topic, qos, packet_id, reason, end - start, violation)
+            return _rejected(command, data, start, body, end, MALFORMED_PACKET, str(error))
+        if position > end or not topic or qos == 3 or (qos and not packet_id):
+            violation = _TOO_SHORT if position > end else "the topic is empty"  # unless it is the QoS or the identifier
+            return _rejected(command, data, start, body, end, MALFORMED_PACKET, violation)
         return Message(topic, data[position:end], qos, bool(command & 1), bool(command & 8), properties, packet_id)
 
     def _skip_publish(self, data: bytes, start: int, body: int, end: int, packets: list[Packet]) -> int:
@@ -230,11 +220,10 @@ class Decoder:
             return start
         head_end = body + 2 + (data[body] << 8 | data[body + 1]) + (2 if data[start] & 6 else 0)
         self._needed = head_end - start
-        if size < min(head_end, end):
+        if size < head_end <= end:
             return start
         self._needed = 2
-        topic, qos, packet_id = _identify(data[start], data, body, end, "")
-        packets.append(RejectedPublish(topic, qos, packet_id, PACKET_TOO_LARGE, end - start))
+        packets.append(_rejected(data[start], data, start, body, end, PACKET_TOO_LARGE))
         self._skip = max(end - size, 0)
         return min(end, size)
 
@@ -268,7 +257,10 @@ class Decoder:
         return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
 
     def _read_connack(self, body: bytes) -> Connack:
-        session_present, code = bool(body[0] & 1), body[1]
+        flags, code = body[0], body[1]
+        if flags > 1:  # [MQTT-3.2.2-1]
+            raise ValueError(f"flags 0x{flags:02x}")
+        session_present = flags == 1
         self._connected = True
         if not self._five or (len(body) == 2 and code):  # that of a broker that knows MQTT 3.1.1 only
             return Connack(session_present, _RETURN_CODES.get(code, 0x80), {})
@@ -285,8 +277,6 @@ class Decoder:
         expected = self._expected.pop((kind, packet_id), None)
         if expected is None:
             raise ValueError(f"packet identifier {packet_id} is not that of a request")
-        if kind == UNSUBACK and not self._five:  # which has no codes
-            return Unsuback(packet_id)
         codes = body[position:]
         if len(codes) != expected:
             raise ValueError(f"{len(codes)} codes for {expected} filters")
@@ -297,22 +287,27 @@ class Decoder:
         return Suback(packet_id, list(codes))
 
 
-def _identify(command: int, data: bytes, body: int, end: int, violation: str) -> tuple[str, int, int]:
-    """Topic, QoS and packet identifier of a PUBLISH that cannot be accepted.
+def _rejected(
+    command: int, data: bytes, start: int, body: int, end: int, reason: int, violation: str = ""
+) -> RejectedPublish:
+    """A PUBLISH that cannot be accepted, of which topic and packet identifier are there.
 
     Raises:
-        ProtocolError: it has none, so that it cannot be answered.
+        ProtocolError: it is malformed, and cannot be answered or need not be.
     """
     qos = command >> 1 & 3
-    topic_end = body + 2 + (data[body] << 8 | data[body + 1]) if body + 2 <= end else end + 1
     if qos == 3:  # [MQTT-3.3.1-4]
         raise _malformed(PUBLISH, "QoS 3")
+    topic_end = body + 2 + (data[body] << 8 | data[body + 1]) if body + 2 <= end else end + 1
     if topic_end + (2 if qos else 0) > end:
         raise _malformed(PUBLISH, violation or _TOO_SHORT)
     packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
     if qos and not packet_id:  # [MQTT-2.2.1-2]
         raise _malformed(PUBLISH, "packet identifier 0")
-    return data[body + 2 : topic_end].decode(errors="replace"), qos, packet_id
+    if violation and not qos:
+        raise _malformed(PUBLISH, violation)
+    topic = data[body + 2 : topic_end].decode(errors="replace")
+    return RejectedPublish(topic, qos, packet_id, reason, end - start, violation)
 
 
 def _server_reference(body: bytes) -> str | None:

@@ -60,6 +60,7 @@ def _table() -> dict[int, dict[int, _Property]]:
 _BY_IDENTIFIER = _table()
 _BY_NAME = {packet: {one.name: one for one in known.values()} for packet, known in _BY_IDENTIFIER.items()}
 _NAMES = frozenset(name for known in _BY_NAME.values() for name in known)
+del _BY_IDENTIFIER[PUBLISH][0x23]  # Topic Alias, which CONNECT does not allow [MQTT-3.1.2-26]
 
 
 # Variable Byte Integers (section 1.5.5)

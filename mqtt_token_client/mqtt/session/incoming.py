@@ -100,7 +100,7 @@ class Incoming:
         if kind == PUBREC and connection.engine.five:  # PUBREC with an error releases the identifier (section 4.3.3)
             self._ids.released(packet.packet_id)
         if self._manual_acks is None:
-            connection.write(connection.engine.acknowledge(kind, packet.packet_id, reason))
+            connection.write(connection.engine.reject(kind, packet.packet_id, reason))
         else:
             self._manual_acks.reject(packet.packet_id, kind, reason)
             self._send_due(connection, self._manual_acks)
@@ -131,7 +131,7 @@ class Incoming:
     def _send_due(self, connection: NetworkConnection[Outgoing], acks: ManualAcks) -> None:
         while (ack := acks.next()) is not None:
             if ack.rejection:
-                connection.write(connection.engine.acknowledge(ack.kind, ack.packet_id, ack.rejection))
+                connection.write(connection.engine.reject(ack.kind, ack.packet_id, ack.rejection))
             else:
                 self._acknowledge(connection, ack.kind, ack.packet_id)
 
