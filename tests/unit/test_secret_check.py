@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,10 @@ def _session(folder: Path, statement: str) -> subprocess.CompletedProcess[str]:
         "log_level=INFO",
     ]
     places = [f"--rootdir={folder}", f"--basetemp={folder / 'session'}", str(test)]
-    return subprocess.run([*pytest_here, *places], cwd=_ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # most of the time goes into loading others
+    return subprocess.run(
+        [*pytest_here, *places], cwd=_ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import segno
 
 from devtools.servers.processes import wait_until
 from mqtt_token_client.clock import monotonic
+from mqtt_token_client.sources.oauth import device_login
 from mqtt_token_client.sources.oauth.device_login import DeviceLogin
 from mqtt_token_client.sources.oauth.terminal import show_login
 
@@ -91,6 +92,23 @@ def shown(monkeypatch: pytest.MonkeyPatch, login: DeviceLogin, **of: object) -> 
     return terminal.shown
 
 
+@pytest.fixture
+def passing() -> Iterator[None]:
+    """Each second of a countdown passes at once, but only two of them."""
+    now, passed = monotonic(), 0.0
+
+    def wait(login: DeviceLogin, timeout: float) -> bool:
+        nonlocal passed
+        over = login._over.wait(0.01 if passed < 2 else None)
+        passed += timeout
+        return over
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_login, "monotonic", lambda: now + passed)
+        patch.setattr(DeviceLogin, "wait", wait)
+        yield
+
+
 class TestTerminal:
     def test_shows_address_and_code_even_with_a_qr_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
         lines = [line.strip() for line in shown(monkeypatch, a_login()).splitlines()]
@@ -112,7 +130,7 @@ class TestTerminal:
         assert not any(sum((row[:4] + row[-4:] for row in modules[:size]), start=list[int]()))
 
     def test_counts_the_time_left_down_in_place_until_the_login_has_ended(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, passing: None
     ) -> None:
         login = a_login()
         with on_terminal(monkeypatch) as terminal:
@@ -125,13 +143,15 @@ class TestTerminal:
         assert left[-1] == "\x1b[K9:58 minutes left"
         assert terminal.shown.endswith("\r\x1b[K")
 
-    def test_stops_counting_when_there_is_no_time_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stops_counting_when_there_is_no_time_left(self, monkeypatch: pytest.MonkeyPatch, passing: None) -> None:
         with on_terminal(monkeypatch) as terminal:
             show_login(a_login(seconds=0.2))
             wait_until(lambda: not countdowns(), "the end of the countdown")
         assert "0:00 minutes left" in terminal.shown
 
-    def test_that_goes_away_stops_the_countdown_without_a_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_goes_away_stops_the_countdown_without_a_word(
+        self, monkeypatch: pytest.MonkeyPatch, passing: None
+    ) -> None:
         with on_terminal(monkeypatch) as terminal:
             show_login(a_login())
             terminal.stream.close()

@@ -103,7 +103,7 @@ def test_what_is_no_mqtt_is_closed_and_harms_nobody(server: AuthorizationServer,
 
 
 def test_a_connection_ends_with_the_token_that_opened_it(server: AuthorizationServer, broker: Broker) -> None:
-    server.lifetime = 1
+    server.lifetime = 0.3
     token = token_of(server)
     server.lifetime = 60
     exp = jwt.decode(token, options={"verify_signature": False})["exp"]
