@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.testing import AuthorizationServer, Broker
@@ -59,6 +61,19 @@ def loop() -> Iterator[NetworkThread]:
     loop.stop()
     loop._thread.join(timeout=10)
     assert not loop._thread.is_alive()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _three_keys() -> Iterator[None]:
+    """The embedded authorization servers share three keys, in turn: to generate one takes 0.1 s."""
+    generate, keys = RSAKey.generate_key, list[RSAKey]()
+
+    def in_turn(*arguments: Any, **options: Any) -> RSAKey:
+        keys.append(keys.pop(0) if len(keys) == 3 else generate(*arguments, **options))
+        return keys[-1]
+
+    with patch.object(RSAKey, "generate_key", in_turn):
+        yield
 
 
 @pytest.fixture(scope="module")
