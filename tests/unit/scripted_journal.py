@@ -1,4 +1,4 @@
-"""A journal whose writes to disk are the test's: what was reported is on disk once the test commits it."""
+"""A journal whose writes to disk the test controls: what was reported is on disk once the test commits it."""
 
 from __future__ import annotations
 

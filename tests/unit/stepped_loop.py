@@ -16,12 +16,12 @@ from unittest.mock import patch
 from mqtt_token_client.mqtt.runtime import thread as real
 from mqtt_token_client.mqtt.runtime.base import current
 
-_MOST_ROUNDS = 2_000  # of the loop without time passing; more is a loop that spins
+_MOST_ROUNDS = 2_000  # of the loop without time passing; more means that the loop spins
 
 
 @contextlib.contextmanager
 def replaced(name: str, function: Callable[..., Any], replacement: Callable[..., Any]) -> Iterator[None]:
-    """A function of the library is another one, wherever it has been imported by its name."""
+    """Replace a function of the library in every module that imported it by its name."""
     with contextlib.ExitStack() as stack:
         for module_name, module in list(sys.modules.items()):
             if module_name.startswith("mqtt_token_client") and vars(module).get(name) is function:
@@ -50,8 +50,8 @@ class SteppedThread(real.NetworkThread):
     """A loop without a thread, on a clock of its own.
 
     Attributes:
-        now: the time; have :func:`~mqtt_token_client.clock.monotonic` replaced by it.
-        backwards: whether of several sockets that are ready the last comes first.
+        now: the time; a test replaces :func:`~mqtt_token_client.clock.monotonic` by it.
+        backwards: whether the last one of several ready sockets is served first.
         workers_busy: whether what blocks (a token request, DNS, a TLS handshake) takes long: it is done later.
     """
 
@@ -64,7 +64,7 @@ class SteppedThread(real.NetworkThread):
         self._workers = self._later = _Workers()
 
     def turn(self) -> None:
-        """Do all that is to be done at this time."""
+        """Do everything that is due at this time."""
         self._rounds = 0
         try:
             super()._run()
@@ -79,11 +79,11 @@ class SteppedThread(real.NetworkThread):
 
     @property
     def watched(self) -> int:
-        """How many sockets it looks after."""
+        """The number of watched sockets."""
         return len(self._selector.get_map()) - 1
 
     def _run(self) -> None:
-        """For the thread that it does not need."""
+        """Do nothing: there is no thread."""
 
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._selector.select(0)

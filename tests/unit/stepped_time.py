@@ -5,7 +5,7 @@ event, on a condition of ``threading``, or in ``time.sleep()``. Worker threads a
 time stands still until each of them waits too. Then the clock goes straight to the next deadline. So a wait costs no
 time, none is cut short on a busy machine, and what takes a minute in the field takes a minute of this clock.
 
-Sockets are real too. On Linux the kernel hands on what is sent over loopback before ``send()`` returns.
+Sockets are real too. On Linux the kernel delivers what is sent over loopback before ``send()`` returns.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class _Wait:
         return not self._waiter.locked()
 
     def block(self) -> None:
-        """Wait in real time; another thread ends it."""
+        """Wait in real time, until another thread ends the wait."""
         self._waiter.acquire()
         self._waiter.release()
 
     def expire(self) -> None:
-        """End it as its deadline has passed, unless it was notified before."""
+        """End the wait because its deadline has passed, unless it was notified before."""
         if not self.over:
             self.expired = True
             self._condition._waiters.remove(self._waiter)
@@ -65,7 +65,7 @@ class _Wait:
 
 
 class Task:
-    """Something that another thread does, from when it was given until it is done."""
+    """Work of another thread, from when it was submitted until it is done."""
 
     def __init__(self, stepped: SteppedTime) -> None:
         self.wait: _Wait | None = None
@@ -74,11 +74,11 @@ class Task:
 
     @property
     def busy(self) -> bool:
-        """Whether it does not wait."""
+        """Whether it is not waiting."""
         return self.wait is None or self.wait.over
 
     def run(self, function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
-        """On the thread that does it."""
+        """Run it; called on the thread that does it."""
         here.task = self
         try:
             return function(*arguments, **options)
@@ -86,7 +86,7 @@ class Task:
             here.task = None
 
     def done(self, _: object = None) -> None:
-        """Its result is where it belongs."""
+        """Its result has been delivered."""
         self._stepped.tasks.discard(self)
 
 
@@ -148,7 +148,7 @@ class SteppedTime:
     # For the test
 
     def until(self, happened: Callable[[], object], timeout: float) -> bool:
-        """Let happen what there is to happen, and time pass, until a condition holds; False if ``timeout`` passed."""
+        """Run everything that is due, and let time pass, until a condition holds; False if ``timeout`` passed."""
         deadline = self.now + timeout
         while not self._settled(happened):
             if self.now >= deadline:
@@ -157,27 +157,27 @@ class SteppedTime:
         return True
 
     def pass_time(self, seconds: float) -> None:
-        """Let so much time pass, and happen what happens meanwhile."""
+        """Let this much time pass, and run everything that becomes due."""
         self.until(lambda: False, seconds)
 
     def settle(self) -> None:
-        """Let happen what there is to happen now."""
+        """Run everything that is due now."""
         self._settled(lambda: False)
 
     def pass_to_next_deadline(self) -> None:
-        """Let time pass until there is something to do."""
+        """Let time pass until something is due."""
         self._pass_to(self._next_deadline())
 
     def close(self) -> None:
-        """End the network thread. What runs on other threads has to end by then."""
+        """End the network thread. Work on other threads must have ended by then."""
         assert self.until(lambda: not self.tasks, 60.0), "a thread still waits"
         self.runtime.stop()
         self.runtime.turn()
 
-    # What happens, and when
+    # What is due, and when
 
     def _settled(self, happened: Callable[[], object]) -> bool:
-        """Let happen what there is to happen now, until the condition holds; False if it does not in the end."""
+        """Run everything that is due now, until the condition holds; False if it never does."""
         limit = _monotonic() + _LONGEST_WORK
         while True:
             busy = self._is_busy
@@ -206,10 +206,10 @@ class SteppedTime:
             if task.wait is not None and task.wait.deadline <= self.now:
                 task.wait.expire()
 
-    # What the library and the tests find in place of the real functions
+    # Replacements of the real functions, for the library and the tests
 
     def _wait(self, condition: Any, timeout: float | None = None) -> bool:
-        """In place of ``threading.Condition.wait``, which all of ``threading``, ``queue`` and futures wait with."""
+        """Replaces ``threading.Condition.wait``, which ``threading``, ``queue`` and futures use to wait."""
         task = here.task
         driving = threading.get_ident() == self._driver and current.runtime is None
         if (task is None and not driving) or (timeout is not None and timeout <= 0):
@@ -231,7 +231,7 @@ class SteppedTime:
         return not wait.expired
 
     def _rest(self, seconds: float) -> None:
-        """In place of ``time.sleep``."""
+        """Replaces ``time.sleep``."""
         if current.runtime is self.runtime:  # a handler that takes its time
             self._pass_to(self.now + seconds)
         elif threading.get_ident() == self._driver:
@@ -289,7 +289,7 @@ def stepping() -> Iterator[SteppedTime]:
 
 
 def wait_until(happened: Callable[[], object], timeout: float) -> bool:
-    """Wait for something; False if it has not happened within that time."""
+    """Wait for a condition; False if it does not hold within that time."""
     if _active is not None:
         return _active.until(happened, timeout)
     deadline = time.monotonic() + timeout
@@ -301,10 +301,10 @@ def wait_until(happened: Callable[[], object], timeout: float) -> bool:
 
 
 def wait_until_readable(sock: socket.socket, timeout: float) -> None:
-    """Wait for something to read.
+    """Wait until a socket has something to read.
 
     Raises:
-        TimeoutError: nothing has come within that time.
+        TimeoutError: nothing has arrived within that time.
     """
     pending = getattr(sock, "pending", lambda: 0)  # what TLS has decoded already
     if _active is None:

@@ -78,7 +78,7 @@ class Wire:
         call(self.runtime, write)
 
     def read(self, count: int) -> bytes:
-        """So many bytes, read at the other end."""
+        """This many bytes, read at the other end."""
         data = bytearray()
         while len(data) < count:
             piece = self.theirs.recv(min(65_536, count - len(data)))
@@ -87,7 +87,7 @@ class Wire:
         return bytes(data)
 
     def reset(self) -> None:
-        """Have the other end break the connection with RST."""
+        """Make the other end reset the connection (RST)."""
         self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.theirs.close()
 
