@@ -47,7 +47,7 @@ def unit(session: nox.Session) -> None:
 @nox.session(python=HERE)
 @nox.parametrize("paho", ["== 2.1.0", "< 3"], ids=["oldest", "newest"])
 def paho(session: nox.Session, paho: str) -> None:
-    session.install(*PINNED, "-e", ".", "--group", "test")
+    session.install(*PINNED, "-e", ".[demo]", "--group", "test")
     session.install("--upgrade", f"paho-mqtt {paho}")
     session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_PAHO), *session.posargs)
 
