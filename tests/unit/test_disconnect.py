@@ -57,7 +57,7 @@ class TestDisconnect:
         peer.expect(DISCONNECT)
         peer.acknowledge(PUBACK, sent.packet_id)
         peer.publish("t", b"too late", 1, 1)
-        peer.expect_nothing()
+        peer.expect_end()
         peer.close()
         disconnecting.result(PATIENCE)
         deliveries[0].wait(0)

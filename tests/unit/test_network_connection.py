@@ -131,9 +131,18 @@ class TestWriting:
         assert wire.read(3) == b"a" + DISCONNECT
         assert wire.rest() == [("wrote", "first")]
         assert call(wire.runtime, wire.link.unwritten) == ["second"]
-        wire.theirs.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            wire.theirs.recv(1)
+        assert wire.theirs.recv(1) == b""
+
+    def test_what_comes_after_the_end_is_still_read(self, wire: Wire) -> None:
+        """The broker sees that nothing follows, and closes when it has sent what it has."""
+        call(wire.runtime, wire.link.end)
+        assert wire.read(2) == DISCONNECT
+        data, packet = publish(1, 100_000)
+        wire.theirs.sendall(data)
+        assert wire.next() == packet
+        assert wire.theirs.recv(1) == b""
+        wire.theirs.close()
+        assert wire.next()[0] == "closed"
 
     def test_the_end_comes_after_what_waits(self, wire: Wire) -> None:
         wire.write(bytes(4_000_000))

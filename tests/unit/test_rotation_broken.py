@@ -301,7 +301,7 @@ class TestRotationThatEndsTheFirst:
     ) -> None:
         device, first, second = self.begin(make)
         second.close()
-        first.expect_nothing(0.2)
+        first.expect_end()
         first.close()
         device.event(Disconnected)
         third = device.answer(session_present=True)

@@ -28,6 +28,7 @@ from mqtt_token_client.mqtt.transport.address import parse_broker
 from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade, upgrade_action, websocket_close
 from tests.unit.websocket_server import (
     BINARY,
+    CLOSE,
     CONTINUATION,
     PING,
     PONG,
@@ -280,6 +281,29 @@ class TestSending:
             errno.EPIPE,
             "the broker closed the WebSocket: 1001 Going Away",
         )
+
+
+class TestClosing:
+    """By the client (RFC 6455 section 7.1.2)."""
+
+    def test_sends_close_and_goes_on_reading_until_it_is_answered(self, ends: Ends) -> None:
+        websocket = ends.open()
+        websocket.send(b"last")
+        websocket.shutdown(socket.SHUT_WR)
+        assert ends.peer.next() == (BINARY, b"last")
+        assert ends.peer.next() == (CLOSE, (1000).to_bytes(2))
+        ends.peer.sock.sendall(frame(PING, b"late") + frame(BINARY, b"under way") + close_frame(1000))
+        assert received(websocket, 9) == b"under way"
+        with pytest.raises(BrokerError, match=r"^the WebSocket is closed$"):
+            websocket.recv(1)
+        ends.ours.shutdown(socket.SHUT_WR)
+        assert ends.peer.next() is None
+
+    def test_after_the_broker_closed_sends_nothing_more(self, ends: Ends) -> None:
+        websocket = ends.open(close_frame(1001))
+        websocket.shutdown(socket.SHUT_WR)
+        ends.ours.shutdown(socket.SHUT_WR)
+        assert [ends.peer.next(), ends.peer.next()] == [(CLOSE, (1001).to_bytes(2)), None]
 
 
 class TestReceiving:

@@ -94,7 +94,7 @@ class WebSocketPeer:
     def recv(self, count: int) -> bytes:
         while not self._payload:
             found = self.next()
-            if found is None:
+            if found is None or found[0] == CLOSE:
                 return b""
             assert found[0] == BINARY
             self._payload += found[1]

@@ -200,9 +200,8 @@ class Outbox:
         if self._unconfirmed is not None:
             self._unconfirmed += messages
             return 0
-        finish = self.queue.finish
         for message in messages:
-            finish(message)
+            self.queue.finish(message)
         return len(messages)
 
     def keep_written(self) -> None:

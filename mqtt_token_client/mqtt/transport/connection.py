@@ -16,6 +16,7 @@ from ...errors import BrokerError, BrokerRefused
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
 from .keepalive import Keepalive
+from .tls import end_writing
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -110,7 +111,7 @@ class NetworkConnection(Generic[_Item]):
             self._marks.append((self.sent + len(self._out), item))
 
     def end(self) -> None:
-        """Send DISCONNECT, after which nothing may follow [MQTT-3.14.4-2]; what arrives is still read."""
+        """Send DISCONNECT, and tell the broker that nothing follows [MQTT-3.14.4-1]; what arrives is still read."""
         self.write(self.engine.disconnect())
         self._ended = True
         self.keepalive.stop()
@@ -132,6 +133,8 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
+            if self._ended:
+                end_writing(self._sock)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:

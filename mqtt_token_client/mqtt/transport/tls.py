@@ -1,4 +1,4 @@
-"""TLS to the broker: which contexts verify it, and the handshake."""
+"""TLS to the broker: which contexts verify it, the handshake, and the end of what is sent."""
 
 from __future__ import annotations
 
@@ -75,6 +75,17 @@ def handshake(
         raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
     except OSError as error:
         raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
+
+
+def end_writing(sock: socket.socket) -> None:
+    """Tell the broker that nothing follows, so that it closes the connection, however it takes DISCONNECT. What it
+    has sent can still be read: closing the socket with something unread would reset the connection, and a broker that
+    has not read DISCONNECT by then would publish the will.
+    """
+    # With TLS this is FIN alone. SSLSocket has no method that sends close_notify without reading as well, and would
+    # lose what it reads; MQTT tells by DISCONNECT that nothing was cut off.
+    shutdown = socket.socket.shutdown if isinstance(sock, socket.socket) else type(sock).shutdown
+    shutdown(sock, socket.SHUT_WR)
 
 
 def _text(error: OSError) -> str:

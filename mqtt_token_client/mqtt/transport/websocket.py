@@ -94,6 +94,13 @@ class WebSocket:
     def setblocking(self, blocking: bool) -> None:
         self._sock.setblocking(blocking)
 
+    def shutdown(self, _how: int) -> None:
+        """Begin the closing handshake (RFC 6455 section 7.1.2): the broker answers and closes the connection."""
+        if self._end is None:
+            self._reply = self._protocol.send(CloseConnection(code=1000))
+            with contextlib.suppress(OSError):  # it can be told no more
+                self.send(b"")
+
     def close(self) -> None:
         self._sock.close()
 
@@ -160,11 +167,14 @@ class WebSocket:
         if isinstance(event, BytesMessage):
             self._arrived += event.data
         elif isinstance(event, Ping):
-            self._reply = self._protocol.send(event.response())  # to the last one only (section 5.5.3)
+            if self._protocol.state is ConnectionState.OPEN:  # not once we have sent Close
+                self._reply = self._protocol.send(event.response())  # to the last one only (section 5.5.3)
         elif isinstance(event, TextMessage):
             self._end = "the broker sent a text frame over the WebSocket"  # [MQTT-6.0.0-1]
         elif isinstance(event, CloseConnection):
-            if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+            if self._protocol.state is ConnectionState.CLOSED:  # by us
+                self._end = "the WebSocket is closed"
+            elif self._protocol.state is ConnectionState.REMOTE_CLOSING:
                 name, self._action = websocket_close(int(event.code))
                 self._end = " ".join(filter(None, ("the broker closed the WebSocket:", str(int(event.code)), name)))
                 if event.reason:
