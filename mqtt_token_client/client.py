@@ -15,6 +15,7 @@ from typing import Any
 
 from . import events
 from .backoff import Backoff
+from .clock import monotonic
 from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
 from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE, SUBSCRIBE
@@ -49,10 +50,12 @@ _TROUBLE = (
     events.RotationFailed,
     events.SubscriptionRefused,
     events.DeliveryRefused,
+    events.MessageExpired,
     events.MessageRejected,
     events.MessageUnhandled,
     events.MessagesAbandoned,
 )
+_EXPIRY = "message_expiry_interval"
 _WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
 
 
@@ -314,7 +317,8 @@ class TokenClient:
             payload: what; a string is sent as UTF-8.
             qos: 0, 1 or 2.
             retain: whether the broker keeps it for later subscribers.
-            properties: those of MQTT 5, by their names in snake_case, such as ``{"message_expiry_interval": 60}``.
+            properties: those of MQTT 5, by their names in snake_case, such as ``{"message_expiry_interval": 60}``. That
+                counts from now on: a message that waits longer is not sent, and reported as :class:`MessageExpired`.
 
         Returns:
             What becomes of it.
@@ -334,6 +338,9 @@ class TokenClient:
                 raise ConfigurationError("publish: properties need protocol=5")
             packed = pack_properties(properties)
         message = Outgoing(encoded, payload, qos, bool(retain), packed)
+        if properties and (seconds := properties.get(_EXPIRY)):
+            message.properties = pack_properties({_EXPIRY: seconds, **properties})  # first, as it is replaced later
+            message.expires_at = monotonic() + seconds
         self._session.publish(message)
         return message
 

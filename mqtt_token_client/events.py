@@ -165,6 +165,13 @@ class MessagesAbandoned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageExpired(Event):
+    """A message was not sent, as its ``message_expiry_interval`` passed while it waited; its Delivery failed."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRejected(Event):
     """A packet of ``size`` bytes with a message cannot be accepted. The message was dropped, and the broker does not
     send it again. ``reason`` is a reason code of MQTT 5: 0x95 if it is larger than ``max_packet_size``, 0x97 if it has

@@ -198,6 +198,12 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: int = PUBLISH)
     return pack_length(len(packed)) + packed
 
 
+def replace_expiry(packed: bytes, seconds: int) -> bytes:
+    """Properties that begin with a Message Expiry Interval (section 3.3.2.3.3), with this one in its place."""
+    _, start = read_length(packed, 0, len(packed))
+    return packed[: start + 1] + seconds.to_bytes(4, "big") + packed[start + 5 :]
+
+
 def _property(name: object, packet: int) -> _Property:
     if packet == PUBLISH and name in _NOT_FOR_APPLICATIONS:
         raise ConfigurationError(f"properties: {name} cannot be set by an application")

@@ -103,7 +103,18 @@ _NEW = Stage.NEW  # looking up a member of an Enum takes long
 class Outgoing(Delivery):
     """A message on its way out. It is its own Delivery: one object for each message."""
 
-    __slots__ = ("duplicate", "number", "packet_id", "payload", "properties", "qos", "retain", "stage", "topic")
+    __slots__ = (
+        "duplicate",
+        "expires_at",
+        "number",
+        "packet_id",
+        "payload",
+        "properties",
+        "qos",
+        "retain",
+        "stage",
+        "topic",
+    )
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.done = False
@@ -117,6 +128,7 @@ class Outgoing(Delivery):
         self.number = 0  # its place in the order of acceptance
         self.packet_id = 0
         self.stage = _NEW
+        self.expires_at: float | None = None  # on the monotonic clock; None if it never expires
         self.duplicate = False  # whether PUBLISH was sent on an earlier connection to the same session
 
     @property

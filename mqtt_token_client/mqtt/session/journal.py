@@ -56,7 +56,9 @@ class Journal(Protocol):
         """Return what is recorded. Later calls of ``notify``, on any thread, say that :attr:`durable` has grown."""
 
     def append(self, message: Outgoing) -> None:
-        """publish() accepted a message of QoS 1 or 2; its ``number`` is larger than any before."""
+        """publish() accepted a message of QoS 1 or 2; its ``number`` is larger than any before. ``expires_at`` is on
+        the clock of this boot.
+        """
 
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:
         """A message is about to have this identifier (0 for none) and stage. An unknown number is ignored."""

@@ -6,11 +6,14 @@ After a loss, the next connection continues where the last one ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ... import events
+from ...clock import monotonic
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
+from ..codec.properties import replace_expiry
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
 from ..transport.connection import NetworkConnection
 from .delivery import Outgoing, Stage
@@ -24,6 +27,7 @@ from .subscriptions import Handler, Subscriptions
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
+_ROUNDING = 0.001  # seconds
 _SHOWN_CHARACTERS = 200  # of a topic that the broker sent
 _RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
 
@@ -225,6 +229,14 @@ class Session:
         if message.stage is _RELEASED:
             connection.write(connection.engine.acknowledge(PUBREL, message.packet_id))
             return
+        properties = message.properties
+        if message.expires_at is not None:
+            left = message.expires_at - monotonic()
+            if left <= 0 and not message.duplicate:
+                self._outbox.expired(message)
+                self._emit(events.MessageExpired(message.topic_name))
+                return
+            properties = replace_expiry(properties, max(1, math.ceil(left - _ROUNDING)))
         packet = connection.engine.publish(
             message.topic,
             message.payload,
@@ -232,7 +244,7 @@ class Session:
             message.retain,
             message.packet_id,
             message.duplicate,
-            message.properties,
+            properties,
         )
         violation = limits.violation(message.qos, message.retain, len(packet))
         if violation is not None:
