@@ -99,6 +99,25 @@ class TokenRequestRefused(TokenError):  # noqa: N818
         self.description = description
         self.status = status
 
+    @property
+    def needs_login(self) -> bool:
+        """Whether a person has to approve, or to approve again."""
+        return self.error in _LOGIN_ERRORS
+
+
+# RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, OpenID Connect Core 1.0 section 3.1.2.6, and Microsoft's.
+_LOGIN_ERRORS = frozenset(
+    (
+        "invalid_grant",
+        "login_required",
+        "interaction_required",
+        "consent_required",
+        "access_denied",
+        "expired_token",
+        "authorization_declined",
+    )
+)
+
 
 class IssuerMismatch(TokenError):  # noqa: N818
     """The metadata found under an issuer names another issuer (RFC 8414 section 3.3)."""

@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> None:
-    """Run the command; without the extra ``cli`` say in a line what is missing."""
+    """Run the command, or say that the extra ``cli`` is missing."""
     try:
         from .commands import mqtt_token
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
         sys.exit("mqtt-token needs the \"cli\" extra: pip install 'mqtt-token-client[cli]'")
-    except KeyboardInterrupt:  # Ctrl-C while it loads; afterwards click says the same
+    except KeyboardInterrupt:  # Ctrl-C while it loads; later, click prints the same
         sys.exit("Aborted!")
     mqtt_token(prog_name="mqtt-token")

@@ -1,4 +1,4 @@
-"""What ``mqtt-token`` can be told to do."""
+"""The subcommands of ``mqtt-token``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def mqtt_token() -> None:
     """MQTT with short-lived tokens.
 
     \b
-    Exit codes: 0 done; 1 trouble that may pass; 2 wrong usage or configuration;
-    3 a person has to log in; 4 refused, and somebody has to mend the cause.
+    Exit codes: 0 done; 1 temporary failure; 2 wrong usage or configuration;
+    3 a person has to log in; 4 rejected, and the cause needs fixing.
     """
 
 
@@ -29,16 +29,16 @@ for command in (login, status, token, logout):
 
 
 @mqtt_token.command()
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long. [default: at Ctrl-C]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else on stdout.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long. [default: at Ctrl-C]")
+@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object to stdout, at the end.")
 @click.pass_context
 def demo(context: click.Context, seconds: float | None, as_json: bool) -> None:
-    """Watch a client live on 6-second tokens.
+    """Watch a client whose tokens expire after 6 seconds.
 
     An authorization server and a broker run in this process, on loopback. One client publishes 50 messages a second
     at QoS 1 and subscribes to them, while its connection moves from each token to the next.
 
-    Exits with 1 if a message was lost or the connection never moved.
+    Exits with 1 if a message was lost or the token was never rotated.
     """
     try:
         from .demo import run

@@ -1,4 +1,4 @@
-"""The demo: a client that talks to itself while its tokens change, and what becomes of its messages."""
+"""The demo: a client that publishes to itself while its tokens are rotated, and counts its messages."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-_LIFETIME = 6.0  # seconds that a token lives
-_PERIOD = 1 / 50  # seconds from message to message
+_LIFETIME = 6.0  # seconds that a token is valid
+_PERIOD = 1 / 50  # seconds between messages
 _GRACE = 5.0  # seconds after which a message that has not arrived counts as lost
 _TOPIC = "demo/numbers"
 
 
 class Traffic:
-    """Numbered messages on their way.
+    """Counts numbered messages.
 
-    A message counts as lost once ``grace`` seconds have passed since it was sent, for as long as it has not arrived.
-    One thread sends, one receives, any may read.
+    A message counts as lost once ``grace`` seconds have passed since it was sent, until it arrives after all. One
+    thread sends, one receives, any thread may read.
     """
 
     def __init__(self, grace: float = _GRACE) -> None:
@@ -39,42 +39,44 @@ class Traffic:
         self.received = 0
         self.duplicated = 0
         self._grace = grace
-        self._under_way: dict[int, float] = {}  # the time at which each was sent
+        self._pending: dict[int, float] = {}  # when each was sent
 
     def send(self) -> int:
-        """The number of the next message, which is sent now."""
+        """Return the number of the next message, which is sent now."""
         self.sent += 1
-        self._under_way[self.sent] = time.monotonic()
+        self._pending[self.sent] = time.monotonic()
         return self.sent
 
     def receive(self, number: int) -> None:
-        if self._under_way.pop(number, None) is None:
+        """Count a message that has arrived."""
+        if self._pending.pop(number, None) is None:
             self.duplicated += 1
         else:
             self.received += 1
 
     @property
     def lost(self) -> int:
+        """How many messages have not arrived in time."""
         overdue = time.monotonic() - self._grace
-        return sum(sent <= overdue for sent in self._under_way.copy().values())
+        return sum(sent <= overdue for sent in self._pending.copy().values())
 
     @property
     def settled(self) -> bool:
         """Whether each message has arrived or is lost."""
-        return self.lost == len(self._under_way)
+        return self.lost == len(self._pending)
 
 
 class Watch:
-    """What a client goes through, told by its events.
+    """Follows a client by its events.
 
     Args:
-        tell: gets a line for each event that a log should have.
+        log: gets a line for each event that belongs in a log.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    def __init__(self, log: Callable[[str], object]) -> None:
         self.traffic = Traffic()
         self.client: TokenClient | None = None
-        self._tell = tell
+        self._log = log
         self._started = time.monotonic()
         self._connected = False
         self._token = ""
@@ -84,19 +86,21 @@ class Watch:
         self._events: deque[tuple[float, str]] = deque(maxlen=20)
 
     def on_event(self, event: Event) -> None:
+        """Take note of an event."""
         match event:
             case TokenRenewed(expires_in=expires_in, jti=jti):
                 self._token, self._lifetime = short(jti), expires_in
-                self._renewals += self._connected  # the first token renews nothing
+                self._renewals += self._connected  # the first token is not a renewal
             case Connected():
                 self._connected = True
             case Rotated(gap=gap):
                 self._gaps.append(gap)
         self._events.append((time.monotonic() - self._started, describe(event)))
         if not isinstance(event, TokenRenewed):
-            self._tell(line(self.snapshot()))
+            self._log(line(self.snapshot()))
 
     def snapshot(self) -> Snapshot:
+        """Return the counters as they are now."""
         left = self.client.token_expires_in if self.client is not None else None
         return Snapshot(
             elapsed=time.monotonic() - self._started,
@@ -117,7 +121,7 @@ def run(seconds: float | None, console: Console) -> Snapshot:
     """Run the demo for so many seconds, or until Ctrl-C, and show it.
 
     Returns:
-        How it stood at the end, when all messages had arrived or were lost.
+        The counters at the end, when all messages had arrived or were lost.
 
     Raises:
         MqttTokenError: the client could not connect.
@@ -145,19 +149,19 @@ def run(seconds: float | None, console: Console) -> Snapshot:
 
 
 def _ticks(seconds: float | None, interrupted: Callable[[], bool]) -> Iterator[None]:
-    """Yields once a period until the time is over."""
+    """Yield once per period until the time is over."""
     start = due = time.monotonic()
     while not interrupted() and (seconds is None or due < start + seconds):
         yield
-        # After a suspend there is nothing to catch up with.
+        # Do not catch up after a suspend.
         due = max(due + _PERIOD, time.monotonic() - 1.0)
         time.sleep(max(due - time.monotonic(), 0.0))
 
 
 @contextmanager
 def _first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C has been pressed, so that it does not strike in the middle of something. The second time
-    it does.
+    """Yield a function that says whether Ctrl-C was pressed, which interrupts nothing the first time; the second time
+    it raises KeyboardInterrupt as usual.
     """
     pressed = False
 

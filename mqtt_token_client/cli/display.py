@@ -1,4 +1,4 @@
-"""How the demo looks: from a snapshot of its counters to something that rich can print."""
+"""The output of the demo: turns a snapshot of its counters into what rich can print."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Snapshot:
     token_left: float = 0.0
     token_lifetime: float = 0.0
     renewals: int = 0
-    gaps: tuple[float, ...] = ()  # one a rotation
+    gaps: tuple[float, ...] = ()  # one for each rotation
     sent: int = 0
     received: int = 0
     lost: int = 0
@@ -53,48 +53,49 @@ class Snapshot:
 
 
 def short(jti: str | None) -> str:
-    """The last characters of a token's identifier."""
+    """Return the last characters of a token's identifier."""
     return f"…{jti[-6:]}" if jti else "(no jti)"
 
 
 def describe(event: Event) -> str:
-    """An event in plain words."""
+    """Describe an event in plain words."""
     match event:
         case TokenRenewed(expires_in=expires_in, jti=jti):
-            return f"new token {short(jti)}, good for {expires_in:.1f} s"
+            return f"new token {short(jti)}, valid for {expires_in:.1f} s"
         case Rotated(kind=kind, gap=gap):
             return f"moved onto the new token by {kind}, gap {milliseconds(gap)}"
         case Connected(broker=broker, session_present=session_present):
-            return f"connected to {broker}" + (", which had kept the session" if session_present else "")
+            return f"connected to {broker}" + (", session present" if session_present else "")
         case Disconnected(cause=cause, retry_in=retry_in):
-            return f"connection lost: {cause}; next try in {retry_in:.1f} s"
+            return f"connection lost: {cause}; next attempt in {retry_in:.1f} s"
         case TokenRefused(reason_name=reason_name, retry_in=retry_in):
-            return f"the broker refused the token: {reason_name}; next try in {retry_in:.1f} s"
+            return f"the broker rejected the token: {reason_name}; next attempt in {retry_in:.1f} s"
         case RenewalFailed(error=error, retry_in=retry_in):
-            return f"no new token: {error}; next try in {retry_in:.1f} s"
+            return f"token renewal failed: {error}; next attempt in {retry_in:.1f} s"
         case RotationFailed(error=error, retry_in=retry_in) | ConnectFailed(error=error, retry_in=retry_in):
-            return f"no new connection: {error}; next try in {retry_in:.1f} s"
+            return f"connecting failed: {error}; next attempt in {retry_in:.1f} s"
         case MessageRejected(topic=topic, reason=reason, size=size, violation=violation):
             return (
                 f"a message of {size} bytes on {topic!r} was rejected: {violation or reason_codes.reason_name(reason)}"
             )
         case SessionLost(resent=resent):
-            return f"the broker had lost the session; {resent} messages sent again"
+            return f"the broker had lost the session; sent {resent} messages again"
     return str(event)
 
 
 def milliseconds(seconds: float) -> str:
+    """Format seconds as milliseconds."""
     return f"{seconds * 1000:.1f} ms"
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A row of blocks, the greatest value the highest."""
+    """Draw values as a row of blocks; the greatest value is the highest."""
     top = max(values, default=0.0)
     return "".join(_SPARKS[round((len(_SPARKS) - 1) * value / top)] if top else _SPARKS[0] for value in values)
 
 
-def life_bar(left: float, lifetime: float) -> Text:
-    """What is left of a token's life: yellow in the last third, where it is being renewed, red in the last tenth."""
+def lifetime_bar(left: float, lifetime: float) -> Text:
+    """Draw the remaining lifetime of a token: yellow in the last third, when it is renewed, red in the last tenth."""
     part = min(max(left / lifetime, 0.0), 1.0) if lifetime else 0.0
     filled = round(part * _BAR)
     colour = "green" if part > 1 / 3 else "yellow" if part > 1 / 10 else "red"
@@ -102,11 +103,13 @@ def life_bar(left: float, lifetime: float) -> Text:
 
 
 def table(now: Snapshot) -> RenderableType:
-    """The whole picture, 80 columns wide at most."""
+    """Draw the whole picture, at most 80 columns wide."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="bold", no_wrap=True, min_width=9)
     rows.add_column(no_wrap=True, overflow="ellipsis")
-    rows.add_row("token", Text.assemble((f"{now.token:<8}", "cyan"), " ", life_bar(now.token_left, now.token_lifetime)))
+    rows.add_row(
+        "token", Text.assemble((f"{now.token:<8}", "cyan"), " ", lifetime_bar(now.token_left, now.token_lifetime))
+    )
     renewals = f"{now.renewals} renewal{'' if now.renewals == 1 else 's'}"
     rows.add_row("rotations", f"{len(now.gaps):<8} {renewals} in {now.elapsed:.0f} s")
     if now.gaps:
@@ -128,11 +131,11 @@ def table(now: Snapshot) -> RenderableType:
     events = [(f"{at:6.1f} s", what) for at, what in now.events[-_EVENTS:]]
     for at, what in events + [("", "")] * (_EVENTS - len(events)):
         rows.add_row(Text(at, "dim", justify="right"), what)
-    return Panel(rows, title="mqtt-token demo", subtitle="Ctrl-C ends it", width=_WIDTH, padding=(1, 2))
+    return Panel(rows, title="mqtt-token demo", subtitle="Ctrl-C stops it", width=_WIDTH, padding=(1, 2))
 
 
 def line(now: Snapshot) -> str:
-    """The last event and the counters on one line, for a log."""
+    """Format the last event and the counters as one line, for a log."""
     at, what = now.events[-1]
     return (
         f"{at:6.1f} s  {what}; sent {now.sent}, received {now.received}, lost {now.lost}, duplicated {now.duplicated}"
@@ -140,16 +143,18 @@ def line(now: Snapshot) -> str:
 
 
 def verdict(end: Snapshot) -> str:
-    """What the demo has shown, in a paragraph."""
+    """Sum up the result of the demo in a paragraph."""
     if not end.gaps:
         return (
-            f"In {end.elapsed:.0f} s the connection never moved onto a new token: nothing is shown. Let it run longer."
+            f"In {end.elapsed:.0f} s the connection never moved onto a new token, so this shows nothing. "
+            "Let it run longer."
         )
     rotations = "once" if len(end.gaps) == 1 else f"{len(end.gaps)} times"
     lost = f"{end.lost} WERE LOST" if end.lost else "none was lost"
     twice = end.duplicated or "none"
     return (
-        f"In {end.elapsed:.0f} s, on tokens that live {end.token_lifetime:.0f} s, the connection moved onto a new "
-        f"token {rotations}. The longest time in which nothing could pass was {milliseconds(max(end.gaps))}. "
-        f"Of {end.sent} messages {lost} and {twice} arrived twice."
+        f"In {end.elapsed:.0f} s, with tokens valid for {end.token_lifetime:.0f} s, the connection moved onto a new "
+        f"token {rotations}. The longest gap in which nothing could be sent or received was "
+        f"{milliseconds(max(end.gaps))}. "
+        f"Of {end.sent} messages, {lost} and {twice} arrived twice."
     )

@@ -1,4 +1,4 @@
-"""``mqtt-token login``, ``status``, ``token`` and ``logout``: a device's token, by hand."""
+"""``mqtt-token login``, ``status``, ``token`` and ``logout``: manage a device's token by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..token import Token
 from ..tokens.keeper import TokenKeeper
 from .waiting import WaitingStore
 
-TROUBLE, USAGE, LOGIN, REFUSED = 1, 2, 3, 4  # exit codes
+TEMPORARY, USAGE, LOGIN, REJECTED = 1, 2, 3, 4  # exit codes
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ class _Failure(click.ClickException):
 
 
 def with_config(command: _Function) -> _Function:
-    """Give a command the configuration, and turn this library's errors into a line and an exit code."""
+    """Pass the configuration to a command, and turn errors of this library into one line and an exit code."""
 
     @click.option(
         "-c",
@@ -51,7 +51,7 @@ def with_config(command: _Function) -> _Function:
         try:
             config = read_config(path)
             if isinstance(config.store, MemoryStore):
-                raise ConfigurationError(f"{path}: store: memory keeps nothing from one command to the next")
+                raise ConfigurationError(f"{path}: store must not be memory, which is lost when the command ends")
             return command(replace(config, store=WaitingStore(config.store)), **options)
         except MqttTokenError as error:
             raise _Failure(str(error), _exit_code(error)) from None
@@ -61,20 +61,20 @@ def with_config(command: _Function) -> _Function:
 
 @click.command()
 @with_config
-@click.option("--again", is_flag=True, help="Get a new token, by a new approval, though there is a valid one.")
+@click.option("--again", is_flag=True, help="Log in again even if there is a valid token.")
 def login(config: Config, again: bool) -> None:
-    """Get a token and store it.
+    """Obtain a token and store it.
 
-    With the device flow a person approves this device on another screen. With a valid or renewable login stored
-    already, nobody is asked.
+    With the device flow, a person approves this device on another screen. If the stored token is valid or can be
+    renewed, nobody is asked.
     """
     if again:
-        with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() has seen to it
+        with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
             token = config.source.fetch(None)
             config.store.save(_key(config), token)
     else:
         token = _fetched(config, config.source)
-    click.echo(f"Logged in{_as_whom(token)}, {_left(token)}. Kept in {_protection(config)}.", err=True)
+    click.echo(f"Logged in{_as_whom(token)}. Token: {_validity(token)}. Stored in {_protection(config)}.", err=True)
 
 
 @click.command()
@@ -82,9 +82,9 @@ def login(config: Config, again: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def status(context: click.Context, config: Config, as_json: bool) -> None:
-    """Check the whole file, and tell which token is stored. No server is asked.
+    """Check the whole file, and show the stored token. No server is contacted.
 
-    Exits with 3 if there is none that is valid or can be renewed without a person.
+    Exits with 3 if no token is stored that is valid or can be renewed automatically.
     """
     _check_client(config)
     token = config.store.load(_key(config))
@@ -94,30 +94,30 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
     else:
         for name, value in found.items():
             if name not in ("valid", "expires_in", "renewable"):
-                shown = ", ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
+                shown = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
                 click.echo(f"{name.replace('_', ' '):<10} {_printable(shown)}")
-        click.echo(f"{'life':<10} {'no token' if token is None else _left(token)}")
-        click.echo(f"{'renewal':<10} {'by itself' if found['renewable'] else 'a person has to log in'}")
+        click.echo(f"{'token':<10} {'none' if token is None else _validity(token)}")
+        click.echo(f"{'renewal':<10} {'automatic' if found['renewable'] else 'a person has to log in'}")
     context.exit(0 if found["valid"] or found["renewable"] else LOGIN)
 
 
 @click.command()
 @with_config
 def token(config: Config) -> None:
-    """Print a valid token, for use in a pipe; renewed, if it is due. Nobody is asked to log in."""
+    """Print a valid token, for use in a pipe, renewed if it is due. Nobody is asked to log in."""
     source = _Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
     click.echo(_fetched(config, source).value)
 
 
 @click.command()
 @with_config
-@click.option("--local", is_flag=True, help="Only forget it here, without revoking it at the server.")
+@click.option("--local", is_flag=True, help="Delete it here without revoking it at the server.")
 def logout(config: Config, local: bool) -> None:
-    """Revoke the stored token at the authorization server, if that is offered, and forget it."""
-    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() has seen to it
+    """Revoke the stored token at the authorization server, if it supports that, and delete it."""
+    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
         try:
             stored = config.store.load(_key(config))
-        except StoreError as error:  # unreadable is no reason to keep it
+        except StoreError as error:  # delete it even if it cannot be read
             click.echo(f"Not revoked: {error}", err=True)
             stored = None
         revoke = getattr(config.source, "revoke", None)
@@ -126,31 +126,33 @@ def logout(config: Config, local: bool) -> None:
             try:
                 revoked = revoke(stored)
             except MqttTokenError as error:
-                raise _Failure(f"not revoked, and kept: {error}; --local forgets it here", _exit_code(error)) from None
+                raise _Failure(
+                    f"not revoked, and kept: {error}; --local deletes it here only", _exit_code(error)
+                ) from None
         config.store.delete(_key(config))
     if stored is None:
         click.echo("No token was stored.", err=True)
     else:
-        click.echo(f"Forgotten{', and revoked at the server' if revoked else '; it was not revoked'}.", err=True)
+        click.echo(f"Deleted{', and revoked at the server' if revoked else '; it was not revoked'}.", err=True)
 
 
 class _Unattended:
-    """A device flow that asks no person."""
+    """A device flow that never asks a person."""
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
 
     def fetch(self, previous: Token | None) -> Token:
         if previous is None or previous.refresh_token is None:
-            raise TokenRequestRefused("nobody is logged in: run mqtt-token login", error="expired_token")
+            raise TokenRequestRefused("not logged in: run mqtt-token login", error="expired_token")
         return self._source.fetch(previous)
 
 
 def _fetched(config: Config, source: TokenSource) -> Token:
-    """The stored token, or a new one, which is stored; past its renewal time it is renewed if that is possible."""
+    """Return the stored token, or a new one, which is stored; past its renewal time it is renewed if possible."""
     failures, renewals = list[MqttTokenError](), list[MqttTokenError]()
 
-    def tell(event: Event) -> None:
+    def on_event(event: Event) -> None:
         match event:
             case StoreFailed(error=error):
                 failures.append(error)
@@ -159,27 +161,27 @@ def _fetched(config: Config, source: TokenSource) -> Token:
             case RenewalFailed(error=error):
                 renewals.append(error)
 
-    keeper = TokenKeeper(source, config.store, key=_key(config), on_event=tell)
+    keeper = TokenKeeper(source, config.store, key=_key(config), on_event=on_event)
     found = keeper.get()
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
-    if failures:  # a token that is not stored serves no script, and its refresh token would be lost
+    if failures:  # without being stored it is no use to the next command, and its refresh token would be lost
         raise failures[0]
-    for error in renewals:  # the token in hand serves on
+    for error in renewals:  # the stored token is still valid
         click.echo(f"mqtt-token: {error}", err=True)
     return found
 
 
 def _check_client(config: Config) -> None:
-    """Have ``TokenClient`` look at what the file says of MQTT, if it says anything."""
+    """Let ``TokenClient`` check the MQTT entries of the file, if there are any."""
     from ..client import TokenClient
 
     if not config.client.keys() - {"client_id"}:
         return
     for name in ("broker", "client_id"):
         if name not in config.client:
-            raise ConfigurationError(f"{config.path}: {name}: this entry is needed")
+            raise ConfigurationError(f"{config.path}: {name}: this entry is missing")
     try:
         TokenClient(tokens=config.source, store=config.store, **config.client)
     except ConfigurationError as error:
@@ -216,11 +218,13 @@ def _as_whom(token: Token) -> str:
     return f" as {_printable(subject)}" if isinstance(subject, str) else ""
 
 
-def _left(token: Token) -> str:
+def _validity(token: Token) -> str:
     left = token.expires_in
     if math.isinf(left):
-        return "without an end"
-    return f"{_duration(left)} left" if left > 0 else f"ended {_duration(-left)} ago"
+        return "does not expire"
+    if not token.age_known:
+        return f"valid for at most {_duration(left)} (its age is unknown)"
+    return f"valid for {_duration(left)}" if left > 0 else f"expired {_duration(-left)} ago"
 
 
 def _duration(seconds: float) -> str:
@@ -231,13 +235,13 @@ def _duration(seconds: float) -> str:
 
 
 def _printable(text: str) -> str:
-    """What a server said, without what steers a terminal."""
+    """Replace control characters in text from a server."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _exit_code(error: MqttTokenError) -> int:
     if isinstance(error, ConfigurationError):
         return USAGE
-    if isinstance(error, TokenRequestRefused) and error.error in ("access_denied", "expired_token", "invalid_grant"):
+    if isinstance(error, TokenRequestRefused) and error.needs_login:
         return LOGIN
-    return REFUSED if error.permanent else TROUBLE
+    return REJECTED if error.permanent else TEMPORARY

@@ -1,17 +1,17 @@
-"""An authorization server and a broker inside this process, on loopback: for the demo and for your own tests.
+"""An authorization server and a broker in this process, on loopback, for the demo and for your own tests.
 
     with AuthorizationServer(lifetime=2) as server, Broker(server) as broker:
         source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
         with TokenClient(broker.url, source, client_id="pump-17", protocol=4) as client:
             ...
 
-For the device flow the server has a client without a secret, and approves by itself:
+For the device flow, the server has a client without a secret, and a method that approves its login:
 
     source = DeviceFlow(
         issuer=server.issuer, client_id=server.device_client_id, prompt=lambda login: server.approve(login.user_code)
     )
 
-They need the extra ``demo``. Neither is made to be reached by anybody else.
+They need the extra ``demo``. Do not expose them to a network.
 """
 
 try:

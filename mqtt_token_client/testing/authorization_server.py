@@ -1,6 +1,4 @@
-"""An authorization server inside this process: client credentials or the device flow for JWT access tokens with a
-short life.
-"""
+"""An authorization server in this process: issues short-lived JWTs by client credentials or the device flow."""
 
 from __future__ import annotations
 
@@ -38,41 +36,41 @@ _SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
 _SECRET_GRANTS = ["client_credentials"]
 _PUBLIC_METHODS = ["none"]
 _PUBLIC_GRANTS = [DEVICE_CODE_GRANT_TYPE, "refresh_token"]
-_SOMEONE = "someone"  # who approves
+_SOMEONE = "someone"  # the person who approves
 
 
 class AuthorizationServer:
-    """Issues JWT access tokens (RFC 9068, RS256) on loopback, to one client that has a secret and to one that has none:
+    """Issues JWT access tokens (RFC 9068, RS256) on loopback, to one client with a secret and to one without:
 
     - client credentials (RFC 6749 section 4.4), with the secret by HTTP Basic or in the request body;
-    - the device flow (RFC 8628), for the public client. A person approves on the page ``/device``, or a test by
-      :meth:`approve`. The refresh token that comes with it serves once and brings the next one; if it comes again, all
-      that followed from that approval ends. ``/revoke`` ends it too (RFC 7009).
+    - the device flow (RFC 8628), for the public client. A person approves on the page ``/device``, or a test with
+      :meth:`approve`. Each refresh token can be used once and is replaced; if it is used again, all tokens of that
+      login are revoked. ``/revoke`` revokes them too (RFC 7009).
 
-    A context manager: it serves from ``__enter__`` to ``__exit__``, in threads of its own. Its metadata stand at both
+    A context manager: it serves from ``__enter__`` to ``__exit__``, on threads of its own. Its metadata are at both
     well-known paths (RFC 8414, OpenID Connect Discovery), its keys at ``/jwks``.
 
     Args:
-        lifetime: seconds that a token lives, fractions too. ``exp`` and ``iat`` then carry them as well (RFC 7519
-            section 2). The attribute of the same name may be changed while the server runs.
-        client_id: the client that has a secret.
+        lifetime: seconds that a token is valid, which may have a fraction; ``exp`` and ``iat`` then have one too (RFC
+            7519 section 2). The attribute of the same name may be changed while the server runs.
+        client_id: the client with a secret.
         client_secret: its secret; by default the one in ``state``, else a random one.
-        device_client_id: the client that has none.
+        device_client_id: the client without one.
         device_code_lifetime: seconds that a person has to approve a device.
-        interval: seconds that a device has to wait between polls; for one that does not, it grows by five.
+        interval: seconds that a device must wait between polls; a poll that comes too early adds five.
         audience: the claim ``aud`` of the tokens.
-        port: the port to listen on; 0 picks a free one.
-        state: a file, made if it is not there, mode 600, that keeps the signing key, the client secret and what is
-            needed to know the refresh tokens, for a server that is started later. Without it a new server has never
-            heard of them. For one server at a time.
+        port: the port to listen on; 0 selects a free one.
+        state: a file, created if necessary with mode 600, that keeps the signing key, the client secret and the hashes
+            of the refresh tokens for a server that is started later. Without it, a new server knows none of them. For
+            one server at a time.
 
     Attributes:
         issuer: the issuer's URL, known while the server runs.
         jwks: the public key, as a JWK Set (RFC 7517).
 
     Raises:
-        ConfigurationError: a duration is not a number above 0, both clients have one name, or the file of ``state``
-            cannot be used.
+        ConfigurationError: a duration is not above 0, both clients have the same name, or the file of ``state`` cannot
+            be used.
     """
 
     issuer: str
@@ -93,9 +91,9 @@ class AuthorizationServer:
         durations = {"lifetime": lifetime, "device_code_lifetime": device_code_lifetime, "interval": interval}
         for name, seconds in durations.items():
             if not 0 < seconds < math.inf:
-                raise ConfigurationError(f"{name}: seconds above 0, not {seconds}")
+                raise ConfigurationError(f"{name} must be more than 0 seconds, got {seconds}")
         if client_id == device_client_id:
-            raise ConfigurationError("device_client_id: another name than client_id is needed")
+            raise ConfigurationError("device_client_id must differ from client_id")
         self.lifetime = lifetime
         self.client_id = client_id
         self.device_client_id = device_client_id
@@ -113,27 +111,27 @@ class AuthorizationServer:
         self._save(self._state.families)
 
     def approve(self, user_code: str, subject: str = _SOMEONE) -> None:
-        """Approve a device, as a person does on the page.
+        """Approve a device, as a person would on the page.
 
         Args:
             user_code: the code that the device shows.
-            subject: the person: the claim ``sub`` of the tokens.
+            subject: the person, which is the claim ``sub`` of the tokens.
 
         Raises:
-            ConfigurationError: no device waits with that code.
+            ConfigurationError: no device is waiting with this code.
         """
         self._decide(user_code, approved=True, subject=subject)
 
     def deny(self, user_code: str) -> None:
-        """Refuse a device, as a person does on the page.
+        """Refuse a device, as a person would on the page.
 
         Raises:
-            ConfigurationError: no device waits with that code.
+            ConfigurationError: no device is waiting with this code.
         """
         self._decide(user_code, approved=False, subject="")
 
     def fail_next(self, times: int = 1, status: int = 503, retry_after: float | str | None = None) -> None:
-        """Answer the next ``times`` token requests with an HTTP status and no token, as in an outage.
+        """Answer the next ``times`` token requests with an HTTP error, as in an outage.
 
         Args:
             times: how many requests; 0 ends the outage.
@@ -161,7 +159,9 @@ class AuthorizationServer:
 
     def _decide(self, user_code: str, *, approved: bool, subject: str) -> None:
         if not self._logins.decide(user_code, approved=approved, subject=subject):
-            raise ConfigurationError("user_code: no device waits with this code; it was used, has ended or never was")
+            raise ConfigurationError(
+                "user_code: no device is waiting with this code; it may have been used or have expired"
+            )
 
     def _save(self, families: Mapping[str, Family]) -> None:
         if self._state_file is not None:
@@ -218,11 +218,11 @@ class AuthorizationServer:
 
 class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's own name
-        """No access log: it would run across a demo's table and a test's output."""
+        """Write no access log, which would disturb the demo's output."""
 
 
 class _Client:
-    """A client as Authlib asks for it (``authlib.oauth2.rfc6749.ClientMixin``)."""
+    """A client as Authlib expects it (``authlib.oauth2.rfc6749.ClientMixin``)."""
 
     def __init__(self, client_id: str, client_secret: str, methods: Collection[str], grants: Collection[str]) -> None:
         self._client_id = client_id
@@ -250,7 +250,7 @@ class _ClientCredentialsGrant(ClientCredentialsGrant):  # type: ignore[misc]  # 
     TOKEN_ENDPOINT_AUTH_METHODS = _SECRET_METHODS
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
-        # Authlib's own does the same and writes the token into its debug log.
+        # Authlib's own method does the same, but writes the token to its debug log.
         token = self.generate_token(scope=self.request.payload.scope, include_refresh_token=False)
         return 200, token, self.TOKEN_RESPONSE_HEADER
 
@@ -261,17 +261,17 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib
         self._server = server
 
     def get_jwks(self) -> KeySet:
-        return self._server._state.keys  # noqa: SLF001 - the server's own other half
+        return self._server._state.keys  # noqa: SLF001 - a part of the server
 
     def get_audiences(self, _client: _Client, _user: object, _scope: str) -> str:
         return self._server.audience
 
     def get_extra_claims(self, _client: _Client, _grant_type: str, _user: object, _scope: str) -> dict[str, float]:
-        # Authlib cuts iat to the second before, which would take up to a second of a life of six.
+        # Authlib rounds iat down to a second, which would take up to a second of six.
         now = time.time()
         return {"iat": now, "exp": now + self._server.lifetime}
 
 
 def _whole(seconds: float) -> float:
-    """The same; whole seconds as an integer, which is all that some clients read."""
+    """Return whole seconds as an integer, as some clients accept nothing else."""
     return int(seconds) if seconds == int(seconds) else seconds

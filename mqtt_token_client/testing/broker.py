@@ -1,4 +1,4 @@
-"""A broker inside this process: MQTT 3.1.1 for clients that bring a JWT as their password."""
+"""A broker in this process: MQTT 3.1.1, for clients whose password is a JWT."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 logging.getLogger("amqtt").addHandler(logging.NullHandler())
 
-_CONNECT_WITHIN = 10.0  # seconds that a connection may take to say CONNECT
+_CONNECT_TIMEOUT = 10.0  # seconds
 _UNSUPPORTED_BY_MQTT_5 = bytes([CONNACK << 4, 3, 0, 0x84, 0])  # as a client that speaks MQTT 5 reads it
 
 
 class TokenIssuer(Protocol):
-    """What a broker has to know of an authorization server."""
+    """What the broker needs of an authorization server."""
 
     @property
     def issuer(self) -> str: ...
@@ -45,22 +45,22 @@ class TokenIssuer(Protocol):
 
 
 class Broker:
-    """An MQTT 3.1.1 broker on loopback that lets a client in with a JWT (RS256) as its password.
+    """An MQTT 3.1.1 broker on loopback that accepts a JWT (RS256) as the password.
 
-    A context manager: it serves from ``__enter__`` to ``__exit__``, in a thread of its own. A bad or expired token is
-    answered with CONNACK 5; when a token ends, the connection that it opened ends. A client that connects a second
-    time takes its session over, and the first connection's Will is published [MQTT-3.1.2-8]; a token that is refused
-    leaves the first connection as it is. Everything is forgotten when the broker ends.
+    A context manager: it serves from ``__enter__`` to ``__exit__``, on a thread of its own. An invalid or expired token
+    is answered with CONNACK 5; when a token expires, the connection that presented it is closed. A client that connects
+    a second time takes over its session, and the first connection's Will is published [MQTT-3.1.2-8]; if its token is
+    rejected, the first connection stays. Nothing is kept when the broker stops.
 
-    Unlike MQTT it delivers a message with the subscription's QoS even if it was published with a lower one.
+    Unlike MQTT, it delivers a message with the subscription's QoS even if it was published with a lower one.
 
     Args:
-        authorization_server: whose tokens are good: anything with ``issuer``, ``audience`` and ``jwks``.
-        port: the port to listen on; 0 picks a free one.
+        authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.
+        port: the port to listen on; 0 selects a free one.
 
     Attributes:
         port: the port, known while the broker runs.
-        url: the broker's URL, likewise.
+        url: the broker's URL, known while the broker runs.
 
     Raises:
         OSError: on ``__enter__``: the port is taken.
@@ -105,14 +105,14 @@ class Broker:
             self._amqtt = AmqttBroker({"listeners": {"default": {"type": "external"}}, "plugins": {_ADMIT: {}}})
             await self._amqtt.start()
             server = await asyncio.start_server(accept, sock=listener)
-        except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised on the thread that waits
             serving.set_exception(error)
             return
         serving.set_result(None)
         await self._stopping.wait()
         self._loop.remove_reader(listener)
         for _ in range(3):
-            await asyncio.sleep(0)  # what asyncio has just accepted becomes a connection, which is closed below
+            await asyncio.sleep(0)  # sockets that asyncio has just accepted become connections, which are closed below
         server.close()
         for connection in connections:
             connection.cancel()
@@ -121,9 +121,9 @@ class Broker:
         await self._amqtt.shutdown()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """See one connection through, from its first packet to its end."""
+        """Serve one connection, from its first packet to its end."""
         try:
-            async with asyncio.timeout(_CONNECT_WITHIN):
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
                 packet = await read_packet(reader)
             if packet[0] >> 4 != CONNECT:
                 return
@@ -132,22 +132,22 @@ class Broker:
                 writer.write(_UNSUPPORTED_BY_MQTT_5 if level == b"\x05" else _refusal(UNACCEPTABLE_PROTOCOL_VERSION))
                 return
             connect = await ConnectPacket.from_stream(BufferReader(packet))
-            ends = self._end_of_token(connect.password or "")
-            if ends is None:
+            expiry = self._expiry(connect.password or "")
+            if expiry is None:
                 writer.write(_refusal(NOT_AUTHORIZED))
                 return
-            timer = self._loop.call_later(ends - time.time(), stop_reading, reader, writer)
+            timer = self._loop.call_later(expiry - time.time(), stop_reading, reader, writer)
             try:
                 await self._serve_client(packet, connect, reader, writer)
             finally:
                 timer.cancel()
         except (EOFError, OSError, AMQTTError, MQTTError, NoDataError):
-            pass  # the client is gone, or speaks something else than MQTT
+            pass  # the client is gone, or does not speak MQTT
 
     async def _serve_client(
         self, packet: bytes, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Serve a client whose token is good: open its session, or go on with it."""
+        """Serve a client whose token is valid: start its session, or resume it."""
         client_id = connect.client_id
         async with self._accepting:
             session = self._sessions.get(client_id)
@@ -163,27 +163,27 @@ class Broker:
                     await self._forget(client_id)
 
     async def _forget(self, client_id: str) -> None:
-        """End a client's session, if there is one, and leave nothing of it [MQTT-3.1.2-6]."""
+        """Discard a client's session, if there is one [MQTT-3.1.2-6]."""
         if client_id in self._sessions:
             await self._sessions.pop(client_id).end()
-            # amqtt itself would keep it for up to a second, and go on with it if the client came back by then.
+            # amqtt itself would keep it for up to a second, and resume it if the client came back by then.
             self._amqtt.sessions.pop(client_id, None)
             for subscribers in self._amqtt.subscriptions.values():
                 subscribers[:] = [(session, qos) for session, qos in subscribers if session.client_id != client_id]
 
-    def _end_of_token(self, token: str) -> float | None:
-        """When a token ends, in seconds since the epoch, or None for one that is not good."""
-        wanted = jwt.BaseClaimsRegistry(
+    def _expiry(self, token: str) -> float | None:
+        """Return when a token expires, in seconds since the epoch; None if it is not valid."""
+        required = jwt.BaseClaimsRegistry(
             iss={"essential": True, "value": self._issuer.issuer},
             aud={"essential": True, "value": self._issuer.audience},
         )
         try:
             claims = jwt.decode(token, self._keys, ["RS256"]).claims
-            wanted.validate(claims)
+            required.validate(claims)
         except (JoseError, ValueError):
             return None
-        ends = claims.get("exp")
-        return ends if isinstance(ends, int | float) and ends > time.time() else None
+        expiry = claims.get("exp")
+        return expiry if isinstance(expiry, int | float) and expiry > time.time() else None
 
 
 def _refusal(code: int) -> bytes:
@@ -191,14 +191,14 @@ def _refusal(code: int) -> bytes:
 
 
 class _Admit(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no types
-    """Lets everybody in: the token has been checked before amqtt hears of a client."""
+    """Accepts every client: the token is checked before amqtt gets the connection."""
 
     async def authenticate(self, **_: Any) -> bool:
         return True
 
     @dataclass
     class Config:
-        """None."""
+        """amqtt requires this class; there is nothing to configure."""
 
 
 _ADMIT = f"{__name__}.{_Admit.__name__}"

@@ -1,4 +1,4 @@
-"""The device authorization grant (RFC 8628): logins that wait for a person, and devices that ask for the outcome."""
+"""The device authorization grant (RFC 8628): pending logins, and devices that poll for their outcome."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from authlib.oauth2.rfc8628 import (
 
 from ..clock import monotonic
 
-_SLOWER = 5.0  # seconds that slow_down adds to the interval (section 3.5)
+_SLOW_DOWN = 5.0  # seconds that slow_down adds to the interval (section 3.5)
 
 
 @dataclass
 class DeviceLogin:
-    """A device that waits for a person's word. To Authlib it is what was issued to the device, and that person too
+    """A device that waits for a person's decision. For Authlib it is the credential of the device, and that person too
     (``authlib.oauth2.rfc8628.DeviceCredentialMixin``).
 
     Attributes:
-        ends: when its codes end, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
-        approved: the person's word; None while there is none.
+        expiry: when its codes expire, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        approved: the person's decision; None while there is none.
         subject: the person.
     """
 
     client_id: str
     scope: str
     user_code: str
-    ends: float
+    expiry: float
     interval: float
     approved: bool | None = None
     subject: str = ""
@@ -48,16 +48,17 @@ class DeviceLogin:
         return self.subject
 
     @property
-    def over(self) -> bool:
-        return monotonic() >= self.ends
+    def expired(self) -> bool:
+        """Whether its codes have expired."""
+        return monotonic() >= self.expiry
 
 
 class DeviceLogins:
-    """The logins that have begun.
+    """The logins that were started.
 
     Args:
-        lifetime: seconds until the codes of a login end.
-        interval: seconds that a device has to wait from one poll to the next.
+        lifetime: seconds until the codes of a login expire.
+        interval: seconds that a device must wait between polls.
     """
 
     def __init__(self, lifetime: float, interval: float) -> None:
@@ -67,23 +68,25 @@ class DeviceLogins:
         self._lock = threading.RLock()
 
     def begin(self, client_id: str, scope: str, device_code: str, user_code: str) -> None:
+        """Start a login."""
         with self._lock:
-            ends = monotonic() + self.lifetime
-            self._logins[device_code] = DeviceLogin(client_id, scope, user_code, ends, self.interval)
+            expiry = monotonic() + self.lifetime
+            self._logins[device_code] = DeviceLogin(client_id, scope, user_code, expiry, self.interval)
 
     def of_device(self, device_code: str) -> DeviceLogin | None:
+        """Return the login of a device code."""
         return self._logins.get(device_code)
 
     def waiting(self, user_code: str) -> DeviceLogin | None:
-        """The login that waits for a person with that code, however it is typed (section 6.1)."""
+        """Return the login that waits for a decision, by its user code, however it is typed (section 6.1)."""
         with self._lock:
             for login in self._logins.values():
-                if login.approved is None and not login.over and _letters(login.user_code) == _letters(user_code):
+                if login.approved is None and not login.expired and _letters(login.user_code) == _letters(user_code):
                     return login
         return None
 
     def decide(self, user_code: str, *, approved: bool, subject: str) -> bool:
-        """Give a person's word; returns whether a login waited for it."""
+        """Record a person's decision; returns whether a login waited for it."""
         with self._lock:
             login = self.waiting(user_code)
             if login is None:
@@ -93,16 +96,16 @@ class DeviceLogins:
             return True
 
     def polled(self, login: DeviceLogin) -> bool:
-        """Note a poll; returns whether it came too early, for which the interval grows."""
+        """Record a poll; returns whether it came too early, which makes the interval longer."""
         with self._lock:
             now = monotonic()
             early = now < login.polled + login.interval
             login.polled = now
-            login.interval += _SLOWER if early else 0.0
+            login.interval += _SLOW_DOWN if early else 0.0
             return early
 
     def redeem(self, device_code: str) -> bool:
-        """End a login for a token; returns whether nobody has done so before."""
+        """Use up a device code for a token; returns False if it was used before."""
         return self._logins.pop(device_code, None) is not None
 
 
@@ -110,7 +113,7 @@ def _letters(code: str) -> str:
     return "".join(character for character in code.upper() if character.isalnum())
 
 
-# What Authlib makes of them. ``server.device_logins`` is a DeviceLogins, ``server.refresh_tokens`` a RefreshTokens.
+# The classes for Authlib. ``server.device_logins`` is a DeviceLogins, ``server.refresh_tokens`` a RefreshTokens.
 
 
 class DeviceAuthorization(DeviceAuthorizationEndpoint):  # type: ignore[misc]  # Authlib has no types
@@ -143,7 +146,7 @@ class DeviceCode(DeviceCodeGrant):  # type: ignore[misc]  # Authlib has no types
         return login
 
     def validate_device_credential(self, login: DeviceLogin) -> DeviceLogin:
-        if login.over:
+        if login.expired:
             raise ExpiredTokenError
         if login.approved is False:
             raise AccessDeniedError
@@ -152,7 +155,7 @@ class DeviceCode(DeviceCodeGrant):  # type: ignore[misc]  # Authlib has no types
         raise SlowDownError if self.server.device_logins.polled(login) else AuthorizationPendingError
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
-        # Authlib's own writes the token into its debug log, and would do this for one device code again and again.
+        # Authlib's own method writes the token to its debug log, and accepts a device code more than once.
         login: DeviceLogin = self.request.credential
         token = self.generate_token(user=login, scope=login.scope, include_refresh_token=False)
         if not self.server.device_logins.redeem(self.request.payload.data["device_code"]):

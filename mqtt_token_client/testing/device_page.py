@@ -43,7 +43,7 @@ button.second { background: none; color: inherit; border-color: #888; }
 <p>Does your device show this code?</p>
 <p class="code">{{ login.user_code }}</p>
 <p>It wants to log in as <b>{{ login.client_id }}</b>{% if login.scope %}, for <b>{{ login.scope }}</b>{% endif %}.
-If you did not ask for that, refuse.</p>
+If you did not request this, refuse.</p>
 <form method="post">
 <input type="hidden" name="user_code" value="{{ login.user_code }}">
 <button name="decision" value="approve">Approve</button>
@@ -62,15 +62,15 @@ If you did not ask for that, refuse.</p>
 </html>
 """
 
-_UNKNOWN = "No device waits with this code. It may have ended: start again at the device."
+_UNKNOWN = "No device is waiting with this code. It may have expired: start again at the device."
 
 
 def device_page(logins: DeviceLogins, subject: str) -> Blueprint:
-    """The page, at ``/device``: it asks for the user code, unless the address has it, and then for the decision.
+    """Return the page ``/device``: it asks for the user code, unless the URL contains it, and then for the decision.
 
     Args:
-        logins: what waits for a decision.
-        subject: the person whose decision it is.
+        logins: the logins that wait for a decision.
+        subject: the person who decides.
     """
     page = Blueprint("device", __name__)
 
@@ -86,13 +86,13 @@ def device_page(logins: DeviceLogins, subject: str) -> Blueprint:
     def decide() -> Response:
         typed, decision = request.form.get("user_code", ""), request.form.get("decision")
         if decision not in ("approve", "refuse"):
-            return _show("Nothing decided", 400, text="Approve or refuse: the form had neither.", warning=True)
+            return _show("Nothing decided", 400, text="Approve or refuse: the form contained neither.", warning=True)
         approved = decision == "approve"
         if not logins.decide(typed, approved=approved, subject=subject):
             return _unknown(typed)
         if approved:
-            return _show("Approved", text="The device logs in now. You may close this page.")
-        return _show("Refused", text="The device has not been let in. You may close this page.")
+            return _show("Approved", text="The device is logging in. You can close this page.")
+        return _show("Refused", text="The device was not logged in. You can close this page.")
 
     return page
 

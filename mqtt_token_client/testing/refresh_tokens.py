@@ -1,4 +1,4 @@
-"""Refresh tokens that serve once (RFC 9700 section 4.14.2), and their revocation (RFC 7009)."""
+"""Refresh tokens for one use each (RFC 9700 section 4.14.2), and their revocation (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 
 @dataclass(frozen=True)
 class Family:
-    """What a person allowed a client, and which of the refresh tokens that follow from it is the good one. To Authlib
-    it is such a token, and that person too (``authlib.oauth2.rfc6749.TokenMixin``).
+    """A person's approval, and which of the refresh tokens that follow from it is valid. For Authlib it is that token,
+    and that person too (``authlib.oauth2.rfc6749.TokenMixin``).
 
     Attributes:
-        good: the SHA-256 of that token, in hexadecimal: who reads the state file cannot refresh.
+        good: the SHA-256 of the valid token, in hexadecimal, so that a reader of the state file cannot refresh.
     """
 
     client_id: str
@@ -40,12 +40,12 @@ class Family:
 
 
 class RefreshTokens:
-    """The families that there are. A refresh token that comes a second time ends its family, however soon it comes:
-    one of the two who have it is a thief.
+    """All families. A refresh token that is used a second time revokes its family, however soon that is: it may have
+    been stolen.
 
     Args:
-        families: what there is already.
-        save: gets all families before a change of theirs takes effect.
+        families: the families at the start.
+        save: gets all families before a change takes effect.
     """
 
     def __init__(self, families: Mapping[str, Family], save: Callable[[Mapping[str, Family]], None]) -> None:
@@ -54,13 +54,13 @@ class RefreshTokens:
         self._lock = threading.RLock()
 
     def issue(self, client_id: str, subject: str, scope: str) -> str:
-        """The first refresh token of a new family."""
+        """Return the first refresh token of a new family."""
         name = secrets.token_urlsafe(12)
         with self._lock:
             return self._next(name, Family(client_id, subject, scope, good=""))
 
     def find(self, token: str) -> Family | None:
-        """The family whose good token this is."""
+        """Return the family whose valid token this is; revokes it if the token was used before."""
         name = _name(token)
         with self._lock:
             family = self._families.get(name)
@@ -70,13 +70,13 @@ class RefreshTokens:
             return None
 
     def rotate(self, token: str) -> str | None:
-        """The successor of a good token, which is good no longer."""
+        """Return the successor of a valid token, which becomes invalid."""
         with self._lock:
             family = self.find(token)
             return None if family is None else self._next(_name(token), family)
 
     def revoke(self, token: str) -> None:
-        """End the family of a token."""
+        """Revoke the family of a token."""
         with self._lock:
             self._end(_name(token))
 
@@ -101,7 +101,7 @@ def _digest(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-# What Authlib makes of them. ``server.refresh_tokens`` is a RefreshTokens.
+# The classes for Authlib. ``server.refresh_tokens`` is a RefreshTokens.
 
 
 class Refresh(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
@@ -114,11 +114,13 @@ class Refresh(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
         return family
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
-        # Authlib's own writes the token into its debug log, and two requests at once could use one refresh token.
+        # Authlib's own method writes the token to its debug log, and two requests at once could use one refresh token.
         family: Family = self.request.refresh_token
         scope = self.request.payload.scope or family.scope
         token = self.generate_token(user=family, scope=scope, include_refresh_token=False)
-        successor = self.server.refresh_tokens.rotate(self.request.form["refresh_token"])  # last: it cannot be undone
+        successor = self.server.refresh_tokens.rotate(
+            self.request.form["refresh_token"]
+        )  # last, as it cannot be undone
         if successor is None:
             raise InvalidGrantError
         return 200, {**token, "refresh_token": successor}, self.TOKEN_RESPONSE_HEADER
@@ -126,11 +128,11 @@ class Refresh(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
 
 class _RevocationError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types, and its own answers with HTTP 401
     error = "unsupported_token_type"
-    description = "A JWT is good until it ends."
+    description = "A JWT is valid until it expires."
 
 
 class Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib has no types
-    """The revocation endpoint (RFC 7009). A hint changes nothing (section 2.1), which Authlib takes otherwise."""
+    """The revocation endpoint (RFC 7009). A hint changes nothing (section 2.1), unlike in Authlib."""
 
     CLIENT_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
 

@@ -1,10 +1,10 @@
 """One client's session on the broker, which outlives its connections (MQTT 3.1.1 sections 3.1.4 and 4.4).
 
-amqtt serves a client well as long as it stays connected. When the client connects a second time (amqtt 0.12), the
-session that both connections share counts as disconnected as soon as the first one is gone: all that is for the client
-waits until it connects yet again. What was in flight is forgotten, what waited arrives with RETAIN set, and a token
-that is refused ends the first connection too. So amqtt is told here of one connection that lasts as long as the
-session; what comes and goes below it is this file's matter.
+amqtt works as long as a client stays connected. When the client connects a second time (amqtt 0.12), their shared
+session counts as disconnected as soon as the first connection is closed: all messages for the client wait until it
+connects again. Messages in flight are lost, queued ones arrive with RETAIN set, and a token that is rejected closes the
+first connection too. So this module gives amqtt one connection that lasts as long as the session, and handles the
+client's connections itself.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _PINGRESP = bytes([PINGRESP << 4, 0])
 _DISCONNECT = bytes([DISCONNECT << 4, 0])
 _RESUMED = bytes([CONNACK << 4, 2, 1, 0])  # accepted, session present
 
-_PATIENCE = 2.0  # seconds for amqtt to answer; it needs none, unless it has failed
-_GRACE = 0.1  # seconds for a client to acknowledge on its first connection what would else go out again
+_ANSWER_TIMEOUT = 2.0  # seconds; amqtt answers at once unless it has failed
+_GRACE = 0.1  # seconds for a client to acknowledge on its first connection what would be sent again otherwise
 
 
 async def read_packet(reader: asyncio.StreamReader) -> bytes:
-    """The next packet, as it came (MQTT 3.1.1 section 2.2).
+    """Read the next packet (MQTT 3.1.1 section 2.2).
 
     Raises:
-        EOFError: the connection ended.
-        OSError: it broke, or what came is no packet.
+        EOFError: the connection was closed.
+        OSError: it broke, or the bytes are not a packet.
     """
     header = await reader.readexactly(2)
     while header[-1] & 0x80:
@@ -47,7 +47,7 @@ async def read_packet(reader: asyncio.StreamReader) -> bytes:
 
 
 def _topic_and_identifier(packet: bytes) -> tuple[bytes, bytes]:
-    """The topic of a PUBLISH, and the packet identifier of one with QoS 1 or 2 or of an answer to it."""
+    """Return the topic of a PUBLISH, and the packet identifier of a PUBLISH of QoS 1 or 2 or of an answer to it."""
     start = 2
     while packet[start - 1] & 0x80:
         start += 1
@@ -59,20 +59,20 @@ def _topic_and_identifier(packet: bytes) -> tuple[bytes, bytes]:
 
 
 def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Let a connection end after what has arrived on it."""
+    """End a connection once the bytes that have arrived on it are processed."""
     cast("asyncio.Transport", writer.transport).pause_reading()
     reader.feed_eof()
 
 
 class Session:
-    """Stands between amqtt, whose writer it is, and the connection that the client has at the moment, if any.
+    """Connects amqtt, whose writer it is, with the current connection of the client, if there is one.
 
     Args:
-        broker: holds the subscriptions and passes messages on.
-        packet: the CONNECT that opens the session, as it came.
-        connect: the same, read.
-        reader: what else comes over that connection.
-        writer: what goes back.
+        broker: has the subscriptions and forwards messages.
+        packet: the CONNECT that starts the session.
+        connect: the same, parsed.
+        reader: reads from that connection.
+        writer: writes to it.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Session:
         self.clean: bool = connect.clean_session_flag
         self._broker = broker
         self._moving = False
-        self._waiting: list[bytes] = []  # PUBLISH that no connection has carried yet
-        self._unacknowledged: dict[bytes, bytes] = {}  # by identifier: what the next connection carries again
+        self._waiting: list[bytes] = []  # PUBLISH that was not sent on any connection yet
+        self._unacknowledged: dict[bytes, bytes] = {}  # by identifier: to be sent again on the next connection
         self._settled = asyncio.Event()  # nothing is unacknowledged
         self._settled.set()
         self._to_amqtt = asyncio.StreamReader()
@@ -99,12 +99,12 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether amqtt has given the client up, because of a packet that MQTT forbids."""
+        """Whether amqtt has closed the session, because of a protocol error."""
         return self._served_by_amqtt.done()
 
     async def move(self, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Go on over another connection. The one before ends first [MQTT-3.1.4-2]; what it carried and nobody
-        acknowledged goes out again before anything new does.
+        """Continue on another connection. The previous one is closed first [MQTT-3.1.4-2]; what was sent on it and not
+        acknowledged is sent again before anything new.
         """
         self._moving = True
         settled = asyncio.create_task(self._settled.wait())
@@ -125,18 +125,18 @@ class Session:
             self.write(packet)
 
     async def end(self) -> None:
-        """End the connection and what amqtt knows of the session."""
+        """Close the connection and end the session in amqtt."""
         stop_reading(self._reader, self._writer)
         await self.wait_closed()
-        self._to_amqtt.feed_data(_DISCONNECT)  # or else amqtt would publish the Will
-        await asyncio.wait([self._served_by_amqtt], timeout=_PATIENCE)
+        self._to_amqtt.feed_data(_DISCONNECT)  # otherwise amqtt would publish the Will
+        await asyncio.wait([self._served_by_amqtt], timeout=_ANSWER_TIMEOUT)
         self._served_by_amqtt.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection of this moment has ended."""
+        """Wait until the current connection is closed."""
         await asyncio.wait([self._receiving])
 
-    # The client's side
+    # Towards the client
 
     def _use(self, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -145,8 +145,8 @@ class Session:
     async def _receive(
         self, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Pass on what one connection brings until it ends; unless it ends with DISCONNECT, publish its Will. It is
-        closed when all of that has been answered.
+        """Forward the packets of one connection until it ends; publish its Will unless it ends with DISCONNECT. It is
+        closed when all packets have been answered.
         """
         try:
             while True:
@@ -160,7 +160,7 @@ class Session:
                     continue
                 topic, identifier = _topic_and_identifier(packet)
                 if b"+" in topic or b"#" in topic:
-                    raise ConnectionAbortedError("[MQTT-3.3.2-2]")  # amqtt would lose its place in what follows
+                    raise ConnectionAbortedError("[MQTT-3.3.2-2]")  # amqtt could not parse what follows
                 if kind in (PUBACK, PUBCOMP):
                     self._unacknowledged.pop(identifier, None)
                     if not self._unacknowledged:
@@ -176,11 +176,11 @@ class Session:
         writer.close()
 
     async def _catch_up(self) -> None:
-        """Wait until amqtt has answered all that it was given: it answers a PINGREQ after what came before."""
+        """Wait until amqtt has answered all packets so far: it answers a PINGREQ after them."""
         self._caught_up = asyncio.get_running_loop().create_future()
         self._to_amqtt.feed_data(_PINGREQ)
         answers = [self._caught_up, self._served_by_amqtt]
-        await asyncio.wait(answers, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(answers, timeout=_ANSWER_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
 
     async def _publish_will(self, connect: ConnectPacket) -> None:
         topic, message, qos = connect.will_topic, connect.will_message, connect.will_qos
@@ -192,15 +192,15 @@ class Session:
         if not self._writer.is_closing():
             self._writer.write(packet)
 
-    # amqtt's side: what it asks of a writer
+    # Towards amqtt: the methods of a writer
 
     def write(self, packet: bytes) -> None:
-        """Take one packet for the client. A PUBLISH waits while there is no connection for it; QoS 0 does not."""
+        """Send one packet to the client. A PUBLISH of QoS 1 or 2 waits while there is no connection."""
         kind = packet[0] >> 4
         if kind == PINGRESP:
             self._caught_up.set_result(None)
         elif kind == PUBREL:
-            pass  # it went out when PUBREC came
+            pass  # it was sent when PUBREC came
         elif kind != PUBLISH:
             self._send(packet)
         elif self._moving:
@@ -216,7 +216,7 @@ class Session:
             self._send(packet)
 
     async def drain(self) -> None:
-        """Return at once: the transport holds what the client has not read yet."""
+        """Return at once: the transport buffers what the client has not read yet."""
 
     async def close(self) -> None:
         self._writer.close()
@@ -226,4 +226,4 @@ class Session:
         return host, port
 
     def get_ssl_info(self) -> None:
-        """None: there is no TLS."""
+        """Return None, as there is no TLS."""

@@ -1,4 +1,4 @@
-"""What an authorization server has to remember, so that what it issued is good after a restart."""
+"""The state of an authorization server that keeps its tokens valid after a restart."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def _new_keys() -> KeySet:
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered, in memory.
+    """The state, in memory.
 
     Attributes:
-        keys: the key that signs, as a set of one.
-        client_secret: the secret of the client that has one.
+        keys: the signing key, as a set of one.
+        client_secret: the secret of the client with a secret.
         families: the refresh tokens, by family.
     """
 
@@ -37,10 +37,10 @@ class State:
 
 
 def load(path: Path) -> State:
-    """The state kept in a file; a new one where there is no file.
+    """Load the state from a file; returns a new one if there is no file.
 
     Raises:
-        ConfigurationError: the file cannot be read, or holds something else.
+        ConfigurationError: the file cannot be read, or contains something else.
     """
     try:
         kept: Any = json.loads(path.read_bytes())
@@ -54,15 +54,15 @@ def load(path: Path) -> State:
     except OSError as error:
         raise ConfigurationError(f"state: {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, JoseError):
-        pass  # no cause: it may show a part of the file
-    raise ConfigurationError(f"state: {path} is no state file of an authorization server; delete it to begin anew")
+        pass  # raised below without this cause, which may show a part of the file
+    raise ConfigurationError(f"state: {path} is not a state file of an authorization server; delete it to start anew")
 
 
 def save(path: Path, state: State) -> None:
-    """Replace the file, mode 600, whole and durably.
+    """Replace the file as a whole and durably, with mode 600.
 
     Raises:
-        ConfigurationError: it cannot be written; what was there stays.
+        ConfigurationError: it cannot be written; the old content stays.
     """
     kept = {
         "keys": state.keys.as_dict(private=True),

@@ -110,7 +110,7 @@ class Renewer:
         try:
             return self._source.fetch(previous)
         except TokenRequestRefused as error:
-            if error.error != "invalid_grant" or previous is None or previous.refresh_token is None:
+            if not error.needs_login or previous is None or previous.refresh_token is None:
                 raise
             refusal = without_traceback(error)
         # Another process may have used the refresh token, without the lock or before this one had it.

@@ -121,7 +121,7 @@ def test_one_approval_serves_the_command_the_pipe_and_the_script_until_logout(
     assert "http" not in err, "nobody is asked again"
 
     code, out, err = device.run("logout")
-    assert (code, err) == (0, "Forgotten, and revoked at the server.\n")
+    assert (code, err) == (0, "Deleted, and revoked at the server.\n")
     code, out, _ = device.run("status")
     assert code == 3
     assert "a person has to log in" in out

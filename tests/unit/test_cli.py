@@ -16,7 +16,7 @@ from mqtt_token_client import __version__
 from mqtt_token_client.cli import demo, main
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.demo import Traffic, Watch
-from mqtt_token_client.cli.display import Snapshot, describe, life_bar, line, sparkline, table, verdict
+from mqtt_token_client.cli.display import Snapshot, describe, lifetime_bar, line, sparkline, table, verdict
 from mqtt_token_client.errors import BrokerUnreachable, ClientClosed
 from mqtt_token_client.events import (
     Connected,
@@ -165,9 +165,9 @@ def test_events_make_the_picture_and_the_first_token_is_no_renewal() -> None:
     now = watch.snapshot()
     assert (now.token, now.token_lifetime, now.renewals, now.gaps) == ("…nd-one", 5.9, 1, (0.0012,))
     assert [what for _, what in now.events] == [
-        "new token …st-one, good for 6.0 s",
+        "new token …st-one, valid for 6.0 s",
         "connected to mqtt://127.0.0.1:1883",
-        "new token …nd-one, good for 5.9 s",
+        "new token …nd-one, valid for 5.9 s",
         "moved onto the new token by handover, gap 1.2 ms",
     ]
     assert len(lines) == 2
@@ -239,14 +239,14 @@ def test_what_is_wrong_is_red_and_what_is_well_is_green() -> None:
     ],
 )
 def test_the_bar_shows_what_is_left_of_a_life_and_warns_of_its_end(left: float, colour: str, filled: int) -> None:
-    bar = life_bar(left, 6.0)
+    bar = lifetime_bar(left, 6.0)
     assert bar.plain == "█" * filled + "░" * (30 - filled) + f" {left:4.1f} s left"
     assert bar.spans[0].style == colour
 
 
 @pytest.mark.parametrize(("left", "lifetime"), [(-1.0, 6.0), (0.0, 0.0)])
 def test_the_bar_of_a_token_that_has_ended_or_is_not_there_yet_is_empty(left: float, lifetime: float) -> None:
-    assert life_bar(left, lifetime).plain == "░" * 30 + "  0.0 s left"
+    assert lifetime_bar(left, lifetime).plain == "░" * 30 + "  0.0 s left"
 
 
 def test_the_greatest_gap_is_the_highest_block() -> None:
@@ -262,17 +262,20 @@ REASON = ClientClosed("the reason")
 @pytest.mark.parametrize(
     ("event", "told"),
     [
-        (TokenRenewed(6.0, "jti-of-a-token"), "new token …-token, good for 6.0 s"),
-        (TokenRenewed(6.0), "new token (no jti), good for 6.0 s"),
+        (TokenRenewed(6.0, "jti-of-a-token"), "new token …-token, valid for 6.0 s"),
+        (TokenRenewed(6.0), "new token (no jti), valid for 6.0 s"),
         (Rotated("handover", 0.00123), "moved onto the new token by handover, gap 1.2 ms"),
         (Connected("mqtt://b:1", session_present=False), "connected to mqtt://b:1"),
-        (Connected("mqtt://b:1", session_present=True), "connected to mqtt://b:1, which had kept the session"),
-        (Disconnected("the reason", None, retry_in=1), "connection lost: the reason; next try in 1.0 s"),
-        (TokenRefused(0x87, "Not authorized", 1, 2), "the broker refused the token: Not authorized; next try in 2.0 s"),
-        (RenewalFailed(REASON, retry_in=1, expires_in=2), "no new token: the reason; next try in 1.0 s"),
-        (RotationFailed(REASON, retry_in=1), "no new connection: the reason; next try in 1.0 s"),
-        (ConnectFailed(REASON, retry_in=1), "no new connection: the reason; next try in 1.0 s"),
-        (SessionLost(resent=3), "the broker had lost the session; 3 messages sent again"),
+        (Connected("mqtt://b:1", session_present=True), "connected to mqtt://b:1, session present"),
+        (Disconnected("the reason", None, retry_in=1), "connection lost: the reason; next attempt in 1.0 s"),
+        (
+            TokenRefused(0x87, "Not authorized", 1, 2),
+            "the broker rejected the token: Not authorized; next attempt in 2.0 s",
+        ),
+        (RenewalFailed(REASON, retry_in=1, expires_in=2), "token renewal failed: the reason; next attempt in 1.0 s"),
+        (RotationFailed(REASON, retry_in=1), "connecting failed: the reason; next attempt in 1.0 s"),
+        (ConnectFailed(REASON, retry_in=1), "connecting failed: the reason; next attempt in 1.0 s"),
+        (SessionLost(resent=3), "the broker had lost the session; sent 3 messages again"),
         (MessageRejected("a", 0x95, 900), "a message of 900 bytes on 'a' was rejected: Packet too large"),
         (MessageRejected("a", 0x81, 9, "QoS 3"), "a message of 9 bytes on 'a' was rejected: QoS 3"),
         (MessagesAbandoned(2), "MessagesAbandoned(count=2)"),
@@ -289,8 +292,8 @@ def test_a_line_for_a_log_has_the_time_the_event_and_the_counters() -> None:
 
 def test_the_verdict_says_what_was_seen() -> None:
     assert verdict(WELL) == (
-        "In 12 s, on tokens that live 6 s, the connection moved onto a new token 2 times. The longest time in which "
-        "nothing could pass was 4.2 ms. Of 600 messages none was lost and none arrived twice."
+        "In 12 s, with tokens valid for 6 s, the connection moved onto a new token 2 times. The longest gap in "
+        "which nothing could be sent or received was 4.2 ms. Of 600 messages, none was lost and none arrived twice."
     )
     assert "3 WERE LOST and 1 arrived twice" in verdict(Snapshot(gaps=(0.1,), sent=9, lost=3, duplicated=1))
-    assert "nothing is shown" in verdict(Snapshot(elapsed=2))
+    assert "this shows nothing" in verdict(Snapshot(elapsed=2))

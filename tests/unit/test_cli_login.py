@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def issue(command: Command, value: str | None = None, **more: Any) -> str:
     return value
 
 
+def unsigned(claims: dict[str, Any]) -> str:
+    """A JWT with claims that PyJWT would not sign."""
+    return f"e30.{urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.c2ln"
+
+
 def _entries(entries: dict[str, str]) -> str:
     return "".join(f"{name} = {value}\n" for name, value in entries.items())
 
@@ -94,7 +100,7 @@ class TestLogin:
         done = command("login")
         assert done.exit_code == 0
         assert done.stdout == ""
-        assert "Logged in as pump�[31m-17, 60 min left. Kept in encrypted files in " in done.stderr
+        assert "Logged in as pump�[31m-17. Token: valid for 60 min. Stored in encrypted files in " in done.stderr
         assert command.stored() == Token(value)
 
     def test_asks_no_server_while_there_is_a_valid_token(self, command: Command) -> None:
@@ -144,13 +150,21 @@ class TestStatus:
         command("login")
         shown = command("status").stdout
         assert "subject    pump�[31m-17\n" in shown
-        assert "life       60 min left\n" in shown
-        assert "renewal    by itself\n" in shown
+        assert "token      valid for 60 min\n" in shown
+        assert "renewal    automatic\n" in shown
         assert value not in shown
+
+    @pytest.mark.parametrize("audience", [[1, 2], 5, {"a": "b"}, [None]], ids=repr)
+    def test_of_claims_that_make_no_sense_shows_them_as_they_are(self, command: Command, audience: object) -> None:
+        issue(command, unsigned({**CLAIMS, "aud": audience, "exp": 10**400}))
+        command("login")
+        done = command("status")
+        assert done.exit_code == 0
+        assert json.loads(command("status", "--json").stdout)["audience"] == audience
 
     def test_without_a_token_says_so(self, command: Command) -> None:
         done = command("status")
-        assert "life       no token\n" in done.stdout
+        assert "token      none\n" in done.stdout
         assert done.exit_code == 0, "it gets one by itself"
 
     def test_of_a_device_flow_without_a_token_exits_with_3(self, command: Command) -> None:
@@ -187,7 +201,7 @@ class TestStatus:
         command.file.write_text(_entries(entries) + command.text)
         done = command("status")
         assert done.exit_code == 2
-        assert f"device.toml: {name}: this entry is needed" in done.stderr
+        assert f"device.toml: {name}: this entry is missing" in done.stderr
 
 
 class TestToken:
@@ -238,12 +252,12 @@ class TestWaiting:
     ) -> None:
         told = threading.Event()
 
-        def tell(tell: Callable[[], None] = waiting._tell) -> None:
+        def tell(tell: Callable[[], None] = waiting._print_notice) -> None:
             tell()
             told.set()
 
-        monkeypatch.setattr(waiting, "_PATIENCE", 0.01)
-        monkeypatch.setattr(waiting, "_tell", tell)
+        monkeypatch.setattr(waiting, "_NOTICE_AFTER", 0.01)
+        monkeypatch.setattr(waiting, "_print_notice", tell)
         issue(command)
         config, holding = read_config(command.file), threading.Event()
 
@@ -272,7 +286,7 @@ class TestLogout:
         value = issue(command)
         command("login")
         done = command("logout")
-        assert (done.exit_code, done.stderr) == (0, "Forgotten, and revoked at the server.\n")
+        assert (done.exit_code, done.stderr) == (0, "Deleted, and revoked at the server.\n")
         assert ("token", value) in command.server.requests[-1].form
         assert command.stored() is None
 
@@ -280,7 +294,7 @@ class TestLogout:
         issue(command)
         command("login")
         done = command("logout")
-        assert (done.exit_code, done.stderr) == (0, "Forgotten; it was not revoked.\n")
+        assert (done.exit_code, done.stderr) == (0, "Deleted; it was not revoked.\n")
 
     def test_keeps_what_could_not_be_revoked_unless_told_to_forget_it_here(self, command: Command) -> None:
         command.offer(revocation_endpoint=f"{command.server.origin}/revoke")
@@ -289,7 +303,7 @@ class TestLogout:
         command("login")
         done = command("logout")
         assert done.exit_code == 1
-        assert "--local forgets it here" in done.stderr
+        assert "--local deletes it here only" in done.stderr
         assert command.stored() is not None
         assert command("logout", "--local").exit_code == 0
         assert command.stored() is None
@@ -304,7 +318,7 @@ class TestConfiguration:
         command.file.write_text(command.text.replace("file:store", "memory"))
         done = command("token")
         assert done.exit_code == 2
-        assert "memory keeps nothing from one command to the next" in done.stderr
+        assert "store must not be memory" in done.stderr
 
     def test_that_is_not_there_is_named(self, command: Command) -> None:
         command.file.unlink()

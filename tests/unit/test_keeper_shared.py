@@ -181,7 +181,11 @@ class TestRefreshTokenThatIsRefused:
         assert source.asked_with[1] is stored
         assert kinds(events) == [TokenRenewed]
 
-    def test_has_a_person_asked_by_an_event_before_the_source_asks(self, clock: Clock) -> None:
+    @pytest.mark.parametrize(
+        "error", ["invalid_grant", "login_required", "interaction_required", "consent_required", "access_denied"]
+    )
+    def test_has_a_person_asked_by_an_event_before_the_source_asks(self, clock: Clock, error: str) -> None:
+        """OpenID Connect Core 1.0 section 3.1.2.6 has further errors that say the same as invalid_grant."""
         source = Source()
         keeper, events, store = self.start(source, clock)
         told_before: list[type[Event]] = []
@@ -190,7 +194,7 @@ class TestRefreshTokenThatIsRefused:
             told_before.extend(kinds(events))
             return Token("approved", 60.0, since=clock.now, refresh_token="next")
 
-        source.next = [USED, ask]
+        source.next = [TokenRequestRefused("token: refused", error=error), ask]
         assert keeper.get() == Token("approved")
         assert told_before == [LoginRequired]
         assert source.asked_with[1] is None
