@@ -161,7 +161,7 @@ def test_a_command_that_makes_no_sense_does_not_end_the_sensor() -> None:
                 operator.publish("pump/17/command/interval", payload, qos=1)
             printed = interrupted(sensor, "every 60.0 s")
     assert printed.count("reporting every 0.1 s") == 2
-    assert "no number of seconds: b'soon'" in printed
+    assert "not a number of seconds: b'soon'" in printed
 
 
 @pytest.mark.parametrize("missing", ["OAUTH_ISSUER", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"])
