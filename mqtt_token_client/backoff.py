@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential with full jitter."""
+"""Backoff: how long to wait before the next attempt, exponential with full jitter."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from .errors import ConfigurationError
 
 
 def uniform(lowest: float, highest: float) -> float:
-    """A random number between two, so that devices that fail together do not come back together."""
-    return random.uniform(lowest, highest)  # noqa: S311 - hides nothing
+    """Return a random number, so that devices that fail at the same time do not come back at the same time."""
+    return random.uniform(lowest, highest)  # noqa: S311 - not for a secret
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays between failed attempts, each a random part of a bound that doubles (full jitter).
+    """Delays between failed attempts, each a random part of a limit that doubles (full jitter).
 
     Args:
-        initial: bound of the first delay, in seconds.
-        maximum: bound that no delay passes, in seconds.
-        stable_after: a connection that lived this many seconds counts as a success: the next delay is the first again.
+        initial: the limit of the first delay, in seconds.
+        maximum: the limit of all delays, in seconds.
+        stable_after: a connection that was up for this many seconds counts as a success: the next delay is the first
+            again.
 
     Raises:
-        ConfigurationError: the numbers do not make a sequence.
+        ConfigurationError: a number is out of range.
     """
 
     initial: float = 1.0
@@ -33,16 +34,16 @@ class Backoff:
     def __post_init__(self) -> None:
         if not 0 < self.initial <= self.maximum:
             raise ConfigurationError(
-                f"backoff: 0 < initial <= maximum is needed, not initial={self.initial}, maximum={self.maximum}"
+                f"backoff must have 0 < initial <= maximum, got initial={self.initial} and maximum={self.maximum}"
             )
         if self.stable_after < 0:
-            raise ConfigurationError(f"backoff: stable_after is seconds, 0 or more, not {self.stable_after}")
+            raise ConfigurationError(f"backoff: stable_after must be at least 0 seconds, got {self.stable_after}")
 
     def delay(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row (1 or more)."""
-        bound = min(self.maximum, self.initial * 2.0 ** min(failures - 1, 60))
-        return uniform(0.0, bound)
+        """Return the seconds to wait after so many failures in a row (at least 1)."""
+        limit = min(self.maximum, self.initial * 2.0 ** min(failures - 1, 60))
+        return uniform(0.0, limit)
 
     def slow_delay(self) -> float:
-        """Seconds to wait when only a person can mend the cause: about the longest delay, never none."""
+        """Return the seconds to wait if only a person can fix the cause: half of the maximum to all of it."""
         return uniform(self.maximum / 2, self.maximum)

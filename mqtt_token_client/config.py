@@ -1,4 +1,4 @@
-"""One TOML file for a device: what a script and the ``mqtt-token`` command read alike."""
+"""The TOML file of a device, which both a program and the ``mqtt-token`` command read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CLIENT_AUTHS: dict[str, Callable[..., Any]] = {
 }
 _PATHS = ("path", "private_key", "certificate", "key", "ca_bundle")
 _SECRETS = ("client_secret",)
-_NOT_HERE = ("client_auth", "prompt", "signature")
+_EXCLUDED = ("client_auth", "prompt", "signature")
 _CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "clean_start", "proxy",
            "allow_insecure", "max_inflight", "max_queued",
            "max_packet_size", "receive_maximum")  # fmt: skip
@@ -52,12 +52,12 @@ _TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
         path: the file.
-        source: where tokens come from.
-        store: where they are kept.
+        source: obtains tokens.
+        store: keeps them.
         client: the other arguments of :class:`~mqtt_token_client.TokenClient`, by name.
     """
 
@@ -68,13 +68,13 @@ class Config:
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
-    """Read a file, and make what it describes.
+    """Read a file, and create the objects that it describes.
 
-    Paths in it are relative to its folder. A secret stands in a file of its own (``client_secret_file``); in this one
-    only if nobody else may read it.
+    Paths in it are relative to its folder. A secret is in a file of its own (``client_secret_file``), or in this one if
+    no other user can read it.
 
     Raises:
-        ConfigurationError: there is no such file, it is no TOML, or an entry is wrong; the message names it.
+        ConfigurationError: there is no such file, it is not valid TOML, or an entry is wrong; the message names it.
     """
     file = Path(path)
     try:
@@ -84,7 +84,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: no TOML: {error}") from None
+        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
     reader = _Reader(file, open_to_others)
     try:
         return reader.config(table)
@@ -93,7 +93,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 
 
 class _Reader:
-    """Makes objects of the tables of one file."""
+    """Creates objects from the tables of one file."""
 
     def __init__(self, file: Path, open_to_others: bool) -> None:
         self._file = file
@@ -102,7 +102,7 @@ class _Reader:
     def config(self, table: dict[str, Any]) -> Config:
         for name in table:
             if name not in _TOP:
-                raise ConfigurationError(f"{name}: there is no such entry; there are {', '.join(_TOP)}")
+                raise ConfigurationError(f"{name}: unknown entry; the entries are {', '.join(_TOP)}")
         source = self._source(_table(table, "source"))
         client = {name: table[name] for name in _CLIENT if name in table}
         if isinstance(table.get("profile"), dict):
@@ -124,7 +124,7 @@ class _Reader:
             if not isinstance(auth, dict):
                 method = auth if auth in _CLIENT_AUTHS else "none"
                 raise ConfigurationError(
-                    f'source.client_auth: a table is needed: [source.client_auth] with method = "{method}"'
+                    f'source.client_auth must be a table: [source.client_auth] with method = "{method}"'
                 )
             makes_auth = _CLIENT_AUTHS[_chosen(auth, "source.client_auth", "method", _CLIENT_AUTHS)]
             arguments["client_auth"] = _made(
@@ -153,15 +153,15 @@ class _Reader:
                 key = table.get("key")
                 context.load_cert_chain(self._path(table["certificate"]), None if key is None else self._path(key))
             elif "key" in table:
-                raise ConfigurationError("key: it needs a certificate")
+                raise ConfigurationError("key needs a certificate")
         except (OSError, TypeError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
-            raise ConfigurationError(f"ca_bundle, certificate, key: paths of PEM files are needed: {why}") from None
+            raise ConfigurationError(f"ca_bundle, certificate, key must be paths of PEM files: {why}") from None
         return context
 
     def _arguments(self, where: str, table: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
-        """The arguments of a constructor; of a secret, the content of its file."""
-        known = [name for name in inspect.signature(make).parameters if name not in _NOT_HERE]
+        """Return the arguments of a constructor; for a secret, the content of its file."""
+        known = [name for name in inspect.signature(make).parameters if name not in _EXCLUDED]
         arguments: dict[str, Any] = {}
         for name, value in table.items():
             secret = name.removesuffix("_file")
@@ -170,10 +170,10 @@ class _Reader:
             if name.endswith("_file") and secret in _SECRETS and secret in known:
                 arguments[secret] = self._secret(f"{where}.{name}", value)
             elif name not in known:
-                raise ConfigurationError(f"{where}.{name}: there is no such entry; there are {', '.join(known)}")
+                raise ConfigurationError(f"{where}.{name}: unknown entry; the entries are {', '.join(known)}")
             elif name in _SECRETS and self._open_to_others:
                 raise ConfigurationError(
-                    f"{where}.{name}: others may read this file; chmod it to 600, or give {name}_file instead"
+                    f"{where}.{name}: other users can read this file; chmod it to 600, or give {name}_file instead"
                 )
             else:
                 arguments[name] = self._path(value) if name in _PATHS and isinstance(value, str) else value
@@ -185,7 +185,7 @@ class _Reader:
         except OSError as error:
             raise ConfigurationError(f"{where}: {value}: {error.strerror}") from None
         except (UnicodeDecodeError, TypeError):
-            raise ConfigurationError(f"{where}: the path of a text file is needed") from None
+            raise ConfigurationError(f"{where} must be the path of a text file") from None
 
     def _path(self, value: str) -> Path:
         return self._file.absolute().parent / Path(value).expanduser()
@@ -195,20 +195,21 @@ def _opened(spec: Any) -> TokenStore:
     try:
         return open_store(spec)
     except ConfigurationError as error:
-        raise ConfigurationError(f"store: {str(error).removeprefix('store: ')}") from None
+        text = str(error)
+        raise ConfigurationError(text if text.startswith("store") else f"store: {text}") from None
 
 
 def _table(table: dict[str, Any], name: str) -> dict[str, Any]:
     value = table.get(name)
     if not isinstance(value, dict):
-        raise ConfigurationError(f"[{name}]: this table is needed")
+        raise ConfigurationError(f"[{name}]: this table is missing")
     return value
 
 
 def _chosen(table: dict[str, Any], where: str, name: str, choices: Iterable[str]) -> str:
     chosen = table.get(name)
     if not isinstance(chosen, str) or chosen not in choices:
-        raise ConfigurationError(f"{where}.{name}: one of {', '.join(choices)} is needed, not {chosen!r}")
+        raise ConfigurationError(f"{where}.{name} must be one of {', '.join(choices)}, got {chosen!r}")
     return chosen
 
 

@@ -1,7 +1,7 @@
-"""Every exception of this library, grouped by who is at fault.
+"""All exceptions of this library, grouped by where the cause is.
 
-``permanent`` tells what retrying can mend: ``False`` for trouble that passes, ``True`` for what only a person mends.
-No message, argument or attribute of an exception holds a secret.
+``permanent`` is False for a temporary error, which retrying may fix, and True for one that a person has to fix.
+No message, argument or attribute of an exception contains a secret.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ class MqttTokenError(Exception):
     permanent = False
 
 
-# Ours: how the library is used
+# In how the library is used
 
 
 class ConfigurationError(MqttTokenError, ValueError):
-    """An argument is wrong, or does not fit what the servers say. The message names it and what would be right."""
+    """An argument is wrong, or the servers do not support it. The message names it and says what to change."""
 
     permanent = True
 
 
 class OutboxFull(MqttTokenError):  # noqa: N818 - reads as what happened, like queue.Full
-    """``publish()`` took nothing: ``max_queued`` messages wait already."""
+    """``publish()`` did not accept the message: ``max_queued`` messages are waiting already."""
 
 
 class ClientClosed(MqttTokenError):  # noqa: N818
@@ -32,14 +32,14 @@ class ClientClosed(MqttTokenError):  # noqa: N818
     permanent = True
 
 
-# The authorization server's, or of the way to it
+# At the authorization server, or on the way to it
 
 
 class TokenError(MqttTokenError):
     """No token could be obtained.
 
     Attributes:
-        retry_after: seconds that the server asked to wait (RFC 9110 section 10.2.3), or None.
+        retry_after: the seconds to wait that the server asked for (RFC 9110 section 10.2.3), or None.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -48,11 +48,11 @@ class TokenError(MqttTokenError):
 
 
 class AuthorizationServerUnavailable(TokenError):  # noqa: N818
-    """No answer, or one that says to come back later: no network, a time-out, HTTP 5xx, 408 or 429.
+    """No answer, or one that says to try again later: no network, a timeout, HTTP 5xx, 408 or 429.
 
     Attributes:
-        error: the server's error code, such as ``slow_down``, or None if it gave none.
-        status: the HTTP status, or None if there was no whole answer.
+        error: the server's error code, such as ``slow_down``, or None.
+        status: the HTTP status, or None if there was no complete answer.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class AuthorizationServerUntrusted(TokenError):  # noqa: N818
 
 
 class InvalidTokenResponse(TokenError):  # noqa: N818
-    """An answer that is no token response (RFC 6749 section 5.1): not JSON, fields missing or of a wrong type."""
+    """The answer is not a token response (RFC 6749 section 5.1): not JSON, or a field is missing or wrong."""
 
 
 class TokenUnchanged(TokenError):  # noqa: N818
-    """The source returned the very token that is refused or has ended."""
+    """The source returned the same token again, which the broker rejected or which has expired."""
 
 
 class TokenRequestRefused(TokenError):  # noqa: N818
-    """The authorization server refused the request (RFC 6749 section 5.2).
+    """The authorization server rejected the request (RFC 6749 section 5.2).
 
     Attributes:
         error: the server's error code, such as ``invalid_client``.
@@ -120,23 +120,26 @@ _LOGIN_ERRORS = frozenset(
 
 
 class IssuerMismatch(TokenError):  # noqa: N818
-    """The metadata found under an issuer names another issuer (RFC 8414 section 3.3)."""
+    """The metadata of an issuer contains another issuer (RFC 8414 section 3.3)."""
 
     permanent = True
 
 
-# The token store's
+# In the token store
 
 
 class StoreError(MqttTokenError):
-    """The token store could not load, save, delete or lock. What it holds may be lost; the token in hand is not."""
+    """The token store could not load, save, delete or lock. A stored token may be lost; the current token is not."""
 
 
 class StoreLocked(TokenError):  # noqa: N818
-    """Another process has been asking for a new token for too long, and the store lets only one ask at a time."""
+    """Another process has held the lock of the store for too long, so this one could not request a token.
+
+    It is a :class:`TokenError`, as no token could be obtained; the store works.
+    """
 
 
-# The broker's, or of the way to it
+# At the broker, or on the way to it
 
 
 class BrokerError(MqttTokenError):
@@ -154,11 +157,11 @@ class CertificateRejected(BrokerError):  # noqa: N818
 
 
 class ProtocolError(BrokerError):
-    """The broker sent what MQTT does not allow."""
+    """The broker violated the MQTT protocol."""
 
 
 class BrokerRefused(BrokerError):  # noqa: N818
-    """The broker refused the connection for a reason that is not the token (CONNACK).
+    """The broker rejected the connection (CONNACK), for another reason than the token unless it is the subclass.
 
     Attributes:
         reason: the MQTT 5 reason code; 3.1.1 return codes are translated (4 is 0x86, 5 is 0x87).
@@ -171,14 +174,14 @@ class BrokerRefused(BrokerError):  # noqa: N818
 
 
 class TokenRefusedByBroker(BrokerRefused):
-    """The broker refused two new tokens in a row: a matter of issuer, audience, keys or rights, not of one token."""
+    """The broker rejected two new tokens in a row: check the issuer, audience, keys and permissions."""
 
 
 class DeliveryFailed(MqttTokenError):  # noqa: N818
-    """The broker refused a message, or the client was closed before the message was acknowledged.
+    """The broker rejected a message, or the client was closed before the message was acknowledged.
 
     Attributes:
-        reason: the MQTT 5 reason code of the refusal, or None if the client was closed.
+        reason: the MQTT 5 reason code, or None if the client was closed.
     """
 
     def __init__(self, message: str, *, reason: int | None = None, permanent: bool = True) -> None:

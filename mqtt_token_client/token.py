@@ -114,7 +114,7 @@ class Token:
         """Seconds until it expires; negative once it has expired, infinite if nobody said when. If its age is unknown,
         this is the most that it can be.
         """
-        return self.since + self.lifetime - monotonic()
+        return self.lifetime - (monotonic() - self.since)
 
     @property
     def claims(self) -> dict[str, Any]:

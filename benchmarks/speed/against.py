@@ -33,11 +33,11 @@ STANDARD_ERRORS = 3.0  # that count as noise: with some 50 rows, two would call 
 BURSTS = [burst for burst in traffic.SMALL if burst.protocol == 5 or burst.qos == 1]
 
 _EXPLANATION = """\
-{rounds} rounds on {date} on {machine}, load {load} at the start, with Python {python}, paho-mqtt {paho-mqtt}, \
-Mosquitto {mosquitto} on loopback. *other* is {other}, *this* is {this}; both are medians. The ratio is the median of \
-the ratios within each round, above 1 this checkout is slower (or larger). The noise is {errors:g} standard errors of \
-that median, estimated from the ratios between two runs of the other checkout in the same round, or from the ratios \
-themselves if they are spread wider.
+{rounds} rounds, of what starts a process two or three times as many, on {date} on {machine}, load {load} at the \
+start, with Python {python}, paho-mqtt {paho-mqtt}, Mosquitto {mosquitto} on loopback. *other* is {other}, *this* is \
+{this}; both are medians. The ratio is the median of the ratios within each round, above 1 this checkout is slower (or \
+larger). The noise is {errors:g} standard errors of that median, estimated from the ratios between two runs of the \
+other checkout in the same round, or from the ratios themselves if they are spread wider.
 """
 
 
@@ -81,8 +81,8 @@ def compare(other: Path, rounds: int, only: list[str]) -> str:
         every: dict[str, Callable[[], None]] = {
             "throughput": partial(traffic.throughput, lab, rows, BURSTS, rounds, MESSAGES),
             "latency": partial(traffic.latency, lab, rows, rounds, LATENCY),
-            "starting": partial(traffic.starting, with_paho, rows, rounds),
-            "importing": partial(footprint.importing, with_paho, rows, rounds),
+            "starting": partial(traffic.starting, with_paho, rows, 2 * rounds),
+            "importing": partial(footprint.importing, with_paho, rows, 3 * rounds),
             "memory": partial(footprint.memory, lab, rows, rounds),
         }
         for part in only or every:

@@ -1,4 +1,4 @@
-"""How a broker wants a token in CONNECT: a file a way."""
+"""Profiles: how a broker expects a token in CONNECT, one file per way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PROFILES", "Credentials", "PlacingFunction", "Profile", "check_profi
 
 PlacingFunction = Callable[[Token, str], Credentials]
 
-# The class of each name, and its file, which is loaded for those who use it.
+# The file and the class of each name; a file is loaded when its profile is used.
 PROFILES = {
     "password": ("password", "Password"),
     "rabbitmq": ("rabbitmq", "RabbitMQ"),
@@ -30,7 +30,7 @@ PROFILES = {
 
 
 def profile_class(name: str) -> Callable[..., Profile]:
-    """What makes a profile that has a name in ``PROFILES``."""
+    """Return the class of a profile by its name in ``PROFILES``."""
     file, class_name = PROFILES[name]
     make: Callable[..., Profile] = getattr(import_module(f".{file}", __name__), class_name)
     return make
@@ -42,34 +42,37 @@ class _Function:
 
 
 def open_profile(profile: str | Profile | PlacingFunction) -> Profile:
-    """The profile of a name, the profile itself, or one that places a token as a function does.
+    """Return the profile of a name, the profile itself, or a profile that calls a function.
 
     Args:
         profile: one of ``PROFILES`` that needs no arguments; an object with ``place(token, client_id)``; or a function
             of a token and the client id that returns :class:`Credentials`.
 
     Raises:
-        ConfigurationError: there is no profile of that name, or it needs arguments.
+        ConfigurationError: it is none of these, or the profile needs arguments.
     """
     if isinstance(profile, str):
         return _named(profile)
     if isinstance(profile, type):
-        raise ConfigurationError(f"profile: an instance is needed: {profile.__name__}(…)")
+        raise ConfigurationError(f"profile must be an instance, {profile.__name__}(…), got the class")
     if callable(getattr(profile, "place", None)):
         return profile  # type: ignore[return-value]  # mypy does not know what getattr has shown
     if callable(profile):
         return _Function(profile)
     raise ConfigurationError(
-        "profile: a name such as 'password', an object with place(token, client_id), or a function"
+        "profile must be a name such as 'password', an object with place(token, client_id), or a function, "
+        f"got {type(profile).__name__}"
     )
 
 
 def _named(name: str) -> Profile:
     if name not in PROFILES:
-        raise ConfigurationError(f"profile: {name!r} is not known; there are {', '.join(PROFILES)}")
+        raise ConfigurationError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     make = profile_class(name)
     try:
         inspect.signature(make).bind()
     except TypeError as error:
-        raise ConfigurationError(f"profile: {name!r} is to be given as an object: {error}") from None
+        raise ConfigurationError(
+            f"profile: {name!r} must be given as an object, as it needs arguments: {error}"
+        ) from None
     return make()

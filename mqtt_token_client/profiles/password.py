@@ -1,4 +1,4 @@
-"""Brokers that take a token as the password."""
+"""Brokers that expect the token as the password."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Password:
     """The token is the MQTT password (EMQX, HiveMQ, RabbitMQ, VerneMQ, Mosquitto's plugins, LavinMQ, TBMQ).
 
     Args:
-        username: the user name to send with it. By default it is the client id: MQTT 3.1.1 allows no password
-            without a user name (section 3.1.2.9), and RabbitMQ refuses a CONNECT without one.
-        username_claim: the claim of the token to send as user name instead, such as ``sub``.
+        username: the user name to send with it; by default the client id. MQTT 3.1.1 does not allow a password without
+            a user name (section 3.1.2.9), and RabbitMQ rejects a CONNECT without one.
+        username_claim: the claim of the token to send as the user name instead, such as ``sub``.
 
     Raises:
-        ConfigurationError: both are given, or one is no string.
+        ConfigurationError: both are given, or one is not a string.
     """
 
     username: str | None = None
@@ -27,7 +27,7 @@ class Password:
 
     def __post_init__(self) -> None:
         if self.username is not None and self.username_claim is not None:
-            raise ConfigurationError("username: give it or username_claim, not both")
+            raise ConfigurationError("username cannot be combined with username_claim")
         check_strings(self, "username", "username_claim")
 
     def place(self, token: Token, client_id: str) -> Credentials:
@@ -39,7 +39,7 @@ class Password:
         claim = token.claims.get(self.username_claim)
         if not isinstance(claim, str):
             raise ConfigurationError(
-                f"profile: the token has no claim {self.username_claim!r} that is a string; "
+                f"profile: the token's claim {self.username_claim!r} must be a string; "
                 "choose another username_claim, or a fixed username"
             )
         return claim

@@ -1,4 +1,4 @@
-"""RabbitMQ, and what speaks its dialect: the user name chooses the virtual host."""
+"""RabbitMQ and compatible brokers, where the user name selects the virtual host."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .credentials import Credentials, check_strings
 
 @dataclass(frozen=True, slots=True)
 class RabbitMQ:
-    """The token is the password, and the user name chooses the virtual host (RabbitMQ, Amazon MQ for it, LavinMQ).
+    """The token is the password, and the user name selects the virtual host (RabbitMQ, Amazon MQ for it, LavinMQ).
 
-    https://www.rabbitmq.com/docs/mqtt: ``vhost:user``, split at the last colon, and a CONNECT of at most 65,536 bytes
-    (``mqtt.max_packet_size_unauthenticated``), beyond which the connection is closed without an answer.
+    https://www.rabbitmq.com/docs/mqtt: ``vhost:user``, split at the last colon. The connection is closed without an
+    answer if CONNECT has more than 65,536 bytes (``mqtt.max_packet_size_unauthenticated``).
 
     Args:
         vhost: the virtual host; None leaves the choice to the broker's configuration (``mqtt.vhost``).
-        username: the user name, which counts for nothing but the log; by default the client id.
+        username: the user name, which is used for the log only; by default the client id.
 
     Raises:
-        ConfigurationError: one is no string, or the user name has a colon.
+        ConfigurationError: one is not a string, or the user name contains a colon.
     """
 
     vhost: str | None = None
@@ -35,14 +35,14 @@ class RabbitMQ:
         check_strings(self, "vhost", "username")
         if ":" in (self.username or ""):
             raise ConfigurationError(
-                "username: RabbitMQ takes what stands before a colon for the virtual host; give vhost"
+                "username must not contain a colon: RabbitMQ takes the part before it as the virtual host; give vhost"
             )
 
-    def check(self, protocol: int, client_id: str, brokers: Sequence[str]) -> None:  # noqa: ARG002 - every profile's
+    def check(self, protocol: int, client_id: str, brokers: Sequence[str]) -> None:  # noqa: ARG002 - as in Profile
         if self.username is None and ":" in client_id:
             raise ConfigurationError(
-                "profile: RabbitMQ would take what stands before the colon in the client id, which is the user name, "
-                "for a virtual host; give username"
+                "profile: RabbitMQ would take the part before the colon in the client id, which is the user name by "
+                "default, as a virtual host; give username"
             )
 
     def place(self, token: Token, client_id: str) -> Credentials:

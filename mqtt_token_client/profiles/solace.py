@@ -1,4 +1,4 @@
-"""Solace, which takes a token as the password behind the name of an OAuth profile."""
+"""Solace, which expects the token as the password, after the name of an OAuth profile."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .credentials import Credentials, check_strings
 
 @dataclass(frozen=True, slots=True)
 class Solace:
-    """The token is the password, behind the name of the broker's OAuth profile: ``OAUTH~profile~token``.
+    """The token is the password, after the name of the broker's OAuth profile: ``OAUTH~profile~token``.
 
     https://docs.solace.com/Security/Configuring-OAuth-Authorization.htm
 
     Args:
         profile: the OAuth profile's name in the message VPN.
-        username: the user name; by default the client id. It counts only where ``mqttUsernameValidateEnabled`` is set.
+        username: the user name; by default the client id. It matters only if ``mqttUsernameValidateEnabled`` is set.
 
     Raises:
-        ConfigurationError: the profile has no name or one with a tilde, or the user name is no string.
+        ConfigurationError: the profile's name is empty or contains a tilde, or the user name is not a string.
     """
 
     profile: str
@@ -28,7 +28,7 @@ class Solace:
 
     def __post_init__(self) -> None:
         if not isinstance(self.profile, str) or not self.profile or "~" in self.profile:
-            raise ConfigurationError(f"profile: the name of an OAuth profile, without ~, not {self.profile!r}")
+            raise ConfigurationError(f"profile must be the name of an OAuth profile, without ~, got {self.profile!r}")
         check_strings(self, "username")
 
     def place(self, token: Token, client_id: str) -> Credentials:

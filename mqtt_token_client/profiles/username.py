@@ -1,4 +1,4 @@
-"""Brokers that take a token as the user name."""
+"""Brokers that expect the token as the user name."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .credentials import Credentials
 class Username:
     """The token is the user name (Ably, flespi, mosquitto-go-auth).
 
-    https://ably.com/docs/protocols/mqtt, https://github.com/iegomez/mosquitto-go-auth (JWT). Brokers write user names
-    into their logs: treat those as secret.
+    https://ably.com/docs/protocols/mqtt, https://github.com/iegomez/mosquitto-go-auth (JWT). Brokers log user names, so
+    treat their logs as secret.
 
     Args:
-        password: what goes with it; mosquitto-go-auth's document has any text here.
+        password: the password; mosquitto-go-auth accepts any text.
 
     Raises:
-        ConfigurationError: it is no string.
+        ConfigurationError: the password is not a string.
     """
 
     password: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.password, str):
-            raise ConfigurationError(f"password: a string, not {type(self.password).__name__}")
+            raise ConfigurationError(f"password must be a string, got {type(self.password).__name__}")
 
-    def place(self, token: Token, client_id: str) -> Credentials:  # noqa: ARG002 - every profile's
+    def place(self, token: Token, client_id: str) -> Credentials:  # noqa: ARG002 - as in Profile
         return Credentials(token.value, self.password.encode(), token)

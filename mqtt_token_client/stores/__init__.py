@@ -1,4 +1,4 @@
-"""The places to keep a token: a file each."""
+"""Stores that keep a token across restarts, one file per kind."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from ..token import Token
 
 
 class TokenStore(Protocol):
-    """Keeps tokens across restarts, each under a key that names whose it is. Safe to call from any thread."""
+    """Keeps tokens across restarts, each under a key that says whose it is. Safe to call from any thread."""
 
     def load(self, key: str) -> Token | None:
-        """The token kept under a key, or None."""
+        """Return the token of a key; None if there is none."""
         ...
 
     def save(self, key: str, token: Token) -> None:
-        """Keep a token; when this returns, it has replaced its predecessor durably."""
+        """Replace the token of a key, durably: once this has returned, a power cut does not lose it."""
         ...
 
     def delete(self, key: str) -> None:
-        """Forget the token of a key; no error if there is none."""
+        """Delete the token of a key; no error if there is none."""
         ...
 
 
 class SharedTokenStore(TokenStore, Protocol):
-    """A store that several keepers use at once, in this process or in others, so that one of them asks for a new
-    token and the others find it here.
+    """A store that several keepers share, in this process or in others, so that one of them requests a new token and
+    the others find it in the store.
     """
 
     def lock(self, key: str) -> AbstractContextManager[None]:
-        """Held by one thread of one process at a time, from before it loads the token until it has saved a new one.
-        The operating system releases it when its holder dies.
+        """Return a lock that one thread of one process holds at a time, from before it loads the token until it has
+        saved a new one. The operating system releases it if that process dies.
 
         Raises:
-            StoreLocked: somebody has held it for a minute.
-            StoreError: there is no lock to be had.
+            StoreLocked: another holder has not released it within a minute.
+            StoreError: the store cannot be locked.
         """
         ...

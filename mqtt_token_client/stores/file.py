@@ -1,4 +1,4 @@
-"""Tokens in encrypted files, one each."""
+"""FileStore: each token in an encrypted file of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, StoreError
 from ..token import Token
-from .folder import default_folder, fault, prepare, replace, sync
+from .folder import default_folder, prepare, problem, replace, sync
 from .lock import file_lock
 from .record import dump, parse
 
@@ -24,76 +24,77 @@ _log = logging.getLogger("mqtt_token_client.stores")
 _CREDENTIAL_NAME = "mqtt-token-client.key"
 _KEY_FILE = "store.key"
 
-_GIVEN = "a key from the program: safe from other users, and otherwise as safe as that key"
-_CREDENTIAL = (
-    f"the key in the systemd credential {_CREDENTIAL_NAME}: safe from other users, and, if that credential is "
-    "encrypted for this machine's TPM, from whoever gets the disk or a backup; not from root"
+_GIVEN_KEY = "a key from the program: protected from other users, and otherwise as safe as that key"
+_CREDENTIAL_KEY = (
+    f"the key in the systemd credential {_CREDENTIAL_NAME}: protected from other users, and, if that credential is "
+    "encrypted for this machine's TPM, from a thief of the disk or a backup; not from root"
 )
-_BESIDE = (
-    f"a key that lies beside them, {_KEY_FILE}: safe from other users, but not from root, nor from whoever gets the "
-    "whole folder, as with a stolen SD card or a backup"
+_KEY_IN_FOLDER = (
+    f"a key in the same folder, {_KEY_FILE}: protected from other users, but not from root, nor from a thief of the "
+    "whole folder, such as of an SD card or a backup"
 )
 
 
-class _Unreadable(Exception):  # noqa: N818 - never leaves this file
+class _Unreadable(Exception):  # noqa: N818 - used in this file only
     """A token file that is damaged, or was written with another key."""
 
 
 class FileStore:
-    """Keeps each token in a file of its own: encrypted (Fernet: AES-128-CBC and HMAC-SHA256), mode 600 in a folder of
-    mode 700, replaced whole and written through to the disk. Any number of threads and processes may use one folder.
+    """Keeps each token in a file of its own: encrypted (Fernet: AES-128-CBC and HMAC-SHA256), with mode 600 in a folder
+    of mode 700, replaced as a whole and flushed to the disk. Any number of threads and processes may use one folder.
 
     A file that cannot be read, because it is damaged or was written with another key, is set aside as ``….corrupt``,
     where the right key could still read it: ``load()`` raises StoreError once, and finds no token from then on.
 
     The encryption key is the ``key`` argument; else the systemd credential ``mqtt-token-client.key`` of this service
-    (``$CREDENTIALS_DIRECTORY``, systemd.exec(5)); else the file ``store.key`` in the folder, made with the first token.
+    (``$CREDENTIALS_DIRECTORY``, systemd.exec(5)); else the file ``store.key`` in the folder, which is created with the
+    first token.
 
     Args:
-        path: the folder, made if it is not there; by default ``mqtt-token-client`` in the first of
+        path: the folder, which is created if necessary; by default ``mqtt-token-client`` in the first of
             ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME``, ``~/.local/state``.
-        key: 32 bytes in URL-safe base64, as ``Fernet.generate_key()`` makes it.
+        key: 32 bytes in URL-safe base64, as ``Fernet.generate_key()`` returns.
 
     Raises:
-        ConfigurationError: the folder is open to other users or belongs to one, or the key is no Fernet key.
+        ConfigurationError: the folder is open to other users or belongs to one, or the key is not a Fernet key.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, key: str | bytes | None = None) -> None:
         if path is not None and (not isinstance(path, str | os.PathLike) or not os.fspath(path)):
-            raise ConfigurationError("path: the path of a folder is needed")
+            raise ConfigurationError(f"path must be the path of a folder, got {path!r}")
         try:
             self._folder = default_folder() if path is None else Path(path).expanduser().absolute()
-            why = fault(self._folder)
+            why = problem(self._folder)
         except (RuntimeError, ValueError) as error:  # the home of an unknown user; a null byte
             why = str(error)
         if why:
             raise ConfigurationError(f"path: {why}")
-        self._cipher: Fernet | None = None  # of the key file, if there is no other
-        self._how = _BESIDE
+        self._cipher: Fernet | None = None  # None: that of the key file
+        self._protection = _KEY_IN_FOLDER
         if key is not None:
-            self._cipher, self._how = _cipher(key), _GIVEN
+            self._cipher, self._protection = _cipher(key), _GIVEN_KEY
             if self._cipher is None:
-                raise ConfigurationError("key: 32 bytes in URL-safe base64 are needed, as Fernet.generate_key() makes")
+                raise ConfigurationError("key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns")
         elif credential := _credential():
-            self._cipher, self._how = credential, _CREDENTIAL
+            self._cipher, self._protection = credential, _CREDENTIAL_KEY
 
     @property
     def protection(self) -> str:
-        """Where the tokens are and how well that is protected, in a sentence."""
-        return f"encrypted files in {self._folder}, with {self._how}"
+        """Where the tokens are and how they are protected, as a phrase."""
+        return f"encrypted files in {self._folder}, with {self._protection}"
 
     def load(self, key: str) -> Token | None:
-        """The token kept under a key, or None.
+        """Return the token of a key; None if there is none.
 
         Raises:
-            StoreError: it cannot be read; if that is the file's fault, it has been set aside, and the next call
-                returns None.
+            StoreError: it cannot be read. If the file is damaged, it has been set aside, and the next call returns
+                None.
         """
         file = self._file(key)
-        with self._told():
+        with self._os_errors():
             with suppress(_Unreadable):
                 return self._read(file)
-            with self._writing():  # nobody replaces it now
+            with self._writing():  # no other process can replace it now
                 try:
                     return self._read(file)
                 except _Unreadable:
@@ -101,25 +102,25 @@ class FileStore:
         raise StoreError(f"store: {file} is damaged or was written with another key; set aside as {aside.name}")
 
     def save(self, key: str, token: Token) -> None:
-        """Keep a token; when this returns, it has replaced its predecessor on the disk.
+        """Replace the token of a key; once this has returned, a power cut does not lose it.
 
         Raises:
-            StoreError: it could not be written; the predecessor is still there.
+            StoreError: it could not be written; the previous one is still there.
             StoreLocked: another process has been writing for a minute.
         """
-        with self._told(), self._writing():
+        with self._os_errors(), self._writing():
             cipher = self._cipher or self._cipher_of_file() or self._new_key()
             replace(self._file(key), cipher.encrypt(dump(token).encode()))
 
     def delete(self, key: str) -> None:
-        """Forget the token of a key, also one set aside; no error if there is none.
+        """Delete the token of a key, also one that was set aside; no error if there is none.
 
         Raises:
             StoreError: it is still there.
             StoreLocked: another process has been writing for a minute.
         """
         file = self._file(key)
-        with self._told():
+        with self._os_errors():
             if not self._folder.exists():
                 return
             with self._writing():
@@ -129,8 +130,10 @@ class FileStore:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Held by one thread of one process at a time; see :class:`~mqtt_token_client.stores.SharedTokenStore`."""
-        with self._told():
+        """Return a lock that one thread of one process holds at a time; see
+        :class:`~mqtt_token_client.stores.SharedTokenStore`.
+        """
+        with self._os_errors():
             prepare(self._folder)
         with file_lock(self._file(key).with_suffix(".lock")):
             yield
@@ -156,7 +159,7 @@ class FileStore:
         sync(self._folder)
         return aside
 
-    # The key file is read each time, so that all processes follow if it is exchanged.
+    # The key file is read each time, so that all processes notice if it is replaced.
 
     def _cipher_of_file(self) -> Fernet | None:
         with suppress(FileNotFoundError):
@@ -170,7 +173,7 @@ class FileStore:
         if file.exists():
             self._set_aside(file)
         replace(file, key)
-        _log.warning("a new key was made, %s; tokens are in %s", file, self.protection)
+        _log.warning("created a new key, %s; tokens are kept in %s", file, self.protection)
         return Fernet(key)
 
     @contextmanager
@@ -181,7 +184,8 @@ class FileStore:
             yield
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _os_errors(self) -> Iterator[None]:
+        """Raise OSError as StoreError."""
         try:
             yield
         except OSError as error:
@@ -189,7 +193,7 @@ class FileStore:
 
 
 def _cipher(key: str | bytes) -> Fernet | None:
-    """What encrypts with a key; None if it is none."""
+    """Return the cipher of a key; None if it is not a key."""
     from cryptography.fernet import Fernet
 
     try:
@@ -199,7 +203,7 @@ def _cipher(key: str | bytes) -> Fernet | None:
 
 
 def _credential() -> Fernet | None:
-    """What encrypts with the key that systemd gave this service; None if it gave none."""
+    """Return the cipher of the systemd credential of this service; None if it has none."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         return None
@@ -211,5 +215,5 @@ def _credential() -> Fernet | None:
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
     if cipher is None:
-        raise ConfigurationError(f"{file}: 32 bytes in URL-safe base64 are needed, as Fernet.generate_key() makes")
+        raise ConfigurationError(f"{file} must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns")
     return cipher

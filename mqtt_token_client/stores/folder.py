@@ -1,4 +1,4 @@
-"""A folder that is this user's alone, and files in it that are replaced whole, whenever the power goes."""
+"""A folder that only this user can open, and files in it that a power cut cannot damage."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ _NAME = "mqtt-token-client"
 
 
 def user_folder() -> Path:
-    """Where all programs of this user look (XDG Base Directory Specification, ``XDG_STATE_HOME``).
+    """Return the folder for all programs of this user (XDG Base Directory Specification, ``XDG_STATE_HOME``).
 
     Raises:
         ConfigurationError: the user has no home.
     """
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the specification: to be ignored
+    if not state.is_absolute():  # the specification says to ignore it
         try:
             state = Path.home() / ".local" / "state"
         except RuntimeError:
-            raise ConfigurationError("store: this user has no home; name a folder: FileStore('/var/lib/…')") from None
+            raise ConfigurationError("store: this user has no home; give a folder: FileStore('/var/lib/…')") from None
     return state / _NAME
 
 
 def default_folder() -> Path:
-    """In the folder that systemd gave this service (``StateDirectory=`` in systemd.exec(5)), else the user's."""
+    """Return the folder of this systemd service (``StateDirectory=`` in systemd.exec(5)), else the user's."""
     service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(service) / _NAME if service else user_folder()
 
 
-def fault(folder: Path) -> str | None:
-    """What is wrong with a folder for secrets, and what to do; None for a private one, and for one yet to be made.
+def problem(folder: Path) -> str | None:
+    """Say why a folder must not be used for secrets, and what to do; None if it is private or does not exist yet.
 
-    One that others may look into is refused and not tightened: it may be theirs to look into for the sake of the other
-    files in it.
+    The mode of a folder that is open to others is not changed, as they may need the other files in it.
     """
     try:
         found = folder.stat()
@@ -49,34 +48,34 @@ def fault(folder: Path) -> str | None:
         return f"{folder} is not a folder"
     if found.st_uid != os.geteuid():
         return (
-            f"{folder} belongs to another user (uid {found.st_uid}); name a folder of the user that runs this program"
+            f"{folder} belongs to another user (uid {found.st_uid}); give a folder of the user that runs this program"
         )
     if found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
-        return f"{folder} is open to other users (mode {mode:03o}); name a new folder inside it, or chmod it to 700"
+        return f"{folder} is open to other users (mode {mode:03o}); give a new folder inside it, or chmod it to 700"
     return None
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder if it is not there.
+    """Create the folder if it does not exist.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
         StoreError: it is not private.
     """
     if not folder.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync(folder.parent)
-    if why := fault(folder):
+    if why := problem(folder):
         raise StoreError(f"store: {why}")
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Give a file new content, with mode 600: a reader and a power cut see the old one or the new one, never a part.
-    For one writer at a time.
+    """Replace the content of a file, with mode 600: readers find the old content or the new one, never a part, also
+    after a power cut. For one writer at a time.
 
     Raises:
-        OSError: it could not be done; the old content stays.
+        OSError: it failed; the old content stays.
     """
     temporary = file.with_name(f"{file.name}.tmp")
     temporary.unlink(missing_ok=True)  # of a writer that died
@@ -95,7 +94,7 @@ def replace(file: Path, content: bytes) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Write to disk which files a folder has: without it, a power cut may take a rename back."""
+    """Write the entries of a folder to disk: without this, a power cut may undo a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

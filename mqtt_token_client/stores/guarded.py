@@ -1,4 +1,4 @@
-"""A store as a keeper uses it: what goes wrong with it is told, and costs no token."""
+"""GuardedStore: a store as a keeper uses it, whose failures are reported and never cost a token."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from . import TokenStore
 
 
 class GuardedStore:
-    """One token in a store that may be anybody's and may fail in any way.
+    """One token in a store, which may be a user's own and may fail in any way.
 
     Args:
-        store: where it is kept.
-        key: the name under which it is kept.
-        tell: gets :class:`StoreFailed`.
+        store: the store.
+        key: the key of the token in it.
+        report: gets :class:`StoreFailed`.
     """
 
-    def __init__(self, store: TokenStore, key: str, tell: Callable[[Event], None]) -> None:
+    def __init__(self, store: TokenStore, key: str, report: Callable[[Event], None]) -> None:
         self._store = store
         self._key = key
-        self._tell = tell
+        self._report = report
         self.shared = callable(getattr(store, "lock", None))
 
     def load(self) -> Token | None:
-        """The token kept, or None where there is none or the store fails."""
+        """Return the stored token; None if there is none or the store fails."""
         try:
             stored: object = self._store.load(self._key)
         except Exception as error:  # noqa: BLE001 - a user's store
@@ -35,20 +35,24 @@ class GuardedStore:
             return None
         if stored is None or isinstance(stored, Token):
             return stored
-        self._tell(StoreFailed(MqttTokenError(f"store: load() returned {type(stored).__name__}, not a Token")))
+        self._report(
+            StoreFailed(MqttTokenError(f"store: load() must return a Token or None, got {type(stored).__name__}"))
+        )
         return None
 
     def save(self, token: Token) -> None:
+        """Store a token."""
         try:
             self._store.save(self._key, token)
         except Exception as error:  # noqa: BLE001 - a user's store
             self._failed("save", error)
 
     def lock(self) -> AbstractContextManager[object]:
-        """Held while a new token is asked for. Without a lock that works there is none, rather than no token.
+        """Return the lock to hold while a new token is requested; it does nothing if the store has none that works, as
+        a token matters more.
 
         Raises:
-            StoreLocked: somebody else is asking.
+            StoreLocked: another holder has not released it within a minute.
         """
         if not self.shared:
             return nullcontext()
@@ -63,27 +67,27 @@ class GuardedStore:
         return _Held(held, self._failed)
 
     def _failed(self, method: str, error: Exception) -> None:
-        self._tell(StoreFailed(_named(method, error)))
+        self._report(StoreFailed(_as_store_error(method, error)))
 
 
 class NoStore:
-    """Where a keeper has no store: nothing is kept, and nobody shares it."""
+    """In place of a store, for a keeper that has none."""
 
     shared = False
 
     def load(self) -> None:
-        """Return None: no token is kept."""
+        """Return None: no token is stored."""
 
     def save(self, token: Token) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
     def lock(self) -> AbstractContextManager[object]:
-        """Return a lock that is always free."""
+        """Return a lock that does nothing."""
         return nullcontext()
 
 
 class _Held(AbstractContextManager[object]):
-    """A lock that is held already."""
+    """A lock that is held."""
 
     def __init__(self, held: AbstractContextManager[object], failed: Callable[[str, Exception], None]) -> None:
         self._held = held
@@ -96,8 +100,8 @@ class _Held(AbstractContextManager[object]):
             self._failed("lock", error)
 
 
-def _named(method: str, error: Exception) -> MqttTokenError:
-    """The error of a store, without a text that may hold a secret."""
+def _as_store_error(method: str, error: Exception) -> MqttTokenError:
+    """Return the error to report, without the text of a user's exception, which may contain a secret."""
     if isinstance(error, MqttTokenError):
         return error
     why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__

@@ -1,4 +1,4 @@
-"""Tokens in the operating system's keyring."""
+"""KeyringStore: tokens in the operating system's keyring."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .record import dump, parse
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
-_LIMIT = 3.0  # seconds: a keyring that asks somebody who is not there to unlock it never answers
-_PART = 1200  # characters: Windows takes 2560 bytes of UTF-16
-_TRIES = 3
+_TIME_LIMIT = 3.0  # seconds: a keyring that waits to be unlocked, with nobody there, never answers
+_PART_SIZE = 1200  # characters: Windows allows 2560 bytes of UTF-16
+_ATTEMPTS = 3
 
 _SESSION_KEYRING = "the Secret Service of this session (GNOME Keyring or another)"
-# Only these are chosen unasked. Any installed package may bring another, of any priority: in plain text, asking on the
-# terminal, or keeping nothing.
+# Only these are chosen automatically. Any installed package may add another, with any priority: one that stores plain
+# text, asks on the terminal, or stores nothing.
 _SYSTEM = {
     "linux": {
         "keyring.backends.SecretService.Keyring": _SESSION_KEYRING,
@@ -42,12 +42,13 @@ _SYSTEM = {
 
 class KeyringStore:
     """Keeps tokens in the keyring of the operating system: Secret Service, KWallet, the macOS keychain, the Windows
-    Credential Manager. What else is installed for the ``keyring`` library, and ``$PYTHON_KEYRING_BACKEND``, count only
-    if ``backend`` says so.
+    Credential Manager. Other backends of the ``keyring`` library, and ``$PYTHON_KEYRING_BACKEND``, are ignored unless
+    ``backend`` names one.
 
-    A call of the keyring has 3 s, and while one hangs further operations fail at once. What is written is read back.
-    A token is written in parts, as keyrings have limits, under one of two generations, then the head entry that points
-    there, then the other generation is deleted: whenever that is cut off, a whole token is there.
+    A call of the keyring may take 3 s, and while one hangs, further operations fail at once. What is written is read
+    back. A token is written in parts, as keyrings limit the size of an entry, under one of two generations, then the
+    head entry that points to it, then the other generation is deleted: whenever this is interrupted, a complete token
+    is there.
 
     Args:
         service: the name of the entries in the keyring.
@@ -59,19 +60,19 @@ class KeyringStore:
 
     def __init__(self, service: str = "mqtt-token-client", *, backend: str | None = None) -> None:
         if not isinstance(service, str) or not service:
-            raise ConfigurationError("service: a name for the entries in the keyring is needed")
+            raise ConfigurationError(f"service must be a name for the entries in the keyring, got {service!r}")
         self._service = service
         self._classes = None if backend is None else [_backend(backend)]
-        self._limit = TimeLimit("keyring", _LIMIT)
-        self._locks = user_folder()  # not a service's own: the keyring is the user's
+        self._limit = TimeLimit("keyring", _TIME_LIMIT)
+        self._locks = user_folder()  # not that of a systemd service, as the keyring is the user's
         self._ring: KeyringBackend | None = None
 
     @property
     def name(self) -> str:
-        """The class of the backend in use, ``module.Class``, chosen now if it has not been.
+        """The class of the backend, ``module.Class``, which is chosen at the first use.
 
         Raises:
-            StoreError: there is no usable one.
+            StoreError: no backend is usable.
         """
         if self._ring is None:
             with self._entries():
@@ -80,27 +81,27 @@ class KeyringStore:
 
     @property
     def protection(self) -> str:
-        """Where the tokens are and how well that is protected, in a sentence."""
+        """Where the tokens are and how they are protected, as a phrase."""
         try:
             name = self.name
         except StoreError as error:
             return f"nowhere: {error}"
         if name not in _SYSTEM:
-            return f"{name}, which was asked for by name; how safe that is, is for its documentation to say"
+            return f"{name}, which was chosen by name; see its documentation for how it protects them"
         return (
-            f"{_SYSTEM[name]}, by {name}: encrypted on the disk with the user's password; while it is unlocked, open "
-            "to all programs of this user and to root"
+            f"{_SYSTEM[name]}, with {name}: encrypted on the disk with the user's password; while it is unlocked, "
+            "readable by all programs of this user and by root"
         )
 
     def load(self, key: str) -> Token | None:
-        """The token kept under a key, or None.
+        """Return the token of a key; None if there is none.
 
         Raises:
-            StoreError: no keyring, or it is locked, hangs or fails; or what it holds is damaged.
+            StoreError: there is no keyring, or it is locked, hangs or fails, or the token is damaged.
         """
         with self._entries() as entries:
             head = entries.get(_head(key))
-            for _ in range(_TRIES):  # somebody who saves at this moment changes the head, and then the parts
+            for _ in range(_ATTEMPTS):  # another process that saves now changes the head, then the parts
                 if head is None:
                     return None
                 generation, count, digest = _parse_head(head)
@@ -111,31 +112,31 @@ class KeyringStore:
                 head, seen = entries.get(_head(key)), head
                 if head == seen:
                     break
-        raise StoreError("keyring: what is stored is no whole token")
+        raise StoreError("keyring: the stored token is incomplete")
 
     def save(self, key: str, token: Token) -> None:
-        """Keep a token; when this returns, the keyring has given it back.
+        """Replace the token of a key, and read it back.
 
         Raises:
-            StoreError: no keyring, or it is locked, hangs, fails or does not keep it. The predecessor is still there,
-                unless it was just that call which hung.
+            StoreError: there is no keyring, or it is locked, hangs, fails or does not keep the token. The previous one
+                is still there, unless the call that hung was the one that replaces it.
         """
         record = dump(token)
-        parts = [record[start : start + _PART] for start in range(0, len(record), _PART)]
+        parts = [record[start : start + _PART_SIZE] for start in range(0, len(record), _PART_SIZE)]
         with self._entries() as entries:
             old = entries.get(_head(key))
             generation = "b" if _generation(old) == "a" else "a"
             for number, part in enumerate(parts):
                 entries.set(_part(key, generation, number), part)
             entries.set(_head(key), json.dumps([generation, len(parts), _digest(record)]))
-            entries.drop(key, generation, len(parts))  # of a longer token whose writing was cut off
+            entries.drop(key, generation, len(parts))  # of a longer token whose writing was interrupted
             entries.drop(key, "a" if generation == "b" else "b", 0)
 
     def delete(self, key: str) -> None:
-        """Forget the token of a key; no error if there is none.
+        """Delete the token of a key; no error if there is none.
 
         Raises:
-            StoreError: no keyring, or it is locked, hangs or fails.
+            StoreError: there is no keyring, or it is locked, hangs or fails.
         """
         with self._entries() as entries:
             if entries.get(_head(key)) is not None:
@@ -145,8 +146,9 @@ class KeyringStore:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Held by one thread of one process at a time; see :class:`~mqtt_token_client.stores.SharedTokenStore`. A file
-        in the user's state folder, as keyrings have no locks.
+        """Return a lock that one thread of one process holds at a time; see
+        :class:`~mqtt_token_client.stores.SharedTokenStore`. It is a file in the user's state folder, as keyrings have
+        no locks.
         """
         try:
             prepare(self._locks)
@@ -181,14 +183,14 @@ class _Entries:
         self._call(self._ring.set_password, self._service, entry, content)
         if self.get(entry) != content:
             name = f"{type(self._ring).__module__}.{type(self._ring).__qualname__}"
-            raise StoreError(f"keyring: {name} does not give back what it was given to keep")
+            raise StoreError(f"keyring: {name} does not return what was stored in it")
 
     def delete(self, entry: str) -> None:
         self._call(self._ring.delete_password, self._service, entry)
 
     def drop(self, key: str, generation: str, start: int) -> None:
-        """Delete the parts of a generation from a number on: the last one first, so that being cut off leaves no gap
-        at which the next one would take them for all.
+        """Delete the parts of a generation from a number on. The last one goes first: if this is interrupted, there is
+        no gap that the next call would take for the end.
         """
         end = start
         while self.get(_part(key, generation, end)) is not None:
@@ -215,49 +217,49 @@ def _parse_head(head: str) -> tuple[str, int, str]:
         return str(generation), int(count), str(digest)
     except (ValueError, TypeError, RecursionError):
         pass
-    raise StoreError("keyring: what is stored is no token")
+    raise StoreError("keyring: the stored entry is not a token")
 
 
 def _generation(head: str | None) -> str | None:
     try:
         return None if head is None else _parse_head(head)[0]
-    except StoreError:  # it is about to be replaced
+    except StoreError:  # it is going to be replaced
         return None
 
 
 def _backend(name: str) -> type[KeyringBackend]:
-    """The class of a backend by its name, which may be any importable one."""
+    """Return the class of a backend by its name, which may be any importable one."""
     from keyring.backend import KeyringBackend
 
     module, _, attribute = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     try:
         found: object = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001 - whatever that module does as it is imported
+    except Exception as error:  # noqa: BLE001 - importing a module may raise anything
         why = type(error).__name__
     else:
         if isinstance(found, type) and issubclass(found, KeyringBackend):
             return found
-        why = "no KeyringBackend"
-    raise ConfigurationError(f"backend: module.Class of a keyring backend is needed, not {name!r} ({why})")
+        why = "not a KeyringBackend"
+    raise ConfigurationError(f"backend must be module.Class of a keyring backend, got {name!r} ({why})")
 
 
 def _system_backends() -> list[type[KeyringBackend]]:
-    """The operating system's, usable or not. Where nothing can be, nothing is imported: on a small device that takes
-    seconds.
+    """Return the backends of the operating system, usable or not. If none can be usable, nothing is imported, which
+    would take seconds on a small device.
     """
     bus = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "bus")
     if sys.platform == "linux" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS") and not bus.exists():
-        raise StoreError("keyring: there is no D-Bus session, and so no keyring")
+        raise StoreError("keyring: there is no D-Bus session, which a keyring needs")
     return [_backend(name) for name in _SYSTEM]
 
 
 def _best(classes: list[type[KeyringBackend]]) -> KeyringBackend:
-    usable, faults = [], []
+    usable, errors = [], []
     for each in classes:
         try:
             usable.append((each.priority, each))
-        except Exception as error:  # noqa: BLE001 - a backend that is not usable here says so by raising
-            faults.append(str(error) if isinstance(error, RuntimeError) else type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a backend that is not usable here raises any exception
+            errors.append(str(error) if isinstance(error, RuntimeError) else type(error).__name__)
     if not usable:
-        raise StoreError(f"none is usable here: {'; '.join(faults) or 'this operating system has none'}")
+        raise StoreError(f"no backend is usable here: {'; '.join(errors) or 'there is none for this operating system'}")
     return max(usable, key=lambda one: one[0])[1]()

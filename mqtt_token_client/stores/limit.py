@@ -1,4 +1,4 @@
-"""Calls that may hang, and must not hang their caller."""
+"""TimeLimit: calls functions that may hang, without hanging the caller."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 from ..errors import StoreError
 
-_TURN = 30.0  # seconds to wait for the operation of another thread
+_TURN_TIMEOUT = 30.0  # seconds to wait for the operation of another thread
 
 
 class TimeLimit:
-    """Lets one operation at a time call what may hang, each call in a thread that is left behind when it does. While
-    one hangs, nothing else is begun: there is never more than one such thread.
+    """Lets one operation at a time call functions that may hang, each call in a thread that is abandoned if it does.
+    While a call hangs, no operation starts, so there is never more than one such thread.
 
     Args:
         what: the subject of the error messages.
-        seconds: for each call.
+        seconds: the time limit of a call.
     """
 
     def __init__(self, what: str, seconds: float) -> None:
         self._what = what
         self._seconds = seconds
         self._turn = threading.Lock()
-        self._left_behind: threading.Thread | None = None
+        self._abandoned: threading.Thread | None = None
 
     @contextmanager
     def operation(self) -> Iterator[Callable[..., Any]]:
-        """Gives ``call(function, *arguments)``, which returns what the function does.
+        """Yield ``call(function, *arguments)``, which returns the result of the function.
 
         Raises:
-            StoreError: a call raised something, has not returned in time, or still hangs from another time. Of what
-                it raised only the type is told: the text may hold a secret.
+            StoreError: a call raised an exception, did not return in time, or an earlier one still hangs. The message
+                has only the type of the exception, as its text may contain a secret.
         """
         self._check()
-        if not self._turn.acquire(timeout=_TURN):
-            raise StoreError(f"{self._what} is busy for more than {_TURN:g} s")
+        if not self._turn.acquire(timeout=_TURN_TIMEOUT):
+            raise StoreError(f"{self._what} has been busy for {_TURN_TIMEOUT:g} s")
         try:
             self._check()
             yield self._call
@@ -46,7 +46,7 @@ class TimeLimit:
             self._turn.release()
 
     def _check(self) -> None:
-        if self._left_behind is not None and self._left_behind.is_alive():
+        if self._abandoned is not None and self._abandoned.is_alive():
             raise StoreError(f"{self._what} still hangs in an earlier call")
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -55,7 +55,7 @@ class TimeLimit:
         def run() -> None:
             try:
                 outcome.put((function(*arguments), None))
-            except BaseException as error:  # noqa: BLE001 - SystemExit, too, is an answer
+            except BaseException as error:  # noqa: BLE001 - SystemExit too must not leave the caller waiting
                 outcome.put((None, str(error) if isinstance(error, StoreError) else type(error).__name__))
 
         thread = threading.Thread(target=run, name="keyring-call", daemon=True)
@@ -63,7 +63,7 @@ class TimeLimit:
         try:
             result, failed = outcome.get(timeout=self._seconds)
         except queue.Empty:
-            self._left_behind = thread
+            self._abandoned = thread
             failed = f"no answer within {self._seconds:g} s"
         if failed is not None:
             raise StoreError(f"{self._what}: {failed}")

@@ -1,4 +1,4 @@
-"""A store that ends with the process."""
+"""MemoryStore: tokens in memory, lost when the process ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ..errors import StoreLocked
 from ..token import Token
 
-_WAIT = 60.0  # seconds
+_LOCK_TIMEOUT = 60.0  # seconds
 
 
 class MemoryStore:
@@ -22,8 +22,8 @@ class MemoryStore:
 
     @property
     def protection(self) -> str:
-        """Where the tokens are and how well that is protected, in a sentence."""
-        return "the memory of this process only: they end with it"
+        """Where the tokens are and how they are protected, as a phrase."""
+        return "the memory of this process only, and lost when it ends"
 
     def load(self, key: str) -> Token | None:
         return self._tokens.get(key)
@@ -36,14 +36,14 @@ class MemoryStore:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Held by one thread at a time.
+        """Return a lock that one thread holds at a time.
 
         Raises:
-            StoreLocked: another has held it for a minute.
+            StoreLocked: another thread has not released it within a minute.
         """
         lock = self._locks[key]
-        if not lock.acquire(timeout=_WAIT):
-            raise StoreLocked(f"store: somebody else has been asking for a new token for {_WAIT:g} s")
+        if not lock.acquire(timeout=_LOCK_TIMEOUT):
+            raise StoreLocked(f"store: another thread has been requesting a new token for {_LOCK_TIMEOUT:g} s")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The store that fits this device."""
+"""open_store: the best store that works on this device."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .memory import MemoryStore
 
 _log = logging.getLogger("mqtt_token_client.stores")
 
-_RIGHT = '"auto", "keyring", "keyring:module.Class", "file", "file:/path/of/a/folder" or "memory"'
+_SPECS = '"auto", "keyring", "keyring:module.Class", "file", "file:/path/of/a/folder" or "memory"'
 
 
 def open_store(spec: str = "auto") -> TokenStore:
-    """A place to keep tokens.
+    """Open a store for tokens.
 
-    ``"auto"`` is the operating system's keyring where a trial shows that it works, else :class:`FileStore`; a line of
-    the log ``mqtt_token_client.stores`` says which and why. It decides anew at each start: name one where a keyring
-    comes and goes, or where several users or services share the token.
+    ``"auto"`` is the operating system's keyring if a trial shows that it works, else :class:`FileStore`; the log
+    ``mqtt_token_client.stores`` says which and why. This is decided at each start: name a store if the keyring is not
+    always available, or if several users or services share the token.
 
     Args:
         spec: "auto", "keyring", "keyring:module.Class" (a backend of the ``keyring`` library), "file",
             "file:/path/of/a/folder" or "memory".
 
     Raises:
-        ConfigurationError: it is none of these, or what it names cannot be used.
+        ConfigurationError: ``spec`` is something else, or the store cannot be used.
     """
     place, colon, detail = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if bool(colon) != bool(detail):
-        raise ConfigurationError(f"store: {_RIGHT} is needed, not {spec!r}")
+        raise ConfigurationError(f"store must be {_SPECS}, got {spec!r}")
     match place:
         case "auto" if not detail:
             return _best()
@@ -43,14 +43,14 @@ def open_store(spec: str = "auto") -> TokenStore:
             return FileStore(detail or None)
         case "memory" if not detail:
             return MemoryStore()
-    raise ConfigurationError(f"store: {_RIGHT} is needed, not {spec!r}")
+    raise ConfigurationError(f"store must be {_SPECS}, got {spec!r}")
 
 
 def _best() -> TokenStore:
     try:
         ring = KeyringStore()
         _try(ring)
-    except (StoreError, ConfigurationError) as error:  # the second: no home
+    except (StoreError, ConfigurationError) as error:  # ConfigurationError: the user has no home
         files = FileStore()
         _log.info(
             "tokens are kept in %s (not in a keyring: %s)", files.protection, str(error).removeprefix("keyring: ")
@@ -61,11 +61,11 @@ def _best() -> TokenStore:
 
 
 def _try(store: KeyringStore) -> None:
-    """Keep a token, which reads it back, and forget it.
+    """Store a token, which reads it back, and delete it.
 
     Raises:
-        StoreError: that does not work.
+        StoreError: the store does not work.
     """
-    key = f"trial {threading.get_native_id()}"  # no two at once have the same
-    store.save(key, Token("trial" * 300, 1.0))  # as long as a usual one
+    key = f"trial {threading.get_native_id()}"  # unique among those that run at the same time
+    store.save(key, Token("trial" * 300, 1.0))  # as long as a typical JWT
     store.delete(key)

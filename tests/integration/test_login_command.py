@@ -167,7 +167,7 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(device: Device, oidc: Auth
     device.file.write_text("broker = 1")
     code, out, err = device.run("token")
     assert (code, out) == (2, "")
-    assert "[source]: this table is needed" in err
+    assert "[source]: this table is missing" in err
 
 
 def _age_the_stored_token(device: Device) -> None:

@@ -95,7 +95,7 @@ def test_one_that_was_never_unlocked_is_told_and_auto_takes_files(session: Sessi
 
 
 def test_where_there_is_none_auto_takes_files_at_once(session: Session) -> None:
-    with pytest.raises(StoreError, match="none is usable here: The Secret Service daemon is neither running"):
+    with pytest.raises(StoreError, match="no backend is usable here: The Secret Service daemon is neither running"):
         KeyringStore().load("a")
     began = time.monotonic()
     assert isinstance(open_store(), FileStore)

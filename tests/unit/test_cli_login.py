@@ -179,7 +179,7 @@ class TestStatus:
         [
             ('broker = "mqtts://"', "broker must be "),
             ('broker = "mqtt://broker.example.com"', "broker: "),
-            ('profile = "magic"', "profile: 'magic' is not known"),
+            ('profile = "magic"', "profile must be one of password"),
             ("protocol = 3", "protocol: 5, or 4 for MQTT 3.1.1, not 3"),
             ('keepalive = "1"', "keepalive: a whole number"),
         ],

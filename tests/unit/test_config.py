@@ -134,7 +134,7 @@ class TestSource:
         assert isinstance(read(folder, inline, mode=0o600).source, ClientCredentials)
         told = refused(folder, inline)
         assert told == (
-            "source.client_secret: others may read this file; chmod it to 600, or give client_secret_file instead"
+            "source.client_secret: other users can read this file; chmod it to 600, or give client_secret_file instead"
         )
 
 
@@ -223,30 +223,33 @@ class TestWrongFile:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("x = ", "no TOML: Invalid value"),
-            ('brocker = "mqtts://b"\n' + CREDENTIALS, "brocker: there is no such entry; there are broker, client_id"),
-            ("", "[source]: this table is needed"),
+            ("x = ", "not valid TOML: Invalid value"),
+            ('brocker = "mqtts://b"\n' + CREDENTIALS, "brocker: unknown entry; the entries are broker, client_id"),
+            ("", "[source]: this table is missing"),
             (
                 '[source]\ntype = "password"',
-                "source.type: one of client_credentials, device_flow, signed_jwt, token_fi",
+                "source.type must be one of client_credentials, device_flow, signed_jwt, to",
             ),
-            (CREDENTIALS + 'user = "x"\n', "source.user: there is no such entry; there are client_id, issuer"),
-            (CREDENTIALS + 'prompt = "x"\n', "source.prompt: there is no such entry"),
+            (CREDENTIALS + 'user = "x"\n', "source.user: unknown entry; the entries are client_id, issuer"),
+            (CREDENTIALS + 'prompt = "x"\n', "source.prompt: unknown entry"),
             (CREDENTIALS.replace('secret"', 'none"'), "source.client_secret_file: none: No such file or directory"),
             (CREDENTIALS.replace("https://", "ftp://"), "source.issuer must be an https URL"),
             ('[source]\ntype = "token_file"', "source: missing a required argument: 'path'"),
-            ('store = "cloud"\n' + CREDENTIALS, 'store: "auto", "keyring"'),
-            ('store = "keyring:no.such.Backend"\n' + CREDENTIALS, "store: backend: module.Class of a keyring backend"),
-            ("store = 5\n" + CREDENTIALS, 'store: "auto", "keyring"'),
-            ('key = "k.pem"\n' + CREDENTIALS, "key: it needs a certificate"),
-            ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle, certificate, key: paths of PEM files are needed"),
+            ('store = "cloud"\n' + CREDENTIALS, 'store must be "auto", "keyring"'),
+            (
+                'store = "keyring:no.such.Backend"\n' + CREDENTIALS,
+                "store: backend must be module.Class of a keyring backend",
+            ),
+            ("store = 5\n" + CREDENTIALS, 'store must be "auto", "keyring"'),
+            ('key = "k.pem"\n' + CREDENTIALS, "key needs a certificate"),
+            ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle, certificate, key must be paths of PEM files"),
             (
                 CREDENTIALS + '[source.client_auth]\nmethod = "magic"',
-                "source.client_auth.method: one of none, client_s",
+                "source.client_auth.method must be one of none, c",
             ),
             (
                 CREDENTIALS + 'client_auth = "none"',
-                'source.client_auth: a table is needed: [source.client_auth] with method = "none"',
+                'source.client_auth must be a table: [source.client_auth] with method = "none"',
             ),
             (
                 CREDENTIALS + 'client_auth = "private_key_jwt"',
@@ -257,8 +260,8 @@ class TestWrongFile:
                 '[source]\ntype = "device_flow"\nclient_id = "a"\ntoken_endpoint = "https://id.example.com/token"',
                 "source.device_authorization_endpoint is missing; give it together with token_endpoint, or give the is",
             ),
-            (CREDENTIALS + '[profile]\ntype = "magic"', "profile.type: one of password, rabbitmq"),
-            (CREDENTIALS + '[profile]\ntype = "rabbitmq"\nhost = "x"', "profile.host: there is no such entry"),
+            (CREDENTIALS + '[profile]\ntype = "magic"', "profile.type must be one of password, rabbitmq"),
+            (CREDENTIALS + '[profile]\ntype = "rabbitmq"\nhost = "x"', "profile.host: unknown entry"),
             (CREDENTIALS + "[will]\nqos = 1", "will: missing a required argument: 'topic'"),
         ],
     )

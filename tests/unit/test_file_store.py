@@ -111,7 +111,7 @@ def test_a_folder_that_is_opened_to_others_later_gets_no_token(folder: Path) -> 
 
 @pytest.mark.parametrize("path", ["", 5, b"", "~no such user/x", "a\0b", b"bytes"])
 def test_what_is_no_path_is_refused(path: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"^path: "):
+    with pytest.raises(ConfigurationError, match=r"^path\b"):
         FileStore(path)  # type: ignore[arg-type]  # the mistake
 
 
@@ -155,7 +155,7 @@ def test_a_relative_state_home_is_ignored_as_its_specification_says(
 def test_what_is_no_key_is_refused_without_showing_it(folder: Path, key: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         FileStore(folder, key=key)  # type: ignore[arg-type]  # the mistake
-    assert str(caught.value) == "key: 32 bytes in URL-safe base64 are needed, as Fernet.generate_key() makes"
+    assert str(caught.value) == "key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns"
 
 
 def test_a_given_key_makes_no_key_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +179,7 @@ def test_the_services_credential_is_the_key(folder: Path, tmp_path: Path, monkey
 def test_a_credential_that_is_no_key_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mqtt-token-client.key").write_text("hunter2")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    with pytest.raises(ConfigurationError, match=r"mqtt-token-client\.key: 32 bytes") as caught:
+    with pytest.raises(ConfigurationError, match=r"mqtt-token-client\.key must be 32 bytes") as caught:
         FileStore(folder)
     assert "hunter2" not in str(caught.value)
     FileStore(folder, key=KEY)  # an argument comes first
@@ -429,6 +429,6 @@ def test_a_place_that_cannot_be_written_is_told_with_its_name(folder: Path) -> N
 def test_says_where_the_tokens_are_and_how_well_that_is_protected(folder: Path) -> None:
     for store in (FileStore(folder), FileStore(folder, key=KEY)):
         assert str(folder) in store.protection
-        assert "safe from other users" in store.protection
+        assert "protected from other users" in store.protection
     assert "store.key" in FileStore(folder).protection
     assert KEY.decode() not in FileStore(folder, key=KEY).protection

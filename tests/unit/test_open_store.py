@@ -57,8 +57,8 @@ def test_a_keyring_that_works_is_chosen_and_left_as_it_was(
     ("keyring", "why"),
     [
         (Failing, "KeyringLocked"),
-        (Lying, "does not give back"),
-        (TooSmall, "does not give back"),
+        (Lying, "does not return what was stored in it"),
+        (TooSmall, "does not return what was stored in it"),
         (Hanging, "no answer within 0.2 s"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_keyring_that_does_not_is_passed_over_for_files_and_the_log_says_why(
     keyring: type[Good], why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home: Path
 ) -> None:
     desktop(monkeypatch, keyring)
-    monkeypatch.setattr(keyring_store, "_LIMIT", 0.2)
+    monkeypatch.setattr(keyring_store, "_TIME_LIMIT", 0.2)
     store = open_store("auto")
     assert isinstance(store, FileStore)
     assert f"encrypted files in {home}/.local/state/mqtt-token-client" in told(caplog)
@@ -103,7 +103,7 @@ def test_a_user_without_a_home_gets_the_services_folder(monkeypatch: pytest.Monk
 def test_each_place_is_opened_by_its_name(home: Path) -> None:
     memory = open_store("memory")
     assert isinstance(memory, MemoryStore)
-    assert memory.protection == "the memory of this process only: they end with it"
+    assert memory.protection == "the memory of this process only, and lost when it ends"
     assert isinstance(open_store("keyring"), KeyringStore)
     named = open_store("keyring:keyring.backends.null.Keyring")
     assert isinstance(named, KeyringStore)
@@ -120,12 +120,12 @@ def test_each_place_is_opened_by_its_name(home: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["", "disk", "auto:x", "memory:x", "file:", "keyring:", "AUTO", ":", None, 5])
 def test_another_spec_is_refused_with_those_that_are_right(spec: object) -> None:
-    with pytest.raises(ConfigurationError, match=r'^store: "auto", "keyring", .* or "memory" is needed, not '):
+    with pytest.raises(ConfigurationError, match=r'^store must be "auto", "keyring", .* or "memory", got '):
         open_store(spec)  # type: ignore[arg-type]  # the mistake
 
 
 def test_what_a_spec_names_is_checked() -> None:
-    with pytest.raises(ConfigurationError, match=r"^backend: "):
+    with pytest.raises(ConfigurationError, match=r"^backend must "):
         open_store("keyring:no.such.Backend")
     with pytest.raises(ConfigurationError, match=r"^path: .* is open to other users"):
         open_store("file:/usr")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
 from mqtt_token_client.mqtt.session.outbox import Outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
+from mqtt_token_client.mqtt.session.queue import MessageQueue
 from tests.unit.network_thread import call
 
 
@@ -373,9 +377,20 @@ class TestClose:
         box.close()
         with pytest.raises(ClientClosed, match=r"^publish: the client has been disconnected; call connect\(\)"):
             put(box, "a")
-        box.queue.open()
+        box.queue.open(lambda: None)
         put(box, "b")
         assert send(box) == ["b"]
+
+    def test_calls_to_send_when_it_is_open_and_only_then(self) -> None:
+        box = outbox()
+        calls: list[str] = []
+        put(box, "a")
+        box.queue.open(lambda: calls.append("wake"))
+        put(box, "b")
+        assert calls == ["wake"]
+        box.close()
+        box.queue.wake()
+        assert calls == ["wake"]
 
     def test_frees_the_identifiers(self) -> None:
         ids = PacketIds()
@@ -390,7 +405,118 @@ class TestClose:
         assert outbox().close() == 0
 
 
+class TestIdentifiers:
+    """Each one is freed when its message needs it no longer, and never before."""
+
+    @pytest.fixture
+    def ids(self) -> PacketIds:
+        return PacketIds()
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_of_a_message_that_was_denied(self, ids: PacketIds, qos: int) -> None:
+        box = outbox(ids=ids)
+        put(box, "a", "b", qos=qos)
+        send(box)
+        assert box.denied(1)
+        assert ids._in_use == {2}
+        assert not box.denied(1)
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_of_a_message_that_the_broker_rejects_by_its_connack(self, ids: PacketIds, qos: int) -> None:
+        box = outbox(ids=ids)
+        (only,) = put(box, "a", qos=qos)
+        send(box)
+        assert ids._in_use == {1}
+        box.rejected(only, 0x95)
+        assert ids._in_use == set()
+
+    def test_of_a_message_that_is_rejected_by_an_answer(self, ids: PacketIds) -> None:
+        box = outbox(ids=ids)
+        put(box, "a", qos=2)
+        send(box)
+        box.acknowledged(1, 0x97)
+        assert ids._in_use == set()
+
+    def test_of_a_message_that_is_released_stays_in_use(self, ids: PacketIds) -> None:
+        box = outbox(ids=ids)
+        put(box, "a", qos=2)
+        send(box)
+        box.received(1)
+        assert ids._in_use == {1}
+
+    def test_of_what_is_sent_again_stays_in_use(self, ids: PacketIds) -> None:
+        box = outbox(ids=ids)
+        put(box, "a", "b")
+        send(box)
+        box.connection_lost([])
+        box.session_lost()
+        assert ids._in_use == {1, 2}
+
+    def test_are_waited_for_while_all_are_in_use(self, ids: PacketIds) -> None:
+        for _ in range(65_534):
+            ids.take()
+        box = outbox(ids=ids)
+        put(box, "a", "b")
+        put(box, "c", qos=0)
+        assert send(box) == ["a"]
+        assert send(box) == []
+        box.acknowledged(65_535, 0)
+        assert send(box) == ["b", "c"]
+
+
+class TestInASignalHandler:
+    """publish() interrupts a publish() of the same thread, which holds the lock."""
+
+    def interrupted_at(self, box: Outbox, line: int, inner: Outgoing, outer: Outgoing) -> bool:
+        """Publish ``outer``, and ``inner`` before that line of put(); whether there is such a line."""
+        lines = 0
+
+        def trace(frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal lines
+            if frame.f_code is not MessageQueue.put.__code__:
+                return None
+            if event == "line":
+                lines += 1
+                if lines == line:
+                    sys.settrace(None)
+                    box.queue.put(inner)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            box.queue.put(outer)
+        finally:
+            sys.settrace(before)
+        return lines >= line
+
+    def test_both_are_accepted_wherever_that_happens(self) -> None:
+        line = 0
+        while True:
+            line += 1
+            box, inner, outer = outbox(), message("inner"), message("outer")
+            if not self.interrupted_at(box, line, inner, outer):
+                break
+            assert len(box.queue) == 2
+            first, second = box.queue.new
+            assert {first, second} == {inner, outer}
+            assert (first.number, second.number) in ((1, 2), (2, 1))
+        assert line > 5, "put() was never interrupted"
+
+
 class TestPacketIds:
+    def test_are_0_while_all_are_in_use(self) -> None:
+        ids = PacketIds(last=7)
+        assert len({ids.take() for _ in range(65_535)}) == 65_535
+        assert ids.take() == 0
+        ids.free(5)
+        assert ids.take() == 5
+
+    def test_that_an_earlier_process_took_are_skipped(self) -> None:
+        ids = PacketIds()
+        ids.reserve(1)
+        assert ids.take() == 2
+
     def test_begin_at_1_and_wrap_after_65535(self) -> None:
         ids = PacketIds()
         for expected in range(1, 65_536):

@@ -256,6 +256,19 @@ class TestSubscribing:
         client.publish("t")
         client.sees("32 06 0001 74 0001 00  82 07 0002 00 0001 61 01  32 06 0001 74 0003 00")
 
+    def test_waits_while_all_identifiers_are_in_use(self, client: Client) -> None:
+        client.publish("t")
+        client.sees("32 06 0001 74 0001 00")
+        while client.session._subscriptions._ids.take():
+            """All are in use."""
+        client.subscribe("a")
+        client.unsubscribe("b")
+        client.sees_nothing()
+        client.answer("40 02 0001")
+        client.sees("82 07 0001 00 0001 61 01")
+        client.answer("90 04 0001 00 01")
+        client.sees("a2 06 0001 00 0001 62")
+
     def test_asks_again_for_what_was_not_answered(self, client: Client) -> None:
         client.subscribe("a")
         client.reconnect()

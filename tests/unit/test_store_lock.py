@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "_WAIT", 0.1)
+    monkeypatch.setattr(locking, "_LOCK_TIMEOUT", 0.1)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def test_is_told_when_somebody_holds_it_too_long(path: Path, impatient: None) ->
         error = pool.submit(file_lock(path).__enter__).exception()
     assert isinstance(error, TokenError)  # as for whoever waits for a token
     assert isinstance(error, StoreLocked)
-    assert str(error) == f"store: {path} has been locked by somebody else for 0.1 s"
+    assert str(error) == f"store: another process or thread has held {path} for 0.1 s"
 
 
 def test_is_released_when_the_body_fails(path: Path, impatient: None) -> None:

@@ -208,8 +208,9 @@ class Outbox:
         if self._unconfirmed is not None:
             self._unconfirmed += messages
             return 0
+        finish = self.queue.finish
         for message in messages:
-            self.queue.finish(message)
+            finish(message)
         return len(messages)
 
     def keep_written(self) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ...errors import ClientClosed, MqttTokenError, OutboxFull
 from .delivery import Outgoing
 from .journal import Journal
 
 
+def _do_nothing() -> None:
+    """Wakes nobody: there is no connection."""
+
+
 class MessageQueue:
     """Counts messages from their acceptance until they are delivered or have failed, and refuses what is too many.
 
-    ``put``, ``open`` and ``len`` may be called on any thread, also in a signal handler that interrupts ``put``;
-    everything else runs on the network thread.
+    ``put``, ``open``, ``wake`` and ``len`` may be called on any thread, also in a signal handler that interrupts
+    ``put``; everything else runs on the network thread.
 
     Args:
         max_queued: how many messages may be queued, in flight or not.
@@ -22,10 +27,12 @@ class MessageQueue:
 
     Attributes:
         new: the messages that have not been sent yet, in the order of their acceptance.
+        wake: has the session send soon.
     """
 
     def __init__(self, max_queued: int, journal: Journal | None = None) -> None:
         self.new: deque[Outgoing] = deque()
+        self.wake: Callable[[], None] = _do_nothing
         self._max_queued = max_queued
         self._journal = journal
         self._lock = threading.RLock()
@@ -41,13 +48,14 @@ class MessageQueue:
         self._accepted = max(self._accepted, message.number)
         self._finished = self._accepted - queued
 
-    def open(self) -> None:
-        """Accept messages again after :meth:`close`."""
+    def open(self, wake: Callable[[], None]) -> None:
+        """Accept messages, also again after :meth:`close`; call ``wake`` for each."""
         with self._lock:
+            self.wake = wake
             self._closed = False
 
     def put(self, message: Outgoing) -> None:
-        """Accept a message.
+        """Accept a message, which is sent soon.
 
         Raises:
             OutboxFull: ``max_queued`` messages are queued already.
@@ -58,12 +66,12 @@ class MessageQueue:
                 raise ClientClosed("publish: the client has been disconnected; call connect() again first")
             if self._accepted - self._finished >= self._max_queued:
                 raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
-            # No call stands between these lines before the last one, so no signal handler can publish in between.
-            self._accepted += 1
-            message.number = self._accepted
+            # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
+            self._accepted = message.number = self._accepted + 1
             self.new.append(message)
             if self._journal is not None and message.qos:
                 self._journal.append(message)
+        self.wake()
 
     def wait_for_journal(self) -> None:
         """Return when put() has reported the messages of ``new`` to the journal."""
@@ -82,6 +90,7 @@ class MessageQueue:
         """Accept no more messages; return those that have not been sent."""
         with self._lock:
             self._closed = True
+            self.wake = _do_nothing
         new = list(self.new)
         self.new.clear()
         return new

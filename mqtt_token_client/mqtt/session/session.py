@@ -45,10 +45,6 @@ class SessionStats:
     rotations: int
 
 
-def _do_nothing(*_: object) -> None:
-    pass
-
-
 class Session:
     """One client's session. Runs on the network thread, except :meth:`publish`, :meth:`subscribe`, :meth:`unsubscribe`,
     ``queued`` and ``stats``, which any thread may use.
@@ -64,7 +60,8 @@ class Session:
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
-        receive_message: :meth:`Incoming.receive`, for PUBLISH.
+        publish: accepts a message, see :meth:`MessageQueue.put`. Like the next one, it saves a call for each message.
+        receive_message: receives a message, see :meth:`Incoming.receive`.
     """
 
     def __init__(
@@ -81,12 +78,12 @@ class Session:
         self.known = False
         self._emit = emit
         self._journal = journal
-        self._wake: Callable[[], None] = _do_nothing
-        recorded = Recorded() if journal is None else journal.load(lambda: self._wake())
+        recorded = Recorded() if journal is None else journal.load(lambda: self._queue.wake())
         packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
         self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
         self._outbox.restore(recorded.messages)
         self._queue = self._outbox.queue
+        self.publish = self._queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions, on_message, emit)
         self._incoming = Incoming(dispatcher, manual_ack=manual_ack, journal=journal, received=recorded.received)
@@ -94,16 +91,6 @@ class Session:
         self._delivered = self._connects = self._rotations = 0
 
     # For the application, on any thread
-
-    def publish(self, message: Outgoing) -> None:
-        """Accept a message.
-
-        Raises:
-            OutboxFull: ``max_queued`` messages are queued already.
-            ClientClosed: the session is closed.
-        """
-        self._queue.put(message)
-        self._wake()
 
     def subscribe(
         self,
@@ -118,12 +105,12 @@ class Session:
         self._subscriptions.change(
             lambda: self._subscriptions.add(topic_filter, handler, options, properties, identified=identified)
         )
-        self._wake()
+        self._queue.wake()
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe from a filter before anything that is published later."""
         self._subscriptions.change(lambda: self._subscriptions.remove(topic_filter))
-        self._wake()
+        self._queue.wake()
 
     @property
     def queued(self) -> int:
@@ -153,13 +140,11 @@ class Session:
             wake: has :meth:`send` called soon. Both may be called on any thread.
         """
         self._incoming.open(call_soon)
-        self._wake = wake
-        self._queue.open()
+        self._queue.open(wake)
 
     def close(self) -> int:
         """Accept no more messages, fail those that are queued, and return how many these are."""
         self._incoming.close()
-        self._wake = _do_nothing
         return self._outbox.close()
 
     def connected(self, *, session_present: bool, rotated: bool = False) -> None:
@@ -279,7 +264,10 @@ class Session:
                 if self._outbox.received(packet_id):
                     connection.write(connection.engine.acknowledge(PUBREL, packet_id))
             elif (message := self._outbox.acknowledged(packet_id, reason)) is not None:
-                self._done(message, reason)
+                if message.error is None:
+                    self._delivered += 1
+                else:
+                    self._emit(events.DeliveryRefused(message.topic_name, reason))
         elif isinstance(packet, Suback):
             self._subscribed(packet)
         elif isinstance(packet, RejectedPublish):
@@ -288,12 +276,6 @@ class Session:
                 self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
         else:
             self._subscriptions.unsubscribed(packet.packet_id)
-
-    def _done(self, message: Outgoing, reason: int) -> None:
-        if message.error is None:
-            self._delivered += 1
-        else:
-            self._emit(events.DeliveryRefused(message.topic_name, reason))
 
     def _subscribed(self, packet: Suback, ignored: Container[int] = ()) -> None:
         for topic_filter, reason in self._subscriptions.subscribed(packet.packet_id, packet.reasons):
