@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mqtt_token_client import (
@@ -671,7 +671,10 @@ class TestFound:
         machine.pass_time(10.0)
 
 
+# To look for the shortest failing example takes minutes; CI reports the first one.
+_PHASES = set(Phase) - ({Phase.shrink, Phase.explain} if os.environ.get("CI") else set())
 ClientAndBroker.TestCase.settings = settings(
+    phases=_PHASES,
     max_examples=100,
     stateful_step_count=50,
     deadline=None,
