@@ -110,7 +110,7 @@ class OAuthServer:
         self._server.daemon_threads = True
         self.origin = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
         self.token_endpoint = f"{self.origin}/token"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -118,9 +118,9 @@ class OAuthServer:
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # ends accept() at once
         self._thread.join()
+        self._server.server_close()
 
     def describe(self, path: str, **metadata: Any) -> None:
         """Serve the server's metadata at ``path``; ``issuer`` and ``token_endpoint`` need not be given."""
@@ -130,6 +130,11 @@ class OAuthServer:
     @property
     def token_requests(self) -> list[Request]:
         return [request for request in self.requests if request.method == "POST"]
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._server.process_request(*self._server.get_request())
 
     def _handle(self, connection: socket.socket) -> None:
         connection.settimeout(10)
