@@ -14,6 +14,7 @@ from paho.mqtt.properties import Properties
 
 from ...errors import ConfigurationError
 from .packets import NAMES, PUBLISH, WILL
+from .topics import check_topic
 
 MOST_PROPERTIES = 4096  # in one packet: an empty one has 5 bytes, and takes more than ten times as much memory
 
@@ -241,6 +242,8 @@ def _pack(property_: _Property, value: Any) -> bytes:
         return _pack_binary(name, value)
     if not isinstance(value, str):
         raise ConfigurationError(f"properties: {name} must be a string, got {type(value).__name__}")
+    if name == "response_topic":  # [MQTT-3.3.2-13], [MQTT-3.3.2-14]
+        return _pack_binary(name, check_topic(value, "properties", name))
     return _pack_string(name, value)
 
 

@@ -7,19 +7,19 @@ import functools
 from ...errors import ConfigurationError
 
 
-def check_topic(topic: str, where: str) -> bytes:
+def check_topic(topic: str, where: str, argument: str = "topic") -> bytes:
     """Check the topic name of a message, and encode it (MQTT 5 section 4.7).
 
     Args:
         topic: the topic name.
-        where: the method or argument that it was given to, for the error message.
+        where, argument: the method and the argument that it was given to, for the error message.
 
     Raises:
         ConfigurationError: it is not a string, is empty or too long, or contains NUL or a wildcard.
     """
-    encoded = _encode(topic, where, "topic")
+    encoded = _encode(topic, where, argument)
     if b"+" in encoded or b"#" in encoded:
-        raise ConfigurationError(f"{where}: topic must not contain the wildcards + and #, got {topic!r}")
+        raise ConfigurationError(f"{where}: {argument} must not contain the wildcards + and #, got {topic!r}")
     return encoded
 
 
