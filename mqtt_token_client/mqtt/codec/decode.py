@@ -7,10 +7,8 @@ can have, or ``max_packet_size`` for a PUBLISH. A PUBLISH that is larger is skip
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from ...errors import ProtocolError
-from .message import Message
 from .packets import (
     AUTH,
     CONNACK,
@@ -23,6 +21,7 @@ from .packets import (
     PUBREC,
     PUBREL,
     SUBACK,
+    TOO_SHORT,
     UNSUBACK,
     Acknowledgement,
     Auth,
@@ -30,13 +29,14 @@ from .packets import (
     Disconnect,
     Packet,
     Pingresp,
-    RejectedPublish,
     Suback,
     Unsuback,
     acknowledgement,
+    malformed,
 )
-from .properties import TooManyPropertiesError, read_properties
-from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, QUOTA_EXCEEDED
+from .properties import read_properties
+from .publish import read_publish, rejected_publish
+from .reason_codes import PACKET_TOO_LARGE
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 
@@ -51,7 +51,6 @@ _FROM_A_BROKER_IN_5 = _FROM_A_BROKER | {DISCONNECT, AUTH}
 _BEFORE_CONNACK = frozenset((CONNACK, DISCONNECT, AUTH))
 # MQTT 3.1.1 section 3.2.2.3, as reason codes of MQTT 5; any other is an Unspecified error.
 _RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
-_TOO_SHORT = "a field goes beyond the end of the packet"
 
 
 class Decoder:
@@ -113,7 +112,7 @@ class Decoder:
 
     def _decode(self, data: bytes, packets: list[Packet]) -> int:
         """Decode what is complete; returns the position of the first packet that is not."""
-        start, size, largest, connected = 0, len(data), self._largest, self._connected
+        start, size, largest, connected, five = 0, len(data), self._largest, self._connected, self._five
         self._needed = 2
         while size - start >= 2:
             command, length, body = data[start], data[start + 1], start + 2
@@ -138,7 +137,7 @@ class Decoder:
                     start = end
                     continue
                 if command & 0xF0 == PUBLISH and end - start <= largest:
-                    packets.append(self._read_publish(command, data, start, body, end))
+                    packets.append(read_publish(five, command, data, start, body, end))
                     start = end
                     continue
             decoded = self._decode_other(data, start, body, end, packets)
@@ -173,7 +172,7 @@ class Decoder:
     def _check_header(self, command: int, length: int, size: int) -> None:
         kind, flags = command & 0xF0, command & 0x0F
         if flags != (2 if kind == PUBREL else 0):
-            raise _malformed(kind, f"flags 0x{flags:x}")
+            raise malformed(kind, f"flags 0x{flags:x}")
         if length > self._largest_body(kind) or (self._five and size > self._largest):
             raise ProtocolError(f"the broker sent {NAMES[kind]} of {size} bytes, which is too long")
 
@@ -182,35 +181,6 @@ class Decoder:
             return 0
         codes = max((count for (asked, _), count in self._expected.items() if asked == kind), default=0)
         return codes + (LARGEST_CONTROL_PACKET if self._five else 2)
-
-    # PUBLISH
-
-    def _read_publish(self, command: int, data: bytes, start: int, body: int, end: int) -> Message | RejectedPublish:
-        """The PUBLISH whose fixed header begins at ``start``."""
-        qos = command >> 1 & 3
-        packet_id = 0
-        properties: dict[str, Any] = {}
-        try:
-            position = body + 2 + (data[body] << 8 | data[body + 1])
-            topic = data[body + 2 : position].decode()
-            if qos:
-                packet_id = data[position] << 8 | data[position + 1]
-                position += 2
-            if self._five:
-                if data[position] == 0:
-                    position += 1
-                else:
-                    properties, position = read_properties(PUBLISH, data, position, end)
-        except TooManyPropertiesError:
-            return _rejected(command, data, start, body, end, QUOTA_EXCEEDED)
-        except IndexError:
-            return _rejected(command, data, start, body, end, MALFORMED_PACKET, _TOO_SHORT)
-        except ValueError as error:
-            return _rejected(command, data, start, body, end, MALFORMED_PACKET, str(error))
-        if position > end or not topic or qos == 3 or (qos and not packet_id):
-            violation = _TOO_SHORT if position > end else "the topic is empty"  # unless it is the QoS or the identifier
-            return _rejected(command, data, start, body, end, MALFORMED_PACKET, violation)
-        return Message(topic, data[position:end], qos, bool(command & 1), bool(command & 8), properties, packet_id)
 
     def _skip_publish(self, data: bytes, start: int, body: int, end: int, packets: list[Packet]) -> int:
         """Read who a PUBLISH that is too large is to be answered to, and skip the rest of it."""
@@ -223,7 +193,7 @@ class Decoder:
         if size < head_end <= end:
             return start
         self._needed = 2
-        packets.append(_rejected(data[start], data, start, body, end, PACKET_TOO_LARGE))
+        packets.append(rejected_publish(data[start], data, start, body, end, PACKET_TOO_LARGE))
         self._skip = max(end - size, 0)
         return min(end, size)
 
@@ -233,9 +203,9 @@ class Decoder:
         try:
             packet = self._read_body(kind, body)
         except IndexError:
-            raise _malformed(kind, _TOO_SHORT) from None
+            raise malformed(kind, TOO_SHORT) from None
         except ValueError as error:
-            raise _malformed(kind, str(error)) from None
+            raise malformed(kind, str(error)) from None
         log.debug("received %s, %d bytes", NAMES[kind], len(body))
         return packet
 
@@ -287,29 +257,6 @@ class Decoder:
         return Suback(packet_id, list(codes))
 
 
-def _rejected(
-    command: int, data: bytes, start: int, body: int, end: int, reason: int, violation: str = ""
-) -> RejectedPublish:
-    """A PUBLISH that cannot be accepted, of which topic and packet identifier are there.
-
-    Raises:
-        ProtocolError: it is malformed, and cannot be answered or need not be.
-    """
-    qos = command >> 1 & 3
-    if qos == 3:  # [MQTT-3.3.1-4]
-        raise _malformed(PUBLISH, "QoS 3")
-    topic_end = body + 2 + (data[body] << 8 | data[body + 1]) if body + 2 <= end else end + 1
-    if topic_end + (2 if qos else 0) > end:
-        raise _malformed(PUBLISH, violation or _TOO_SHORT)
-    packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
-    if qos and not packet_id:  # [MQTT-2.2.1-2]
-        raise _malformed(PUBLISH, "packet identifier 0")
-    if violation and not qos:
-        raise _malformed(PUBLISH, violation)
-    topic = data[body + 2 : topic_end].decode(errors="replace")
-    return RejectedPublish(topic, qos, packet_id, reason, end - start, violation)
-
-
 def _server_reference(body: bytes) -> str | None:
     """The Server Reference of a DISCONNECT. Its reason code counts even if its properties are malformed."""
     if len(body) < 2:
@@ -324,7 +271,3 @@ def _server_reference(body: bytes) -> str | None:
 def _expect_end(body: bytes, end: int) -> None:
     if end != len(body):
         raise ValueError(f"{len(body) - end} bytes too many")
-
-
-def _malformed(kind: int, violation: str) -> ProtocolError:
-    return ProtocolError(f"the broker sent a malformed {NAMES[kind]} ({violation})")

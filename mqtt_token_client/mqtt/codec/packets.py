@@ -1,4 +1,4 @@
-"""The packets that a broker sends, as values, and the first byte of each kind of packet."""
+"""The packets that a broker sends, as values; the first byte of each kind of packet; and what is malformed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...errors import ProtocolError
 from .message import Message
 
 # MQTT 5 section 2.1.2: the type of the packet in the higher four bits.
@@ -86,3 +87,10 @@ class Auth(NamedTuple):
 
 
 Packet = Connack | Message | RejectedPublish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
+
+TOO_SHORT = "a field goes beyond the end of the packet"
+
+
+def malformed(kind: int, violation: str) -> ProtocolError:
+    """The error for a packet that is malformed, and why."""
+    return ProtocolError(f"the broker sent a malformed {NAMES[kind]} ({violation})")
