@@ -25,9 +25,9 @@ class Gateway:
         install_packages()
         self.port = free_port()
         by_algorithm = {"RS256": str(keys.folder / "rs.pub.pem"), "ES256": str(keys.folder / "es.pub.pem")}
-        told = {"port": self.port, "broker": broker_port, "keys": by_algorithm}
+        options = {"port": self.port, "broker": broker_port, "keys": by_algorithm}
         command = ["node", str(_HERE / "gateway.mjs")]
-        self._process = Process("gateway", command, folder / "gateway.log", {"TEST_GATEWAY": json.dumps(told)})
+        self._process = Process("gateway", command, folder / "gateway.log", {"TEST_GATEWAY": json.dumps(options)})
         self._process.start(lambda: accepts(self.port))
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ class AuthorizationServer:
         self.jwks_uri = f"{self.issuer}/jwks"
         (folder / "pki").mkdir()
         self.pki = Pki(folder / "pki")
-        told = {
+        options = {
             "port": self.port,
             "tls": tls,
             "pki": str(folder / "pki"),
@@ -86,7 +86,7 @@ class AuthorizationServer:
             "authorization server",
             ["node", str(_HERE / "server.mjs")],
             folder / "oidc.log",
-            {"TEST_SERVER": json.dumps(told)},  # not on the command line: it holds a secret
+            {"TEST_SERVER": json.dumps(options)},  # not on the command line: it holds a secret
         )
         self._process.start(lambda: accepts(self._control), timeout=30)
         self.listening = True

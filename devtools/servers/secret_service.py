@@ -46,12 +46,12 @@ class Session:
 
     def start_keyring(self, password: str | None = PASSWORD) -> None:
         """Start the daemon, unlocked with a password, which becomes that of a new keyring; None leaves it locked."""
-        told = self.folder / "password"
-        told.write_text(password or "")
+        password_file = self.folder / "password"
+        password_file.write_text(password or "")
         command = 'exec gnome-keyring-daemon --foreground --components=secrets "$@" <"$0"'
         self.keyring = Process(
             "GNOME Keyring",
-            ["bash", "-c", command, str(told), *(["--unlock"] if password else [])],
+            ["bash", "-c", command, str(password_file), *(["--unlock"] if password else [])],
             self.folder / "keyring.log",
             self.env,
         )
