@@ -168,7 +168,9 @@ class Process:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def read(self, start: int) -> str:
-        """Its log from this byte on."""
+        """Its log from this byte on; empty if its folder was removed since."""
+        if not self.log.exists():
+            return ""
         with self.log.open("rb") as log:
             log.seek(start)
             return log.read().decode(errors="replace")
