@@ -14,8 +14,10 @@ if TYPE_CHECKING:
         Backoff as Backoff,
     )
     from .client import (
-        Stats as Stats,
         TokenClient as TokenClient,
+    )
+    from .core import (
+        Stats as Stats,
     )
     from .errors import (
         AuthorizationServerUnavailable as AuthorizationServerUnavailable,
@@ -155,10 +157,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "backoff": ("Backoff",),
-    "client": (
-        "Stats",
-        "TokenClient",
-    ),
+    "client": ("TokenClient",),
+    "core": ("Stats",),
     "errors": (
         "AuthorizationServerUnavailable",
         "AuthorizationServerUntrusted",

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-import random
 import ssl
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -16,65 +11,25 @@ from typing import Any
 from . import events
 from .backoff import Backoff
 from .clock import monotonic
-from .errors import ClientClosed, ConfigurationError, MqttTokenError, TokenRefusedByBroker
+from .core import ClientCore, SessionOptions, Stats
+from .errors import ClientClosed, ConfigurationError
 from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE, SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
-from .mqtt.lifecycle.manager import Connection
-from .mqtt.lifecycle.settings import check_range, open_settings
-from .mqtt.runtime.base import Runtime, current
+from .mqtt.lifecycle.settings import open_settings
+from .mqtt.runtime.base import current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
 from .mqtt.session.delivery import Delivery, Outgoing
-from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
-from .mqtt.session.session import Session
 from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
 from .stores import TokenStore
-from .token import Token
 from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
 
-log = logging.getLogger("mqtt_token_client")
-
-# Logged as warnings, which Python shows to those who have set up no logging.
-_TROUBLE = (
-    events.RenewalFailed,
-    events.LoginRequired,
-    events.StoreFailed,
-    events.TokenRefused,
-    events.Disconnected,
-    events.ConnectFailed,
-    events.RotationFailed,
-    events.SubscriptionRefused,
-    events.DeliveryRefused,
-    events.MessageExpired,
-    events.MessageRejected,
-    events.MessageUnhandled,
-    events.MessagesAbandoned,
-)
 _EXPIRY = "message_expiry_interval"
-_WINDOW = 65_000  # leaves packet identifiers for SUBSCRIBE
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a client has done so far.
-
-    ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of those received had been
-    delivered before and were not delivered again.
-    """
-
-    queued: int
-    inflight: int
-    delivered: int
-    received: int
-    duplicates: int
-    connects: int
-    rotations: int
-    renewals: int
 
 
 class TokenClient:
@@ -163,33 +118,12 @@ class TokenClient:
             max_packet_size=max_packet_size,
             receive_maximum=receive_maximum,
         )
-        check_range("max_inflight", max_inflight, 1, _WINDOW)
-        check_range("max_queued", max_queued, 1, 2**31)
-        for name, function in (("on_message", on_message), ("on_event", on_event)):
-            if function is not None and not callable(function):
-                raise ConfigurationError(f"{name}: a function, not {type(function).__name__}")
+        options = SessionOptions(max_inflight, max_queued, bool(manual_ack), on_message)
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        self._feed = CredentialsProvider(keeper, self._settings.profile, client_id)
-        self._on_event = on_event
-        self._session = Session(
-            max_queued=max_queued,
-            max_inflight=max_inflight,
-            emit=self._emit,
-            on_message=on_message,
-            manual_ack=bool(manual_ack),
-            # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
-            # finished, and take a new message for an old one.
-            last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
+        provider = CredentialsProvider(keeper, self._settings.profile, client_id)
+        self._core = ClientCore(
+            self._settings, provider, options, on_event, acquire_network_thread, release_network_thread
         )
-        self._lock = threading.Lock()
-        self._runtime: Runtime | None = None
-        self._connection: Connection | None = None
-        self._up = False
-        self._settled = threading.Event()  # the first connect has succeeded, or failed for good
-        self._gone = threading.Event()  # nothing of an earlier connection is left
-        self._gone.set()
-        self._hopeless: MqttTokenError | None = None
-        self._renewals = 0
 
     @classmethod
     def from_config(cls, path: str | PathLike[str], **arguments: Any) -> TokenClient:
@@ -229,37 +163,18 @@ class TokenClient:
                 event and retried slowly instead.
             ClientClosed: called in a handler while ``disconnect()`` has not come to its end.
         """
-        while not self._start():
+        core = self._core
+        while (closing := core.start()) is not None:
             if current.runtime is not None:
-                raise ClientClosed("connect: disconnect() has not ended yet, and a handler cannot wait for it")
-            self._gone.wait()
+                raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
+            closing.wait()
         if timeout and current.runtime is None:
-            self._settled.wait(timeout)
-            if self._hopeless is not None:
-                error = self._hopeless
+            core.first_result.wait(timeout)
+            error = core.fatal_error
+            if error is not None:
                 self.disconnect(timeout=0)
                 raise error
-        return self._up
-
-    def _start(self) -> bool:
-        """Start connecting, unless that has been done; False while an earlier connection has not ended."""
-        with self._lock:
-            if not self._gone.is_set():
-                return False
-            if self._connection is None:
-                runtime = acquire_network_thread()
-                try:
-                    self._feed.start(runtime, self._on_token, self._emit)
-                except BaseException:  # of a source that is watched
-                    release_network_thread()
-                    raise
-                self._settled.clear()
-                self._hopeless = None
-                self._runtime = runtime
-                self._connection = Connection(runtime, self._settings, self._feed, self._session, self._emit)
-                self._session.open(runtime.call_soon, self._connection.wake)
-                runtime.call_soon(self._connection.start)
-            return True
+        return core.connected
 
     def disconnect(self, timeout: float = 5.0) -> None:
         """Give the outbox so many seconds, then DISCONNECT; the broker drops the will.
@@ -271,22 +186,9 @@ class TokenClient:
         """
         if not isinstance(timeout, int | float) or not timeout >= 0:
             raise ConfigurationError(f"disconnect: timeout is seconds, 0 or more, not {timeout!r}")
-        with self._lock:
-            runtime, connection = self._runtime, self._connection
-            if runtime is not None and connection is not None:
-                self._runtime = self._connection = None
-                self._gone.clear()
-                runtime.call_soon(functools.partial(connection.close, timeout, self._finish))
+        closed = self._core.close(timeout)
         if current.runtime is None:
-            self._gone.wait()
-
-    def _finish(self) -> None:
-        """The connection is closed."""
-        self._up = False
-        self._feed.stop()
-        self._settled.set()
-        self._gone.set()
-        release_network_thread()
+            closed.wait()
 
     def __enter__(self) -> TokenClient:
         self.connect()
@@ -341,7 +243,7 @@ class TokenClient:
         if properties and (seconds := properties.get(_EXPIRY)):
             message.properties = pack_properties({_EXPIRY: seconds, **properties})  # first, as it is replaced later
             message.expires_at = monotonic() + seconds
-        self._session.publish(message)
+        self._core.session.publish(message)
         return message
 
     def subscribe(
@@ -391,12 +293,12 @@ class TokenClient:
             raise ConfigurationError("subscribe: no_local does not go with a shared subscription")
         packed = pack_properties(properties, SUBSCRIBE)
         identified = properties is not None and "subscription_identifier" in properties
-        self._session.subscribe(topic_filter, handler, options, packed, identified=identified)
+        self._core.session.subscribe(topic_filter, handler, options, packed, identified=identified)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Receive the messages of a topic filter no longer."""
         check_filter(topic_filter, "unsubscribe")
-        self._session.unsubscribe(topic_filter)
+        self._core.session.unsubscribe(topic_filter)
 
     # The token
 
@@ -407,67 +309,23 @@ class TokenClient:
         Raises:
             TokenError: the token could not be renewed; the current one and the connection stay.
         """
-        runtime = self._runtime
-        if runtime is not None and runtime.on_thread:
-            runtime.run_blocking(self._feed.renew, lambda _token, _error: None)
-        else:
-            self._feed.renew()
+        self._core.renew()
 
     @property
     def token_expires_in(self) -> float | None:
         """Seconds that the current token lives, or None while there is none."""
-        token = self._feed.token
+        token = self._core.token
         return None if token is None else token.expires_in
 
     @property
     def state(self) -> str:
         """``connected``, ``rotating``, ``connecting``, ``waiting`` (for the next try) or ``closed``."""
-        connection = self._connection
-        return "closed" if connection is None else connection.state
+        return self._core.state
 
     @property
     def stats(self) -> Stats:
         """What the client has done so far."""
-        return Stats(**asdict(self._session.stats), renewals=self._renewals)
+        return self._core.stats
 
     def __repr__(self) -> str:
         return f"TokenClient({str(self._settings.brokers[0])!r}, client_id={self._settings.client_id!r}, {self.state})"
-
-    # On the network thread
-
-    def _emit(self, event: events.Event) -> None:
-        level = logging.WARNING if isinstance(event, _TROUBLE) else logging.INFO
-        log.log(level, "%s: %s", self._settings.client_id, event)
-        match event:
-            case events.Connected():
-                self._up = True
-                self._hopeless = None
-                self._settled.set()
-                self._feed.renew_ahead(wanted=True)
-            case events.Disconnected():
-                self._up = False
-                self._feed.renew_ahead(wanted=False)
-            case events.ConnectFailed(error=error) if error.permanent:
-                self._give_up(error)
-            case events.TokenRefused(reason=reason, reason_name=name, times=times) if times > 1:
-                text = (
-                    f"the broker refused {times} new tokens in a row: {name}; check issuer, audience, keys and rights"
-                )
-                self._give_up(TokenRefusedByBroker(text, reason=reason, permanent=True))
-        if self._on_event is not None:
-            try:
-                self._on_event(event)
-            except BaseException:  # as above
-                log.exception("on_event raised; the network thread goes on")
-
-    def _give_up(self, error: MqttTokenError) -> None:
-        """What is hopeless before the first connection is raised by connect()."""
-        if not self._settled.is_set():
-            self._hopeless = error
-            self._settled.set()
-
-    def _on_token(self, token: Token) -> None:
-        connection = self._connection
-        if connection is not None:
-            self._renewals += 1
-            connection.rotate(token)

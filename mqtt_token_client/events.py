@@ -1,17 +1,18 @@
-"""Everything that ``on_event`` can be told, as small frozen values to match by type.
+"""Everything that ``on_event`` gets, as small frozen values to match by type.
 
     def on_event(event):
         match event:
             case Rotated(kind=kind, gap=gap): print(f"on a new token by {kind}, {gap * 1000:.1f} ms")
             case RenewalFailed(error=error): alarm(error)
 
-No event holds a secret.
+Events are reports: nothing in the library reads them. No event holds a secret.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .errors import MqttTokenError
 
@@ -19,9 +20,14 @@ RotationKind = Literal["handover", "reconnect", "re-authentication"]
 
 
 class Event:
-    """The base of every event."""
+    """The base of every event.
+
+    Attributes:
+        log_level: at which the client logs it. Python shows warnings to those who have not set up logging.
+    """
 
     __slots__ = ()
+    log_level: ClassVar[int] = logging.INFO
 
 
 # The token
@@ -29,7 +35,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class TokenRenewed(Event):
-    """A new token is in hand; it lives ``expires_in`` seconds. ``jti`` is its identifier, where it has one."""
+    """There is a new token; it is valid for ``expires_in`` seconds. ``jti`` is its identifier, if it has one."""
 
     expires_in: float
     jti: str | None = None
@@ -37,10 +43,11 @@ class TokenRenewed(Event):
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailed(Event):
-    """No new token could be obtained. The old one lives ``expires_in`` more seconds (0: there is none); the next try
-    is in ``retry_in`` seconds. Where ``error.permanent``, somebody has to mend the cause.
+    """No new token could be obtained. The old one is valid for ``expires_in`` more seconds (0: there is none); the
+    next request is in ``retry_in`` seconds. If ``error.permanent``, a person has to fix the cause.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
     retry_in: float
     expires_in: float
@@ -48,26 +55,29 @@ class RenewalFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoginRequired(Event):
-    """The authorization server no longer takes the refresh token, and no other process has stored a newer one: a
-    person has to approve again. The token source is asking for it, by its ``prompt``.
+    """The authorization server no longer accepts the refresh token, and no other process has stored a newer one: a
+    person has to approve again. The token source asks for that, by its ``prompt``.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed(Event):
-    """The token store could not load or save; the token is used all the same, and lost when the process ends."""
+    """The token store could not load or save. The token is used all the same, and lost when the process ends."""
 
+    log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused(Event):
-    """The broker did not take the token, for the ``times``-th time in a row; the next try is in ``retry_in`` seconds.
-    A connection that was up stays up, unless the broker ended it.
+    """The broker rejected the token, for the ``times``-th time in a row; the next attempt is in ``retry_in`` seconds.
+    ``reason`` is the MQTT 5 reason code. A connection that was up stays up, unless the broker ended it.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     reason: int
     reason_name: str
     times: int
@@ -87,11 +97,12 @@ class Connected(Event):
 
 @dataclass(frozen=True, slots=True)
 class Disconnected(Event):
-    """The connection ended, though no rotation and no ``disconnect()`` ended it; the next try is in ``retry_in``
-    seconds. ``reason`` is the MQTT 5 reason code, or None where the broker gave none; the close code of a WebSocket
-    that blames the token counts as 0x87.
+    """The connection ended, and neither a rotation nor ``disconnect()`` ended it; the next attempt is in ``retry_in``
+    seconds. ``reason`` is the MQTT 5 reason code, or None if the broker gave none; the close code of a WebSocket that
+    blames the token counts as 0x87.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     cause: str
     reason: int | None
     retry_in: float
@@ -99,17 +110,18 @@ class Disconnected(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailed(Event):
-    """An attempt to connect failed; the next one is in ``retry_in`` seconds. Where ``error.permanent``, somebody has
-    to mend the cause.
+    """An attempt to connect failed; the next one is in ``retry_in`` seconds. If ``error.permanent``, a person has to
+    fix the cause.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
     retry_in: float
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated(Event):
-    """The connection is on a new token. ``gap``: seconds in which no packet could go one way or the other."""
+    """The connection is on a new token. ``gap``: for how many seconds no packet could be sent one way or the other."""
 
     kind: RotationKind
     gap: float
@@ -117,20 +129,21 @@ class Rotated(Event):
 
 @dataclass(frozen=True, slots=True)
 class RotationFailed(Event):
-    """The connection could not be moved onto the new token and serves on with the old one; the next try is in
+    """The connection could not be moved onto the new token and stays on the old one; the next attempt is in
     ``retry_in`` seconds.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
     retry_in: float
 
 
-# The session and what goes over it
+# The session and its messages
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLost(Event):
-    """The broker had not kept the session: subscriptions are made again, ``resent`` unacknowledged messages sent
+    """The broker had not kept the session: the client subscribes again and sends ``resent`` unacknowledged messages
     again. What the broker held for this client is gone.
     """
 
@@ -139,28 +152,32 @@ class SessionLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRefused(Event):
-    """The broker refused a topic filter (SUBACK), or takes no such subscription, as its CONNACK told. Unless the filter
-    will never do (0x8F, 0x95, 0x9E, 0xA1, 0xA2), it is asked for again on the next connection and with the next token.
+    """The broker rejected a topic filter (SUBACK), or announced in CONNACK that it supports no such subscription. It is
+    asked for again on the next connection and with the next token, unless the reason is permanent (0x8F, 0x95, 0x9E,
+    0xA1, 0xA2).
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     topic_filter: str
     reason: int
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRefused(Event):
-    """The broker refused a message (PUBACK or PUBREC), or takes no such message, as its CONNACK told; its ``Delivery``
-    has failed.
+    """The broker rejected a message (PUBACK or PUBREC), or announced in CONNACK that it accepts no such message; its
+    ``Delivery`` has failed.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     topic: str
     reason: int
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesAbandoned(Event):
-    """The client was closed with ``count`` accepted messages not acknowledged; each ``Delivery`` has failed."""
+    """The client was closed before ``count`` accepted messages were acknowledged; each ``Delivery`` has failed."""
 
+    log_level: ClassVar[int] = logging.WARNING
     count: int
 
 
@@ -168,6 +185,7 @@ class MessagesAbandoned(Event):
 class MessageExpired(Event):
     """A message was not sent, as its ``message_expiry_interval`` passed while it waited; its Delivery failed."""
 
+    log_level: ClassVar[int] = logging.WARNING
     topic: str
 
 
@@ -178,6 +196,7 @@ class MessageRejected(Event):
     too many properties. Otherwise it is malformed, as ``violation`` says, and has ended a connection before.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     topic: str
     reason: int
     size: int
@@ -186,16 +205,17 @@ class MessageRejected(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageUnhandled(Event):
-    """A message came that no handler takes, nor ``on_message``: it was dropped. Told once for each topic; perhaps
-    ``connect()`` was called before ``subscribe()``, or an earlier program has left the subscription.
+    """A message was received that neither a handler nor ``on_message`` is there for, and was dropped. Reported once for
+    each topic. Perhaps ``connect()`` was called before ``subscribe()``, or an earlier program left the subscription.
     """
 
+    log_level: ClassVar[int] = logging.WARNING
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerFailed(Event):
-    """A function of the application raised ``error``; ``where`` names which. The network thread goes on."""
+    """A function of the application raised ``error``; ``where`` names the function. The network thread goes on."""
 
     where: str
     error: Exception

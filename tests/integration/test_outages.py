@@ -213,7 +213,7 @@ class TestARefusedToken:
 
     def test_twice_in_a_row_is_raised_by_connect(self, oidc: AuthorizationServer, mosquitto: Mosquitto) -> None:
         device = Device(mosquitto.port, Spoiled(source(oidc), float("inf")), "refused-twice")
-        with pytest.raises(TokenRefusedByBroker, match="refused 2 new tokens in a row: Not authorized; check issuer"):
+        with pytest.raises(TokenRefusedByBroker, match="rejected 2 new tokens in a row: Not authorized; check issuer"):
             device.client.connect()
         assert device.client.state == "closed"
         wait_until(lambda: "mqtt-token-network" not in {one.name for one in threading.enumerate()}, "the thread's end")

@@ -156,7 +156,7 @@ def devices(*, real_time: bool = False) -> Iterator[Make]:
         return made[-1]
 
     # A test does not read the first connection all the time, so its PINGREQ is not answered.
-    settle_time = patch("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.1)
+    settle_time = patch("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 0.1)
     with settle_time, contextlib.nullcontext() if real_time else stepping():
         try:
             yield make

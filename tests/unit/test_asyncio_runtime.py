@@ -292,11 +292,9 @@ async def device(protocol: int, pki: Pki | None) -> AsyncIterator[AsyncDevice]:
         server.load_cert_chain(pki.server.certificate, pki.server.key)
     with contextlib.closing(ScriptedBroker(server)) as broker:
         device = AsyncDevice(broker, protocol, tls)
-        with (
-            patch("mqtt_token_client.client.acquire_network_thread", lambda: device.runtime),
-            patch("mqtt_token_client.client.release_network_thread", device.closed.set),
-        ):
-            yield device
+        core = device.client._core
+        core._acquire, core._release = lambda: device.runtime, device.closed.set
+        yield device
 
 
 @pytest.fixture(params=["plain", "TLS"])

@@ -121,7 +121,7 @@ class TestConnect:
         connected = pool.submit(device.client.connect, PATIENCE)
         for _ in range(2):
             device.answer(0x87 if protocol == 5 else 5)
-        with pytest.raises(TokenRefusedByBroker, match="refused 2 new tokens in a row: Not authorized") as raised:
+        with pytest.raises(TokenRefusedByBroker, match="rejected 2 new tokens in a row: Not authorized") as raised:
             connected.result(PATIENCE)
         assert raised.value.permanent
         assert device.client.state == "closed"

@@ -36,7 +36,9 @@ class TestTakeOver:
             peer.disconnect(0x8E)
             lost = device.event(Disconnected)
             assert lost.reason == 0x8E
-            assert lost.cause.endswith("Session taken over; another client uses this client_id; give each its own")
+            assert lost.cause.endswith(
+                "Session taken over; another client uses this client_id; give each client its own"
+            )
             assert 0.02 * 2**times <= lost.retry_in <= 0.04 * 2**times
             peer = device.answer(session_present=True)
             device.event(Connected)

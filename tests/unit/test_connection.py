@@ -391,7 +391,7 @@ class TestBrokerThatBreaksTheRules:
         device.event(Connected)
 
     def test_by_no_connack_is_left_in_the_end(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._CONNACK_TIME", 0.2)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.connect._CONNACK_TIME", 0.2)
         device = make()
         device.client.connect(timeout=0)
         peer = device.broker.accept()
@@ -416,5 +416,5 @@ def test_a_list_of_brokers_is_tried_in_turn(make: Make) -> None:
 def test_a_dead_line_is_given_up_by_the_operating_system_in_about_the_keepalive_of_the_client(make: Make) -> None:
     device = make(keepalive=33)
     device.start()
-    sock = device.client._connection._link._sock  # type: ignore[union-attr]
+    sock = device.client._core._manager._current.connection._sock  # type: ignore[union-attr]
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 33_000

@@ -21,6 +21,7 @@ import pytest
 from mqtt_token_client.errors import ProtocolError
 from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.properties import pack_length
+from mqtt_token_client.mqtt.runtime.base import Runtime
 from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit import packets
 from tests.unit.codecs import connected
@@ -56,7 +57,7 @@ def system_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         sock.calls = calls
         return sock
 
-    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.manager.open_transport", counted)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.opening.open_transport", counted)
     return calls
 
 
@@ -84,9 +85,13 @@ class Calls:
 
 def network(device: Device, function: Callable[[], object]) -> None:
     """Do something on the network thread."""
-    loop = device.client._runtime
-    assert loop is not None
-    call(loop, function)
+    call(runtime_of(device), function)
+
+
+def runtime_of(device: Device) -> Runtime:
+    manager = device.client._core._manager
+    assert manager is not None
+    return manager.runtime
 
 
 @contextlib.contextmanager
@@ -98,9 +103,7 @@ def counted(device: Device) -> Iterator[Calls]:
     def wait() -> None:
         ready.wait(10)
 
-    loop = device.client._runtime
-    assert loop is not None
-    loop.call_soon(wait)
+    runtime_of(device).call_soon(wait)
     yield calls
     ready.set()
 
@@ -141,7 +144,7 @@ class TestManyMessagesAtOnce:
         self, make: Make, system_calls: Counter[str], protocol: int
     ) -> None:
         device = make(protocol, max_inflight=COUNT // 2)
-        device.client._session._outbox._window.size = COUNT // 2
+        device.client._core.session._outbox._window.size = COUNT // 2
         peer = device.start()
         system_calls.clear()
         network(device, lambda: publish(device, 1))
@@ -166,7 +169,7 @@ class TestAMessage:
     @pytest.mark.parametrize(("qos", "most"), [(0, 19), (1, 16)])
     def test_is_sent_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
         device = make(protocol)
-        device.client._session._outbox._window.size = COUNT
+        device.client._core.session._outbox._window.size = COUNT
         peer = device.start()
         with counted(device) as calls:
             publish(device, qos)
@@ -176,7 +179,7 @@ class TestAMessage:
 
     def test_is_acknowledged_by_few_calls(self, make: Make, protocol: int) -> None:
         device = make(protocol)
-        device.client._session._outbox._window.size = COUNT
+        device.client._core.session._outbox._window.size = COUNT
         peer = device.start()
         publish(device, 1)
         messages = peer.expect_messages(COUNT)

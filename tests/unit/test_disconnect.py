@@ -206,7 +206,7 @@ class TestDisconnect:
     def test_after_the_second_connection_was_accepted_says_so_on_the_second(
         self, make: Make, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._LAST_WORDS_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._DRAIN_TIME", 60.0)
         device = make(will=Will("gone", b"", delay=9))
         device.start()
         second = device.rotate()

@@ -177,7 +177,7 @@ class TestReAuthentication:
         assert second.expect(AUTH).reason == RE_AUTHENTICATE
 
     def test_without_an_answer_is_a_handover(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._AUTH_TIME", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.reauthenticate._AUTH_TIME", 0.05)
         device = make()
         self.begin(device)
         second = device.broker.accept()
@@ -209,7 +209,7 @@ class TestReAuthentication:
     def test_is_a_handover_where_the_method_changes(self, make: Make) -> None:
         device = make()
         device.start()
-        device.client._feed._profile.method = "CUSTOM-JWT"  # type: ignore[attr-defined]  # ByMethod
+        device.client._core._provider._profile.method = "CUSTOM-JWT"  # type: ignore[attr-defined]  # ByMethod
         device.client.rotate()
         second = device.broker.accept()
         assert second.expect(CONNECT).properties[AUTHENTICATION_METHOD] == b"CUSTOM-JWT"

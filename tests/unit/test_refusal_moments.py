@@ -52,6 +52,16 @@ METHOD = "OAUTH2-JWT"
 CONTINUE, RE_AUTHENTICATE = 0x18, 0x19
 ROUNDS = 2  # times in a row that it happens on a second connection
 LONGEST = 0.01  # seconds of back-off
+DEADLINES = {
+    "QUIET": "handover._QUIET_TIME",
+    "SETTLE": "handover._SETTLE_TIME",
+    "HEAD_START": "handover._HEAD_START",
+    "HEAD_START_NEAR": "handover._HEAD_START_NEAR",
+    "DRAIN": "handover._DRAIN_TIME",
+    "END": "reconnect._END_TIME",
+    "AUTH": "reauthenticate._AUTH_TIME",
+    "CONNACK": "connect._CONNACK_TIME",
+}
 SHORT, LONG = 0.02, 60.0  # deadlines: one that is to pass, and one that is not
 
 # The moments. On the connection that the attempt opens:
@@ -352,13 +362,12 @@ class Play:
         for name in ("HEAD_START", "HEAD_START_NEAR"):
             self.set_deadline(name, SHORT if silent and self.case.moment in (SETTLING, HOLDING) else LONG)
         self.set_deadline("END", SHORT if silent and self.case.moment == ENDING else LONG)
-        self.set_deadline("LAST_WORDS", SHORT if silent and self.case.moment == DRAINING else LONG)
+        self.set_deadline("DRAIN", SHORT if silent and self.case.moment == DRAINING else LONG)
         self.set_deadline("AUTH", SHORT if silent or self.case.kind == "fallback" else LONG)
         self.set_deadline("CONNACK", SHORT if silent or self.case.what in GARBAGE else LONG)
 
     def set_deadline(self, name: str, seconds: float) -> None:
-        name += "" if name.startswith("HEAD") else "_TIME"
-        self._monkeypatch.setattr(f"mqtt_token_client.mqtt.lifecycle.attempt._{name}", seconds)
+        self._monkeypatch.setattr(f"mqtt_token_client.mqtt.lifecycle.{DEADLINES[name]}", seconds)
 
     def _watch_reading(self) -> None:
         receive, broker = Codec.receive, self.broker

@@ -76,7 +76,7 @@ class TestTokenRefused:
     def test_right_after_it_was_issued_may_be_too_early_if_it_has_nbf_and_gets_a_second_chance(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry._ITS_TIME_COMES", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry._NBF_RETRY", 0.05)
         device = make(backoff=Backoff(initial=60.0, maximum=60.0))
         first = Token(jwt.encode({"nbf": 0, "jti": "first"}, "k" * 32, "HS256"), 3600.0)
         device.source.next = [first]
@@ -189,7 +189,7 @@ class TestOurFault:
         text = str(raised.value)
         assert raised.value.permanent
         assert raised.value.reason == {1: 0x84, 2: 0x85}.get(code, code)
-        assert text.startswith(f"{device.broker.url} refused the connection: ")
+        assert text.startswith(f"{device.broker.url} rejected the connection: ")
         assert "; " in text
         assert "\n" not in text
         assert device.client.state == "closed"

@@ -139,7 +139,7 @@ class TestHandover:
     def test_hands_over_nothing_of_the_second_before_the_first_has_ended(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._LAST_WORDS_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._DRAIN_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         second = device.rotate()

@@ -42,7 +42,7 @@ class TestSecondConnectionThatFails:
         device = make(protocol)
         first = device.start()
         if how == "silent":
-            monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._CONNACK_TIME", 0.3)
+            monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.connect._CONNACK_TIME", 0.3)
         second = device.rotate()
         monkeypatch.undo()
         device.broker.close_listener()
@@ -144,7 +144,7 @@ class TestFirstConnectionCut:
     def test_while_it_is_being_flushed_goes_on_as_a_reconnect(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make()
         first = device.start()
         device.source.life = 4.0
@@ -237,7 +237,7 @@ class TestDeadlines:
     def test_of_an_attempt_that_is_over_do_not_end_the_next_one(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._CONNACK_TIME", 0.5)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.connect._CONNACK_TIME", 0.5)
         device = make()
         device.start()
         monkeypatch.undo()

@@ -15,7 +15,7 @@ class TestABusyFirstConnection:
     def test_is_asked_by_pingreq_whether_all_was_read_and_connect_waits_for_the_answer(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -33,7 +33,7 @@ class TestABusyFirstConnection:
     def test_carries_everything_until_the_answer_and_nothing_from_then_on(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"0: before")
@@ -64,7 +64,7 @@ class TestABusyFirstConnection:
     def test_that_ends_before_the_second_answer_has_its_qos_0_sent_again_on_the_second_before_anything_newer(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"read")
@@ -93,7 +93,7 @@ class TestABusyFirstConnection:
     def test_that_stays_the_connection_has_its_qos_0_not_sent_again(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"read")
@@ -116,7 +116,7 @@ class TestABusyFirstConnection:
     def test_whose_keepalive_is_answered_meanwhile_is_waited_for_all_the_same(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol, keepalive=1)
         first = device.start()
         first.expect(PINGREQ)  # of the keepalive
@@ -134,9 +134,9 @@ class TestABusyFirstConnection:
     def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._HEAD_START", 60.0)
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._HEAD_START_NEAR", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._HEAD_START", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._HEAD_START_NEAR", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment", qos=1)
@@ -173,7 +173,7 @@ class TestABusyFirstConnection:
     def test_that_does_not_answer_is_not_waited_for_long(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.05)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 0.05)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -188,7 +188,7 @@ class TestABusyFirstConnection:
     def test_that_is_lost_meanwhile_lets_connect_go_out_at_once(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
         device = make(protocol)
         first = device.start()
         device.client.publish("t", b"at the last moment")
@@ -203,8 +203,8 @@ class TestABusyFirstConnection:
 
 
 def test_a_quiet_first_connection_is_not_asked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 60.0)
-    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._QUIET_TIME", 0.05)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._QUIET_TIME", 0.05)
     device = make(5)
     first = device.start()
     first.expect_nothing(0.1)

@@ -80,7 +80,7 @@ class TestFirstConnectionThatIsFull:
     def test_is_left_after_a_while_and_what_it_had_not_sent_goes_out_on_the_second(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._SETTLE_TIME", 0.3)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 0.3)
         device = make()
         _, second = self.fill(device)
         second.expect(CONNECT)
@@ -160,7 +160,7 @@ class TestTls:
     def test_keeps_the_order_of_what_came_with_connack(
         self, make: Make, protocol: int, pki: Pki, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.attempt._LAST_WORDS_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._DRAIN_TIME", 60.0)
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(pki.server.certificate, pki.server.key)
         broker = ScriptedBroker(server)

@@ -1,4 +1,4 @@
-"""When to try again: what failed in a row, which token was refused, and whether a connection has proved itself."""
+"""RetryState: what failed in a row, which token was rejected, and when the next attempt begins because of that."""
 
 from __future__ import annotations
 
@@ -6,77 +6,94 @@ from ...backoff import Backoff, uniform
 from ...clock import monotonic
 from ...token import Token
 
-_LONGEST_ABSENCE = 3600.0  # seconds, after which a client comes back to a session that another has taken over
-_FORGOTTEN = 86_400.0  # seconds, after which a take-over is the first again
+_MAX_ABSENCE = 3600.0  # seconds until a client comes back to a session that another one has taken over
+_TAKE_OVERS_FORGOTTEN = 86_400.0  # seconds after which a take-over counts as the first one again
 
-_NEAR_THE_END = 30.0  # a bare close this many seconds before a token's end, or in its last tenth, is taken for its end
+_NEAR_EXPIRY = 30.0  # a close without a reason so many seconds before a token expires, or in the last tenth of its
+# lifetime, counts as caused by that
 
-# Some issuers write nbf, and brokers check it to the second: by a clock that is a little behind, a new token's time has
-# not come yet (RFC 7519 section 4.1.5).
-_YOUNG, _ITS_TIME_COMES = 5.0, 2.0  # seconds
+# Some issuers write nbf, and brokers check it to the second. If the broker's clock is a little behind, a new token is
+# not valid yet (RFC 7519 section 4.1.5).
+_NBF_GRACE, _NBF_RETRY = 5.0, 2.0  # seconds
 
 
 class RetryState:
-    """The failures and the refused tokens in a row, and the delays that follow from them."""
+    """Failures and rejected tokens in a row, and the delays that follow from them.
+
+    Args:
+        backoff: makes the delays.
+
+    Attributes:
+        rejected: the token that must not be presented again.
+        rejections: of tokens in a row.
+    """
 
     def __init__(self, backoff: Backoff) -> None:
+        self.rejected: Token | None = None
+        self.rejections = 0
         self._backoff = backoff
         self._failures = 0
         self._stable_at = 0.0
-        self.refusals = 0
-        self.refused: Token | None = None  # not to be presented again
-        self._too_early: Token | None = None  # refused once, and perhaps only because of that
+        self._too_early: Token | None = None  # rejected once, and perhaps only because of that
+        self._denied: Token | None = None  # the last one that a request over the connection was denied for
         self._take_overs = 0
         self._taken_over_at = 0.0
 
     def connected(self, token: Token) -> None:
-        """A first connection, or one after a loss: it counts as a success once it has lived for a while."""
-        self.refused = None
+        """A connection is up where none was: it counts as a success once it has been up for a while."""
+        self.rejected = None
         self._stable_at = monotonic() + min(self._backoff.stable_after, token.lifetime / 2)
 
     def rotated(self) -> None:
-        """The broker took a new token while the connection was up: a success."""
-        self._failures = self.refusals = 0
-        self.refused = None
+        """The broker accepted a new token while a connection was up: a success."""
+        self._failures = self.rejections = 0
+        self.rejected = None
 
-    def count_anew_if_stable(self) -> None:
-        """Begin to count anew if the connection has lived long enough to count as a success."""
+    def reset_if_stable(self) -> None:
+        """Forget the failures if the connection was up long enough to count as a success."""
         if monotonic() >= self._stable_at:
-            self._failures = self.refusals = 0
+            self._failures = self.rejections = 0
 
     def after_failure(self, *, permanent: bool = False) -> float:
-        """Seconds until the next try, after what is not the token's fault."""
+        """Count a failure that is not due to the token; return the seconds until the next attempt."""
         if permanent:
             return self._backoff.slow_delay()
         self._failures += 1
         return self._backoff.delay(self._failures)
 
     def after_take_over(self) -> float:
-        """Seconds until the session is taken back from another client with the same identifier. One of the two loses
-        its connection each time, so they come back ever later, however long they were connected.
+        """Return the seconds until the session is taken back from another client with the same client identifier. One
+        of the two loses its connection each time, so they come back ever later, however long they were connected.
         """
         now = monotonic()
-        if now > self._taken_over_at + _FORGOTTEN:
+        if now > self._taken_over_at + _TAKE_OVERS_FORGOTTEN:
             self._take_overs = 0
         self._taken_over_at = now
         self._take_overs += 1
-        bound = min(self._backoff.maximum * 2.0 ** min(self._take_overs - 1, 60), _LONGEST_ABSENCE)
+        bound = min(self._backoff.maximum * 2.0 ** min(self._take_overs - 1, 60), _MAX_ABSENCE)
         return uniform(bound / 2, bound)
 
-    def after_refusal(self, token: Token, *, presented: bool = True) -> float:
-        """Seconds until a new token is tried: none at first, then a back-off; or until the same one is, whose time may
-        not have come. One that was not ``presented`` is that of the connection that was up: any that has been refused
-        since then is newer, and stays refused.
+    def after_rejection(self, token: Token, *, presented: bool = True) -> float:
+        """Count the rejection of a token; return the seconds until a new one is presented: none at first, then a
+        back-off; or until the same one is presented again, if it may not have been valid yet.
+
+        A token that was not ``presented`` is that of the connection that was up: one that has been rejected since then
+        is newer, and stays rejected.
         """
-        if token != self._too_early and "nbf" in token.claims and monotonic() - token.since < _YOUNG:
+        if token != self._too_early and "nbf" in token.claims and monotonic() - token.since < _NBF_GRACE:
             self._too_early = token
-            return _ITS_TIME_COMES
-        if self.refused is None or presented:
-            self.refused = token
-        self.refusals += 1
-        return 0.0 if self.refusals == 1 else self._backoff.delay(self.refusals - 1)
+            return _NBF_RETRY
+        if self.rejected is None or presented:
+            self.rejected = token
+        self.rejections += 1
+        return 0.0 if self.rejections == 1 else self._backoff.delay(self.rejections - 1)
+
+    def is_first_denial(self, token: Token) -> bool:
+        """Whether nothing else was denied over a connection because of this token; asked once for each denial."""
+        first, self._denied = token != self._denied, token
+        return first
 
 
-def is_near_its_end(token: Token) -> bool:
-    """Whether a connection that ends without a reason ended because its token did."""
-    return token.expires_in < min(_NEAR_THE_END, token.lifetime / 10)
+def expires_soon(token: Token) -> bool:
+    """Whether a connection that ends now without a reason ends because this token expires."""
+    return token.expires_in < min(_NEAR_EXPIRY, token.lifetime / 10)

@@ -1,0 +1,276 @@
+"""ClientCore: one client's lifecycle, under the blocking and the asyncio interface.
+
+The core knows nothing of how its callers wait: its interfaces wait for its one-shots, each in their own way. What
+becomes of the connection reaches it by the four calls of :class:`~.mqtt.lifecycle.observer.Observer`.
+
+    IDLE        connect() was not called, or disconnect() is done
+    CONNECTING  there was no connection since then
+    FAILED      the first attempts failed, and only a person can fix the cause; they go on, rarely
+    UP          a connection is up
+    DOWN        the connection was lost, and attempts to connect are made
+    CLOSING     disconnect() was called, and is not done yet
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+
+from . import events
+from .errors import ConfigurationError, MqttTokenError
+from .mqtt.lifecycle.manager import ConnectionManager
+from .mqtt.lifecycle.settings import Settings, check_range
+from .mqtt.runtime.base import Runtime
+from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
+from .mqtt.session.session import Session
+from .mqtt.session.subscriptions import Handler
+from .oneshot import OneShot
+from .token import Token
+from .tokens.credentials import CredentialsProvider
+
+log = logging.getLogger("mqtt_token_client")
+
+_MAX_INFLIGHT = 65_000  # leaves packet identifiers for SUBSCRIBE
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a client has done so far.
+
+    ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of the messages received
+    had been handed over before and were not handed over again.
+    """
+
+    queued: int
+    inflight: int
+    delivered: int
+    received: int
+    duplicates: int
+    connects: int
+    rotations: int
+    renewals: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What an application says about its messages.
+
+    Attributes:
+        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
+        max_queued: messages that may wait to be acknowledged.
+        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        on_message: gets the messages that no subscription has a handler for.
+
+    Raises:
+        ConfigurationError: a value is out of its range or of a wrong type.
+    """
+
+    max_inflight: int
+    max_queued: int
+    manual_ack: bool
+    on_message: Handler | None
+
+    def __post_init__(self) -> None:
+        check_range("max_inflight", self.max_inflight, 1, _MAX_INFLIGHT)
+        check_range("max_queued", self.max_queued, 1, 2**31)
+        check_function("on_message", self.on_message)
+
+
+def check_function(name: str, value: object) -> None:
+    """Check an optional callback.
+
+    Raises:
+        ConfigurationError: it cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} must be a function, got {type(value).__name__}")
+
+
+class Phase(Enum):
+    IDLE = auto()
+    CONNECTING = auto()
+    FAILED = auto()
+    UP = auto()
+    DOWN = auto()
+    CLOSING = auto()
+
+
+class ClientCore:
+    """One client. Its methods may be called on any thread, except those of the Observer.
+
+    Args:
+        settings: how it connects.
+        provider: its tokens.
+        options: of its session.
+        on_event: gets every event.
+        acquire: returns the runtime that drives it, from each ``start`` on.
+        release: called when it no longer needs the runtime.
+
+    Attributes:
+        fatal_error: why the first connect failed, while the phase is FAILED; otherwise None.
+        first_result: set when the first connect has succeeded, or failed in a way that only a person can fix, or when
+            the client is closed before that.
+        session: the interfaces publish and subscribe by it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: CredentialsProvider,
+        options: SessionOptions,
+        on_event: Callable[[events.Event], object] | None,
+        acquire: Callable[[], Runtime],
+        release: Callable[[], None],
+    ) -> None:
+        check_function("on_event", on_event)
+        self.fatal_error: MqttTokenError | None = None
+        self.first_result = OneShot()
+        self._closed = OneShot()  # nothing of an earlier connection is left
+        self._closed.set()
+        self._settings = settings
+        self._provider = provider
+        self._acquire = acquire
+        self._release = release
+        self._on_event = on_event
+        self.session = Session(
+            max_queued=options.max_queued,
+            max_inflight=options.max_inflight,
+            emit=self.report,
+            on_message=options.on_message,
+            manual_ack=options.manual_ack,
+            # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
+            # finished, and take a new message for an old one.
+            last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
+        )
+        self._lock = threading.Lock()  # for the phase
+        self._phase = Phase.IDLE
+        self._manager: ConnectionManager | None = None  # None while IDLE
+        self._renewals = 0
+
+    # For the interfaces
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is up."""
+        return self._phase is Phase.UP
+
+    @property
+    def state(self) -> str:
+        """``connected``, ``rotating``, ``connecting``, ``waiting`` (for the next attempt) or ``closed``."""
+        manager = self._manager
+        return "closed" if manager is None or self._phase is Phase.CLOSING else manager.state
+
+    @property
+    def stats(self) -> Stats:
+        """What the client has done so far."""
+        return Stats(**asdict(self.session.stats), renewals=self._renewals)
+
+    @property
+    def token(self) -> Token | None:
+        """The current token, even if it has expired; None while there is none."""
+        return self._provider.token
+
+    def start(self) -> OneShot | None:
+        """Begin to connect, unless that was done before.
+
+        Returns:
+            None; or, while an earlier connection is closing, the signal to wait for before it is called again.
+        """
+        with self._lock:
+            if self._phase is Phase.CLOSING:
+                return self._closed
+            if self._phase is Phase.IDLE:
+                runtime = self._acquire()
+                try:
+                    self._provider.start(runtime, self._token_renewed, self.report)
+                except BaseException:  # of a source that is watched
+                    self._release()
+                    raise
+                manager = ConnectionManager(runtime, self._settings, self._provider, self.session, self)
+                self.session.open(runtime.call_soon, manager.wake)
+                self._phase, self._manager = Phase.CONNECTING, manager
+                self.fatal_error = None
+                self.first_result, self._closed = OneShot(), OneShot()
+                runtime.call_soon(manager.begin)
+            return None
+
+    def close(self, timeout: float) -> OneShot:
+        """Give the outbox ``timeout`` seconds, then disconnect. Returns the signal that this is done."""
+        with self._lock:
+            manager = self._manager
+            if manager is not None and self._phase is not Phase.CLOSING:
+                self._phase = Phase.CLOSING
+                manager.runtime.call_soon(functools.partial(manager.close, timeout, self._finish))
+            return self._closed
+
+    def _finish(self) -> None:
+        self._provider.stop()
+        abandoned = self.session.close()
+        if abandoned:
+            self.report(events.MessagesAbandoned(abandoned))
+        with self._lock:
+            self._phase, self._manager = Phase.IDLE, None
+        self.first_result.set()
+        self._closed.set()
+        self._release()
+
+    def renew(self) -> None:
+        """Renew the token now. It blocks; called on the runtime's thread it returns at once instead.
+
+        Raises:
+            TokenError: the token could not be renewed.
+        """
+        manager = self._manager
+        if manager is not None and manager.runtime.on_thread:
+            manager.runtime.run_blocking(self._provider.renew, lambda _token, _error: None)
+        else:
+            self._provider.renew()
+
+    def _token_renewed(self, token: Token) -> None:
+        manager = self._manager
+        if manager is not None and self._phase is not Phase.CLOSING:
+            self._renewals += 1
+            manager.rotate(token)
+
+    # The Observer
+
+    def up(self, broker: str, *, session_present: bool) -> None:
+        self._change(Phase.UP)
+        self.fatal_error = None
+        self.first_result.set()
+        self._provider.renew_ahead(wanted=True)
+        self.report(events.Connected(broker, session_present))
+
+    def down(self, cause: str, reason: int | None, retry_in: float) -> None:
+        self._change(Phase.DOWN)
+        self._provider.renew_ahead(wanted=False)  # a new connection obtains the token that it needs
+        self.report(events.Disconnected(cause, reason, retry_in))
+
+    def rotated(self, kind: events.RotationKind, gap: float) -> None:
+        self.report(events.Rotated(kind, gap))
+
+    def fatal(self, error: MqttTokenError) -> None:
+        if self._phase is Phase.CONNECTING:
+            self.fatal_error = error
+            self._change(Phase.FAILED)
+            self.first_result.set()
+
+    def report(self, event: events.Event) -> None:
+        log.log(event.log_level, "%s: %s", self._settings.client_id, event)
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except BaseException:  # sys.exit() in there must not end the thread of all clients
+                log.exception("on_event raised an exception; the network thread goes on")
+
+    def _change(self, phase: Phase) -> None:
+        assert self._manager is not None
+        self._manager.runtime.check_thread()
+        with self._lock:
+            if self._phase is not Phase.CLOSING:
+                self._phase = phase

@@ -1,0 +1,81 @@
+"""Closing: the outbox gets some time, then DISCONNECT goes out, and the broker closes the connection.
+
+EMPTYING       messages are still sent and acknowledged
+DISCONNECTING  DISCONNECT was sent, if a connection was up; the broker is to close it
+CLOSED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Protocol
+
+from ..runtime.base import Runtime
+from .attempt import Attempt, Deadline
+from .current import CurrentConnection
+
+_END_TIME = 2.0  # seconds for the broker to close the connection after DISCONNECT
+
+
+class State(Enum):
+    EMPTYING = auto()
+    DISCONNECTING = auto()
+    CLOSED = auto()
+
+
+class ClosingOwner(Protocol):
+    """Has the connection that is to be closed."""
+
+    attempt: Attempt
+
+    def leave(self) -> CurrentConnection | None:
+        """Give up the attempt, plan no other, and return the current connection, if one is up."""
+
+
+class Closing:
+    """The end of a client's connection.
+
+    Args:
+        runtime: drives it.
+        owner: has the connection.
+        timeout: seconds that the outbox gets.
+        done: called when everything is closed.
+    """
+
+    def __init__(self, runtime: Runtime, owner: ClosingOwner, timeout: float, done: Callable[[], None]) -> None:
+        self._owner = owner
+        self._done = done
+        self._state = State.EMPTYING
+        self._current: CurrentConnection | None = None  # that is left
+        self._deadline = Deadline(runtime)
+        self._deadline.set(timeout, self.disconnect)
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the connection is to end by now."""
+        return self._state is not State.EMPTYING
+
+    def disconnect(self) -> None:
+        """Send DISCONNECT, if that was not done: the outbox is empty, or its time is over."""
+        self._owner.attempt.conclude()  # the broker listens to the new connection by now
+        if self._state is not State.EMPTYING:
+            return
+        self._state = State.DISCONNECTING
+        self._deadline.cancel()
+        self._current = self._owner.leave()
+        if self._current is None:
+            self.finish()
+        else:
+            # The broker closes: if the client did, with something unread, TCP could drop DISCONNECT and fire the will.
+            self._deadline.set(_END_TIME, self.finish)
+            self._current.connection.end()
+
+    def finish(self) -> None:
+        """The broker has closed the connection, or did not in time."""
+        assert self._state is State.DISCONNECTING
+        self._state = State.CLOSED
+        self._deadline.cancel()
+        if self._current is not None:
+            self._current.retire()
+        self._done()

@@ -1,0 +1,117 @@
+"""The connection that is up: its packets reach the session, and messages go out over it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ...token import Token
+from ..codec.message import Message
+from ..codec.packets import DISCONNECT, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
+from ..session.delivery import Outgoing
+from ..session.limits import Limits
+from ..session.session import Session
+from ..transport.connection import NetworkConnection
+from .attempt import Attempt
+from .recovery import describe
+from .retry import expires_soon
+
+
+class CurrentOwner(Protocol):
+    """Gets what happens on the current connection and does not concern the session."""
+
+    attempt: Attempt
+
+    def progressed(self) -> None:
+        """The connection has room for more, or an answer may have made room."""
+
+    def connection_ended(self, cause: str, reason: int | None) -> None:
+        """The connection has ended."""
+
+    def token_denied(self, token: Token) -> None:
+        """The broker denied something because this token has expired."""
+
+    def reauthenticated(self, token: Token) -> None:
+        """The broker accepted a new token."""
+
+
+class CurrentConnection:
+    """A connection that the broker accepted.
+
+    Args:
+        connection: the network connection.
+        token: that the broker accepted.
+        limits: that its CONNACK announced.
+        session: of the client.
+        owner: of this object.
+
+    Attributes:
+        token: the one that the broker accepted last.
+        unanswered: the token of an AUTH that got no answer in time.
+    """
+
+    def __init__(
+        self,
+        connection: NetworkConnection[Outgoing],
+        token: Token,
+        limits: Limits,
+        session: Session,
+        owner: CurrentOwner,
+    ) -> None:
+        self.connection = connection
+        self.token = token
+        self.limits = limits
+        self.unanswered: Token | None = None
+        self._session = session
+        self._owner = owner
+
+    def send(self) -> bool:
+        """Send from the outbox. Returns whether more is to be sent after the other connections had their turn."""
+        return self._session.send(self.connection, self.limits)
+
+    def retire(self) -> None:
+        """Close the connection. The next one finishes what it did not."""
+        self.connection.close()
+        self._session.connection_lost(self.connection)
+
+    # Called by the network connection
+
+    def packets_arrived(self, connection: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
+        for packet in packets:
+            if connection.closed:
+                return
+            if isinstance(packet, Message):
+                self._session.receive_message(connection, packet)
+            elif isinstance(packet, Acknowledgement) and not packet.reason:
+                self._session.receive(connection, packet)
+            else:
+                self._rare_packet_arrived(packet)
+        self._owner.progressed()
+
+    def _rare_packet_arrived(self, packet: Packet) -> None:
+        if isinstance(packet, Disconnect):
+            self.connection.close()
+            meaning = describe(DISCONNECT, packet.reason, packet.server)
+            self._owner.connection_ended(f"the broker ended the connection: {meaning}", packet.reason)
+        elif isinstance(packet, Auth | Connack):
+            self._authentication_answered(packet)
+        elif expires_soon(self.token) and self._session.denied(packet):
+            self._owner.token_denied(self.token)
+        elif not isinstance(packet, Message | Pingresp):  # a PINGRESP that answers no PINGREQ is ignored
+            self._session.receive(self.connection, packet)
+
+    def _authentication_answered(self, answer: Auth | Connack) -> None:
+        if self.unanswered is not None and isinstance(answer, Auth):
+            if not answer.reason:  # the broker accepted the token after all
+                self._owner.reauthenticated(self.unanswered)
+        elif not self._owner.attempt.authentication_answered(answer):
+            self.connection.close()
+            self._owner.connection_ended("the broker sent a packet that has no place here", None)
+
+    def connection_writable(self, connection: NetworkConnection[Outgoing]) -> None:  # noqa: ARG002
+        self._owner.progressed()
+
+    def connection_wrote(self, items: list[Outgoing]) -> None:
+        self._session.written(items)
+
+    def connection_closed(self, connection: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:  # noqa: ARG002
+        self._owner.connection_ended(cause, reason)

@@ -1,0 +1,194 @@
+"""Recovery: what follows from a failed attempt and from a lost connection.
+
+It reports what happened, decides when the next attempt begins and at which broker, and has it begin.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ... import events
+from ...errors import (
+    BrokerRefused,
+    ConfigurationError,
+    MqttTokenError,
+    TokenError,
+    TokenRefusedByBroker,
+    TokenUnchanged,
+)
+from ...token import Token
+from ..codec.packets import CONNACK, DISCONNECT
+from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
+from ..runtime.base import Runtime, Timer
+from ..transport.brokers import Brokers
+from .attempt import Loss
+from .observer import Observer
+from .retry import RetryState, expires_soon
+from .settings import CredentialsSource
+from .traits import ReauthenticationSupport
+
+log = logging.getLogger("mqtt_token_client.mqtt")
+
+
+class Recovery:
+    """Plans the next attempt.
+
+    Args:
+        runtime: has the timer.
+        retry: counts failures.
+        brokers: the next one is chosen here.
+        source: of tokens; it knows when to ask for one again.
+        observer: gets the reports.
+        begin: begins the next attempt.
+
+    Attributes:
+        lacks_token: whether the next attempt waits for a token to be obtained.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        retry: RetryState,
+        brokers: Brokers,
+        source: CredentialsSource,
+        observer: Observer,
+        begin: Callable[[], None],
+    ) -> None:
+        self.lacks_token = False
+        self._runtime = runtime
+        self._retry = retry
+        self._brokers = brokers
+        self._source = source
+        self._observer = observer
+        self._begin = begin
+        self._timer: Timer | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an attempt is planned."""
+        return self._timer is not None
+
+    def cancel(self) -> None:
+        """Plan no attempt."""
+        self.lacks_token = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _plan(self, delay: float) -> None:
+        self.cancel()
+        self._timer = self._runtime.call_later(delay, self._begin)
+
+    # An attempt came to nothing
+
+    def rejected(self, token: Token, reason: int, server: str | None, *, up: bool, loss: Loss | None) -> None:
+        """The broker rejected a connection.
+
+        Args:
+            token: that was presented.
+            reason: the reason code of MQTT 5.
+            server: that the broker named instead, if it did.
+            up: whether a connection is up.
+            loss: how the attempt has ended the connection that was up, if it did.
+        """
+        action = action_for(CONNACK, reason)
+        if action is not Action.NEW_TOKEN:
+            text = f"{self._brokers.current} rejected the connection: {describe(CONNACK, reason, server)}"
+            self.failed(BrokerRefused(text, reason=reason, permanent=action is Action.GIVE_UP), up=up, loss=loss)
+            return
+        delay = self._retry.after_rejection(token)
+        if loss is not None:
+            self._observer.down(loss.cause, loss.reason, delay)
+        times = max(1, self._retry.rejections)
+        if times > 1 and not up:
+            self._brokers.failed()
+            self._observer.fatal(_rejected_again(reason, times))
+        self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay))
+        self._plan(delay)
+
+    def failed(self, error: Exception, *, up: bool, loss: Loss | None) -> None:
+        """An attempt failed; the arguments are those of :meth:`rejected`."""
+        if not isinstance(error, MqttTokenError):
+            log.error("an attempt to connect failed unexpectedly", exc_info=error)
+            error = ConfigurationError(f"connecting failed with {type(error).__name__}; see the log")
+        if isinstance(error, TokenUnchanged):
+            self._retry.rejected = None  # there is no other token; the broker may accept it by then
+        if isinstance(error, TokenError):
+            delay = self._source.retry_in()
+        else:
+            delay = self._retry.after_failure(permanent=error.permanent)
+        if loss is not None:
+            self._observer.down(loss.cause, loss.reason, delay)
+        if up:
+            self._observer.report(events.RotationFailed(error, delay))
+        else:
+            self._brokers.failed()
+            if error.permanent:
+                self._observer.fatal(error)
+            self._observer.report(events.ConnectFailed(error, delay))
+        self._plan(delay)
+        self.lacks_token = isinstance(error, TokenError)
+
+    # A connection that was up
+
+    def lost(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
+        """The connection ended while no attempt was under way; ``token`` is the one that the broker accepted last."""
+        self._retry.reset_if_stable()
+        if reauthentication.expired_anyway():
+            delay = 0.0
+        elif loss.reason == TAKEN_OVER:
+            delay = self._retry.after_take_over()
+        elif _blames_token(loss) or (loss.reason is None and expires_soon(token)):
+            delay = self._retry.after_rejection(token, presented=False)
+        else:
+            delay = self._retry.after_failure()
+        self._observer.down(loss.cause, loss.reason, delay)
+        self._plan(delay)
+
+    def lost_at_reauthentication(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
+        """The connection ended before the broker answered AUTH with this token."""
+        self._retry.reset_if_stable()
+        blamed = _blames_token(loss)
+        if not blamed:
+            reauthentication.ended(loss.reason)
+        if reauthentication.expired_anyway():
+            delay = 0.0
+        elif loss.reason == TAKEN_OVER:
+            delay = self._retry.after_take_over()
+        elif blamed:
+            delay = self._retry.after_rejection(token)
+        else:
+            delay = self._retry.after_failure()
+        self._observer.down(loss.cause, loss.reason, delay)
+        self._plan(delay)
+
+    def denied(self, token: Token, *, idle: bool) -> None:
+        """The broker keeps the connection of an expired token, and denies what is asked over it. An attempt is planned
+        if none is under way (``idle``).
+        """
+        if not self._retry.is_first_denial(token):
+            return
+        delay = self._retry.after_rejection(token, presented=False)
+        name = reason_name(NOT_AUTHORIZED)
+        self._observer.report(events.TokenRefused(NOT_AUTHORIZED, name, self._retry.rejections, delay))
+        if idle:
+            self._plan(delay)
+
+
+def _blames_token(loss: Loss) -> bool:
+    return loss.reason is not None and action_for(DISCONNECT, loss.reason) is Action.NEW_TOKEN
+
+
+def _rejected_again(reason: int, times: int) -> TokenRefusedByBroker:
+    cause = f"the broker rejected {times} new tokens in a row: {reason_name(reason)}"
+    return TokenRefusedByBroker(f"{cause}; check issuer, audience, keys and rights", reason=reason, permanent=True)
+
+
+def describe(packet: int, reason: int, server: str | None) -> str:
+    """Say what the reason code of a CONNACK or DISCONNECT means, and what a person can do about it."""
+    if server is not None:
+        return f"{reason_name(reason)}; it names {server!r} instead: give that as broker"
+    if action_for(packet, reason) is Action.GIVE_UP:
+        return f"{reason_name(reason)}; {advice(reason)}"
+    return reason_name(reason)
