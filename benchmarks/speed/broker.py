@@ -31,7 +31,6 @@ log_type error
 sys_interval 0
 max_inflight_messages 0
 max_queued_messages 0
-set_tcp_nodelay true
 listener {self.port} 127.0.0.1
 listener {self.tls_port} 127.0.0.1
 certfile {pki.server.certificate}

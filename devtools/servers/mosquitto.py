@@ -64,7 +64,6 @@ persistence_location {folder}/
 autosave_interval 0
 max_queued_messages 100000
 max_inflight_messages 1000
-set_tcp_nodelay true
 plugin {_plugin()}
 plugin_opt_aud rabbitmq
 plugin_opt_on_expiry kick

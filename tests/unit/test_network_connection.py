@@ -264,6 +264,47 @@ class TestReading:
         assert wire.next("writable") == ("wrote", "all")
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
+class TestAcknowledgementsOfTcp:
+    """A broker may hold its next small packet back until TCP has acknowledged the last one."""
+
+    class Counted(socket.socket):
+        acknowledged = 0
+
+        def setsockopt(self, *arguments: Any) -> None:
+            super().setsockopt(*arguments)
+            self.acknowledged += arguments[1:] == (socket.TCP_QUICKACK, 1)
+
+    @pytest.fixture
+    def counted(self) -> tuple[Counted, socket.socket]:
+        ours, theirs = tcp_pair()
+        return self.Counted(fileno=ours.detach()), theirs
+
+    def test_are_sent_at_once_after_a_read_that_is_not_answered(
+        self, loop: NetworkThread, counted: tuple[Counted, socket.socket]
+    ) -> None:
+        wire = Wire(loop, *counted)
+        before = counted[0].acknowledged
+        for number in range(3):
+            wire.theirs.sendall(publish(number)[0])
+            wire.next()
+        call(loop, lambda: None)
+        assert counted[0].acknowledged == before + 3
+        wire.close()
+
+    def test_go_with_the_answer_where_there_is_one(
+        self, loop: NetworkThread, counted: tuple[Counted, socket.socket]
+    ) -> None:
+        wire = Wire(loop, *counted)
+        before = counted[0].acknowledged
+        wire.when_packets_arrive = lambda: wire.link.write(b"answer")
+        wire.theirs.sendall(publish(1)[0])
+        assert wire.read(6) == b"answer"
+        call(loop, lambda: None)
+        assert counted[0].acknowledged == before
+        wire.close()
+
+
 class TestLoss:
     def test_that_the_broker_closed_is_told_once_after_what_it_sent(self, wire: Wire) -> None:
         wire.theirs.sendall(PINGRESP)

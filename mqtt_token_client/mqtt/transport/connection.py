@@ -16,6 +16,7 @@ from ...errors import BrokerError, BrokerRefused
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
 from .keepalive import Keepalive
+from .tcp import acknowledger
 from .tls import end_writing
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class NetworkConnection(Generic[_Item]):
         self._runtime = runtime
         self._sock = sock
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
+        self._acknowledge = acknowledger(sock)
         self._watched = 0
         self._out = bytearray()
         self._marks: deque[tuple[float, _Item]] = deque()
@@ -161,7 +163,7 @@ class NetworkConnection(Generic[_Item]):
     def read(self) -> None:
         """Read what has arrived and hand it to the owner."""
         self._runtime.check_thread()
-        turn_ends = 0.0
+        turn_ends, sent = 0.0, self.sent
         try:
             for _ in range(_READS_A_TURN):
                 if self.closed or self.paused:
@@ -190,6 +192,8 @@ class NetworkConnection(Generic[_Item]):
         except OSError as error:
             self.fail(_cause(error))
             return
+        if self._acknowledge is not None and self.sent == sent and not self.closed:
+            self._acknowledge()
         self._read_decoded()
 
     def _read_decoded(self) -> None:

@@ -11,12 +11,10 @@ from ...clock import monotonic
 from ...errors import BrokerUnreachable
 from . import happy_eyeballs
 from .address import Address
+from .tcp import set_options
 from .tls import SessionRejectedError, handshake
 
 _TIMEOUT = 15.0  # seconds for all of it but the resolver's part
-
-# Seconds: TCP repeats what a bad radio link loses for a while, and Linux allows no more.
-_SHORTEST_KEEPALIVE, _LONGEST_KEEPALIVE = 15, 32_767
 
 
 def open_transport(
@@ -64,7 +62,7 @@ def _open(
     deadline = monotonic() + _TIMEOUT
     sock = _connect(address, proxy, deadline)
     try:
-        _set_options(sock, keepalive)
+        set_options(sock, keepalive)
         if context is not None:
             sock = handshake(sock, context, address.host, deadline, str(address), session)
         if address.path is not None:
@@ -92,23 +90,6 @@ def _connect(address: Address, proxy: str | None, deadline: float) -> socket.soc
         return happy_eyeballs.connect(address.host, address.port, deadline - monotonic())
     except OSError as error:
         raise BrokerUnreachable(f"{address}: no connection: {_text(error)}") from None
-
-
-def _set_options(sock: socket.socket, keepalive: int) -> None:
-    """Send small packets at once, and give up a connection whose other end has gone without a FIN or RST."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if not keepalive:
-        return
-    seconds = min(max(keepalive, _SHORTEST_KEEPALIVE), _LONGEST_KEEPALIVE)
-    for name, value in (
-        ("TCP_KEEPIDLE", seconds),
-        ("TCP_KEEPINTVL", seconds // 3),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", seconds * 1000),  # until what was sent is acknowledged (RFC 5482)
-    ):
-        if hasattr(socket, name):  # Linux has them all
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _text(error: OSError) -> str:
