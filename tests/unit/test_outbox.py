@@ -401,6 +401,17 @@ class TestClose:
         ids._last = 0
         assert ids.take() == 1
 
+    def test_counts_nothing_as_sent_before_when_it_is_opened_again(self) -> None:
+        box = outbox(max_inflight=3)
+        put(box, *"abc")
+        unwritten = put(box, "zero", qos=0)
+        send(box)
+        box.connection_lost(unwritten)
+        box.close()
+        box.queue.open(lambda: None)
+        put(box, *"defgh")
+        assert send(box) == ["d", "e", "f"]
+
     def test_of_an_empty_outbox_fails_nothing(self) -> None:
         assert outbox().close() == 0
 

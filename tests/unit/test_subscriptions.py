@@ -172,6 +172,12 @@ class TestSubscribing:
         engine = Codec(protocol)
         assert max(len(engine.subscribe(1, filters)) for filters in packets) <= 120
 
+    def test_fills_a_packet_up_to_what_the_broker_accepts(self) -> None:
+        made = subscriptions("a" * 50, "b" * 50)
+        size = 8 + 2 * 53
+        assert len(made.to_subscribe(Limits(packet_size=size))) == 1
+        assert len(made.to_subscribe(Limits(packet_size=size - 1))) == 2
+
     def test_a_filter_that_is_too_long_for_the_broker_is_told_and_forgotten(self) -> None:
         made = subscriptions("a" * 50, "b" * 8, "c" * 9)
         assert made.remove_rejected(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]

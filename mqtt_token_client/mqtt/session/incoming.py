@@ -41,9 +41,9 @@ class Incoming:
         self,
         dispatcher: Dispatcher,
         *,
-        manual_ack: bool = False,
-        journal: Journal | None = None,
-        received: Iterable[int] = (),
+        manual_ack: bool,
+        journal: Journal | None,
+        received: Iterable[int],
     ) -> None:
         self.handed_over = self.duplicates = 0
         self._dispatcher = dispatcher

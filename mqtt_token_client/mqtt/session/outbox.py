@@ -270,7 +270,6 @@ class Outbox:
         self._inflight.clear()
         self._again.clear()
         self._denied.clear()
-        self._recording.clear()
         self._unsent = 0
         for message in abandoned:
             self.queue.finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))

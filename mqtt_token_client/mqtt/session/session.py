@@ -152,7 +152,6 @@ class Session:
         self.known = True
         self._connects += 1
         self._rotations += rotated
-        self._subscriptions.outdated = True
         if session_present:
             return
         # Both sides begin anew; what is to be sent stays.
