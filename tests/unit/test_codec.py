@@ -218,6 +218,12 @@ class TestPublish:
         assert packet[: len(head)] == head
         assert packet[len(head) :] == payload
 
+    @pytest.mark.parametrize("qos", [1, 2])
+    @pytest.mark.parametrize("packet_id", [1, 258, 65_535])
+    def test_above_qos_0_has_an_identifier_of_two_bytes_however_large_it_is(self, qos: int, packet_id: int) -> None:
+        packet = publish(4, b"x" * 200, qos=qos, packet_id=packet_id)
+        assert packet == bytes((0x30 | qos << 1, 0xCD, 0x01)) + b"\0\x01t" + packet_id.to_bytes(2) + b"x" * 200
+
     def test_an_empty_payload(self) -> None:
         assert publish(4, b"").hex(" ") == "30 03 00 01 74"
 
