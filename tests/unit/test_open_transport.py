@@ -231,6 +231,23 @@ def tls_echo(certificate: Certificate) -> Handler:
     return handle
 
 
+def dribble(answer: bytes, gone: threading.Event) -> Handler:
+    """Answers a byte at a time, twenty a second; ``gone`` is set if the other end closes before that is over."""
+
+    def handle(sock: socket.socket) -> None:
+        sock.recv(1000)
+        sock.settimeout(0.05)
+        for byte in answer:
+            with contextlib.suppress(TimeoutError):
+                while sock.recv(1000):
+                    pass
+                gone.set()
+                return
+            sock.sendall(bytes((byte,)))
+
+    return handle
+
+
 def answers(sock: socket.socket) -> bool:
     """Whether an echo comes back; closes the socket."""
     with sock:
@@ -647,6 +664,30 @@ class TestWebSockets:
         assert gone.wait(20)
 
 
+@pytest.mark.parametrize(
+    ("tls", "path", "answer"),
+    [
+        (True, None, b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc" + bytes(400)),  # a long ServerHello
+        (False, "/mqtt", b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 400),
+    ],
+    ids=["TLS", "WebSocket"],
+)
+def test_a_broker_that_dribbles_leaves_nothing_when_the_deadline_has_passed(
+    serve: Callable[..., Server],
+    context: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+    path: str | None,
+    answer: bytes,
+) -> None:
+    monkeypatch.setattr(dial_module, "_TIMEOUT", 0.3)
+    gone = threading.Event()
+    address = Address("localhost", serve(dribble(answer, gone)).port, tls, path)
+    with pytest.raises(BrokerUnreachable, match="timed out"):
+        open_transport(address, context if tls else None, None)
+    assert gone.wait(20)
+
+
 class Proxy:
     """What a proxy was asked for; it connects to one port, whatever the name: nobody else knows the broker's."""
 
@@ -796,24 +837,8 @@ class TestProxies:
         """A byte at a time, each of them in time."""
         monkeypatch.setattr(dial_module, "_TIMEOUT", 0.3)
         gone = threading.Event()
-
-        def dribble(sock: socket.socket) -> None:
-            sock.recv(1000)
-            sock.settimeout(0.05)
-            answer = b"HTTP/1.1 200 OK\r\nX: " if kind == "http" else b"\x05\x00\x05\x00\x00\x03\xff"
-            for byte in answer + b"x" * 400:
-                try:
-                    if not sock.recv(1000):
-                        break
-                except TimeoutError:
-                    sock.sendall(bytes((byte,)))
-                except ConnectionError:
-                    break
-            else:
-                return
-            gone.set()
-
-        url = f"{kind}://127.0.0.1:{serve(dribble).port}"
+        answer = b"HTTP/1.1 200 OK\r\nX: " if kind == "http" else b"\x05\x00\x05\x00\x00\x03\xff"
+        url = f"{kind}://127.0.0.1:{serve(dribble(answer + b'x' * 400, gone)).port}"
         with pytest.raises(BrokerUnreachable, match=r"no connection: the proxy timed out$"):
             open_transport(plain(1883, "broker.test"), None, url)
         assert gone.wait(20)

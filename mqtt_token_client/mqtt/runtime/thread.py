@@ -28,11 +28,11 @@ _Result = TypeVar("_Result")
 
 _MAX_WORKERS = 32
 _FEW_TIMERS = 64
-# Woken at once so many times in a row, the loop rests before it waits again, and finds several messages where it found
-# one: half of the processor time of a busy receiver, with no later arrival up to 10,000 messages a second. In seconds.
-_FLURRY = 16
-_AT_ONCE = 40e-6
-_REST = 20e-6
+# After so many waits in a row that end at once, the thread rests before it waits again, and then finds several messages
+# instead of one. This halves the processor time of a busy receiver and delays nothing up to 10,000 messages a second.
+_BUSY_WAITS = 16
+_AT_ONCE = 40e-6  # seconds
+_REST = 20e-6  # seconds
 
 
 class _Timer:
@@ -55,21 +55,21 @@ class NetworkThread:
         self._sequence = itertools.count()
         self._calls: deque[Callable[[], None]] = deque()
         self._asleep = False
-        self._at_once = 0  # waits in a row that ended as soon as they began
+        self._at_once = 0  # waits in a row that ended at once
         self._running = True
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake_ups)
         self._workers = _Workers()
-        self._jobs = 0  # given to workers, their result not told yet
+        self._jobs = 0  # given to workers, their result not handed back yet
         self._thread = threading.Thread(target=self._run, name="mqtt-token-network", daemon=True)
         self._thread.start()
 
     # From any thread
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run a function on the network thread, after those that were given before it."""
+        """Run a callback on the network thread, after those that were given before it."""
         self._calls.append(callback)
         if self._asleep:  # one byte a batch: a loop that is awake looks at the queue before it sleeps
             self._asleep = False
@@ -77,13 +77,13 @@ class NetworkThread:
                 self._wake_writer.send(b"\0")
 
     def stop(self) -> None:
-        """End the thread once it has run what was given before, and told the results of the jobs under way."""
+        """End the thread once it has run what was given before, and handed back the results of jobs under way."""
         self.call_soon(self._stop)
 
     # On the network thread
 
     def call_at(self, when: float, callback: Callable[[], None]) -> _Timer:
-        """Run a function when :func:`~mqtt_token_client.clock.monotonic` reaches ``when``."""
+        """Run a callback when :func:`~mqtt_token_client.clock.monotonic` reaches ``when``."""
         timer = _Timer(callback)
         if len(self._timers) >= self._crowded:  # with those that were cancelled, which may be due in days
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
@@ -93,11 +93,11 @@ class NetworkThread:
         return timer
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> _Timer:
-        """Run a function in so many seconds."""
+        """Run a callback after so many seconds."""
         return self.call_at(monotonic() + seconds, callback)
 
     def watch(self, sock: socket.socket, events: int, callback: Callable[[int], None]) -> None:
-        """Have ``callback(ready)`` called when a socket is ready for ``events``; 0 stops watching."""
+        """Call ``callback(ready)`` whenever a socket is ready for ``events``; 0 stops that."""
         try:
             watched = self._selector.get_key(sock).events
         except (KeyError, ValueError):
@@ -114,7 +114,7 @@ class NetworkThread:
     def run_blocking(
         self, job: Callable[[], _Result], then: Callable[[_Result | None, Exception | None], None]
     ) -> None:
-        """Run a function that blocks on a worker thread, then ``then(result, error)`` here."""
+        """Run a job that blocks on a worker thread, then ``then(result, error)`` on this one."""
 
         def work() -> None:
             result, error = outcome_of(job)
@@ -164,7 +164,7 @@ class NetworkThread:
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        if self._at_once >= _FLURRY:
+        if self._at_once >= _BUSY_WAITS:
             time.sleep(_REST)
         timeout = None
         if self._timers:
@@ -232,7 +232,7 @@ _users = 0
 
 
 def acquire_network_thread() -> NetworkThread:
-    """The one network loop of this process, started for its first user."""
+    """The network thread of this process, which is started for its first user."""
     global _shared, _users
     with _lock:
         if _shared is None:
@@ -242,7 +242,7 @@ def acquire_network_thread() -> NetworkThread:
 
 
 def release_network_thread() -> None:
-    """Give the loop back; its thread ends with its last user."""
+    """Give the network thread back; it ends with its last user."""
     global _shared, _users
     with _lock:
         _users -= 1

@@ -20,16 +20,21 @@ class _Destination(NamedTuple):
 
 
 def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """A connected socket that does not block. The name is resolved first, which takes the time that the system allows.
+    """A connected socket that does not block.
+
+    Args:
+        host: a name or an address. A name is resolved first, which takes the time that the resolver allows itself.
+        port: the TCP port.
+        timeout: seconds to connect within, after that.
 
     Raises:
-        OSError: the name is not known, or no address answered in time; then it is what the last one to fail said.
+        OSError: the name is unknown, or no address answered in time; then it is the error of the last one to fail.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     waiting = deque(interleave([_Destination(family, address) for family, _, _, _, address in found]))
     deadline = monotonic() + timeout
     next_start = monotonic()
-    trouble: OSError = TimeoutError("timed out")
+    problem: OSError = TimeoutError("timed out")
     with selectors.DefaultSelector() as selector:
         try:
             while waiting or selector.get_map():
@@ -39,7 +44,7 @@ def connect(host: str, port: int, timeout: float) -> socket.socket:
                     try:
                         selector.register(_start(waiting.popleft()), selectors.EVENT_WRITE)
                     except OSError as error:  # such as no IPv6 on this machine
-                        trouble = error
+                        problem = error
                         continue
                     next_start = monotonic() + _HEAD_START
                 until = min(deadline, next_start) if waiting else deadline
@@ -50,16 +55,16 @@ def connect(host: str, port: int, timeout: float) -> socket.socket:
                     if not code:
                         return sock
                     sock.close()
-                    trouble = OSError(code, os.strerror(code))
+                    problem = OSError(code, os.strerror(code))
                     next_start = monotonic()
-            raise trouble
+            raise problem
         finally:
             for key in list(selector.get_map().values()):
                 cast("socket.socket", key.fileobj).close()
 
 
 def interleave(destinations: list[_Destination]) -> list[_Destination]:
-    """The families by turns, each in the order that the resolver gave, beginning with that of the first (section 4)."""
+    """Take turns between the families, each in the resolver's order, beginning with that of the first (section 4)."""
     families: dict[int, list[_Destination]] = {}
     for destination in destinations:
         families.setdefault(destination.family, []).append(destination)
