@@ -16,7 +16,7 @@ _LONGEST_WAIT = 15.0  # seconds that a broker has for its PINGRESP, if the keepa
 # time while this many bytes a second move (GPRS and NB-IoT move more), but only for as many as one packet and the
 # buffers on the way can hold. What dribbles slower than that is useless, and nothing else would end it.
 _SLOWEST = 1024
-_MOST_BEFORE_ANSWER = 32 * 1024 * 1024
+_MOST_BEFORE_ANSWER = 2**28 + 2**24  # the largest packet of MQTT, which is skipped if it is too large, and 16 MiB
 
 
 class PingedConnection(Protocol):
