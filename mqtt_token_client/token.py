@@ -46,12 +46,13 @@ class Token:
         since: reading of :func:`~mqtt_token_client.clock.monotonic` when the request for it was sent; now by default.
         age_known: False if it was issued at an unknown time before ``since``, as after a boot without a clock: it is
             renewed at once, and expires after its lifetime at the latest.
+        refresh_expires_in: the lifetime of the refresh token in seconds, counted from ``since``; None if it is unknown.
 
     Raises:
         ConfigurationError: the value is empty or not a string, or ``expires_in`` is not a number.
     """
 
-    __slots__ = ("_claims", "age_known", "lifetime", "refresh_token", "scope", "since", "value")
+    __slots__ = ("_claims", "age_known", "lifetime", "refresh_lifetime", "refresh_token", "scope", "since", "value")
 
     value: str
     lifetime: float
@@ -59,6 +60,7 @@ class Token:
     scope: str | None
     since: float
     age_known: bool
+    refresh_lifetime: float
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Token:
         scope: str | None = None,
         since: float | None = None,
         age_known: bool = True,
+        refresh_expires_in: float | None = None,
     ) -> None:
         if not isinstance(value, str) or not value:
             raise ConfigurationError("token: value must be a string that is not empty")
@@ -91,6 +94,7 @@ class Token:
             ("scope", scope),
             ("since", monotonic() if since is None else since),
             ("age_known", age_known),
+            ("refresh_lifetime", math.inf if refresh_expires_in is None else refresh_expires_in),
             ("_claims", claims),
         ):
             object.__setattr__(self, name, attribute)
@@ -98,8 +102,12 @@ class Token:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Token is immutable; {name} cannot be set")
 
-    def with_refresh_token(self, refresh_token: str | None, *, scope: str | None = None) -> Token:
-        """Return the same access token with another refresh token, or with none; ``scope`` replaces its own."""
+    def with_refresh_token(
+        self, refresh_token: str | None, *, expires_in: float | None = None, scope: str | None = None
+    ) -> Token:
+        """Return the same access token with another refresh token, or with none, which expires after ``expires_in``
+        seconds from ``since``; ``scope`` replaces its own.
+        """
         return Token(
             self.value,
             self.lifetime,
@@ -107,7 +115,15 @@ class Token:
             scope=scope or self.scope,
             since=self.since,
             age_known=self.age_known,
+            refresh_expires_in=expires_in,
         )
+
+    @property
+    def renewable_for(self) -> float:
+        """Seconds from ``since`` in which it can be renewed without a person: until it expires, or its refresh token if
+        that expires first.
+        """
+        return self.lifetime if self.refresh_token is None else min(self.lifetime, self.refresh_lifetime)
 
     @property
     def expires_in(self) -> float:

@@ -26,6 +26,7 @@ def dump(token: Token) -> str:
             "since": token.since,
             "boot": boot_id() if token.age_known else "",
             "born": _born(token),
+            "refresh_lifetime": token.refresh_lifetime if math.isfinite(token.refresh_lifetime) else None,
         }
     )
 
@@ -50,6 +51,7 @@ def parse(record: str | bytes) -> Token:
             scope=_text(fields["scope"]),
             since=since,
             age_known=since is not None or math.isinf(lifetime),
+            refresh_expires_in=_optional(fields.get("refresh_lifetime")),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, ConfigurationError):
         pass
@@ -77,6 +79,10 @@ def _number(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise TypeError
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _text(value: Any) -> str | None:

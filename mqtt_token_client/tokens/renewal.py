@@ -40,17 +40,18 @@ class RenewalPolicy:
 
     def due(self, token: Token) -> float:
         """When to renew a token, as a reading of :func:`~mqtt_token_client.clock.monotonic`: at once if its age is
-        unknown, never (infinity) if it does not expire.
+        unknown, never (infinity) if it does not expire. It is renewed before its refresh token expires, too.
         """
         if not token.age_known:
             return token.since
         early = uniform(0.0, self.jitter)
-        return token.since + token.lifetime * (self.fraction - early)
+        return token.since + token.renewable_for * (self.fraction - early)
 
     def due_again(self, token: Token) -> float:
         """When to ask again after the source returned the token that it had returned before."""
         if token.age_known:
-            return monotonic() + self.fraction * token.expires_in
+            now = monotonic()
+            return now + self.fraction * (token.since + token.renewable_for - now)
         # It may expire at any time: look twice in the part of a lifetime that is left for retries.
         return monotonic() + (1 - self.fraction) / 2 * token.lifetime
 

@@ -75,7 +75,7 @@ class TestLogin:
         def person(login: DeviceLogin) -> None:
             approve_by_forms(login.verification_uri, login.user_code, approve=False)
 
-        with pytest.raises(TokenRequestRefused, match="the login was refused") as caught:
+        with pytest.raises(TokenRequestRefused, match="the person refused the login") as caught:
             flow(oidc, prompt=beside(person)).fetch(None)
         assert caught.value.error == "access_denied"
 

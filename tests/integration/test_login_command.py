@@ -133,7 +133,7 @@ def test_one_approval_serves_the_command_the_pipe_and_the_script_until_logout(
 def test_a_login_that_is_refused_ends_with_3_and_stores_nothing(device: Device, oidc: AuthorizationServer) -> None:
     code, shown = device.log_in(oidc.deny)
     assert code == 3
-    assert "the login was refused" in shown
+    assert "the person refused the login" in shown
     assert device.run("status")[0] == 3
 
 

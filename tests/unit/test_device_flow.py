@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import ssl
 import threading
 from collections.abc import Iterator
@@ -494,6 +495,23 @@ class TestRefresh:
     def test_keeps_the_refresh_token_and_the_scope_that_no_answer_replaces(self, server: OAuthServer) -> None:
         token = flow(server).fetch(Token("old", refresh_token="refresh-1", scope="a"))
         assert (token.refresh_token, token.scope) == ("refresh-1", "a")
+
+    @pytest.mark.parametrize(
+        ("answered", "left"),
+        [
+            ({}, math.inf),
+            ({"refresh_expires_in": 900}, 900),
+            ({"refresh_token": "refresh-2"}, math.inf),
+            ({"refresh_token": "refresh-2", "refresh_expires_in": 1800}, 1800),
+        ],
+        ids=str,
+    )
+    def test_knows_when_the_refresh_token_expires_if_the_answer_says_so(
+        self, server: OAuthServer, answered: dict[str, Any], left: float
+    ) -> None:
+        server.script.append(token_answer("new", **answered))
+        old = Token("old", 60, since=clock.monotonic() - 100, refresh_token="refresh-1", refresh_expires_in=1800)
+        assert flow(server).fetch(old).refresh_lifetime == pytest.approx(left, abs=5)
 
     def test_of_an_empty_refresh_token_keeps_the_old_one_too(self, server: OAuthServer) -> None:
         server.script.append(token_answer(refresh_token=""))

@@ -106,6 +106,25 @@ class TestRenewal:
             due.append((keeper.renewal_due - clock.now) / life)
         assert 2 / 3 - 1 / 20 <= min(due) < 0.63 < 0.655 < max(due) <= 2 / 3
 
+    @pytest.mark.parametrize("life", [3600.0, None])
+    def test_begins_before_the_refresh_token_expires(self, clock: Clock, life: float | None) -> None:
+        """Keycloak's refresh tokens are valid for 30 minutes by default, which its access tokens may outlast."""
+        source = Source()
+        source.always = Token("outlasts", life, refresh_token="short", refresh_expires_in=1800.0, since=clock.now)
+        keeper, _ = keep(source)
+        keeper.get()
+        assert keeper.renewal_due == pytest.approx(clock.now + 1200)
+        clock.now = keeper.renewal_due
+        keeper.renew_when_due()
+        assert keeper.renewal_due == pytest.approx(clock.now + 400)
+
+    def test_does_not_care_for_the_lifetime_of_a_refresh_token_that_is_not_there(self, clock: Clock) -> None:
+        source = Source()
+        source.always = Token("alone", 3600.0, refresh_expires_in=1800.0, since=clock.now)
+        keeper, _ = keep(source)
+        keeper.get()
+        assert keeper.renewal_due == pytest.approx(clock.now + 2400)
+
     def test_counts_from_when_the_request_was_sent(self, clock: Clock) -> None:
         source = Source()
         source.next = [Token("old already", 60.0, since=clock.now - 30)]

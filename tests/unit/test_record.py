@@ -152,6 +152,14 @@ def test_a_token_with_an_end_that_makes_no_sense_is_kept_all_the_same(device: De
     assert not math.isnan(found.expires_in)
 
 
+def test_the_lifetime_of_the_refresh_token_is_kept_and_may_be_missing_in_an_older_record(device: Device) -> None:
+    stored = dump(Token("a", LIFE, refresh_token="r", refresh_expires_in=1800.0))
+    assert parse(stored).refresh_lifetime == 1800
+    older = json.loads(stored)
+    del older["refresh_lifetime"]
+    assert parse(json.dumps(older)).refresh_lifetime == math.inf
+
+
 text = st.text(max_size=50)
 
 
@@ -204,6 +212,7 @@ _WRONG: list[tuple[str, Any]] = [
     ("value", ""), ("value", None), ("value", 5), ("value", {}), ("refresh_token", 5), ("refresh_token", []),
     ("scope", {}), ("lifetime", "soon"), ("lifetime", math.nan), ("lifetime", []), ("lifetime", 10**400),
     ("since", None), ("since", "x"), ("since", 10**400), ("born", None), ("born", {}), ("born", 10**400),
+    ("refresh_lifetime", "soon"), ("refresh_lifetime", math.nan),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import threading
 import time
 import traceback
@@ -112,6 +113,17 @@ class TestTokenResponse:
         server.script.append(token_answer(expires_in=told))
         endpoint(server.token_endpoint).token(GRANT)
         assert caplog.messages[-1].endswith(shown)
+
+    @pytest.mark.parametrize(("told", "lifetime"), [(1800, 1800), ("1800", 1800), (0, math.inf), (None, math.inf)])
+    def test_may_tell_the_lifetime_of_the_refresh_token(
+        self, server: OAuthServer, told: object, lifetime: float, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
+        fields = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "refresh_expires_in": told}
+        server.script += [answer(fields), answer(fields, date=formatdate(1_000_003_000))]
+        for _ in range(2):  # the second time the token has been issued earlier
+            assert endpoint(server.token_endpoint).token(GRANT).refresh_lifetime == lifetime
+        assert "ignored" not in caplog.text
 
     @pytest.mark.parametrize(
         ("told", "scope"), [(["a", "b"], "a b"), ([], ""), ([1], None), (5, None), ({"a": "b"}, None)], ids=repr

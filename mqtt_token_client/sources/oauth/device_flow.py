@@ -132,7 +132,10 @@ class DeviceFlow(Grant):
             if successor != refresh_token:
                 self._salvaged = previous.with_refresh_token(successor)
             raise
-        return token.with_refresh_token(successor, scope=token.scope or previous.scope)
+        # The expiry of a refresh token that is not replaced is not carried over: renewing earlier would not move it.
+        return token.with_refresh_token(
+            successor, expires_in=token.refresh_lifetime, scope=token.scope or previous.scope
+        )
 
     def _log_in(self) -> Token:
         if not self._endpoint.offers("device_authorization_endpoint"):

@@ -245,12 +245,28 @@ def _token(answer: dict[str, Any], sent: float, clock: ServerClock) -> Token:
     if not isinstance(value, str) or not _VSCHAR.fullmatch(value):
         raise InvalidTokenResponse("token response: access_token must be a string of printable ASCII characters")
     refresh_token, scope = refresh_token_in(answer), _scope(answer.get("scope"))
-    token = Token(value, seconds_in(answer, "expires_in"), refresh_token=refresh_token, scope=scope, since=sent)
+    refresh_lifetime = refresh_lifetime_in(answer)
+    lifetime = seconds_in(answer, "expires_in")
+    token = Token(
+        value,
+        lifetime,
+        refresh_token=refresh_token,
+        scope=scope,
+        since=sent,
+        refresh_expires_in=refresh_lifetime,
+    )
     exp = token.claims.get("exp")
     # The server may return a token that it issued earlier, with its full lifetime in expires_in. It issues none that
     # has expired: if its Date says so, that Date was set by something between the server and this device.
     if clock.known and is_finite(exp) and 0 < (remaining := exp - clock.now()) < token.lifetime:
-        return Token(value, remaining, refresh_token=refresh_token, scope=scope, since=sent)
+        return Token(
+            value,
+            remaining,
+            refresh_token=refresh_token,
+            scope=scope,
+            since=sent,
+            refresh_expires_in=refresh_lifetime,
+        )
     return token
 
 
@@ -263,6 +279,11 @@ def refresh_token_in(answer: Mapping[str, Any]) -> str | None:
         return value
     _log.warning("the server's answer: refresh_token is not a string of printable ASCII characters, and is ignored")
     return None
+
+
+def refresh_lifetime_in(answer: Mapping[str, Any]) -> float | None:
+    """Return the lifetime of the refresh token in seconds, which several servers send; 0 stands for no limit."""
+    return None if answer.get("refresh_expires_in") == 0 else seconds_in(answer, "refresh_expires_in")
 
 
 def _scope(value: object) -> str | None:
