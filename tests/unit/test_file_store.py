@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -376,6 +377,37 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_save_ret
     monkeypatch.setattr(os, "replace", renaming)
     store.save("a", LONG)
     assert done == [f"sync {file.name}.tmp", "rename", f"sync {folder.name}"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_flush_a_folder_keeps_the_token_without_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fsync = os.fsync
+
+    def no_folder(descriptor: int) -> None:  # as on vboxsf, SMB and FUSE
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_folder)
+    store = FileStore(folder)
+    store.save("a", LONG)
+    assert same(store.load("a"), LONG)
+
+
+def test_a_folder_that_fails_to_flush_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, fsync = FileStore(folder, key=KEY), os.fsync
+    store.save("a", LONG)
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StoreError, match="Input/output error"):
+        store.save("a", SHORT)
 
 
 def test_a_full_disk_keeps_the_old_token_and_leaves_nothing_behind(
