@@ -116,6 +116,17 @@ class TestHostileAnswer:
             assert [thread.daemon for thread in exchanges()] == [True]
         asking.join(10)
 
+    @pytest.mark.parametrize("module", ["requests", "requests.exceptions"])
+    def test_that_cannot_be_read_for_want_of_a_module_says_so_at_once(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch, module: str
+    ) -> None:
+        server.script.append(oauth_server.HANG_UP)
+        monkeypatch.setitem(sys.modules, module, None)
+        error = failure(server.token_endpoint)
+        assert isinstance(error, AuthorizationServerUnavailable)
+        assert "no answer within" not in str(error)
+        assert module != "requests" or str(error).endswith("the module requests cannot be imported")
+
     def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
         with OAuthServer() as server:
             server.script.append(oauth_server.HEADER_TRICKLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -122,7 +123,7 @@ class HttpClient:
             try:
                 outcome.put(self._send(method, url, form, headers, certificate))
             except Exception as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
-                outcome.put(_explain(error, _without_query(url)))
+                outcome.put(_explained(error, _without_query(url)))
 
         # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
         # then, or a name server that does not answer, would take forever. A daemon, so that it cannot keep the process
@@ -228,6 +229,17 @@ def _host(url: str, location: str | None) -> str:
     except ValueError:
         host = None
     return host[:100] if host and host.isprintable() else "an invalid address"
+
+
+def _explained(error: Exception, where: str) -> MqttTokenError:
+    """Translate any exception, even if the modules that this takes cannot be imported."""
+    why: str | None = getattr(error, "strerror", None)
+    if isinstance(error, ImportError):
+        why = f"the module {error.name} cannot be imported"
+    else:
+        with suppress(ImportError, OSError):  # not installed, or no file descriptor left to read it
+            return _explain(error, where)
+    return AuthorizationServerUnavailable(f"{where}: {why or type(error).__name__}")
 
 
 def _explain(error: Exception, where: str) -> MqttTokenError:
