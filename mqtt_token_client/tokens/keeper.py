@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..clock import monotonic
-from ..errors import ClientClosed, ConfigurationError, MqttTokenError
+from ..errors import ClientClosed, ConfigurationError, MqttTokenError, TokenError
 from ..events import Event
 from ..sources import TokenSource
 from ..stores import TokenStore
@@ -67,7 +67,7 @@ class TokenKeeper:
         kept = NoStore() if store is None else _guarded(store, _key(source, key), self._events)
         self._renewer = Renewer(source, kept, policy or RenewalPolicy(), self._events, self._lock)
         self._watch = getattr(source, "watch", None)
-        self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due)
+        self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due, self._not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())
         self._closed = False
 
@@ -82,8 +82,10 @@ class TokenKeeper:
         """
         token = self.get()
         if self.renewal_due <= monotonic():
-            with suppress(RuntimeError):  # no thread could be started: the next caller tries again
+            try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
+            except RuntimeError as error:
+                self._not_started(error)
         return token
 
     @property
@@ -229,12 +231,30 @@ class TokenKeeper:
                 if stale and renewer.token is not None and enough(renewer.token):
                     flight.result = renewer.token
         finally:
-            with self._lock:
-                self._flights.end(flight)
-                happened = self._events.flush()
+            happened = self._end(flight)
         for event in happened:
             self._events.tell(event)
         return flight.outcome()
+
+    def _end(self, flight: Flight) -> list[Event]:
+        """End a flight; returns its events for the listeners."""
+        with self._lock:
+            self._flights.end(flight)
+            return self._events.flush()
+
+    def _not_started(self, error: Exception) -> None:
+        """Report that a renewal found no thread to run on, and back off."""
+        with self._lock:
+            if self.renewal_due > monotonic():
+                return
+            flight = self._start()
+        try:
+            no_thread = TokenError("no thread could be started: too little memory, or too many threads")
+            self._renewer.not_started(error if isinstance(error, MqttTokenError) else no_thread)
+        finally:
+            happened = self._end(flight)
+        for event in happened:
+            self._events.tell(event)
 
 
 def _key(source: TokenSource, key: str | None) -> str:

@@ -21,17 +21,21 @@ class RenewalTimer:
     Args:
         due: when the renewal is due, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
         renew: renews the token if it is due. Blocks.
+        failed: gets the error if ``renew`` could not be called, as no thread could be started.
     """
 
-    def __init__(self, due: Callable[[], float], renew: Callable[[], None]) -> None:
+    def __init__(
+        self, due: Callable[[], float], renew: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
         self._due = due
         self._renew = renew
+        self._failed = failed
         self._lock = threading.Lock()
         self._members: dict[_Member, None] = {}  # in the order in which they joined; the first one has the timer
 
     def join(self, runtime: Runtime) -> Callable[[], None]:
         """Renew in time from now on; returns the function that ends it. Both are called on the runtime's thread."""
-        member = _Member(runtime, self._due, self._renew)
+        member = _Member(runtime, self._due, self._renew, self._failed)
         with self._lock:
             self._members[member] = None
             first = next(iter(self._members)) is member
@@ -65,10 +69,17 @@ class RenewalTimer:
 class _Member:
     """The timer on one client's runtime. All but the constructor is called on the runtime's thread."""
 
-    def __init__(self, runtime: Runtime, due: Callable[[], float], renew: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        due: Callable[[], float],
+        renew: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self.runtime = runtime
         self._due = due
         self._renew = renew
+        self._failed = failed
         self._timer: Timer | None = None
         self._stopped = False
 
@@ -88,4 +99,9 @@ class _Member:
 
     def _renew_when_due(self) -> None:
         # Another thread may be renewing the token: then this returns at once, and its event sets the timer again.
-        self.runtime.run_blocking(self._renew, lambda _none, _error: self.schedule(_MIN_INTERVAL))
+        self.runtime.run_blocking(self._renew, self._renewed)
+
+    def _renewed(self, _none: None, error: Exception | None) -> None:
+        if error is not None:
+            self._failed(error)
+        self.schedule(_MIN_INTERVAL)

@@ -143,6 +143,11 @@ class Renewer:
             self.error, self._failures = None, 0
         return token
 
+    def not_started(self, error: MqttTokenError) -> None:
+        """Back off after a renewal that could not begin, and report it."""
+        self._asked_at = monotonic()
+        self._failed(error)
+
     def _failed(self, error: MqttTokenError) -> MqttTokenError:
         now = monotonic()
         with self._lock:

@@ -198,8 +198,11 @@ class TestRenewal:
         assert keeper.token.value == "token 2"
         assert (source.requests, len(events)) == (2, 2)
 
-    def test_that_finds_no_thread_costs_nothing(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-        keeper, _ = keep(Source())
+    def test_that_finds_no_thread_is_reported_and_costs_nothing(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = Source()
+        keeper, events = keep(source)
         first = keeper.token
         clock.now += 45
 
@@ -207,7 +210,12 @@ class TestRenewal:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", none_left)
-        assert keeper.token is first
+        assert keeper.token is first is keeper.token
+        failed = [event for event in events if isinstance(event, RenewalFailed)]
+        assert [str(event.error)[:27] for event in failed] == ["no thread could be started:"]
+        assert keeper.renewal_due == pytest.approx(clock.now + failed[0].retry_in)
+        assert source.requests == 1
+        assert keeper.renew() == Token("token 2")
 
     def test_under_way_is_not_due_so_that_nobody_spins(self, clock: Clock) -> None:
         source = Source()

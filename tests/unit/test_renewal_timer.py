@@ -9,6 +9,7 @@ import pytest
 
 from mqtt_token_client import clock
 from mqtt_token_client.errors import MqttTokenError
+from mqtt_token_client.events import RenewalFailed
 from mqtt_token_client.token import Token
 from mqtt_token_client.tokens.credentials import CredentialsProvider
 from mqtt_token_client.tokens.keeper import TokenKeeper
@@ -228,16 +229,20 @@ def test_a_look_while_another_thread_renews_is_repeated_a_second_later_at_the_ea
     clients.stop()
 
 
-def test_a_job_that_finds_no_thread_is_tried_again_a_second_later(runtimes: tuple[Counting, Counting]) -> None:
+def test_a_job_that_finds_no_thread_is_reported_and_tried_again_a_second_later(
+    runtimes: tuple[Counting, Counting],
+) -> None:
     source, runtime = Source(), runtimes[0]
-    keeper, _ = keep(source)
+    keeper, events = keep(source)
     keeper.get()
     clients = Clients(keeper, runtime, 1)
     clients.want()
     runtime.full = True
     pass_until(keeper.renewal_due, runtime)
-    assert (source.requests, runtime.jobs, runtime.timers) == (1, 1, [runtime.now + 1])
+    assert (source.requests, runtime.jobs, runtime.timers) == (1, 1, [keeper.renewal_due])
+    assert keeper.renewal_due >= runtime.now + 1
+    assert [str(event.error) for event in events if isinstance(event, RenewalFailed)] == ["no thread could be started"]
     runtime.full = False
-    pass_until(runtime.now + 1, runtime)
+    pass_until(keeper.renewal_due, runtime)
     assert (source.requests, runtime.jobs) == (2, 2)
     clients.stop()
