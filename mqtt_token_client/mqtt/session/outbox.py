@@ -136,14 +136,10 @@ class Outbox:
 
     def rejected(self, message: Outgoing, reason: int) -> None:
         """The broker accepts no such message, as its CONNACK says."""
-        self._fail_unsent(message, _rejection(message, CONNACK, reason))
+        self.fail_unsent(message, _rejection(message, CONNACK, reason))
 
-    def expired(self, message: Outgoing) -> None:
-        """The Message Expiry Interval has passed while the message waited."""
-        text = f"the message on {message.topic_name} expired before it could be sent (message_expiry_interval)"
-        self._fail_unsent(message, DeliveryFailed(text))
-
-    def _fail_unsent(self, message: Outgoing, error: DeliveryFailed) -> None:
+    def fail_unsent(self, message: Outgoing, error: DeliveryFailed) -> None:
+        """A message that :meth:`due` has yielded was not written, and will not be."""
         if message.packet_id:
             del self._inflight[message.packet_id]
             self._ids.free(message.packet_id)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ... import events
 from ...clock import monotonic
+from ...errors import DeliveryFailed
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.properties import replace_expiry
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
@@ -217,7 +218,8 @@ class Session:
         if message.expires_at is not None:
             left = message.expires_at - monotonic()
             if left <= 0 and not message.duplicate:
-                self._outbox.expired(message)
+                text = f"the message on {message.topic_name} expired before it could be sent (message_expiry_interval)"
+                self._outbox.fail_unsent(message, DeliveryFailed(text))
                 self._emit(events.MessageExpired(message.topic_name))
                 return
             properties = replace_expiry(properties, max(1, math.ceil(left - _ROUNDING)))
