@@ -21,7 +21,7 @@ from .mqtt.codec.will import Will
 from .mqtt.lifecycle.settings import open_settings
 from .mqtt.runtime.base import current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
-from .mqtt.session.delivery import Delivery, Outgoing
+from .mqtt.session.delivery import Delivery, ExpiringMessage, Outgoing
 from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
@@ -239,10 +239,11 @@ class TokenClient:
             if self._settings.protocol != 5:
                 raise ConfigurationError("publish: properties need protocol=5")
             packed = pack_properties(properties)
-        message = Outgoing(encoded, payload, qos, bool(retain), packed)
         if properties and (seconds := properties.get(_EXPIRY)):
-            message.properties = pack_properties({_EXPIRY: seconds, **properties})  # first, as it is replaced later
-            message.expires_at = monotonic() + seconds
+            packed = pack_properties({_EXPIRY: seconds, **properties})  # first, as it is replaced later
+            message: Outgoing = ExpiringMessage(encoded, payload, qos, bool(retain), packed, monotonic() + seconds)
+        else:
+            message = Outgoing(encoded, payload, qos, bool(retain), packed)
         self._core.session.publish(message)
         return message
 

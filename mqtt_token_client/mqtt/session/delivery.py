@@ -105,7 +105,6 @@ class Outgoing(Delivery):
 
     __slots__ = (
         "duplicate",
-        "expires_at",
         "number",
         "packet_id",
         "payload",
@@ -115,6 +114,8 @@ class Outgoing(Delivery):
         "stage",
         "topic",
     )
+
+    expires_at: float | None = None  # a slot of those that expire only, as many messages may wait
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.done = False
@@ -128,7 +129,6 @@ class Outgoing(Delivery):
         self.number = 0  # its place in the order of acceptance
         self.packet_id = 0
         self.stage = _NEW
-        self.expires_at: float | None = None  # on the monotonic clock; None if it never expires
         self.duplicate = False  # whether PUBLISH was sent on an earlier connection to the same session
 
     @property
@@ -138,3 +138,15 @@ class Outgoing(Delivery):
     def __repr__(self) -> str:
         state = "in progress" if not self.done else "delivered" if self.error is None else "failed"
         return f"<Delivery to {self.topic_name!r}, qos={self.qos}: {state}>"
+
+
+class ExpiringMessage(Outgoing):
+    """A message whose properties begin with a Message Expiry Interval; ``expires_at`` is on the monotonic clock."""
+
+    __slots__ = ("expires_at",)
+
+    def __init__(
+        self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes, expires_at: float
+    ) -> None:
+        super().__init__(topic, payload, qos, retain, properties)
+        self.expires_at = expires_at

@@ -18,13 +18,13 @@ class PacketIds:
 
     def take(self) -> int:
         """Return an identifier that is not in use, or 0 if all of them are."""
-        if len(self._in_use) == HIGHEST_PACKET_ID:
-            return 0
         while True:
             self._last = self._last % HIGHEST_PACKET_ID + 1
             if self._last not in self._in_use:
                 self._in_use.add(self._last)
                 return self._last
+            if len(self._in_use) == HIGHEST_PACKET_ID:
+                return 0
 
     def reserve(self, packet_id: int) -> None:
         """Mark an identifier as in use that an earlier process took."""

@@ -11,10 +11,6 @@ from .delivery import Outgoing
 from .journal import Journal
 
 
-def _do_nothing() -> None:
-    """Wakes nobody: there is no connection."""
-
-
 class MessageQueue:
     """Counts messages from their acceptance until they are delivered or have failed, and refuses what is too many.
 
@@ -27,12 +23,11 @@ class MessageQueue:
 
     Attributes:
         new: the messages that have not been sent yet, in the order of their acceptance.
-        wake: has the session send soon.
     """
 
     def __init__(self, max_queued: int, journal: Journal | None = None) -> None:
         self.new: deque[Outgoing] = deque()
-        self.wake: Callable[[], None] = _do_nothing
+        self._wake: Callable[[], None] | None = None  # None while there is no connection
         self._max_queued = max_queued
         self._journal = journal
         self._lock = threading.RLock()
@@ -51,7 +46,7 @@ class MessageQueue:
     def open(self, wake: Callable[[], None]) -> None:
         """Accept messages, also again after :meth:`close`; call ``wake`` for each."""
         with self._lock:
-            self.wake = wake
+            self._wake = wake
             self._closed = False
 
     def put(self, message: Outgoing) -> None:
@@ -71,7 +66,15 @@ class MessageQueue:
             self.new.append(message)
             if self._journal is not None and message.qos:
                 self._journal.append(message)
-        self.wake()
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    def wake(self) -> None:
+        """Have the session send soon, if there is a connection."""
+        wake = self._wake
+        if wake is not None:
+            wake()
 
     def wait_for_journal(self) -> None:
         """Return when put() has reported the messages of ``new`` to the journal."""
@@ -90,7 +93,7 @@ class MessageQueue:
         """Accept no more messages; return those that have not been sent."""
         with self._lock:
             self._closed = True
-            self.wake = _do_nothing
+            self._wake = None
         new = list(self.new)
         self.new.clear()
         return new
