@@ -127,8 +127,9 @@ class Token:
 
     @property
     def expires_in(self) -> float:
-        """Seconds until it expires; negative once it has expired, infinite if nobody said when. If its age is unknown,
-        this is the most that it can be.
+        """Seconds until it expires; negative once it has expired, infinite if it never does.
+
+        If its age is unknown, it may expire earlier.
         """
         return self.lifetime - (monotonic() - self.since)
 

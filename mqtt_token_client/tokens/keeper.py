@@ -226,8 +226,8 @@ class TokenKeeper:
             else:
                 flight.result = renewer.renew(enough, refused)
                 flight.asked = True
-                # A stored token that is due may have expired while the power was off, for all that a device without a
-                # clock knows: a new one is better, and it is better than none.
+                # A stored token that is due may have expired while the power was off, which a device without a clock
+                # cannot tell: a new one is better, and the stored one is better than none.
                 if stale and renewer.token is not None and enough(renewer.token):
                     flight.result = renewer.token
         finally:

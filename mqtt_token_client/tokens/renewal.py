@@ -56,7 +56,7 @@ class RenewalPolicy:
         return monotonic() + (1 - self.fraction) / 2 * token.lifetime
 
     def delay(self, error: MqttTokenError, failures: int) -> float:
-        """Seconds to wait after ``error``, the last of so many failures in a row; at least what the server asked."""
+        """Return the seconds to wait after ``error``, the last of ``failures`` in a row; at least ``Retry-After``."""
         wait = self.backoff.slow_delay() if error.permanent else self.backoff.delay(failures)
-        # At the very time that the server names all would come at once: the back-off spreads them from there on.
+        # All clients would come back at the time that the server names, so the back-off is added to it.
         return wait + (getattr(error, "retry_after", None) or 0.0)

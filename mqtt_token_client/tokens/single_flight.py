@@ -27,7 +27,7 @@ class Flight:
         """Return the token.
 
         Raises:
-            MqttTokenError: there is none.
+            MqttTokenError: the request failed.
         """
         if isinstance(self.result, Token):
             return self.result

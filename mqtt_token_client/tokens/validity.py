@@ -26,7 +26,7 @@ def is_extended(token: Token, previous: Token) -> bool:
 
 
 def is_newer(stored: Token, current: Token) -> bool:
-    """Whether a stored token was issued after the current one, as far as anybody can tell."""
+    """Whether a stored token was issued after the current one, as far as is known."""
     if is_same(stored, current):
         return False
     return stored.since > current.since if stored.age_known else not current.age_known
