@@ -128,7 +128,7 @@ class Device:
         self.client.disconnect(0)
 
 
-class _InternalErrors(logging.Handler):
+class InternalErrors(logging.Handler):
     """Records what the library reports as its own errors."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ def devices(*, real_time: bool = False) -> Iterator[Make]:
     """``make(protocol, ...)`` makes devices; at the end their threads are gone and there was no internal error."""
     made: list[Device] = []
     before = set(threading.enumerate())
-    errors = _InternalErrors()
+    errors = InternalErrors()
     logging.getLogger("mqtt_token_client").addHandler(errors)
 
     def make(protocol: int = 5, **options: Any) -> Device:
