@@ -22,20 +22,18 @@ from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
 from . import events
-from .errors import ConfigurationError, MqttTokenError
+from .arguments import SessionOptions, check_function
+from .errors import MqttTokenError
 from .mqtt.lifecycle.manager import ConnectionManager
-from .mqtt.lifecycle.settings import Settings, check_range
+from .mqtt.lifecycle.settings import Settings
 from .mqtt.runtime.base import Runtime
 from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
 from .mqtt.session.session import Session
-from .mqtt.session.subscriptions import Handler
 from .oneshot import OneShot
 from .token import Token
 from .tokens.credentials import CredentialsProvider
 
 log = logging.getLogger("mqtt_token_client")
-
-_MAX_INFLIGHT = 65_000  # leaves packet identifiers for SUBSCRIBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +52,6 @@ class Stats:
     connects: int
     rotations: int
     renewals: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What an application says about its messages.
-
-    Attributes:
-        max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
-        max_queued: messages that may wait to be acknowledged.
-        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
-        on_message: gets the messages that no subscription has a handler for.
-
-    Raises:
-        ConfigurationError: a value is out of its range or of a wrong type.
-    """
-
-    max_inflight: int
-    max_queued: int
-    manual_ack: bool
-    on_message: Handler | None
-
-    def __post_init__(self) -> None:
-        check_range("max_inflight", self.max_inflight, 1, _MAX_INFLIGHT)
-        check_range("max_queued", self.max_queued, 1, 2**31)
-        check_function("on_message", self.on_message)
-
-
-def check_function(name: str, value: object) -> None:
-    """Check an optional callback.
-
-    Raises:
-        ConfigurationError: it cannot be called.
-    """
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} must be a function, got {type(value).__name__}")
 
 
 class Phase(Enum):

@@ -180,8 +180,8 @@ class TestStatus:
             ('broker = "mqtts://"', "broker must be "),
             ('broker = "mqtt://broker.example.com"', "broker: "),
             ('profile = "magic"', "profile must be one of password"),
-            ("protocol = 3", "protocol: 5, or 4 for MQTT 3.1.1, not 3"),
-            ('keepalive = "1"', "keepalive: a whole number"),
+            ("protocol = 3", "protocol must be 5, or 4 for MQTT 3.1.1, got 3"),
+            ('keepalive = "1"', "keepalive must be a whole number"),
         ],
     )
     def test_checks_what_the_file_says_of_mqtt(self, command: Command, entries: str, told: str) -> None:

@@ -191,12 +191,12 @@ class TestClient:
     def test_needs_a_broker_and_an_identifier(self, folder: Path, name: str) -> None:
         entries = {"broker": "mqtts://broker.example.com", "client_id": "pump-17", "store": "memory"}
         text = "".join(f'{key} = "{value}"\n' for key, value in entries.items() if key != name)
-        with pytest.raises(ConfigurationError, match=rf"device\.toml: {name}: this entry is needed"):
+        with pytest.raises(ConfigurationError, match=rf"device\.toml: {name} is missing"):
             TokenClient.from_config(written(folder, text + CREDENTIALS))
 
     def test_takes_the_constructors_word_for_what_is_wrong(self, folder: Path) -> None:
         text = f'broker = "mqtts://b.example.com"\nclient_id = "p"\nprotocol = 3\nstore = "memory"\n{CREDENTIALS}'
-        with pytest.raises(ConfigurationError, match="protocol: 5, or 4"):
+        with pytest.raises(ConfigurationError, match="protocol must be 5, or 4"):
             TokenClient.from_config(written(folder, text))
 
 

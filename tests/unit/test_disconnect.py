@@ -270,7 +270,7 @@ class TestFromTwoSides:
 def test_a_timeout_that_is_no_time_is_refused(make: Make, timeout: Any) -> None:
     device = make()
     device.start()
-    with pytest.raises(ConfigurationError, match=r"disconnect: timeout is seconds, 0 or more, not "):
+    with pytest.raises(ConfigurationError, match=r"disconnect: timeout must be seconds, 0 or more, got "):
         device.client.disconnect(timeout)
     assert device.client.state == "connected"
 

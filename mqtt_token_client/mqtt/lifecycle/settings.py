@@ -1,4 +1,4 @@
-"""How one client connects: what stays the same for all its connections."""
+"""Settings: how one client connects, the same for all its connections."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ..transport.tls import check_context
 
 
 class CredentialsSource(Protocol):
-    """Where the credentials for CONNECT come from."""
+    """Makes the credentials for CONNECT and AUTH."""
 
     def credentials(self, refused: Token | None) -> Credentials:
-        """Credentials made of a valid token other than ``refused``. It may block: never on the network thread."""
+        """Make credentials of a valid token other than ``refused``. Blocks: for a worker."""
         ...
 
     def retry_in(self) -> float:
-        """After a TokenError: seconds until it makes sense to ask again."""
+        """Seconds until it makes sense to ask again after a TokenError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What stays the same for all connections of a client."""
+    """The arguments of a client that concern its connections, checked."""
 
     brokers: tuple[Address, ...]
     client_id: str
@@ -74,35 +74,35 @@ def open_settings(
     max_packet_size: int,
     receive_maximum: int | None,
 ) -> Settings:
-    """The settings of these arguments of a client.
+    """Check these arguments of a client.
 
     Raises:
-        ConfigurationError: one of them is not what it should be.
+        ConfigurationError: one of them is wrong.
     """
     addresses = tuple(
         parse_broker(url, allow_insecure=allow_insecure)
         for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])
     )
     if not addresses:
-        raise ConfigurationError("broker: at least one URL is needed")
+        raise ConfigurationError("broker must have at least one URL")
     if protocol not in (4, 5):
-        raise ConfigurationError(f"protocol: 5, or 4 for MQTT 3.1.1, not {protocol!r}")
+        raise ConfigurationError(f"protocol must be 5, or 4 for MQTT 3.1.1, got {protocol!r}")
     if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535 or "\0" in client_id:
-        raise ConfigurationError("client_id: a string, neither empty nor with a NUL; a session needs a name that stays")
+        raise ConfigurationError("client_id must be a string, not empty and without NUL: it names the session")
     check_range("keepalive", keepalive, 0, 65_535)
     check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
     if will is not None and not isinstance(will, Will):
-        raise ConfigurationError(f"will: a Will(topic, payload), not {type(will).__name__}")
+        raise ConfigurationError(f"will must be a Will(topic, payload), got {type(will).__name__}")
     if will is not None and protocol == 4 and (will.delay or will.properties):
         raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
     if not isinstance(clean_start, bool):
-        raise ConfigurationError(f"clean_start: True or False, not {clean_start!r}")
+        raise ConfigurationError(f"clean_start must be True or False, got {clean_start!r}")
     if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
         raise ConfigurationError(
             "clean_start: needs protocol=5; in MQTT 3.1.1 connect once with session_expiry=0 before"
         )
     if not isinstance(backoff, Backoff):
-        raise ConfigurationError(f"backoff: a Backoff, not {type(backoff).__name__}")
+        raise ConfigurationError(f"backoff must be a Backoff, got {type(backoff).__name__}")
     _check_what_is_received(max_packet_size, receive_maximum, protocol)
     placing = open_profile(profile)
     alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
@@ -140,22 +140,22 @@ def _encode_client_id(client_id: str) -> bytes:
     try:
         return client_id.encode()
     except UnicodeEncodeError:
-        raise ConfigurationError("client_id: it cannot be written in UTF-8") from None
+        raise ConfigurationError("client_id cannot be encoded in UTF-8") from None
 
 
 def check_range(name: str, value: int, lowest: int, highest: int) -> None:
-    """A whole number between two others, both allowed.
+    """Check a whole number between two others, both allowed.
 
     Raises:
         ConfigurationError: it is something else.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ConfigurationError(f"{name}: a whole number from {lowest} to {highest}, not {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, got {value!r}")
 
 
 @functools.cache
 def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """One for all clients: reading the system's certificates takes tens of milliseconds."""
+    """Return one for all clients: reading the system's certificates takes tens of milliseconds."""
     context = check_context(ssl.create_default_context())
     if alpn:
         context.set_alpn_protocols(alpn)
