@@ -125,7 +125,11 @@ class TestKeyFile:
         path.write_text(pem(newer))
         jwt.decode(asserted(auth), newer.public_key(), ["ES256"], audience=ISSUER)
 
-    @pytest.mark.parametrize("content", [None, "", EC_PEM[:100], pem(ED), "-----BEGIN PRIVATE KEY-----\nAAAA"])
+    @pytest.mark.parametrize(
+        "content",
+        [None, "", EC_PEM[:100], pem(ED), "-----BEGIN PRIVATE KEY-----\nAAAA"],
+        ids=["gone", "empty", "half", "of another kind", "damaged"],
+    )
     def test_that_is_gone_or_half_written_is_trouble_that_passes(self, tmp_path: Path, content: str | None) -> None:
         path = tmp_path / "device.pem"
         path.write_text(EC_PEM)

@@ -175,7 +175,7 @@ class TestRequest:
             {"client_auth": ClientSecretPost("secret")},
             {"client_auth": ClientSecretJWT("secret" * 6)},
         ],
-        ids=str,
+        ids=["public", "secret", "post", "JWT"],
     )
     def test_for_a_code_names_the_client_once_however_it_proves_itself(
         self, server: OAuthServer, auth: dict[str, Any]

@@ -152,7 +152,11 @@ def test_a_relative_state_home_is_ignored_as_its_specification_says(
 # The key
 
 
-@pytest.mark.parametrize("key", ["", "a passphrase", KEY[:-2], b"\xff" * 44, 5, "ä" * 44])
+@pytest.mark.parametrize(
+    "key",
+    ["", "a passphrase", KEY[:-2], b"\xff" * 44, 5, "ä" * 44],
+    ids=["empty", "a passphrase", "short", "bytes", "int", "not ASCII"],
+)
 def test_what_is_no_key_is_refused_without_showing_it(folder: Path, key: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         FileStore(folder, key=key)  # type: ignore[arg-type]  # the mistake
@@ -255,7 +259,7 @@ def test_a_lost_key_file_is_made_anew_and_the_old_tokens_are_set_aside(folder: P
     assert store.load("b") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 44, KEY[:20]])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 44, KEY[:20]], ids=["empty", "zeros", "short"])
 def test_a_damaged_key_file_is_set_aside_and_made_anew(folder: Path, content: bytes) -> None:
     store = FileStore(folder)
     store.save("a", LONG)

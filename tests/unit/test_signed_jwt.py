@@ -179,7 +179,7 @@ class TestArguments:
             ({"time_from": "time.example.com"}, "time_from"),
             ({"time_from": 5}, "time_from"),
         ],
-        ids=str,
+        ids=lambda value: str(value)[:30],  # the same each time, without a key
     )
     def test_wrong_one_is_named_in_one_line(self, wrong: dict[str, Any], named: str) -> None:
         right = {"private_key": EC_PEM, "algorithm": "ES256", "claims": CLAIMS, "lifetime": 60}
