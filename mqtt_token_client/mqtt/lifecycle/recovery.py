@@ -134,30 +134,26 @@ class Recovery:
 
     def lost(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
         """The connection ended while no attempt was under way; ``token`` is the one that the broker accepted last."""
-        self._retry.reset_if_stable()
-        if reauthentication.expired_anyway():
-            delay = 0.0
-        elif loss.reason == TAKEN_OVER:
-            delay = self._retry.after_take_over()
-        elif _blames_token(loss) or (loss.reason is None and expires_soon(token)):
-            delay = self._retry.after_rejection(token, presented=False)
-        else:
-            delay = self._retry.after_failure()
-        self._observer.down(loss.cause, loss.reason, delay)
-        self._plan(delay)
+        blamed = _blames_token(loss) or (loss.reason is None and expires_soon(token))
+        self._lost(loss, token if blamed else None, reauthentication, presented=False)
 
     def lost_at_reauthentication(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
         """The connection ended before the broker answered AUTH with this token."""
-        self._retry.reset_if_stable()
         blamed = _blames_token(loss)
         if not blamed:
             reauthentication.ended(loss.reason)
+        self._lost(loss, token if blamed else None, reauthentication, presented=True)
+
+    def _lost(
+        self, loss: Loss, rejected: Token | None, reauthentication: ReauthenticationSupport, *, presented: bool
+    ) -> None:
+        self._retry.reset_if_stable()
         if reauthentication.expired_anyway():
             delay = 0.0
         elif loss.reason == TAKEN_OVER:
             delay = self._retry.after_take_over()
-        elif blamed:
-            delay = self._retry.after_rejection(token)
+        elif rejected is not None:
+            delay = self._retry.after_rejection(rejected, presented=presented)
         else:
             delay = self._retry.after_failure()
         self._observer.down(loss.cause, loss.reason, delay)
