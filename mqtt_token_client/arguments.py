@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
@@ -15,14 +14,14 @@ from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
 from .mqtt.session.delivery import ExpiringMessage, Outgoing
 from .mqtt.session.subscriptions import Handler
+from .value import Value
 
 _MAX_INFLIGHT = 65_000  # leaves packet identifiers for SUBSCRIBE
 _EXPIRY = "message_expiry_interval"
 _NEEDS_MQTT_5 = "subscribe: no_local, retain_as_published, retain_handling and properties need protocol=5"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
+class SessionOptions(Value):
     """What an application says about its messages.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 from .errors import ConfigurationError
+from .value import Value
 
 
 def uniform(lowest: float, highest: float) -> float:
@@ -13,8 +13,7 @@ def uniform(lowest: float, highest: float) -> float:
     return random.uniform(lowest, highest)  # noqa: S311 - not for a secret
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Value):
     """Delays between failed attempts, each a random part of a limit that doubles (full jitter).
 
     Args:

@@ -18,7 +18,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
 from . import events
@@ -32,12 +31,12 @@ from .mqtt.session.session import Session
 from .oneshot import OneShot
 from .token import Token
 from .tokens.credentials import CredentialsProvider
+from .value import Value
 
 log = logging.getLogger("mqtt_token_client")
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Value):
     """What a client has done so far.
 
     ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of the messages received
@@ -131,7 +130,7 @@ class ClientCore:
     @property
     def stats(self) -> Stats:
         """What the client has done so far."""
-        return Stats(**asdict(self.session.stats), renewals=self._renewals)
+        return Stats(**vars(self.session.stats), renewals=self._renewals)
 
     @property
     def token(self) -> Token | None:

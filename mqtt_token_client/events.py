@@ -11,29 +11,27 @@ Events are reports: nothing in the library reads them. No event holds a secret.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .errors import MqttTokenError
+from .value import Value
 
 RotationKind = Literal["handover", "reconnect", "re-authentication"]
 
 
-class Event:
+class Event(Value):
     """The base of every event.
 
     Attributes:
         log_level: at which the client logs it. Python shows warnings to those who have not set up logging.
     """
 
-    __slots__ = ()
     log_level: ClassVar[int] = logging.INFO
 
 
 # The token
 
 
-@dataclass(frozen=True, slots=True)
 class TokenRenewed(Event):
     """There is a new token; it is valid for ``expires_in`` seconds. ``jti`` is its identifier, if it has one."""
 
@@ -41,7 +39,6 @@ class TokenRenewed(Event):
     jti: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class RenewalFailed(Event):
     """No new token could be obtained. The old one is valid for ``expires_in`` more seconds (0: there is none); the
     next request is in ``retry_in`` seconds. If ``error.permanent``, a person has to fix the cause.
@@ -53,7 +50,6 @@ class RenewalFailed(Event):
     expires_in: float
 
 
-@dataclass(frozen=True, slots=True)
 class LoginRequired(Event):
     """The authorization server no longer accepts the refresh token, and no other process has stored a newer one: a
     person has to approve again. The token source asks for that, by its ``prompt``.
@@ -63,7 +59,6 @@ class LoginRequired(Event):
     error: MqttTokenError
 
 
-@dataclass(frozen=True, slots=True)
 class StoreFailed(Event):
     """The token store could not load or save. The token is used all the same, and lost when the process ends."""
 
@@ -71,7 +66,6 @@ class StoreFailed(Event):
     error: MqttTokenError
 
 
-@dataclass(frozen=True, slots=True)
 class TokenRefused(Event):
     """The broker rejected the token, for the ``times``-th time in a row; the next attempt is in ``retry_in`` seconds.
     ``reason`` is the MQTT 5 reason code. A connection that was up stays up, unless the broker ended it.
@@ -87,7 +81,6 @@ class TokenRefused(Event):
 # The connection
 
 
-@dataclass(frozen=True, slots=True)
 class Connected(Event):
     """The broker accepted the connection. ``session_present``: it had kept the session."""
 
@@ -95,7 +88,6 @@ class Connected(Event):
     session_present: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Disconnected(Event):
     """The connection ended, and neither a rotation nor ``disconnect()`` ended it; the next attempt is in ``retry_in``
     seconds. ``reason`` is the MQTT 5 reason code, or None if the broker gave none; the close code of a WebSocket that
@@ -108,7 +100,6 @@ class Disconnected(Event):
     retry_in: float
 
 
-@dataclass(frozen=True, slots=True)
 class ConnectFailed(Event):
     """An attempt to connect failed; the next one is in ``retry_in`` seconds. If ``error.permanent``, a person has to
     fix the cause.
@@ -119,7 +110,6 @@ class ConnectFailed(Event):
     retry_in: float
 
 
-@dataclass(frozen=True, slots=True)
 class Rotated(Event):
     """The connection is on a new token. ``gap``: for how many seconds no packet could be sent one way or the other."""
 
@@ -127,7 +117,6 @@ class Rotated(Event):
     gap: float
 
 
-@dataclass(frozen=True, slots=True)
 class RotationFailed(Event):
     """The connection could not be moved onto the new token and stays on the old one; the next attempt is in
     ``retry_in`` seconds.
@@ -141,7 +130,6 @@ class RotationFailed(Event):
 # The session and its messages
 
 
-@dataclass(frozen=True, slots=True)
 class SessionLost(Event):
     """The broker had not kept the session: the client subscribes again and sends ``resent`` unacknowledged messages
     again. What the broker held for this client is gone.
@@ -150,7 +138,6 @@ class SessionLost(Event):
     resent: int
 
 
-@dataclass(frozen=True, slots=True)
 class SubscriptionRefused(Event):
     """The broker rejected a topic filter (SUBACK), or announced in CONNACK that it supports no such subscription. It is
     asked for again on the next connection and with the next token, unless the reason is permanent (0x8F, 0x95, 0x9E,
@@ -162,7 +149,6 @@ class SubscriptionRefused(Event):
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
 class DeliveryRefused(Event):
     """The broker rejected a message (PUBACK or PUBREC), or announced in CONNACK that it accepts no such message; its
     ``Delivery`` has failed.
@@ -173,7 +159,6 @@ class DeliveryRefused(Event):
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
 class MessagesAbandoned(Event):
     """The client was closed before ``count`` accepted messages were acknowledged; each ``Delivery`` has failed."""
 
@@ -181,7 +166,6 @@ class MessagesAbandoned(Event):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
 class MessageExpired(Event):
     """A message was not sent, as its ``message_expiry_interval`` passed while it waited; its Delivery failed."""
 
@@ -189,7 +173,6 @@ class MessageExpired(Event):
     topic: str
 
 
-@dataclass(frozen=True, slots=True)
 class MessageRejected(Event):
     """A packet of ``size`` bytes with a message cannot be accepted. The message was dropped, and the broker does not
     send it again. ``reason`` is a reason code of MQTT 5: 0x95 if it is larger than ``max_packet_size``, 0x97 if it has
@@ -203,7 +186,6 @@ class MessageRejected(Event):
     violation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class MessageUnhandled(Event):
     """A message was received that neither a handler nor ``on_message`` is there for, and was dropped. Reported once for
     each topic. Perhaps ``connect()`` was called before ``subscribe()``, or an earlier program left the subscription.
@@ -213,7 +195,6 @@ class MessageUnhandled(Event):
     topic: str
 
 
-@dataclass(frozen=True, slots=True)
 class HandlerFailed(Event):
     """A function of the application raised ``error``; ``where`` names the function. The network thread goes on."""
 

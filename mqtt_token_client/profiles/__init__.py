@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, Profile, check_profile
 
 __all__ = ["PROFILES", "Credentials", "PlacingFunction", "Profile", "check_profile", "open_profile", "profile_class"]
@@ -36,8 +35,7 @@ def profile_class(name: str) -> Callable[..., Profile]:
     return make
 
 
-@dataclass(frozen=True, slots=True)
-class _Function:
+class _Function(Value):
     place: PlacingFunction
 
 
@@ -70,9 +68,8 @@ def _named(name: str) -> Profile:
         raise ConfigurationError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     make = profile_class(name)
     try:
-        inspect.signature(make).bind()
+        return make()
     except TypeError as error:
         raise ConfigurationError(
             f"profile: {name!r} must be given as an object, as it needs arguments: {error}"
         ) from None
-    return make()

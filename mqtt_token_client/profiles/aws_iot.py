@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, check_length, check_strings
 
 _AUTHORIZER = re.compile(r"[\w=,@-]{1,128}", re.ASCII)
 _MAX_TOKEN = 6_144  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AwsIot:
+class AwsIot(Value):
     """The token is passed to a Lambda function, as the password or in a query string after the user name.
 
     https://docs.aws.amazon.com/iot/latest/developerguide/custom-auth.html: port 443 with the ALPN protocol ``mqtt``.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class BearerHeader:
+class BearerHeader(Value):
     """The token is in a header of the WebSocket upgrade: ``Authorization: Bearer …`` (RFC 6750 section 2.1).
 
     CONNECT has neither user name nor password. Gateways accept about 8 kB of headers.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials
 
 _DEVICE_PATH = re.compile(r"projects/[^/]+/locations/[^/]+/registries/[^/]+/devices/[^/]+")
 _MAX_LIFETIME = 86_400  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ClearBlade:
+class ClearBlade(Value):
     """The token, which the device signs itself (:class:`SignedJWT`), is the password (ClearBlade IoT Core).
 
     https://clearblade.atlassian.net/wiki/spaces/IC/pages/2202206402: ``aud`` is the project, and the

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 
 MAX_LENGTH = 65_535  # MQTT 5 section 1.5: a string or binary field has a two-byte length
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")  # RFC 9110 section 5.5, without obs-text
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Value):
     """What a client presents to the broker, and the token that it was made of.
 
     Attributes:
@@ -32,12 +32,14 @@ class Credentials:
         ConfigurationError: MQTT or HTTP does not allow a value, or a password has no user name.
     """
 
-    username: str | None = field(repr=False)  # some brokers expect the token there
-    password: bytes | None = field(repr=False)
+    username: str | None
+    password: bytes | None
     token: Token
     auth_method: str | None = None
-    auth_data: bytes | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    auth_data: bytes | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    _hidden = ("username", "password", "auth_data", "headers")  # some brokers expect the token in the user name
 
     def __post_init__(self) -> None:
         if self.password is not None and self.username is None:

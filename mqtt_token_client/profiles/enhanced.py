@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, check_strings
 
 
-@dataclass(frozen=True, slots=True)
-class EventGrid:
+class EventGrid(Value):
     """The token is the Authentication Data (Azure Event Grid, MQTT broker of a namespace).
 
     https://learn.microsoft.com/azure/event-grid/mqtt-client-microsoft-entra-token-and-rbac and mqtt-client-custom-jwt.
@@ -41,8 +40,7 @@ class EventGrid:
         return Credentials(self.username, None, token, self.method, token.value.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class IoTOperations:
+class IoTOperations(Value):
     """The token of a Kubernetes service account is the Authentication Data (Azure IoT Operations, method K8S-SAT).
 
     https://learn.microsoft.com/azure/iot-operations/manage-mqtt-broker/howto-configure-authentication. A new token

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, check_strings
 
 
-@dataclass(frozen=True, slots=True)
-class Password:
+class Password(Value):
     """The token is the MQTT password (EMQX, HiveMQ, RabbitMQ, VerneMQ, Mosquitto's plugins, LavinMQ, TBMQ).
 
     Args:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, check_strings
 
 
-@dataclass(frozen=True, slots=True)
-class RabbitMQ:
+class RabbitMQ(Value):
     """The token is the password, and the user name selects the virtual host (RabbitMQ, Amazon MQ for it, LavinMQ).
 
     https://www.rabbitmq.com/docs/mqtt: ``vhost:user``, split at the last colon. The connection is closed without an

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials, check_strings
 
 
-@dataclass(frozen=True, slots=True)
-class Solace:
+class Solace(Value):
     """The token is the password, after the name of the broker's OAuth profile: ``OAUTH~profile~token``.
 
     https://docs.solace.com/Security/Configuring-OAuth-Authorization.htm

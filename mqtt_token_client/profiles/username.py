@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import ConfigurationError
 from ..token import Token
+from ..value import Value
 from .credentials import Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class Username:
+class Username(Value):
     """The token is the user name (Ably, flespi, mosquitto-go-auth).
 
     https://ably.com/docs/protocols/mqtt, https://github.com/iegomez/mosquitto-go-auth (JWT). Brokers log user names, so

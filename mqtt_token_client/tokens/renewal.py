@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ..backoff import Backoff, uniform
 from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..token import Token
+from ..value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalPolicy:
+class RenewalPolicy(Value):
     """When a token is renewed.
 
     Args:
@@ -26,7 +24,7 @@ class RenewalPolicy:
 
     fraction: float = 2 / 3
     jitter: float = 1 / 20
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = Backoff()
 
     def __post_init__(self) -> None:
         numbers = isinstance(self.fraction, int | float) and isinstance(self.jitter, int | float)

@@ -87,6 +87,17 @@ def test_a_client_loads_no_source_and_no_store_but_those_it_is_given() -> None:
     assert not {name for name in loaded if "device" in name or "signed_jwt" in name or name.endswith(".keyring")}
 
 
+_CLIENT = "from mqtt_token_client import ClientCredentials, TokenClient"
+
+
+def test_a_client_loads_nothing_that_compiles_code_for_its_classes() -> None:
+    assert not _modules_loaded_by(_CLIENT) & {"ast", "dataclasses", "inspect"}
+    client = "TokenClient('mqtt://localhost', TokenFile('token'), client_id='pump', will=Will('a', b'b'))"
+    assert "dataclasses" not in _modules_loaded_by(
+        f"from mqtt_token_client import TokenClient, TokenFile, Will; client = {client}"
+    )
+
+
 def test_every_public_name_is_where_a_type_checker_finds_it() -> None:
     source = Path(mqtt_token_client.__file__).read_text()
     found = {

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(slots=True)
 class Message:
     """A message from the broker.
 
@@ -15,14 +13,28 @@ class Message:
     in snake_case, such as ``content_type``; empty in MQTT 3.1.1.
     """
 
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    duplicate: bool
-    properties: dict[str, Any] = field(default_factory=dict)
-    packet_id: int = field(default=0, repr=False, compare=False)
-    _acknowledge: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    __match_args__ = ("topic", "payload", "qos", "retain", "duplicate", "properties")
+    __slots__ = (*__match_args__, "_acknowledge", "packet_id")
+
+    def __init__(  # noqa: PLR0913 - the fields of PUBLISH
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        duplicate: bool,
+        properties: dict[str, Any] | None = None,
+        packet_id: int = 0,
+        acknowledge: Callable[[], None] | None = None,
+    ) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.duplicate = duplicate
+        self.properties = {} if properties is None else properties
+        self.packet_id = packet_id
+        self._acknowledge = acknowledge
 
     def acknowledge(self) -> None:
         """With ``manual_ack=True``: acknowledge the message once it is stored or acted upon; from any thread. Until
@@ -30,3 +42,15 @@ class Message:
         """
         if self._acknowledge is not None:
             self._acknowledge()
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.topic, self.payload, self.qos, self.retain, self.duplicate, self.properties
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields() == other._fields() if isinstance(other, Message) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
+
+    def __repr__(self) -> str:
+        fields = zip(self.__match_args__, self._fields(), strict=True)
+        return f"Message({', '.join(f'{name}={value!r}' for name, value in fields)})"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigurationError
+from ...value import Value
 from .checks import check_qos
 from .packets import WILL
 from .properties import pack_properties
 from .topics import check_topic
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
+class Will(Value):
     """The message that the broker publishes if this client is lost (MQTT 5 section 3.1.2.5).
 
     A planned rotation never fires it. With a ``delay`` and a session that the broker keeps, the broker itself holds it

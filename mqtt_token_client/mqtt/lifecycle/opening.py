@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from socket import socket
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 from ...errors import BrokerRefused
 from ...profiles import Credentials
 from ...token import Token
+from ...value import Value
 from ..codec.codec import Codec
 from ..runtime.base import Runtime
 from ..transport.address import Address
@@ -23,8 +23,7 @@ from .settings import CredentialsSource, Settings
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Value):
     """A transport to the broker, ready for CONNECT."""
 
     credentials: Credentials

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...backoff import Backoff
 from ...errors import ConfigurationError
 from ...profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ...token import Token
+from ...value import Value
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
 from ..transport.address import Address, parse_broker
@@ -31,8 +31,7 @@ class CredentialsSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """The arguments of a client that concern its connections, checked."""
 
     brokers: tuple[Address, ...]
@@ -43,11 +42,13 @@ class Settings:
     clean_start: bool
     will: Will | None
     context: ssl.SSLContext | None
-    proxy: str | None = field(repr=False)  # it may hold a password
+    proxy: str | None
     profile: Profile
     backoff: Backoff
     max_packet_size: int  # bytes
     receive_maximum: int | None
+
+    _hidden = ("proxy",)  # it may hold a password
 
     @property
     def takeover_fires_will(self) -> bool:

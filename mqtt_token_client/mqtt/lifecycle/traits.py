@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from ssl import SSLSession
 
 from ...clock import monotonic
@@ -73,7 +72,6 @@ class ReauthenticationSupport:
         return expired
 
 
-@dataclass(slots=True)
 class BrokerTraits:
     """How the broker has behaved.
 
@@ -84,10 +82,11 @@ class BrokerTraits:
         reauthentication: whether it works.
     """
 
-    round_trip: float = math.inf
-    leaves_old_connection_open: bool = False
-    tls_sessions: dict[Address, SSLSession] = field(default_factory=dict)
-    reauthentication: ReauthenticationSupport = field(default_factory=ReauthenticationSupport)
+    def __init__(self) -> None:
+        self.round_trip = math.inf
+        self.leaves_old_connection_open = False
+        self.tls_sessions: dict[Address, SSLSession] = {}
+        self.reauthentication = ReauthenticationSupport()
 
     def connected(self, address: Address, credentials: Credentials, tls_session: SSLSession | None) -> None:
         """A new connection is up; ``tls_session`` is to be resumed by later ones."""

@@ -8,13 +8,11 @@ acknowledged it is the same message, and is not handed over twice.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBREC
 
 
-@dataclass(slots=True, eq=False)
 class PendingAck:
     """An acknowledgement that has not been sent.
 
@@ -25,10 +23,13 @@ class PendingAck:
         rejection: the reason code of an acknowledgement that rejects the message, 0 of any other.
     """
 
-    packet_id: int
-    kind: int
-    due: bool = False
-    rejection: int = 0
+    __slots__ = ("due", "kind", "packet_id", "rejection")
+
+    def __init__(self, packet_id: int, kind: int, *, due: bool, rejection: int = 0) -> None:
+        self.packet_id = packet_id
+        self.kind = kind
+        self.due = due
+        self.rejection = rejection
 
 
 class ManualAcks:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from ..codec.message import Message
@@ -112,7 +111,17 @@ class Incoming:
         ack = acks.open(message, new=new)
         if new:
             acknowledge = partial(self._acknowledged_by_application, acks, ack)
-            if not self._dispatcher.dispatch(replace(message, _acknowledge=acknowledge)):
+            handed_over = Message(
+                message.topic,
+                message.payload,
+                message.qos,
+                message.retain,
+                message.duplicate,
+                message.properties,
+                message.packet_id,
+                acknowledge,
+            )
+            if not self._dispatcher.dispatch(handed_over):
                 acks.acknowledge(ack)  # nobody else would
         self._send_due(connection, acks)
 

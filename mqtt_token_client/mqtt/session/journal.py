@@ -18,15 +18,14 @@ number of everything reported so far, and the packet goes out once :attr:`Journa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ...value import Value
 from .delivery import Outgoing, Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Value):
     """What a journal has of a session.
 
     Attributes:
@@ -36,7 +35,7 @@ class Recorded:
         last_packet_id: the identifier that was taken last, 0 if none was.
     """
 
-    messages: list[Outgoing] = field(default_factory=list)
+    messages: Sequence[Outgoing] = ()
     received: frozenset[int] = frozenset()
     last_packet_id: int = 0
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ...value import Value
 from ..codec.packets import Connack
 
 QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, PACKET_TOO_LARGE = 0x9B, 0x9A, 0x95
 NO_SHARED_SUBSCRIPTIONS, NO_SUBSCRIPTION_IDENTIFIERS, NO_WILDCARDS = 0x9E, 0xA1, 0xA2
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Value):
     """The limits of one connection. A broker that speaks MQTT 3.1.1 cannot announce any of them.
 
     Attributes:

@@ -244,7 +244,7 @@ class Outbox:
             message.stage, message.duplicate = _NEW, False
         self._again = _in_order(self._again)
 
-    def restore(self, messages: list[Outgoing]) -> None:
+    def restore(self, messages: Collection[Outgoing]) -> None:
         """Continue with the messages of an earlier process, those at RELEASED in the order of their PUBRECs."""
         for message in _in_order(messages):
             self.queue.restore(message)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from ... import events
 from ...clock import monotonic
 from ...errors import DeliveryFailed
+from ...value import Value
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.properties import replace_expiry
 from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
@@ -33,8 +33,7 @@ _SHOWN_CHARACTERS = 200  # of a topic that the broker sent
 _RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStats:
+class SessionStats(Value):
     """Numbers of a session: messages, and connections. They are reported, and nothing depends on them."""
 
     queued: int

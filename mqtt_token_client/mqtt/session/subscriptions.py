@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from paho.mqtt.matcher import MQTTMatcher
 
@@ -29,14 +28,16 @@ def _without_group(topic_filter: str) -> str:
     return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
 
 
-@dataclass(slots=True)
 class _Subscription:
-    handler: Handler | None
-    options: int  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
-    properties: bytes  # as packed for MQTT 5
-    identified: bool  # the properties have a Subscription Identifier
-    confirmed: bool = False
-    refused: bool = False  # until the next token or connection
+    __slots__ = ("confirmed", "handler", "identified", "options", "properties", "refused")
+
+    def __init__(self, handler: Handler | None, options: int, properties: bytes, identified: bool) -> None:
+        self.handler = handler
+        self.options = options  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
+        self.properties = properties  # as packed for MQTT 5
+        self.identified = identified  # the properties have a Subscription Identifier
+        self.confirmed = False
+        self.refused = False  # until the next token or connection
 
 
 def _room(limits: Limits, properties: bytes) -> int | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from ...errors import ConfigurationError
 from ...loopback import is_loopback
+from ...value import Value
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Value):
     """Where a broker is.
 
     Attributes:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import socket
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 from ...clock import monotonic
 from ...errors import BrokerUnreachable, ConfigurationError
+from ...value import Value
 from . import happy_eyeballs
 
 _LONGEST_HEAD = 16_384  # bytes of a proxy's HTTP answer
@@ -31,13 +31,14 @@ class ProxyError(Exception):
     """The proxy does not lead to the broker."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Proxy:
+class _Proxy(Value):
     scheme: str
     host: str
     port: int
-    user: str = field(repr=False)
-    password: str = field(repr=False)
+    user: str
+    password: str
+
+    _hidden = ("user", "password")
 
 
 def check_proxy(proxy: str) -> str:

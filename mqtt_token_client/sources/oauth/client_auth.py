@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
 from ...clock import ServerClock
 from ...errors import ConfigurationError
+from ...value import Value
 
 
-@dataclass(slots=True)
 class TokenRequest:
     """A request to the authorization server that is about to be sent, for its client authentication to complete.
 
@@ -28,14 +27,25 @@ class TokenRequest:
             be added.
     """
 
-    client_id: str
-    url: str
-    metadata: Mapping[str, Any] = field(repr=False)
-    clock: ServerClock = field(repr=False)
-    form: list[tuple[str, str]] = field(repr=False)
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
-    certificate: tuple[str, str] | None = None
-    secrets: list[str] = field(default_factory=list, repr=False)
+    def __init__(
+        self,
+        client_id: str,
+        url: str,
+        metadata: Mapping[str, Any],
+        clock: ServerClock,
+        form: list[tuple[str, str]],
+    ) -> None:
+        self.client_id = client_id
+        self.url = url
+        self.metadata = metadata
+        self.clock = clock
+        self.form = form
+        self.headers: dict[str, str] = {}
+        self.certificate: tuple[str, str] | None = None
+        self.secrets: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"TokenRequest(client_id={self.client_id!r}, url={self.url!r})"
 
 
 class ClientAuthentication(Protocol):
@@ -50,9 +60,10 @@ class ClientAuthentication(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _ClientSecret:
-    client_secret: str = field(repr=False)
+class _ClientSecret(Value):
+    client_secret: str
+
+    _hidden = ("client_secret",)
 
     def __post_init__(self) -> None:
         # A common mistake is a line end, of a file that was read whole.
@@ -70,8 +81,6 @@ class ClientSecretBasic(_ClientSecret):
         ConfigurationError: it is empty, or not a string of printable characters.
     """
 
-    __slots__ = ()
-
     def authenticate(self, request: TokenRequest) -> None:
         credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(self.client_secret)}".encode()).decode()
         request.headers["Authorization"] = f"Basic {credentials}"
@@ -88,8 +97,6 @@ class ClientSecretPost(_ClientSecret):
         ConfigurationError: it is empty, or not a string of printable characters.
     """
 
-    __slots__ = ()
-
     def authenticate(self, request: TokenRequest) -> None:
         request.form += [("client_id", request.client_id), ("client_secret", self.client_secret)]
 
@@ -105,16 +112,13 @@ class ClientSecret(_ClientSecret):
         ConfigurationError: it is empty, or not a string of printable characters.
     """
 
-    __slots__ = ()
-
     def authenticate(self, request: TokenRequest) -> None:
         methods = request.metadata.get("token_endpoint_auth_methods_supported")
         post = isinstance(methods, list) and "client_secret_post" in methods and "client_secret_basic" not in methods
         (ClientSecretPost if post else ClientSecretBasic)(self.client_secret).authenticate(request)
 
 
-@dataclass(frozen=True, slots=True)
-class PublicClient:
+class PublicClient(Value):
     """No client authentication: the client sends its identifier only (``none`` in RFC 7591 section 2), as is usual in
     the device flow.
     """

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
@@ -21,6 +20,7 @@ from ...errors import (
     TokenError,
 )
 from ...loopback import is_loopback
+from ...value import Value
 
 MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
@@ -47,8 +47,7 @@ def url_problem(url: object, *, allow_insecure: bool) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Value):
     """An answer with another status than a redirect, 408, 429 and 5xx.
 
     Attributes:
@@ -59,11 +58,12 @@ class Reply:
     url: str
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
     retry_after: float | None
 
+    _hidden = ("body",)
 
-@dataclass(frozen=True, slots=True)
+
 class HttpClient:
     """Sends requests to an authorization server. Safe to use from several threads.
 
@@ -72,29 +72,36 @@ class HttpClient:
         ca_bundle: path of the trusted certificates; None for those of ``REQUESTS_CA_BUNDLE``, else certifi's.
         proxies: a proxy URL for each scheme; None for those of the environment.
         allow_insecure: allow plain http to other machines.
+
+    Attributes:
         clock: the server's time of day, learned from each answer.
 
     Raises:
         ConfigurationError: an argument is wrong.
     """
 
-    timeout: tuple[float, float] = (10.0, 20.0)
-    ca_bundle: str | os.PathLike[str] | None = None
-    proxies: Mapping[str, str] | None = field(default=None, repr=False)  # may hold a password
-    allow_insecure: bool = False
-    clock: ServerClock = field(default_factory=ServerClock)
-
-    def __post_init__(self) -> None:
-        if not _is_timeout(self.timeout):
+    def __init__(
+        self,
+        timeout: tuple[float, float] = (10.0, 20.0),
+        ca_bundle: str | os.PathLike[str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        allow_insecure: bool = False,
+    ) -> None:
+        if not _is_timeout(timeout):
             raise ConfigurationError(
                 "timeout must be two numbers of seconds, to connect and to read, each at most an hour, such as (10, 20)"
             )
-        if self.ca_bundle is not None and not (
-            isinstance(self.ca_bundle, str | os.PathLike) and os.path.exists(self.ca_bundle)  # noqa: PTH110 - pathlib takes a while to load
+        if ca_bundle is not None and not (
+            isinstance(ca_bundle, str | os.PathLike) and os.path.exists(ca_bundle)  # noqa: PTH110 - pathlib takes a while to load
         ):
-            raise ConfigurationError(f"ca_bundle must be the path of a PEM file; {self.ca_bundle!r} does not exist")
-        if self.proxies is not None and not _is_proxies(self.proxies):
+            raise ConfigurationError(f"ca_bundle must be the path of a PEM file; {ca_bundle!r} does not exist")
+        if proxies is not None and not _is_proxies(proxies):
             raise ConfigurationError('proxies must be a mapping such as {"https": "http://proxy.example.com:3128"}')
+        self.timeout = timeout
+        self.ca_bundle = ca_bundle
+        self.proxies = proxies
+        self.allow_insecure = allow_insecure
+        self.clock = ServerClock()
 
     def send(
         self,
