@@ -85,7 +85,7 @@ def test_in_a_terminal_it_draws_a_picture_and_leaves_the_cursor_as_it_was() -> N
         os.close(ours)
     picture = seen.decode()
     assert demo.returncode == 1  # no rotation in two seconds
-    for part in ("mqtt-token demo", "s left", "duplicated 0", "nothing is shown"):
+    for part in ("mqtt-token demo", "s left", "duplicated 0", "this shows nothing"):
         assert part in picture
     assert picture.count("\x1b[?25l") == picture.count("\x1b[?25h") == 1
 
@@ -168,7 +168,7 @@ def test_a_command_that_makes_no_sense_does_not_end_the_sensor() -> None:
 def test_a_setting_that_an_example_misses_is_named_in_one_line(missing: str) -> None:
     example = started("publisher", **{name: value for name, value in OFFLINE.items() if name != missing})
     _, errors = example.communicate(timeout=30)
-    assert errors.startswith(f"{missing}: this environment variable is needed")
+    assert errors.startswith(f"{missing} must be set with MQTT_BROKER")
     assert errors.count("\n") == 1
     assert example.returncode == 1
 
@@ -180,5 +180,5 @@ def test_a_port_that_is_taken_is_told_in_one_line_with_the_option_that_names_ano
         ports = {"--broker-port": free_port(), "--issuer-port": free_port(), option: port}
         example = started("servers", *(f"{name}={number}" for name, number in ports.items()))
         _, errors = example.communicate(timeout=30)
-    assert errors == f"port {port}: Address already in use; choose another with {option}\n"
+    assert errors == f"port {port}: Address already in use; choose another port with {option}\n"
     assert example.returncode == 1
