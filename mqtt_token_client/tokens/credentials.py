@@ -33,7 +33,8 @@ def open_keeper(
         )
     if renewal is not None and not isinstance(renewal, RenewalPolicy):
         raise ConfigurationError(f"renewal must be a RenewalPolicy, got {type(renewal).__name__}")
-    return TokenKeeper(tokens, store, key=None if hasattr(tokens, "key") else key, policy=renewal)
+    own_key = store is None or hasattr(tokens, "key")  # without a store none is needed
+    return TokenKeeper(tokens, store, key=None if own_key else key, policy=renewal)
 
 
 class CredentialsProvider:

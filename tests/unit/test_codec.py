@@ -676,7 +676,8 @@ class TestRejected:
         packet = bytes.fromhex(data)
         rejected, message = connected(protocol).receive(packet + bytes.fromhex("30 04 0001 74 00"))
         assert isinstance(rejected, RejectedPublish)
-        assert rejected[:-1] == (topic, packet[0] >> 1 & 3, 258, 0x81, len(packet))
+        answer = rejected.topic, rejected.qos, rejected.packet_id, rejected.reason, rejected.size
+        assert answer == (topic, packet[0] >> 1 & 3, 258, 0x81, len(packet))
         assert rejected.violation.startswith(says)
         assert isinstance(message, Message)
 

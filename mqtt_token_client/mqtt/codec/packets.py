@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ...errors import ProtocolError
+from ...value import Value
 from .message import Message
 
 # MQTT 5 section 2.1.2: the type of the packet in the higher four bits.
@@ -28,13 +29,13 @@ LARGEST_PACKET_SIZE = 268_435_460  # MQTT has none that is larger (section 2.1.4
 PINGREQ_PACKET = b"\xc0\x00"
 
 
-class Connack(NamedTuple):
+class Connack(Value):
     session_present: bool
     reason: int  # of MQTT 5; return codes of 3.1.1 are translated
     properties: dict[str, Any]
 
 
-class RejectedPublish(NamedTuple):
+class RejectedPublish(Value):
     """A PUBLISH that the decoder could not accept.
 
     Attributes:
@@ -64,25 +65,25 @@ class Acknowledgement(NamedTuple):
 acknowledgement: Callable[[tuple[int, int, int]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
 
 
-class Suback(NamedTuple):
+class Suback(Value):
     packet_id: int
     reasons: list[int]
 
 
-class Unsuback(NamedTuple):
+class Unsuback(Value):
     packet_id: int
 
 
-class Pingresp(NamedTuple):
+class Pingresp(Value):
     pass
 
 
-class Disconnect(NamedTuple):
+class Disconnect(Value):
     reason: int
     server: str | None = None  # another server, which the broker names (MQTT 5 section 3.14.2.2.5)
 
 
-class Auth(NamedTuple):
+class Auth(Value):
     reason: int  # 0 at the end of an exchange
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ... import events
 from ...profiles import Credentials
@@ -24,7 +25,6 @@ from .coalesced import Coalesced
 from .connect import Connect
 from .current import CurrentConnection
 from .handover import Handover
-from .observer import Observer
 from .opening import Opened, Opening, open_connection
 from .reauthenticate import Reauthenticate
 from .reconnect import Reconnect
@@ -32,6 +32,9 @@ from .recovery import Recovery
 from .retry import RetryState
 from .settings import CredentialsSource, Settings
 from .traits import BrokerTraits
+
+if TYPE_CHECKING:
+    from .observer import Observer
 
 _NO_ATTEMPT = Attempt()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ... import events
 from ...errors import (
@@ -23,10 +24,12 @@ from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for,
 from ..runtime.base import Runtime, Timer
 from ..transport.brokers import Brokers
 from .attempt import Loss
-from .observer import Observer
 from .retry import RetryState, expires_soon
 from .settings import CredentialsSource
 from .traits import ReauthenticationSupport
+
+if TYPE_CHECKING:
+    from .observer import Observer
 
 log = logging.getLogger("mqtt_token_client.mqtt")
 

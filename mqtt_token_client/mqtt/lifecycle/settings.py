@@ -15,7 +15,6 @@ from ...value import Value
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
 from ..transport.address import Address, parse_broker
-from ..transport.proxy import check_proxy
 from ..transport.tls import check_context
 
 
@@ -121,7 +120,7 @@ def open_settings(
         clean_start=clean_start,
         will=will,
         context=context,
-        proxy=None if proxy is None else check_proxy(proxy),
+        proxy=None if proxy is None else _check_proxy(proxy),
         profile=placing,
         backoff=backoff,
         max_packet_size=max_packet_size,
@@ -152,6 +151,12 @@ def check_range(name: str, value: int, lowest: int, highest: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
         raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, got {value!r}")
+
+
+def _check_proxy(proxy: str) -> str:
+    from ..transport.proxy import check_proxy  # loaded only if there is one
+
+    return check_proxy(proxy)
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import ClassVar
 
 from ...errors import ConfigurationError
@@ -76,6 +75,8 @@ class Grant:
     @property
     def key(self) -> str:
         """A name for the tokens of this source, the same in every process; it does not depend on the secret."""
+        from hashlib import sha256  # needed only where tokens are stored
+
         asked = [part for pair in self._addresses.items() for part in pair]
         identity = json.dumps([*asked, self._client_id, *self._parameters])
         return f"{self._name}-{sha256(identity.encode()).hexdigest()[:32]}"

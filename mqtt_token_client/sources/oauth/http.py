@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
 
@@ -124,6 +123,8 @@ class HttpClient:
             InvalidTokenResponse: the answer is a redirect, or longer than 1 MiB.
             ConfigurationError: there is a SOCKS proxy, and the library for it is not installed.
         """
+        from queue import Empty, SimpleQueue  # loaded with requests, for the first token
+
         outcome: SimpleQueue[Reply | MqttTokenError] = SimpleQueue()
 
         def run() -> None:
