@@ -203,6 +203,54 @@ class TestWindow:
         put(box, *map(str, range(30)))
         assert len(send(box, None)) == 25
 
+    def test_grows_while_it_is_full_and_the_broker_answers_as_fast_as_before(self) -> None:
+        box = outbox(max_inflight=1000)
+        put(box, *map(str, range(400)))
+        assert len(send(box)) == 100
+        for packet_id in range(1, 101):
+            box.acknowledged(packet_id, 0)
+        assert len(send(box)) == 200
+
+    def test_grows_at_qos_2_with_the_first_answer_to_a_message(self) -> None:
+        box = outbox(max_inflight=1000)
+        put(box, *map(str, range(400)), qos=2)
+        assert len(send(box)) == 100
+        box.received(1)
+        assert len(send(box)) == 100
+
+    def test_grows_though_the_message_that_is_timed_is_never_written(self) -> None:
+        box = outbox(max_inflight=1000)
+        too_large = put(box, *map(str, range(400)))[0]
+        assert next(box.due(65_535)) is too_large
+        box.rejected(too_large, 0x95)
+        assert len(send(box)) == 100
+        for packet_id in range(2, 102):
+            box.acknowledged(packet_id, 0)
+        assert len(send(box)) == 200
+
+    def test_does_not_shrink_by_the_time_between_two_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 0.0
+        monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
+        box = outbox(max_inflight=100)
+        put(box, *map(str, range(300)))
+        send(box)
+        box.acknowledged(1, 0)
+        send(box)
+        box.connection_lost([])
+        now = 60.0
+        assert len(send(box)) == 100
+        for packet_id in range(2, 102):
+            box.acknowledged(packet_id, 0)
+        assert len(send(box)) == 100
+
+    def test_holds_though_a_message_is_acknowledged_before_it_is_sent_again(self) -> None:
+        box = outbox()
+        put(box, *"abcdef")
+        send(box, 2)
+        box.connection_lost([])
+        box.acknowledged(1, 0)
+        assert send(box, 2) == ["b", "c"]
+
     def test_holds_though_messages_of_qos_0_are_sent_again_between(self) -> None:
         box = outbox()
         put(box, "a")
@@ -414,6 +462,20 @@ class TestClose:
 
     def test_of_an_empty_outbox_fails_nothing(self) -> None:
         assert outbox().close() == 0
+
+
+class TestDenied:
+    def test_messages_are_sent_again_once_for_a_new_token_before_newer_ones(self) -> None:
+        box = outbox()
+        put(box, *"abc")
+        send(box)
+        box.denied(2)
+        box.denied(1)
+        put(box, "d")
+        box.token_renewed()
+        assert send(box) == ["a", "b", "d"]
+        box.token_renewed()
+        assert send(box) == []
 
 
 class TestIdentifiers:

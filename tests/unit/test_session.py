@@ -12,6 +12,8 @@ from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
+from mqtt_token_client.mqtt.session.limits import Limits
+from mqtt_token_client.mqtt.session.subscriptions import Subscriptions
 from tests.unit.network_thread import call
 from tests.unit.session_client import Client
 
@@ -190,6 +192,22 @@ class TestReceiving:
 
 
 class TestSubscribing:
+    def test_looks_through_the_subscriptions_once_a_change_and_not_for_each_message(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[Subscriptions] = []
+        to_subscribe = Subscriptions.to_subscribe
+
+        def look(made: Subscriptions, limits: Limits) -> list[tuple[bytes, list[tuple[str, int]]]]:
+            looked.append(made)
+            return to_subscribe(made, limits)
+
+        monkeypatch.setattr(Subscriptions, "to_subscribe", look)
+        client.subscribe("a")
+        for _ in range(3):
+            client.publish("t")
+        assert len(looked) == 1
+
     def test_asks_for_all_that_is_new_in_one_packet(self, client: Client) -> None:
         client.subscribe("a", "b")
         client.sees("82 0b 0001 00 0001 61 01 0001 62 01")

@@ -60,10 +60,6 @@ class Connect(Attempt):
         self._deadline = Deadline(runtime)
         self._auth_steps = 0
 
-    @property
-    def leavable(self) -> bool:
-        return False
-
     def send(self) -> None:
         """Send CONNECT."""
         assert self._state is State.OPEN
