@@ -139,8 +139,11 @@ def logout(config: Config, local: bool) -> None:
 class _Unattended:
     """A device flow that never asks a person."""
 
-    def __init__(self, source: TokenSource) -> None:
+    uses_refresh_tokens = True
+
+    def __init__(self, source: DeviceFlow) -> None:
         self._source = source
+        self.salvage = source.salvage
 
     def fetch(self, previous: Token | None) -> Token:
         if previous is None or previous.refresh_token is None:

@@ -59,7 +59,10 @@ class TimeLimit:
                 outcome.put((None, str(error) if isinstance(error, StoreError) else type(error).__name__))
 
         thread = threading.Thread(target=run, name="keyring-call", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # as the interpreter shuts down: the token must be stored before
+            run()
         try:
             result, failed = outcome.get(timeout=self._seconds)
         except queue.Empty:

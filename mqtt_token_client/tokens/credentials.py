@@ -93,10 +93,8 @@ class CredentialsProvider:
         """Seconds until it makes sense to ask again after a TokenError."""
         return max(0.0, self._keeper.renewal_due - monotonic())
 
-    # On the runtime's thread
-
     def start(self, runtime: Runtime, on_token: Callable[[Token], None], on_event: Callable[[Event], None]) -> None:
-        """Report new tokens and the keeper's events, until :meth:`stop`.
+        """Report new tokens and the keeper's events, until :meth:`stop`. Called on the application's thread.
 
         Args:
             runtime: calls the two functions, on its thread.
@@ -114,9 +112,12 @@ class CredentialsProvider:
                 on_token(token)
             on_event(event)
 
+        self._keeper.prepare_for_exit()
         self._stop_watching = self._keeper.watch()
         self._runtime = runtime
         self._stop_observing = self._keeper.observe(notified)
+
+    # On the runtime's thread
 
     def stop(self) -> None:
         """Report nothing more, and renew no token ahead of its expiry."""

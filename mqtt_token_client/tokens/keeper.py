@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..clock import monotonic
-from ..errors import ClientClosed, ConfigurationError, MqttTokenError, TokenError
+from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..sources import TokenSource
 from ..stores import TokenStore
 from ..stores.guarded import GuardedStore, NoStore
 from ..token import Token
+from .exit_guard import postpone_signals
 from .notifier import Notifier, Observer
+from .off_main_thread import off_main_thread
 from .renewal import RenewalPolicy
 from .renewal_timer import RenewalTimer
-from .renewer import MIN_INTERVAL, Enough, Renewer
-from .single_flight import Flight, SingleFlight, without_traceback
+from .renewer import Renewer
+from .requests import Requests
+from .single_flight import SingleFlight
 from .validity import is_usable
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class TokenKeeper:
 
     Safe to use from any thread: callers at the same time share one request to the source, and so do all processes that
     share a store with a lock. A failed renewal costs nothing while the token is valid.
+
+    The main thread waits for a request on another thread, so that what a signal handler raises ends only the wait.
 
     Args:
         source: obtains new tokens.
@@ -67,9 +71,10 @@ class TokenKeeper:
         kept = NoStore() if store is None else _guarded(store, _key(source, key), self._events)
         self._renewer = Renewer(source, kept, policy or RenewalPolicy(), self._events, self._lock)
         self._watch = getattr(source, "watch", None)
-        self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due, self._not_started)
+        self._refreshes = bool(getattr(source, "uses_refresh_tokens", False))
+        self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
+        self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due, self._requests.not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())
-        self._closed = False
 
     @property
     def token(self) -> Token:
@@ -85,7 +90,7 @@ class TokenKeeper:
             try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
             except RuntimeError as error:
-                self._not_started(error)
+                self._requests.not_started(error)
         return token
 
     @property
@@ -100,11 +105,7 @@ class TokenKeeper:
         Infinite for a token that does not expire and for a closed keeper; minus infinity while there is no token and
         no request has failed. While a request is under way it is at least a second ahead: look again then.
         """
-        with self._lock:
-            if self._closed:
-                return math.inf
-            due = self._renewer.due
-            return due if self._flights.current is None else max(due, monotonic() + MIN_INTERVAL)
+        return self._requests.due
 
     def get(self, refused: Token | None = None) -> Token:
         """Like :attr:`token`, but never ``refused``, a token that a broker rejected: if that is the current one, a new
@@ -115,21 +116,10 @@ class TokenKeeper:
             return is_usable(token) and token != refused
 
         with self._lock:
-            while True:
-                if (token := self._renewer.token) is not None and enough(token):
-                    return token
-                flight = self._flights.current
-                if flight is None:
-                    break
-                self._flights.wait_for(flight)
-                token = self._renewer.token
-                if flight.asked and not (token is not None and enough(token)):
-                    flight.outcome()  # raises its error; a token that is not enough is fetched again
-            error = self._renewer.error
-            if error is not None and monotonic() < self._renewer.due:
-                raise without_traceback(error)
-            flight = self._start()
-        return self._run(flight, enough, refused)
+            if (token := self._renewer.token) is not None and enough(token):
+                return token
+        self.prepare_for_exit()
+        return off_main_thread(lambda: self._requests.get(enough, refused))
 
     def renew(self) -> Token:
         """Fetch a new token now, back-off or not; callers at the same time share the request. Blocks.
@@ -138,25 +128,22 @@ class TokenKeeper:
             TokenError: it could not be obtained. The current token stays.
             ClientClosed: the keeper is closed.
         """
-        with self._lock:
-            while (flight := self._flights.current) is not None:
-                self._flights.wait_for(flight)
-                if flight.asked:
-                    return flight.outcome()
-            flight = self._start()
-        return self._run(flight, lambda _token: False)
+        self.prepare_for_exit()
+        return off_main_thread(self._requests.renew)
 
     def renew_when_due(self) -> None:
         """Renew if :attr:`renewal_due` has passed and no thread is renewing. Blocks while it renews.
 
         A failed renewal raises nothing; its event reports it.
         """
-        with self._lock:
-            if self.renewal_due > monotonic():
-                return
-            flight = self._start()
-        with suppress(MqttTokenError):
-            self._run(flight, lambda token: is_usable(token) and self._renewer.due > monotonic())
+        if self.renewal_due <= monotonic():
+            self.prepare_for_exit()
+            off_main_thread(self._requests.renew_when_due)
+
+    def prepare_for_exit(self) -> None:
+        """Let SIGTERM wait for an answer with a new refresh token; see :func:`.exit_guard.postpone_signals`."""
+        if self._refreshes:
+            postpone_signals()
 
     def watch(self) -> Callable[[], None]:
         """Renew as soon as the source has another token, if it can notice that, as :class:`TokenFile` can.
@@ -207,54 +194,7 @@ class TokenKeeper:
         """Start no further renewals. Does not wait for one under way; a process that ends waits for one that uses a
         refresh token, for a minute at most.
         """
-        with self._lock:
-            self._closed = True
-
-    def _start(self) -> Flight:
-        """Begin a flight; the lock is held."""
-        if self._closed:
-            raise ClientClosed("the token keeper is closed")
-        return self._flights.start()
-
-    def _run(self, flight: Flight, enough: Enough, refused: Token | None = None) -> Token:
-        """Load the stored token if that has not been done, ask the source unless that is ``enough``, and report."""
-        renewer = self._renewer
-        try:
-            stale = renewer.load()
-            if renewer.token is not None and enough(renewer.token) and not stale:
-                flight.result = renewer.token
-            else:
-                flight.result = renewer.renew(enough, refused)
-                flight.asked = True
-                # A stored token that is due may have expired while the power was off, which a device without a clock
-                # cannot tell: a new one is better, and the stored one is better than none.
-                if stale and renewer.token is not None and enough(renewer.token):
-                    flight.result = renewer.token
-        finally:
-            happened = self._end(flight)
-        for event in happened:
-            self._events.tell(event)
-        return flight.outcome()
-
-    def _end(self, flight: Flight) -> list[Event]:
-        """End a flight; returns its events for the listeners."""
-        with self._lock:
-            self._flights.end(flight)
-            return self._events.flush()
-
-    def _not_started(self, error: Exception) -> None:
-        """Report that a renewal found no thread to run on, and back off."""
-        with self._lock:
-            if self.renewal_due > monotonic():
-                return
-            flight = self._start()
-        try:
-            no_thread = TokenError("no thread could be started: too little memory, or too many threads")
-            self._renewer.not_started(error if isinstance(error, MqttTokenError) else no_thread)
-        finally:
-            happened = self._end(flight)
-        for event in happened:
-            self._events.tell(event)
+        self._requests.close()
 
 
 def _key(source: TokenSource, key: str | None) -> str:

@@ -25,6 +25,7 @@ from unittest.mock import patch
 from mqtt_token_client import clock
 from mqtt_token_client.mqtt.runtime import thread as real
 from mqtt_token_client.mqtt.runtime.base import current
+from mqtt_token_client.tokens import keeper
 from tests.unit.stepped_loop import SteppedThread
 
 _Result = TypeVar("_Result")
@@ -275,6 +276,7 @@ def stepping() -> Iterator[SteppedTime]:
             (time, "clock_gettime", world._read),
             (time, "monotonic", lambda: world.now),
             (time, "sleep", world._rest),
+            (keeper, "off_main_thread", lambda function: function()),  # the main thread is the one that drives
         ):
             replacements.enter_context(patch.object(where, name, replacement))
         _active = world

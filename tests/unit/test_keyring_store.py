@@ -258,6 +258,17 @@ def test_many_threads_at_a_hanging_keyring_leave_one_behind(hurried: None) -> No
     assert Hanging.begun == 1
 
 
+def test_a_token_is_stored_although_no_thread_can_be_started_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an interpreter that is shutting down, where the answer to the last request is still under way."""
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    over("Good").save("a", token := Token("the last one", 60.0))
+    assert over("Good").load("a") == token
+
+
 def test_a_thread_waits_for_another_ones_operation_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit, "_TURN_TIMEOUT", 0.05)
     monkeypatch.setattr(keyring_store, "_TIME_LIMIT", 60.0)

@@ -57,6 +57,7 @@ class DeviceFlow(Grant):
     """
 
     _name = "device_flow"
+    uses_refresh_tokens = True  # a keeper then lets SIGTERM wait for the answer with the next one
 
     def __init__(
         self,

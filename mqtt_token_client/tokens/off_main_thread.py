@@ -1,0 +1,43 @@
+"""off_main_thread: calls a function where no signal handler can interrupt it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+
+def off_main_thread(function: Callable[[], _Result]) -> _Result:
+    """Call a function and return its result: on a thread of its own if this is the main one.
+
+    Python runs signal handlers on the main thread, so Ctrl-C and a handler that calls ``sys.exit()`` may raise an
+    exception at any point there. Here it ends the wait for the function, not the function. If no thread can be started,
+    the function is called on this one.
+
+    Raises:
+        BaseException: what the function raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    results = list[_Result]()
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is wanted
+            ended.put(error.with_traceback(None))  # the frames of this thread hold on to secrets
+        else:
+            ended.put(None)
+
+    try:
+        threading.Thread(target=run, name="token-renewal", daemon=True).start()
+    except RuntimeError:  # too little memory, too many threads, or the interpreter is shutting down
+        return function()
+    error = ended.get()
+    if error is not None:
+        raise error
+    return results[0]

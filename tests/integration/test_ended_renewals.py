@@ -1,0 +1,32 @@
+"""A program that is ended at a random moment of a renewal never needs a person to log in again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RUNS, KILLS = 27, 9  # each of three programs by each of three ways; see ended_renewals.py for the long form
+
+
+def test_a_program_ended_at_a_random_moment_of_a_renewal_does_not_lose_the_refresh_token(tmp_path: Path) -> None:
+    program = (
+        "import json, pathlib, sys; from tests.integration import ended_renewals; "
+        f"print(json.dumps(ended_renewals.main(pathlib.Path(sys.argv[1]), {RUNS}, {KILLS})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ended"].pop("runs") == RUNS
+    assert found["killed"].pop("runs") == KILLS
+    assert found["ended"].pop("in flight") > RUNS / 5, "or it was not ended where it matters"
+    found["killed"].pop("in flight")
+    assert found == {"ended": {}, "killed": {}}

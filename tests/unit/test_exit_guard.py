@@ -1,0 +1,133 @@
+"""ExitGuard: what a signal does while a refresh token is in flight, in processes that end by it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mqtt_token_client.errors import TokenError
+from mqtt_token_client.tokens import exit_guard
+from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
+from mqtt_token_client.tokens.off_main_thread import off_main_thread
+
+_PROGRAM = """
+import os, signal, sys, threading, time
+from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
+"""
+
+
+def run(program: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", _PROGRAM + program], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_process_once_the_guard_is_released(name: str) -> None:
+    program = f"""
+postpone_signals()
+signalled = threading.Event()
+
+def renew():
+    with ExitGuard(needed=True):
+        os.kill(os.getpid(), signal.{name})
+        signalled.set()
+        time.sleep(0.2)
+        print("stored", flush=True)
+
+threading.Thread(target=renew, daemon=True).start()
+signalled.wait()
+time.sleep(30)
+print("went on")
+"""
+    assert run(program) == (-getattr(signal, name), "stored\n")
+
+
+def test_a_signal_ends_the_process_at_once_while_no_guard_is_held() -> None:
+    assert run("postpone_signals(); os.kill(os.getpid(), signal.SIGTERM); print('went on')") == (-signal.SIGTERM, "")
+
+
+def test_a_guard_that_is_never_released_does_not_keep_the_process_for_ever() -> None:
+    program = """
+from mqtt_token_client.tokens import exit_guard
+exit_guard._LONGEST_WAIT = 0.2
+postpone_signals()
+threading.Thread(target=ExitGuard(needed=True).__enter__).start()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(30)
+"""
+    assert run(program) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_IGN", "print"])
+def test_what_the_application_does_with_a_signal_stays(handler: str) -> None:
+    program = f"""
+signal.signal(signal.SIGTERM, {handler})
+postpone_signals()
+assert signal.getsignal(signal.SIGTERM) is {handler}
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    assert run(program) == (0, "")
+
+
+def test_another_thread_than_the_main_one_sets_no_handler() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=postpone_signals)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_forked_child_does_not_wait_for_a_renewal_of_its_parent() -> None:
+    program = """
+postpone_signals()
+threading.Thread(target=ExitGuard(needed=True).__enter__).start()
+child = os.fork()
+if child == 0:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+os._exit(0)
+"""
+    assert run(program) == (0, f"{-signal.SIGTERM}\n")
+
+
+def test_no_guard_is_taken_once_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exit_guard, "_ending", True)
+    with pytest.raises(TokenError, match="the process is ending"), ExitGuard(needed=True):
+        raise AssertionError
+    assert not exit_guard._held
+    with ExitGuard(needed=False):
+        pass
+
+
+class TestOffMainThread:
+    def test_runs_a_function_on_another_thread_than_the_main_one(self) -> None:
+        assert off_main_thread(threading.current_thread) is not threading.main_thread()
+
+    def test_stays_on_a_thread_that_no_signal_interrupts(self) -> None:
+        found = list[threading.Thread]()
+        thread = threading.Thread(target=lambda: found.append(off_main_thread(threading.current_thread)))
+        thread.start()
+        thread.join()
+        assert found == [thread]
+
+    @pytest.mark.parametrize("error", [ValueError(), SystemExit(), KeyboardInterrupt()], ids=repr)
+    def test_raises_what_the_function_raises(self, error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            off_main_thread(fail)
+        assert caught.value is error
+
+    def test_does_without_a_thread_where_none_can_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def none_left(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", none_left)
+        assert off_main_thread(threading.current_thread) is threading.main_thread()
