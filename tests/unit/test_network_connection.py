@@ -131,12 +131,14 @@ class TestWriting:
         assert wire.read(3) == b"a" + DISCONNECT
         assert wire.rest() == [("wrote", "first")]
         assert call(wire.runtime, wire.link.unwritten) == ["second"]
+        call(wire.runtime, wire.link.end_writing)
         assert wire.theirs.recv(1) == b""
 
     def test_what_comes_after_the_end_is_still_read(self, wire: Wire) -> None:
         """The broker sees that nothing follows, and closes when it has sent what it has."""
         call(wire.runtime, wire.link.end)
         assert wire.read(2) == DISCONNECT
+        call(wire.runtime, wire.link.end_writing)
         data, packet = publish(1, 100_000)
         wire.theirs.sendall(data)
         assert wire.next() == packet

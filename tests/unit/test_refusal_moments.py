@@ -58,7 +58,7 @@ DEADLINES = {
     "HEAD_START": "handover._HEAD_START",
     "HEAD_START_NEAR": "handover._HEAD_START_NEAR",
     "DRAIN": "handover._DRAIN_TIME",
-    "END": "reconnect._END_TIME",
+    "END": "reconnect.END_TIME",
     "AUTH": "reauthenticate._AUTH_TIME",
     "CONNACK": "connect._CONNACK_TIME",
 }

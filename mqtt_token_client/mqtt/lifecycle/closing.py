@@ -15,7 +15,10 @@ from ..runtime.base import Runtime
 from .attempt import Attempt, Deadline
 from .current import CurrentConnection
 
-_END_TIME = 2.0  # seconds for the broker to close the connection after DISCONNECT
+# Seconds for the broker to close the connection after DISCONNECT. A client that closes its half at once is faster where
+# the broker leaves it to the client; but HiveMQ publishes the will now and then if it meets that end too early.
+OWN_CLOSE_TIME = 0.5  # by itself
+END_TIME = 2.0  # once the client has closed its half
 
 
 class State(Enum):
@@ -68,8 +71,13 @@ class Closing:
             self.finish()
         else:
             # The broker closes: if the client did, with something unread, TCP could drop DISCONNECT and fire the will.
-            self._deadline.set(_END_TIME, self.finish)
+            self._deadline.set(OWN_CLOSE_TIME, self._end_writing)
             self._current.connection.end()
+
+    def _end_writing(self) -> None:
+        assert self._current is not None
+        self._deadline.set(END_TIME, self.finish)
+        self._current.connection.end_writing()
 
     def finish(self) -> None:
         """The broker has closed the connection, or did not in time."""

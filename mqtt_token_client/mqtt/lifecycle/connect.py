@@ -45,6 +45,7 @@ class Connect(Attempt):
     Attributes:
         connection: the new network connection.
         credentials: what CONNECT carries.
+        sock: the socket underneath.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Connect(Attempt):
     ) -> None:
         self.connection: NetworkConnection[Outgoing] = NetworkConnection(runtime, opened.sock, opened.codec, self)
         self.credentials = opened.credentials
+        self.sock = opened.sock
         self.listener = listener
         self._session = session
         self._packet = opened.packet

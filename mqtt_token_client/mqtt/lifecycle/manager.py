@@ -19,6 +19,7 @@ from ..runtime.base import Runtime
 from ..session.limits import Limits
 from ..session.session import Session
 from ..transport.brokers import Brokers
+from ..transport.tls import new_session
 from .attempt import Attempt, Loss
 from .closing import Closing
 from .coalesced import Coalesced
@@ -183,7 +184,7 @@ class ConnectionManager:
         limits = Limits.of(connack, self._settings.protocol)
         current = CurrentConnection(connection, token, limits, self._session, self)
         connection.owner = self._current = current
-        self._traits.connected(self._brokers.current, connect.credentials, connection.new_tls_session)
+        self._traits.connected(self._brokers.current, connect.credentials, new_session(connect.sock))
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
         self._session.connected(session_present=connack.session_present, rotated=kind is not None)
         if kind is None:

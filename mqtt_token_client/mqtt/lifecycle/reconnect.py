@@ -22,10 +22,10 @@ from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..transport.connection import NetworkConnection
 from .attempt import Attempt, AttemptListener, Deadline, Hold, Loss
+from .closing import END_TIME, OWN_CLOSE_TIME
 from .connect import Connect
 
 _FLUSH_TIME = 5.0  # seconds for the current connection to send what is waiting
-_END_TIME = 2.0  # seconds for the broker to close the current connection after DISCONNECT
 
 
 class State(Enum):
@@ -90,8 +90,12 @@ class Reconnect(Attempt):
     def _end_current(self) -> None:
         assert self._state is State.FLUSHING
         self._state = State.ENDING
-        self._deadline.set(_END_TIME, self._left_open)
+        self._deadline.set(OWN_CLOSE_TIME, self._end_writing)
         self._current.end()
+
+    def _end_writing(self) -> None:
+        self._deadline.set(END_TIME, self._left_open)
+        self._current.end_writing()
 
     def _left_open(self) -> None:
         self._listener.connection_ended("the broker left the connection open", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import selectors
@@ -92,16 +93,6 @@ class NetworkConnection(Generic[_Item]):
         """Bytes that wait for the operating system to take them."""
         return len(self._out)
 
-    @property
-    def new_tls_session(self) -> ssl.SSLSession | None:
-        """The TLS session, for later connections to resume; None if this one has resumed an earlier session, which
-        can be resumed again. With TLS 1.3 it comes with the first answers. CPython 3.11 leaks some kilobytes each time
-        it is read.
-        """
-        if getattr(self._sock, "session_reused", False):
-            return None
-        return getattr(self._sock, "session", None)
-
     def write(self, data: bytes, item: _Item | None = None) -> None:
         """Add to what goes out at the next flush; the owner is notified when ``item`` is written."""
         if self._ended:
@@ -113,11 +104,17 @@ class NetworkConnection(Generic[_Item]):
             self._marks.append((self.sent + len(self._out), item))
 
     def end(self) -> None:
-        """Send DISCONNECT, and tell the broker that nothing follows [MQTT-3.14.4-1]; what arrives is still read."""
+        """Send DISCONNECT, after which nothing follows [MQTT-3.14.4-1]; what arrives is still read."""
         self.write(self.engine.disconnect())
         self._ended = True
         self.keepalive.stop()
         self.flush()
+
+    def end_writing(self) -> None:
+        """Once DISCONNECT has gone out: have a broker close that leaves it to the client."""
+        if self._ended and not self._out and not self.closed:
+            with contextlib.suppress(OSError):  # of a connection that is broken, as reading it will show
+                end_writing(self._sock)
 
     def unwritten(self) -> list[_Item]:
         """The items that the broker cannot have received, as not all of their bytes went out."""
@@ -135,8 +132,6 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
-            if self._ended:
-                end_writing(self._sock)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
