@@ -149,7 +149,7 @@ class TokenClient:
             MqttTokenError: an error that retrying cannot fix: rejected credentials, a certificate that is not trusted,
                 a second new token that the broker rejects. The client is then disconnected. With ``timeout=0`` this is
                 an event instead, and attempts go on, rarely.
-            ClientClosed: called in a handler while ``disconnect()`` is not done.
+            ClientClosed: called in a handler while ``disconnect()`` is not done, or in a child that was forked since.
         """
         core = self._core
         while (closing := core.start()) is not None:

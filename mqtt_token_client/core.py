@@ -9,6 +9,7 @@ becomes of the connection reaches it by the four calls of :class:`~.mqtt.lifecyc
     UP          a connection is up
     DOWN        the connection was lost, and attempts to connect are made
     CLOSING     disconnect() was called, and is not done yet
+    INHERITED   this process was forked from the one that the client works in
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from enum import Enum, auto
 
 from . import events
 from .arguments import SessionOptions, check_function
-from .errors import MqttTokenError
+from .errors import ClientClosed, MqttTokenError
+from .forking import reset_after_fork
 from .mqtt.lifecycle.manager import ConnectionManager
 from .mqtt.lifecycle.settings import Settings
 from .mqtt.runtime.base import Runtime
@@ -34,6 +36,11 @@ from .tokens.credentials import CredentialsProvider
 from .value import Value
 
 log = logging.getLogger("mqtt_token_client")
+
+_INHERITED = (
+    "the client was in use when this process was forked, and works in the parent process only; "
+    "make a TokenClient in this process, after the fork"
+)
 
 
 class Stats(Value):
@@ -60,6 +67,7 @@ class Phase(Enum):
     UP = auto()
     DOWN = auto()
     CLOSING = auto()
+    INHERITED = auto()
 
 
 class ClientCore:
@@ -113,6 +121,18 @@ class ClientCore:
         self._phase = Phase.IDLE
         self._manager: ConnectionManager | None = None  # None while IDLE
         self._renewals = 0
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child: a client in use stays its parent's, as the connection does. Any other one is as new."""
+        self._lock = threading.Lock()
+        if self._manager is None and not self.session.queued:
+            return
+        self._phase, self._manager = Phase.INHERITED, None
+        self.first_result, self._closed = OneShot(), OneShot()
+        self.first_result.set()
+        self._closed.set()
+        self.session.close(inherited=_INHERITED)
 
     # For the interfaces
 
@@ -142,8 +162,12 @@ class ClientCore:
 
         Returns:
             None; or, while an earlier connection is closing, the signal to wait for before it is called again.
+
+        Raises:
+            ClientClosed: the client was in use when this process was forked.
         """
         with self._lock:
+            self._check_process()
             if self._phase is Phase.CLOSING:
                 return self._closed
             if self._phase is Phase.IDLE:
@@ -186,12 +210,18 @@ class ClientCore:
 
         Raises:
             TokenError: the token could not be renewed.
+            ClientClosed: the client was in use when this process was forked.
         """
+        self._check_process()
         manager = self._manager
         if manager is not None and manager.runtime.on_thread:
             manager.runtime.run_blocking(self._provider.renew, lambda _token, _error: None)
         else:
             self._provider.renew()
+
+    def _check_process(self) -> None:
+        if self._phase is Phase.INHERITED:
+            raise ClientClosed(_INHERITED)
 
     def _token_renewed(self, token: Token) -> None:
         manager = self._manager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import StoreError
+from ..forking import reset_after_fork
 
 _TURN_TIMEOUT = 30.0  # seconds to wait for the operation of another thread
 
@@ -25,6 +26,11 @@ class TimeLimit:
     def __init__(self, what: str, seconds: float) -> None:
         self._what = what
         self._seconds = seconds
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """No call is under way, as in a child no other thread is."""
         self._turn = threading.Lock()
         self._abandoned: threading.Thread | None = None
 

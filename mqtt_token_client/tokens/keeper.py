@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
+from ..forking import reset_after_fork
 from ..sources import TokenSource
 from ..stores import TokenStore
 from ..stores.guarded import GuardedStore, NoStore
@@ -75,6 +76,16 @@ class TokenKeeper:
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
         self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due, self._requests.not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child: go on with the token, and without the request and the timer of the parent."""
+        self._lock = threading.Condition()
+        self._flights.after_fork(self._lock)
+        self._events.after_fork(self._lock)
+        self._renewer.after_fork(self._lock)
+        self._requests.after_fork(self._lock)
+        self._timer.after_fork()
 
     @property
     def token(self) -> Token:

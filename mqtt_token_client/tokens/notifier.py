@@ -33,6 +33,11 @@ class Notifier:
         self._observers: list[Observer] = []
         self._collected: list[tuple[Event, Token | None]] = []
 
+    def after_fork(self, lock: threading.Condition) -> None:
+        """In a child: forget the events of a flight that goes on in the parent."""
+        self._lock = lock
+        self._collected = []
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Report each event to an observer, with the new token if it is :class:`TokenRenewed`; returns the function
         that ends it.

@@ -33,6 +33,11 @@ class RenewalTimer:
         self._lock = threading.Lock()
         self._members: dict[_Member, None] = {}  # in the order in which they joined; the first one has the timer
 
+    def after_fork(self) -> None:
+        """In a child: forget the parent's runtimes, which call nothing here."""
+        self._lock = threading.Lock()
+        self._members = {}
+
     def join(self, runtime: Runtime) -> Callable[[], None]:
         """Renew in time from now on; returns the function that ends it. Both are called on the runtime's thread."""
         member = _Member(runtime, self._due, self._renew, self._failed)

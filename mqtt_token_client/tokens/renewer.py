@@ -55,6 +55,11 @@ class Renewer:
         self.due = -math.inf
         self.error: MqttTokenError | None = None
 
+    def after_fork(self, lock: threading.Condition) -> None:
+        """In a child: the parent may have been loading the token, and may store a newer one."""
+        self._lock = lock
+        self._loaded = False
+
     def load(self) -> bool:
         """Load the stored token, the first time; returns whether there is one whose renewal is due."""
         if self._loaded:

@@ -32,6 +32,10 @@ class Requests:
         self._lock = lock
         self._closed = False
 
+    def after_fork(self, lock: threading.Condition) -> None:
+        """In a child: all is guarded by another lock."""
+        self._lock = lock
+
     @property
     def due(self) -> float:
         """When the next renewal or retry begins; see :attr:`.TokenKeeper.renewal_due`."""

@@ -62,8 +62,17 @@ class SingleFlight:
         while not flight.done:
             self._lock.wait()
 
+    def after_fork(self, lock: threading.Condition) -> None:
+        """In a child: the flight goes on in the parent. If it was its thread that forked, it ends here as well."""
+        self._lock = lock
+        if self.current is not None:
+            self.current.done = True
+            self.current = None
+
     def end(self, flight: Flight) -> None:
         """End a flight and wake all that wait for it."""
+        if flight.done:  # after a fork
+            return
         assert self.current is flight, "another flight is under way"
         self.current = None
         flight.done = True

@@ -268,8 +268,8 @@ def stepping() -> Iterator[SteppedTime]:
     world = SteppedTime()
     with contextlib.ExitStack() as replacements:
         for where, name, replacement in (
-            (real, "_shared", world.runtime),
-            (real, "_users", 1),
+            (real.shared, "_thread", world.runtime),
+            (real.shared, "_users", 1),
             (threading.Condition, "wait", lambda condition, timeout=None: world._wait(condition, timeout)),
             (threading, "_time", lambda: world.now),
             (queue, "time", lambda: world.now),

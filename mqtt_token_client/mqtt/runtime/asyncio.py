@@ -12,6 +12,7 @@ from socket import socket
 from typing import Any, TypeVar
 
 from ...clock import monotonic
+from ...forking import reset_after_fork
 from .base import LONGEST_SLEEP, current, no_thread, outcome_of
 
 log = logging.getLogger("mqtt_token_client.runtime")
@@ -26,6 +27,13 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._watched: dict[socket, tuple[int, int]] = {}  # descriptor and events
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Close a child's copies of the sockets, or the connections of a parent that dies would stay open."""
+        for sock in self._watched:
+            sock.close()
+        current.runtime = None
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run a callback on the loop. Any thread may call this method; once the loop is closed it does nothing."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ...clock import monotonic
+from ...forking import reset_after_fork
 from .base import LONGEST_SLEEP, current, no_thread, outcome_of
 
 log = logging.getLogger("mqtt_token_client.runtime")
@@ -65,6 +66,7 @@ class NetworkThread:
         self._jobs = 0  # given to workers, their result not handed back yet
         self._thread = threading.Thread(target=self._run, name="mqtt-token-network", daemon=True)
         self._thread.start()
+        reset_after_fork(self)
 
     # From any thread
 
@@ -79,6 +81,18 @@ class NetworkThread:
     def stop(self) -> None:
         """End the thread once it has run what was given before, and handed back the results of jobs under way."""
         self.call_soon(self._stop)
+
+    def after_fork(self) -> None:
+        """In a child there is no such thread: close its copies of the sockets, or the connections of a parent that dies
+        would stay open, and ignore what is given to it.
+        """
+        self._running, self._jobs = False, 0
+        self._calls = deque(maxlen=0)
+        self._timers.clear()
+        for key in tuple((self._selector.get_map() or {}).values()):
+            key.fileobj.close()  # type: ignore[union-attr]  # nothing is sent, and the parent's descriptor stays open
+        self._selector.close()
+        self._wake_writer.close()
 
     # On the network thread
 
@@ -226,26 +240,36 @@ class _Workers:
             job()
 
 
-_lock = threading.Lock()
-_shared: NetworkThread | None = None
-_users = 0
+class _Shared:
+    """The network thread of this process, and how many use it."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: NetworkThread | None = None
+        self._users = 0
+        current.runtime = None  # if it was the network thread that forked
+
+    def acquire(self) -> NetworkThread:
+        """The network thread of this process, which is started for its first user."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = NetworkThread()
+            self._users += 1
+            return self._thread
+
+    def release(self) -> None:
+        """Give the network thread back; it ends with its last user."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._thread is not None:
+                self._thread.stop()
+                self._thread = None
 
 
-def acquire_network_thread() -> NetworkThread:
-    """The network thread of this process, which is started for its first user."""
-    global _shared, _users
-    with _lock:
-        if _shared is None:
-            _shared = NetworkThread()
-        _users += 1
-        return _shared
-
-
-def release_network_thread() -> None:
-    """Give the network thread back; it ends with its last user."""
-    global _shared, _users
-    with _lock:
-        _users -= 1
-        if _users == 0 and _shared is not None:
-            _shared.stop()
-            _shared = None
+shared = _Shared()
+acquire_network_thread = shared.acquire
+release_network_thread = shared.release

@@ -8,11 +8,24 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from ...errors import MqttTokenError
+from ...forking import reset_after_fork
 from ..runtime.base import current
 
 log = logging.getLogger("mqtt_token_client.outbox")
 
-_waiting_lock = threading.Lock()
+
+class _WaitingLock:
+    """Held while a Delivery gets its first waiter or callback; a signal handler may do that too."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.lock = threading.RLock()
+
+
+_waiting = _WaitingLock()
 
 
 class Delivery:
@@ -57,13 +70,13 @@ class Delivery:
         """Call ``callback(delivery)`` when the message is delivered or has failed: on the network thread, or at once on
         this one if that has already happened.
         """
-        with _waiting_lock:
+        with _waiting.lock:
             self._callbacks = [*(self._callbacks or ()), callback]
         if self.done:
             self._call_back()
 
     def _finished(self) -> threading.Event:
-        with _waiting_lock:
+        with _waiting.lock:
             if self._event is None:
                 self._event = threading.Event()
         if self.done:
@@ -79,8 +92,13 @@ class Delivery:
         if self._callbacks is not None:
             self._call_back()
 
+    def disown(self, error: MqttTokenError) -> None:
+        """In a child: it is the parent that delivers. No callback is called."""
+        self.error, self.done = error, True
+        self._event = self._callbacks = None
+
     def _call_back(self) -> None:
-        with _waiting_lock:
+        with _waiting.lock:
             callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             try:

@@ -28,6 +28,8 @@ _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 # more than its max_inflight_messages, which is 20.
 _QOS_2_WINDOW_IF_NOT_ANNOUNCED = 20
 
+_DISCONNECTED = "the client has been disconnected; call connect() again first"
+
 
 class Outbox:
     """The messages in flight, and those that wait for their turn. Runs on the network thread.
@@ -257,16 +259,23 @@ class Outbox:
                 self.queue.new.append(message)
         self._unsent = len(self._inflight)
 
-    def close(self) -> int:
-        """Accept no more messages, fail those that are queued, and return how many these are."""
+    def close(self, inherited: str = "") -> int:
+        """Accept no more messages, fail those that are queued, and return how many these are.
+
+        Args:
+            inherited: why a child cannot use the outbox of its parent, which goes on with it.
+        """
         waiting = (message for message in self._again if not message.packet_id)
-        abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close()]
+        abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close(inherited or _DISCONNECTED)]
         for packet_id in self._inflight:
             self._ids.free(packet_id)
         self._inflight.clear()
         self._again.clear()
         self._denied.clear()
         self._unsent = 0
+        if inherited:
+            self.queue.disown([*abandoned, *(self._unconfirmed or ())], DeliveryFailed(inherited))
+            return 0
         for message in abandoned:
             self.queue.finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))
         return len(abandoned)

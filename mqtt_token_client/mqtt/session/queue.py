@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ...errors import ClientClosed, MqttTokenError, OutboxFull
+from ...forking import reset_after_fork
 from .delivery import Outgoing
 from .journal import Journal
 
@@ -32,7 +33,8 @@ class MessageQueue:
         self._journal = journal
         self._lock = threading.RLock()
         self._accepted = self._finished = 0  # `_finished` is written by the network thread only
-        self._closed = False
+        self._closed = ""  # why it accepts nothing; empty while it does
+        reset_after_fork(self)
 
     def __len__(self) -> int:
         return self._accepted - self._finished
@@ -47,7 +49,7 @@ class MessageQueue:
         """Accept messages, also again after :meth:`close`; call ``wake`` for each."""
         with self._lock:
             self._wake = wake
-            self._closed = False
+            self._closed = ""
 
     def put(self, message: Outgoing) -> None:
         """Accept a message, which is sent soon.
@@ -58,7 +60,7 @@ class MessageQueue:
         """
         with self._lock:
             if self._closed:
-                raise ClientClosed("publish: the client has been disconnected; call connect() again first")
+                raise ClientClosed(f"publish: {self._closed}")
             if self._accepted - self._finished >= self._max_queued:
                 raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
@@ -89,10 +91,21 @@ class MessageQueue:
             self._journal.remove(message.number)
         message.finish(error)
 
-    def close(self) -> list[Outgoing]:
-        """Accept no more messages; return those that have not been sent."""
+    def after_fork(self) -> None:
+        """In a child the lock is free."""
+        self._lock = threading.RLock()
+
+    def disown(self, messages: list[Outgoing], error: MqttTokenError) -> None:
+        """In a child: these messages are the parent's, and so are their callbacks and the journal."""
+        self._finished = self._accepted
+        self._journal = None
+        for message in messages:
+            message.disown(error)
+
+    def close(self, why: str) -> list[Outgoing]:
+        """Accept no more messages, for the reason ``why``; return those that have not been sent."""
         with self._lock:
-            self._closed = True
+            self._closed = why
             self._wake = None
         new = list(self.new)
         self.new.clear()

@@ -142,10 +142,14 @@ class Session:
         self._incoming.open(call_soon)
         self._queue.open(wake)
 
-    def close(self) -> int:
-        """Accept no more messages, fail those that are queued, and return how many these are."""
+    def close(self, inherited: str = "") -> int:
+        """Accept no more messages, fail those that are queued, and return how many these are. If ``inherited`` says why
+        a child cannot use the session of its parent, refuse subscriptions too; the parent goes on with it.
+        """
         self._incoming.close()
-        return self._outbox.close()
+        if inherited:
+            self._subscriptions.close(inherited)
+        return self._outbox.close(inherited)
 
     def connected(self, *, session_present: bool, rotated: bool = False) -> None:
         """The broker has accepted a connection, the one before being lost; ``rotated`` if that was planned."""

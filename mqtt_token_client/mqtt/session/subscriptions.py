@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from paho.mqtt.matcher import MQTTMatcher
 
+from ...errors import ClientClosed
 from ..codec.message import Message
 from ..codec.packets import SUBACK
 from ..codec.reason_codes import Action, action_for
@@ -79,6 +80,7 @@ class Subscriptions:
 
     def __init__(self, packet_ids: PacketIds) -> None:
         self.outdated = False
+        self._closed = ""  # why nothing can be changed; empty if it can
         self._ids = packet_ids
         self._changes: deque[Callable[[], None]] = deque()  # not made yet
         self._wanted: dict[str, _Subscription] = {}
@@ -89,9 +91,19 @@ class Subscriptions:
         self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
 
     def change(self, change: Callable[[], None]) -> None:
-        """Have a change made, before the next message is sent. May be called on any thread."""
+        """Have a change made, before the next message is sent. May be called on any thread.
+
+        Raises:
+            ClientClosed: changes are refused.
+        """
+        if self._closed:
+            raise ClientClosed(self._closed)
         self._changes.append(change)
         self.outdated = True
+
+    def close(self, why: str) -> None:
+        """Refuse changes from now on, for the reason ``why``."""
+        self._closed = why
 
     def send(self, connection: NetworkConnection[Outgoing], limits: Limits) -> list[tuple[str, int]]:
         """Make the changes, and send SUBSCRIBE and UNSUBSCRIBE for them. Return the filters that the broker does not
