@@ -165,6 +165,25 @@ def wait_for(busy: mmap.mmap) -> None:
         time.sleep(0.001)
 
 
+def end_of(child: int, by: int, found: collections.Counter[str]) -> int:
+    """Wait for the end of a program; returns its status. Python may handle a signal that arrives just as the main
+    thread begins to wait only at the next one, so it is sent again after a while, as a person would.
+    """
+    began = signalled = time.monotonic()
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        if time.monotonic() - signalled > 2:
+            signalled = time.monotonic()
+            found["signals sent again"] += 1
+            os.kill(child, by)
+        if time.monotonic() - began > LONGEST_END:
+            found["did not end"] += 1
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+
+
 def end_at_a_random_moment(
     trial: Trial, number: int, ending: str, busy: mmap.mmap, found: collections.Counter[str]
 ) -> None:
@@ -180,16 +199,10 @@ def end_at_a_random_moment(
     found["in flight"] += busy[0]
     by = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT, "SIGKILL": signal.SIGKILL}.get(ending, signal.SIGTERM)
     os.kill(child, by)
-    deadline = time.monotonic() + LONGEST_END
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            found["did not end"] += 1
-            found[f"{PROGRAMS[number % len(PROGRAMS)].__name__} by {ending} did not end"] += 1
-        time.sleep(0.005)
-    if ending == "SIGTERM" and os.waitstatus_to_exitcode(ended[1]) not in (-by, 0):  # 0: the command was done
+    status = end_of(child, by, found)
+    if ending == "SIGTERM" and os.waitstatus_to_exitcode(status) not in (-by, 0):  # 0: the command was done
         found["another end"] += 1
-        found[f"{PROGRAMS[number % len(PROGRAMS)].__name__} ended with {os.waitstatus_to_exitcode(ended[1])}"] += 1
+        found[f"{PROGRAMS[number % len(PROGRAMS)].__name__} ended with {os.waitstatus_to_exitcode(status)}"] += 1
     busy[0] = 0
     found["runs"] += 1
     if trial.needs_a_person():
