@@ -60,7 +60,9 @@ class LoginRequired(Event):
 
 
 class StoreFailed(Event):
-    """The token store could not load or save. The token is used all the same, and lost when the process ends."""
+    """The token store could not load or save. The token is used all the same. It is saved again with a back-off and
+    when the keeper or the client is closed; if that fails too, it is lost when the process ends.
+    """
 
     log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError

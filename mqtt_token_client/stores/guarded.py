@@ -40,12 +40,14 @@ class GuardedStore:
         )
         return None
 
-    def save(self, token: Token) -> None:
-        """Store a token."""
+    def save(self, token: Token) -> bool:
+        """Store a token; returns whether that succeeded."""
         try:
             self._store.save(self._key, token)
         except Exception as error:  # noqa: BLE001 - a user's store
             self._failed("save", error)
+            return False
+        return True
 
     def lock(self) -> AbstractContextManager[object]:
         """Return the lock to hold while a new token is requested; it does nothing if the store has none that works, as
@@ -78,8 +80,9 @@ class NoStore:
     def load(self) -> None:
         """Return None: no token is stored."""
 
-    def save(self, token: Token) -> None:
-        """Do nothing."""
+    def save(self, token: Token) -> bool:  # noqa: ARG002 - as GuardedStore has it
+        """Do nothing; returns True, as there is nothing to try again."""
+        return True
 
     def lock(self) -> AbstractContextManager[object]:
         """Return a lock that does nothing."""

@@ -120,10 +120,12 @@ class CredentialsProvider:
     # On the runtime's thread
 
     def stop(self) -> None:
-        """Report nothing more, and renew no token ahead of its expiry."""
+        """Report nothing more, and renew no token ahead of its expiry. If the token could not be stored, try again."""
         self._stop_observing()
         self._stop_watching()
         self.renew_ahead(wanted=False)
+        if self._runtime is not None and self._keeper.unsaved:
+            self._runtime.run_blocking(self._keeper.save_again, lambda _none, _error: None)
         self._runtime = None
 
     def renew_ahead(self, *, wanted: bool) -> None:

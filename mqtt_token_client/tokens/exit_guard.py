@@ -11,14 +11,13 @@ import time
 from contextlib import suppress
 
 from ..clock import monotonic
-from ..errors import TokenError
 
 _LONGEST_WAIT = 60.0  # seconds
 _POLL_INTERVAL = 0.02  # seconds
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
 
 _held: set[ExitGuard] = set()
-_ending = False  # the process may end at any moment, so that no guard can be taken
+_ending = False  # the process may end at any moment
 _postponed: int | None = None  # the signal that ends the process once no guard is held
 
 
@@ -36,17 +35,14 @@ class ExitGuard:
         self._needed = needed
 
     def __enter__(self) -> ExitGuard:
-        """Hold the guard.
-
-        Raises:
-            TokenError: it is too late, as the process is ending.
-        """
         if self._needed:
-            _held.add(self)  # before the look at _ending: whoever sets that looks at _held afterwards
-            if _ending:
-                self.release()
-                raise TokenError("the process is ending, so no refresh token is used any more")
+            _held.add(self)
         return self
+
+    @property
+    def too_late(self) -> bool:
+        """Whether the process ends without waiting for a guard that is held only now."""
+        return self._needed and _ending  # read after it is held: whoever sets it looks for guards afterwards
 
     def release(self) -> None:
         """Let the process end. May be called more than once."""

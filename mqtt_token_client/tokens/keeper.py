@@ -74,7 +74,7 @@ class TokenKeeper:
         self._watch = getattr(source, "watch", None)
         self._refreshes = bool(getattr(source, "uses_refresh_tokens", False))
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
-        self._timer = RenewalTimer(lambda: self.renewal_due, self.renew_when_due, self._requests.not_started)
+        self._timer = RenewalTimer(lambda: self._requests.due, self.renew_when_due, self._requests.not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())
         reset_after_fork(self)
 
@@ -97,7 +97,7 @@ class TokenKeeper:
             ClientClosed: there is no valid token, and the keeper is closed.
         """
         token = self.get()
-        if self.renewal_due <= monotonic():
+        if self._requests.due <= monotonic():
             try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
             except RuntimeError as error:
@@ -116,7 +116,7 @@ class TokenKeeper:
         Infinite for a token that does not expire and for a closed keeper; minus infinity while there is no token and
         no request has failed. While a request is under way it is at least a second ahead: look again then.
         """
-        return self._requests.due
+        return self._requests.renewal_due
 
     def get(self, refused: Token | None = None) -> Token:
         """Like :attr:`token`, but never ``refused``, a token that a broker rejected: if that is the current one, a new
@@ -143,13 +143,23 @@ class TokenKeeper:
         return off_main_thread(self._requests.renew)
 
     def renew_when_due(self) -> None:
-        """Renew if :attr:`renewal_due` has passed and no thread is renewing. Blocks while it renews.
+        """Renew if :attr:`renewal_due` has passed and no thread is renewing; store a token that could not be stored
+        before. Blocks meanwhile.
 
         A failed renewal raises nothing; its event reports it.
         """
-        if self.renewal_due <= monotonic():
+        if self._requests.due <= monotonic():
             self.prepare_for_exit()
             off_main_thread(self._requests.renew_when_due)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the current token could not be stored."""
+        return self._renewer.unsaved
+
+    def save_again(self) -> None:
+        """Store the current token if it could not be stored before. Blocks meanwhile."""
+        off_main_thread(self._requests.save_again)
 
     def prepare_for_exit(self) -> None:
         """Let SIGTERM wait for an answer with a new refresh token; see :func:`.exit_guard.postpone_signals`."""
@@ -202,10 +212,10 @@ class TokenKeeper:
         self._events.remove(listener)
 
     def close(self) -> None:
-        """Start no further renewals. Does not wait for one under way; a process that ends waits for one that uses a
-        refresh token, for a minute at most.
+        """Start no further renewals; store the token if that has failed. Does not wait for a renewal under way;
+        a process that ends waits for one that uses a refresh token, for a minute at most.
         """
-        self._requests.close()
+        off_main_thread(self._requests.close)
 
 
 def _key(source: TokenSource, key: str | None) -> str:

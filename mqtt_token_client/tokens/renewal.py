@@ -8,6 +8,8 @@ from ..errors import ConfigurationError, MqttTokenError
 from ..token import Token
 from ..value import Value
 
+_LATEST = 0.9  # the part of its lifetime after which a token is renewed in any case
+
 
 class RenewalPolicy(Value):
     """When a token is renewed.
@@ -44,6 +46,13 @@ class RenewalPolicy(Value):
             return token.since
         early = uniform(0.0, self.jitter)
         return token.since + token.renewable_for * (self.fraction - early)
+
+    def due_late(self, token: Token) -> float:
+        """When to renew a token that could not be stored: nearly as late as possible, as the next one may not be stored
+        either.
+        """
+        late = max(self.fraction, _LATEST)
+        return token.since + late * token.renewable_for if token.age_known else self.due_again(token)
 
     def due_again(self, token: Token) -> float:
         """When to ask again after the source returned the token that it had returned before."""

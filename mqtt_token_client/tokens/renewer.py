@@ -15,6 +15,7 @@ from ..token import Token
 from .exit_guard import ExitGuard
 from .notifier import Notifier
 from .renewal import RenewalPolicy
+from .saving import Saving
 from .single_flight import without_traceback
 from .validity import is_extended, is_newer, is_same, is_usable, problem
 
@@ -31,7 +32,8 @@ class Renewer:
 
     Attributes:
         token: the current token, even if it has expired; None while there is none.
-        due: when the next renewal or retry begins, as a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        renewal_due: when the next renewal or retry begins, as a reading of
+            :func:`~mqtt_token_client.clock.monotonic`.
         error: why the last request failed; None once one has succeeded.
     """
 
@@ -48,11 +50,12 @@ class Renewer:
         self._policy = policy
         self._events = events
         self._lock = lock
+        self._saving = Saving(store, policy.backoff)
         self._loaded = False
         self._asked_at = -math.inf
         self._failures = 0
         self.token: Token | None = None
-        self.due = -math.inf
+        self.renewal_due = -math.inf
         self.error: MqttTokenError | None = None
 
     def after_fork(self, lock: threading.Condition) -> None:
@@ -60,12 +63,46 @@ class Renewer:
         self._lock = lock
         self._loaded = False
 
+    @property
+    def due(self) -> float:
+        """When there is something to do: to renew, or to store the token again because that failed."""
+        return min(self.renewal_due, self._saving.due)
+
+    @property
+    def save_due(self) -> bool:
+        """Whether it is time to store the token again."""
+        return self._saving.due <= monotonic()
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the current token could not be stored."""
+        return self._saving.failed
+
     def load(self) -> bool:
         """Load the stored token, the first time; returns whether there is one whose renewal is due."""
         if self._loaded:
             return False
         self._loaded = True
-        return self._take_over(self._store.load()) and self.due <= monotonic()
+        return self._take_over(self._store.load()) and self.renewal_due <= monotonic()
+
+    def save_again(self) -> None:
+        """Store a token that could not be stored before, unless another process has stored a newer one meanwhile."""
+        token = self.token
+        if token is None or not self.unsaved:
+            return
+        with ExitGuard(needed=token.refresh_token is not None):
+            try:
+                lock = self._store.lock()
+            except StoreLocked:
+                self._saving.postpone()
+                return
+            with lock:
+                stored = self._store.load()
+                if stored is not None and self._take_over(stored):
+                    self._events.collect(_renewed(stored), stored)
+                elif self._saving.save(token):
+                    with self._lock:
+                        self.renewal_due = min(self.renewal_due, self._policy.due(token))
 
     def renew(self, enough: Enough, refused: Token | None) -> Token | MqttTokenError:
         """Obtain a token other than ``refused``; the token that another process has stored meanwhile will do if it is
@@ -78,7 +115,7 @@ class Renewer:
         with lock:
             if self._store.shared and self._take_over(self._store.load()):
                 token = self.token
-                fresh = is_usable(token) and token != refused and self.due > monotonic()
+                fresh = is_usable(token) and token != refused and self.renewal_due > monotonic()
                 if token is not None and (fresh or enough(token)):
                     self._events.collect(_renewed(token), token)
                     return token
@@ -89,13 +126,16 @@ class Renewer:
         if stored is None or (self.token is not None and not is_newer(stored, self.token)):
             return False
         with self._lock:
-            self.token, self.due = stored, self._policy.due(stored)
+            self.token, self.renewal_due = stored, self._policy.due(stored)
+            self._saving.forget()
             self.error, self._failures = None, 0
         return True
 
     def _ask(self, refused: Token | None) -> Token | MqttTokenError:
         previous, self._asked_at = self.token, monotonic()
         with ExitGuard(needed=previous is not None and previous.refresh_token is not None) as guard:
+            if guard.too_late:
+                return self._failed(TokenError("the process is ending, so no refresh token is used any more"))
             try:
                 token = self._fetch(previous, guard)
             except MqttTokenError as error:
@@ -106,7 +146,7 @@ class Renewer:
             wrong = problem(token, previous, refused)
             if wrong is None or token == previous:  # the same token may come with a new refresh token
                 if previous is None or not is_same(token, previous):
-                    self._store.save(token)
+                    self._saving.save(token)
                 with self._lock:
                     self.token = token
         return self._failed(wrong) if wrong else self._succeeded(token, previous)
@@ -133,18 +173,18 @@ class Renewer:
         salvage = getattr(self._source, "salvage", None)
         token = salvage() if callable(salvage) else None
         if isinstance(token, Token):
-            self._store.save(token)
+            self._saving.save(token)
             with self._lock:
                 self.token = token
 
     def _succeeded(self, token: Token, previous: Token | None) -> Token:
         if previous is None or is_extended(token, previous):
-            due = self._policy.due(token)
+            due = self._policy.due_late(token) if self.unsaved else self._policy.due(token)
             self._events.collect(_renewed(token), token)
         else:
             due = self._policy.due_again(token)
         with self._lock:
-            self.due = max(due, self._asked_at + MIN_INTERVAL)
+            self.renewal_due = max(due, self._asked_at + MIN_INTERVAL)
             self.error, self._failures = None, 0
         return token
 
@@ -157,10 +197,10 @@ class Renewer:
         now = monotonic()
         with self._lock:
             self._failures += 1
-            self.due = max(now + self._policy.delay(error, self._failures), self._asked_at + MIN_INTERVAL)
+            self.renewal_due = max(now + self._policy.delay(error, self._failures), self._asked_at + MIN_INTERVAL)
             self.error = error
         expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
-        self._events.collect(RenewalFailed(error, self.due - now, expires_in))
+        self._events.collect(RenewalFailed(error, self.renewal_due - now, expires_in))
         return error
 
 

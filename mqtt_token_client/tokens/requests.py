@@ -37,13 +37,21 @@ class Requests:
         self._lock = lock
 
     @property
-    def due(self) -> float:
+    def renewal_due(self) -> float:
         """When the next renewal or retry begins; see :attr:`.TokenKeeper.renewal_due`."""
         with self._lock:
-            if self._closed:
-                return math.inf
-            due = self._renewer.due
-            return due if self._flights.current is None else max(due, monotonic() + MIN_INTERVAL)
+            return self._no_sooner(self._renewer.renewal_due)
+
+    @property
+    def due(self) -> float:
+        """When :meth:`renew_when_due` has something to do."""
+        with self._lock:
+            return self._no_sooner(self._renewer.due)
+
+    def _no_sooner(self, due: float) -> float:
+        if self._closed:
+            return math.inf
+        return due if self._flights.current is None else max(due, monotonic() + MIN_INTERVAL)
 
     def get(self, enough: Enough, refused: Token | None) -> Token:
         """Return a token that is ``enough``, and not ``refused``; during a back-off raise the last error."""
@@ -59,7 +67,7 @@ class Requests:
                 if flight.asked and not (token is not None and enough(token)):
                     flight.outcome()  # raises its error; a token that is not enough is fetched again
             error = self._renewer.error
-            if error is not None and monotonic() < self._renewer.due:
+            if error is not None and monotonic() < self._renewer.renewal_due:
                 raise without_traceback(error)
             flight = self._start()
         return self._run(flight, enough, refused)
@@ -75,13 +83,26 @@ class Requests:
         return self._run(flight, lambda _token: False)
 
     def renew_when_due(self) -> None:
-        """Renew if that is due and no thread is renewing. A failed renewal raises nothing; its event reports it."""
+        """Renew if that is due and no thread is renewing, and store a token that could not be stored before. A failed
+        renewal raises nothing; its event reports it.
+        """
         with self._lock:
             if self.due > monotonic():
                 return
             flight = self._start()
         with suppress(MqttTokenError):
-            self._run(flight, lambda token: is_usable(token) and self._renewer.due > monotonic())
+            self._run(flight, lambda token: is_usable(token) and self._renewer.renewal_due > monotonic())
+
+    def save_again(self) -> None:
+        """Store the current token if it could not be stored before."""
+        with self._lock:
+            if not self._renewer.unsaved or self._flights.current is not None:
+                return
+            flight = self._flights.start()
+        try:
+            self._renewer.save_again()
+        finally:
+            self._end(flight)
 
     def not_started(self, error: Exception) -> None:
         """Report that a renewal found no thread to run on, and back off."""
@@ -96,9 +117,10 @@ class Requests:
             self._end(flight)
 
     def close(self) -> None:
-        """Start no further requests."""
+        """Start no further requests; store the current token if it could not be stored before."""
         with self._lock:
             self._closed = True
+        self.save_again()
 
     def _start(self) -> Flight:
         """Begin a flight; the lock is held."""
@@ -111,6 +133,8 @@ class Requests:
         renewer = self._renewer
         try:
             stale = renewer.load()
+            if renewer.save_due:
+                renewer.save_again()
             if renewer.token is not None and enough(renewer.token) and not stale:
                 flight.result = renewer.token
             else:

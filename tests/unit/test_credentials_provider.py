@@ -53,6 +53,27 @@ def loop() -> Iterator[NetworkThread]:
     release_network_thread()
 
 
+def test_a_token_that_could_not_be_stored_is_stored_when_the_client_is_closed(loop: NetworkThread) -> None:
+    stored = threading.Event()
+
+    class Full(MemoryStore):
+        full = True
+
+        def save(self, key: str, token: Token) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            super().save(key, token)
+            stored.set()
+
+    source, store = Source(), Full()
+    client = Wanting(keep(source, store)[0], loop)
+    token = client.provider.renew()
+    store.full = False
+    call(loop, client.provider.stop)
+    assert stored.wait(10)
+    assert store.load(source.key) == token
+
+
 def test_each_new_token_is_handed_over_in_order_before_its_event(loop: NetworkThread) -> None:
     keeper, _ = keep(Source())
     client = Wanting(keeper, loop)

@@ -9,10 +9,16 @@ import threading
 
 import pytest
 
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import TokenError
+from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.token import Token
 from mqtt_token_client.tokens import exit_guard
 from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
+from mqtt_token_client.tokens.keeper import TokenKeeper
 from mqtt_token_client.tokens.off_main_thread import off_main_thread
+
+from .keeping import Source
 
 _PROGRAM = """
 import os, signal, sys, threading, time
@@ -96,13 +102,20 @@ os._exit(0)
     assert run(program) == (0, f"{-signal.SIGTERM}\n")
 
 
-def test_no_guard_is_taken_once_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guard_that_is_taken_while_the_process_ends_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [ExitGuard(needed=True).too_late]
     monkeypatch.setattr(exit_guard, "_ending", True)
-    with pytest.raises(TokenError, match="the process is ending"), ExitGuard(needed=True):
-        raise AssertionError
-    assert not exit_guard._held
-    with ExitGuard(needed=False):
-        pass
+    found += [ExitGuard(needed=needed).too_late for needed in (True, False)]
+    assert found == [False, True, False]
+
+
+def test_no_refresh_token_is_used_when_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exit_guard, "_ending", True)
+    source, store = Source(), MemoryStore()
+    store.save(source.key, Token("expired", 60.0, since=monotonic() - 100, refresh_token="unused"))
+    with pytest.raises(TokenError, match="the process is ending"):
+        TokenKeeper(source, store).get()
+    assert source.requests == 0
 
 
 class TestOffMainThread:

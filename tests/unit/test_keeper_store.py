@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from mqtt_token_client.errors import MqttTokenError
-from mqtt_token_client.events import RenewalFailed, StoreFailed, TokenRenewed
+from mqtt_token_client.errors import AuthorizationServerUnavailable, MqttTokenError, StoreLocked
+from mqtt_token_client.events import Event, RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
@@ -226,3 +227,89 @@ def test_a_stored_token_of_unknown_age_replaces_only_one_that_may_be_as_old(cloc
     clock.now = keeper.renewal_due
     keeper.get(refused=first)
     assert keeper.current is second
+
+
+class TestTokenThatCouldNotBeStored:
+    """A restart would need a person, as the stored refresh token has been used."""
+
+    def start(self, clock: Clock, store: Any = None) -> tuple[TokenKeeper, list[Event], Source, Any]:
+        source = Source(100.0)
+        store = store or Broken(error=OSError(28, "No space left on device"))
+        keeper, events = keep(source, store)
+        source.always = lambda: Token(f"token {source.requests}", 100.0, since=clock.now, refresh_token="next")
+        keeper.get()
+        store.names = ("save",)
+        clock.now += 70
+        keeper.renew_when_due()
+        return keeper, events, source, store.kept
+
+    def pass_to(self, clock: Clock, keeper: TokenKeeper) -> float:
+        began, clock.now = clock.now, keeper._requests.due
+        keeper.renew_when_due()
+        return clock.now - began
+
+    def test_is_stored_again_and_again_after_growing_waits(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("random.uniform", lambda _low, high: high)
+        keeper, events, source, kept = self.start(clock)
+        assert [self.pass_to(clock, keeper) for _ in range(3)] == [1, 2, 4]
+        assert kept.load("a source") == Token("token 1")
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]  # there is room again
+        assert self.pass_to(clock, keeper) == 8
+        assert kept.load("a source") == Token("token 2")
+        assert source.requests == 2
+        assert sum(isinstance(event, StoreFailed) for event in events) == 4
+        assert keeper._requests.due == keeper.renewal_due
+
+    def test_is_renewed_as_late_as_possible(self, clock: Clock) -> None:
+        keeper, *_ = self.start(clock)
+        assert keeper.renewal_due == pytest.approx(clock.now + 90)
+
+    def test_is_renewed_in_time_again_once_it_is_stored(self, clock: Clock) -> None:
+        keeper, *_ = self.start(clock)
+        renewed = clock.now
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
+        self.pass_to(clock, keeper)
+        assert keeper.renewal_due == pytest.approx(renewed + 200 / 3)
+
+    def test_is_stored_when_the_keeper_is_closed(self, clock: Clock) -> None:
+        keeper, _, _, kept = self.start(clock)
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
+        keeper.close()
+        assert kept.load("a source") == Token("token 2")
+
+    def test_does_not_replace_a_newer_one_of_another_process(self, clock: Clock) -> None:
+        keeper, events, _, kept = self.start(clock)
+        clock.now += 1
+        kept.save("a source", newer := Token("of a new login", 100.0, since=clock.now, refresh_token="other"))
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
+        self.pass_to(clock, keeper)
+        assert kept.load("a source") == newer == keeper.current
+        assert isinstance(events[-1], TokenRenewed)
+
+    def test_delays_no_request_that_failed(self, clock: Clock) -> None:
+        """During its back-off, the error is raised without a request, whether or not the token is to be stored."""
+        keeper, _, source, _ = self.start(clock)
+        source.always = BUSY
+        clock.now += 200
+        for _ in range(2):
+            with pytest.raises(AuthorizationServerUnavailable):
+                keeper.get()
+        assert source.requests == 3
+
+    def test_waits_while_another_process_has_the_lock(self, clock: Clock) -> None:
+        class Locked(Broken):
+            locked = False
+
+            def lock(self, _key: str) -> Any:
+                if self.locked:
+                    raise StoreLocked("held")
+                return nullcontext()
+
+        store = Locked(error=OSError(28, "No space left on device"))
+        keeper, _, _, kept = self.start(clock, store)
+        store.locked, store.names = True, ()
+        self.pass_to(clock, keeper)
+        assert kept.load("a source") == Token("token 1")
+        store.locked = False
+        self.pass_to(clock, keeper)
+        assert kept.load("a source") == Token("token 2")
