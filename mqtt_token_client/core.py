@@ -15,7 +15,6 @@ becomes of the connection reaches it by the four calls of :class:`~.mqtt.lifecyc
 from __future__ import annotations
 
 import functools
-import logging
 import random
 import threading
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from . import events
 from .arguments import SessionOptions, check_function
 from .errors import ClientClosed, MqttTokenError
 from .forking import reset_after_fork
+from .logs import get_logger
 from .mqtt.lifecycle.manager import ConnectionManager
 from .mqtt.lifecycle.settings import Settings
 from .mqtt.runtime.base import Runtime
@@ -35,7 +35,7 @@ from .token import Token
 from .tokens.credentials import CredentialsProvider
 from .value import Value
 
-log = logging.getLogger("mqtt_token_client")
+log = get_logger("mqtt_token_client")
 
 _INHERITED = (
     "the client was in use when this process was forked, and works in the parent process only; "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
-_log = logging.getLogger("mqtt_token_client.sources")
+from ..logs import get_logger
+
+_log = get_logger("mqtt_token_client.sources")
 
 _SETTLE_TIME = 0.1  # seconds from a change to the call: an agent that writes makes several changes at once
 _CHANGES = ("created", "modified", "closed", "moved", "deleted")  # not: opened for reading

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -12,11 +11,12 @@ from typing import Any
 
 from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError, TokenError
+from ..logs import get_logger
 from ..token import Token
 from .oauth.http import HttpClient, url_problem
 from .signing import Signer
 
-_log = logging.getLogger("mqtt_token_client.sources")
+_log = get_logger("mqtt_token_client.sources")
 
 _TIME_CLAIMS = ("iat", "exp", "nbf")
 _MIN_LIFETIME = 5.0  # seconds

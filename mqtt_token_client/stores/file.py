@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, StoreError
+from ..logs import get_logger
 from ..token import Token
 from .folder import default_folder, prepare, problem, replace, sync
 from .lock import file_lock
@@ -19,7 +19,7 @@ from .record import dump, parse
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-_log = logging.getLogger("mqtt_token_client.stores")
+_log = get_logger("mqtt_token_client.stores")
 
 _CREDENTIAL_NAME = "mqtt-token-client.key"
 _KEY_FILE = "store.key"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from ..errors import ConfigurationError, StoreError
+from ..logs import get_logger
 from ..token import Token
 from . import TokenStore
 from .file import FileStore
 from .keyring import KeyringStore
 from .memory import MemoryStore
 
-_log = logging.getLogger("mqtt_token_client.stores")
+_log = get_logger("mqtt_token_client.stores")
 
 _SPECS = '"auto", "keyring", "keyring:module.Class", "file", "file:/path/of/a/folder" or "memory"'
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from ..events import Event
+from ..logs import get_logger
 from ..token import Token
 
-_log = logging.getLogger("mqtt_token_client.keeper")
+_log = get_logger("mqtt_token_client.keeper")
 
 Listener = Callable[[Event], None]
 Observer = Callable[[Event, Token | None], None]

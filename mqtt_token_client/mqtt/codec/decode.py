@@ -6,9 +6,8 @@ can have, or ``max_packet_size`` for a PUBLISH. A PUBLISH that is larger is skip
 
 from __future__ import annotations
 
-import logging
-
 from ...errors import ProtocolError
+from ...logs import get_logger
 from .packets import (
     AUTH,
     CONNACK,
@@ -38,7 +37,7 @@ from .properties import read_properties
 from .publish import read_publish, rejected_publish
 from .reason_codes import PACKET_TOO_LARGE
 
-log = logging.getLogger("mqtt_token_client.mqtt")
+log = get_logger("mqtt_token_client.mqtt")
 
 # Bytes after the fixed header of any packet but PUBLISH, beside the codes of SUBACK and UNSUBACK. Most have fewer than
 # a hundred; this has room for one field of the greatest length (65,535), such as Authentication Data, and as much again
@@ -206,7 +205,7 @@ class Decoder:
             raise malformed(kind, TOO_SHORT) from None
         except ValueError as error:
             raise malformed(kind, str(error)) from None
-        log.debug("received %s, %d bytes", NAMES[kind], len(body))
+        log.debug("received %s, %s bytes", NAMES[kind], len(body))
         return packet
 
     def _read_body(self, kind: int, body: bytes) -> Packet:

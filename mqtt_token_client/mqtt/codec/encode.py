@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...logs import get_logger
 from .packets import AUTH, CONNECT, DISCONNECT, PUBLISH, PUBREL, SUBSCRIBE, UNSUBSCRIBE
 from .properties import pack_length, pack_properties
 from .will import Will
 
-log = logging.getLogger("mqtt_token_client.mqtt")
+log = get_logger("mqtt_token_client.mqtt")
 
 _RESERVED_FLAGS = 0x02  # of PUBREL, SUBSCRIBE and UNSUBSCRIBE [MQTT-2.1.3-1]
 _NO_PROPERTIES = b"\x00"
@@ -66,7 +66,7 @@ class Encoder:
             fields.append(_field(password))
         packed = (pack_properties(properties, CONNECT) or _NO_PROPERTIES) if self.five else b""
         version = bytes((5 if self.five else 4, flags))
-        log.debug("sending CONNECT: client_id %s, flags 0x%02x, keepalive %d s", client_id, flags, keepalive)
+        log.debug("sending CONNECT: client_id %s, flags %s, keepalive %s s", client_id, hex(flags), keepalive)
         return _packet(CONNECT, _field(b"MQTT"), version, keepalive.to_bytes(2), packed, *fields)
 
     def publish(
@@ -106,20 +106,20 @@ class Encoder:
         QoS); ``properties`` packed, or empty for none.
         """
         each = [_field(name.encode()) + bytes((options,)) for name, options in filters]
-        log.debug("sending SUBSCRIBE %d with %d filters", packet_id, len(each))
+        log.debug("sending SUBSCRIBE %s with %s filters", packet_id, len(each))
         packed = (properties or _NO_PROPERTIES) if self.five else b""
         return _packet(SUBSCRIBE | _RESERVED_FLAGS, packet_id.to_bytes(2), packed, *each)
 
     def unsubscribe(self, packet_id: int, filters: Iterable[str]) -> bytes:
         """UNSUBSCRIBE (section 3.10)."""
         each = [_field(name.encode()) for name in filters]
-        log.debug("sending UNSUBSCRIBE %d with %d filters", packet_id, len(each))
+        log.debug("sending UNSUBSCRIBE %s with %s filters", packet_id, len(each))
         packed = _NO_PROPERTIES if self.five else b""
         return _packet(UNSUBSCRIBE | _RESERVED_FLAGS, packet_id.to_bytes(2), packed, *each)
 
     def authenticate(self, reason: int, method: str, data: bytes) -> bytes:
         """AUTH with Authentication Method and Data (MQTT 5 section 3.15)."""
-        log.debug("sending AUTH, reason code 0x%02x", reason)
+        log.debug("sending AUTH, reason code %s", hex(reason))
         properties = {"authentication_method": method, "authentication_data": data}
         return _packet(AUTH, bytes((reason,)), pack_properties(properties, AUTH))
 

@@ -5,7 +5,6 @@ It reports what happened, decides when the next attempt begins and at which brok
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ...errors import (
     TokenRefusedByBroker,
     TokenUnchanged,
 )
+from ...logs import get_logger
 from ...token import Token
 from ..codec.packets import CONNACK, DISCONNECT
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
@@ -31,7 +31,7 @@ from .traits import ReauthenticationSupport
 if TYPE_CHECKING:
     from .observer import Observer
 
-log = logging.getLogger("mqtt_token_client.mqtt")
+log = get_logger("mqtt_token_client.mqtt")
 
 
 class Recovery:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import selectors
 import threading
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from typing import Any, TypeVar
 
 from ...clock import monotonic
 from ...forking import reset_after_fork
+from ...logs import get_logger
 from .base import LONGEST_SLEEP, current, no_thread, outcome_of
 
-log = logging.getLogger("mqtt_token_client.runtime")
+log = get_logger("mqtt_token_client.runtime")
 
 _Result = TypeVar("_Result")
 

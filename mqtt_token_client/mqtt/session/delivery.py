@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from enum import Enum, auto
 
 from ...errors import MqttTokenError
 from ...forking import reset_after_fork
+from ...logs import get_logger
 from ..runtime.base import current
 
-log = logging.getLogger("mqtt_token_client.outbox")
+log = get_logger("mqtt_token_client.outbox")
 
 
 class _WaitingLock:

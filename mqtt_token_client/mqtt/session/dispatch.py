@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ... import events
+from ...logs import get_logger
 from ..codec.message import Message
 from .subscriptions import Handler, Subscriptions
 
-log = logging.getLogger("mqtt_token_client.session")
+log = get_logger("mqtt_token_client.session")
 
 _REPORTED_TOPICS = 1024  # more are not reported, so that they take no more memory
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import selectors
 import socket
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ...clock import monotonic
 from ...errors import BrokerError, BrokerRefused
+from ...logs import get_logger
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
 from .keepalive import Keepalive
@@ -23,7 +23,7 @@ from .tls import end_writing
 if TYPE_CHECKING:
     from ..codec.codec import Codec
 
-log = logging.getLogger("mqtt_token_client.mqtt")
+log = get_logger("mqtt_token_client.mqtt")
 
 _READ_SIZE = 65_536
 _WRITE_SIZE = 262_144  # bytes at a time; one of _HIGH_WATER would leave the end of a message for another call

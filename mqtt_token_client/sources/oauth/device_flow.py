@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
@@ -16,6 +15,7 @@ from ...errors import (
     TokenError,
     TokenRequestRefused,
 )
+from ...logs import get_logger
 from ...token import Token
 from .client_auth import ClientAuthentication, PublicClient
 from .device_login import DeviceLogin
@@ -27,7 +27,7 @@ from .token_endpoint import refresh_token_in, seconds_in
 if TYPE_CHECKING:
     from pathlib import Path
 
-_log = logging.getLogger("mqtt_token_client.sources")
+_log = get_logger("mqtt_token_client.sources")
 
 _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 _PENDING, _SLOW_DOWN, _EXPIRED = "authorization_pending", "slow_down", "expired_token"

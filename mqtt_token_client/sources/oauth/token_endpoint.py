@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,13 @@ from ...errors import (
     TokenError,
     TokenRequestRefused,
 )
+from ...logs import get_logger
 from ...token import Token
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
 from .http import HttpClient, Reply, url_problem
 
-_log = logging.getLogger("mqtt_token_client.sources")
+_log = get_logger("mqtt_token_client.sources")
 
 _MAX_DURATION = 1e9  # seconds, 31 years: a greater number is a time of day instead of a duration
 _CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
