@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -202,6 +203,22 @@ class TestAMessage:
         device.until(lambda: len(arrived) == COUNT)
         network(device, calls.end)
         assert calls.count / COUNT <= most
+
+    @pytest.mark.parametrize(("qos", "most"), [(0, 61), (1, 74), (2, 73)])
+    def test_that_comes_alone_is_delivered_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
+        """What each turn of the network thread costs, which a burst shares."""
+        device = make(protocol)
+        peer = device.start()
+        arrived: SimpleQueue[bytes] = SimpleQueue()
+        device.client.subscribe("t/#", lambda message: arrived.put(message.payload), qos=2)
+        peer.expect_subscribe()
+        calls, count = Calls(), 50
+        network(device, calls.begin)
+        for number in range(count):
+            peer.publish("t/1", PAYLOAD, qos, number + 1 if qos else 0)
+            assert arrived.get(timeout=10) == PAYLOAD
+        network(device, calls.end)
+        assert calls.count / count <= most
 
     def test_that_waits_takes_little_memory(self, make: Make, protocol: int) -> None:
         device = make(protocol, max_queued=10 * COUNT)

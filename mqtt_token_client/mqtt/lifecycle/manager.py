@@ -274,7 +274,8 @@ class ConnectionManager:
             self._recovery.denied(token, idle=self.attempt is _NO_ATTEMPT)
 
     def progressed(self) -> None:
-        self.attempt.progressed()
+        if self.attempt is not _NO_ATTEMPT:
+            self.attempt.progressed()
         self._pump()
         self._close_when_empty()
 

@@ -79,10 +79,11 @@ class Incoming:
             return
         if new:
             self._dispatcher.dispatch(message)
-        if message.qos == 1:
-            connection.write(connection.engine.acknowledge(PUBACK, message.packet_id))
+        kind = PUBACK if message.qos == 1 else PUBREC
+        if self._journal is None:  # without another call, for nearly every message comes here
+            connection.write(connection.engine.acknowledge(kind, message.packet_id))
         else:
-            self._acknowledge(connection, PUBREC, message.packet_id)
+            self._acknowledge(connection, kind, message.packet_id)
 
     def reject(self, connection: NetworkConnection[Outgoing], packet: RejectedPublish) -> bool:
         """Answer a PUBLISH that cannot be accepted, so that the broker does not send it again. A malformed one ends
@@ -147,22 +148,29 @@ class Incoming:
     def released(self, connection: NetworkConnection[Outgoing], packet_id: int) -> None:
         """PUBREL: forget the identifier, and send PUBCOMP."""
         self._ids.released(packet_id)
-        self._acknowledge(connection, PUBCOMP, packet_id)
+        if self._journal is None:
+            connection.write(connection.engine.acknowledge(PUBCOMP, packet_id))
+        else:
+            self._record(connection, PUBCOMP, packet_id, self._journal)
 
     def _acknowledge(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int) -> None:
         if self._journal is None or kind == PUBACK:
             connection.write(connection.engine.acknowledge(kind, packet_id))
-            return
-        if kind == PUBREC:
-            self._journal.received(packet_id)
         else:
-            self._journal.released(packet_id)
-        self._recording.append((self._journal.sync(), kind, packet_id))
-        self.send(connection)
+            self._record(connection, kind, packet_id, self._journal)
 
-    def send(self, connection: NetworkConnection[Outgoing]) -> None:
+    def _record(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int, journal: Journal) -> None:
+        """Acknowledge a message of QoS 2 once the journal has it on disk."""
+        if kind == PUBREC:
+            journal.received(packet_id)
+        else:
+            journal.released(packet_id)
+        self._recording.append((journal.sync(), kind, packet_id))
+        self.send_recorded(connection, journal)
+
+    def send_recorded(self, connection: NetworkConnection[Outgoing], journal: Journal) -> None:
         """Write the acknowledgements that the journal has on disk by now."""
-        while self._recording and self._journal is not None and self._recording[0][0] <= self._journal.durable:
+        while self._recording and self._recording[0][0] <= journal.durable:
             _, kind, packet_id = self._recording.popleft()
             connection.write(connection.engine.acknowledge(kind, packet_id))
 

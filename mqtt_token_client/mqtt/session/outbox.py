@@ -73,6 +73,8 @@ class Outbox:
         Args:
             receive_maximum: the broker's (MQTT 5 section 3.2.2.3.3); None if it cannot announce one.
         """
+        if not (self.queue.new or self._again or self._recording):
+            return iter(())
         if self._journal is None:
             return self._due(receive_maximum)
         return self._due_and_recorded(receive_maximum, self._journal)

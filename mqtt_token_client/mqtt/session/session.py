@@ -190,8 +190,10 @@ class Session:
         """Send what waits, as far as the connection and the broker accept it. Return whether to call it again when
         other clients have had their turn: a fast publisher fills the outbox as fast as it is emptied.
         """
-        self._incoming.send(connection)
-        self._send_subscriptions(connection, limits)
+        if self._journal is not None:
+            self._incoming.send_recorded(connection, self._journal)
+        if self._subscriptions.outdated:
+            self._send_subscriptions(connection, limits)
         for _ in range(_FLUSHES_A_TURN):
             if connection.closed or not connection.takes_more():
                 return False
@@ -209,9 +211,8 @@ class Session:
         return True
 
     def _send_subscriptions(self, connection: NetworkConnection[Outgoing], limits: Limits) -> None:
-        if self._subscriptions.outdated:
-            for topic_filter, reason in self._subscriptions.send(connection, limits):
-                self._emit(events.SubscriptionRefused(topic_filter, reason))
+        for topic_filter, reason in self._subscriptions.send(connection, limits):
+            self._emit(events.SubscriptionRefused(topic_filter, reason))
 
     def _send_message(self, connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> None:
         if message.stage is _RELEASED:
