@@ -228,6 +228,18 @@ class TestWindow:
             box.acknowledged(packet_id, 0)
         assert len(send(box)) == 200
 
+    def test_grows_though_the_message_that_is_timed_is_denied(self) -> None:
+        box = outbox(max_inflight=1000)
+        put(box, *map(str, range(400)))
+        send(box)
+        box.denied(1)
+        for packet_id in range(2, 101):
+            box.acknowledged(packet_id, 0)
+        assert len(send(box)) == 100
+        for packet_id in range(101, 201):
+            box.acknowledged(packet_id, 0)
+        assert len(send(box)) == 200
+
     def test_does_not_shrink_by_the_time_between_two_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 0.0
         monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
