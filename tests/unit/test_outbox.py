@@ -263,6 +263,17 @@ class TestWindow:
         box.acknowledged(1, 0)
         assert send(box, 2) == ["b", "c"]
 
+    def test_counts_messages_of_an_earlier_process_from_when_they_are_sent_again(self) -> None:
+        box = outbox(max_inflight=3)
+        earlier = [message(name) for name in "abc"]
+        for number, one in enumerate(earlier, 1):
+            one.number, one.packet_id, one.stage = number, number, Stage.SENT
+        box.restore(earlier)
+        put(box, "d", "e")
+        assert send(box) == ["a", "b", "c"]
+        box.acknowledged(1, 0)
+        assert send(box) == ["d"]
+
     def test_holds_though_messages_of_qos_0_are_sent_again_between(self) -> None:
         box = outbox()
         put(box, "a")
