@@ -132,6 +132,12 @@ class StoreError(MqttTokenError):
     """The token store could not load, save, delete or lock. A stored token may be lost; the current token is not."""
 
 
+class StoreKeyMissing(StoreError):  # noqa: N818
+    """A stored token was encrypted with a key that this process does not have. It is left as it is."""
+
+    permanent = True
+
+
 class StoreLocked(TokenError):  # noqa: N818
     """Another process has held the lock of the store for too long, so this one could not request a token.
 

@@ -13,7 +13,7 @@ import click
 
 from ..clock import monotonic
 from ..config import Config, read_config
-from ..errors import ConfigurationError, MqttTokenError, StoreError, TokenRequestRefused
+from ..errors import ConfigurationError, MqttTokenError, StoreError, StoreKeyMissing, TokenRequestRefused
 from ..events import Event, LoginRequired, RenewalFailed, StoreFailed
 from ..sources import TokenSource
 from ..sources.oauth.device_flow import DeviceFlow
@@ -68,6 +68,7 @@ def login(config: Config, again: bool) -> None:
     With the device flow, a person approves this device on another screen. If the stored token is valid or can be
     renewed, nobody is asked.
     """
+    _check_key(config)
     if again:
         with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
             token = config.source.fetch(None)
@@ -105,6 +106,7 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
 @with_config
 def token(config: Config) -> None:
     """Print a valid token, for use in a pipe, renewed if it is due. Nobody is asked to log in."""
+    _check_key(config)
     source = _Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
     click.echo(_fetched(config, source).value)
 
@@ -169,10 +171,10 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
-    if failures:  # without being stored it is no use to the next command, and its refresh token would be lost
-        raise failures[0]
-    for error in renewals:  # the stored token is still valid
-        click.echo(f"mqtt-token: {error}", err=True)
+    if failures and keeper.unsaved:  # it is no use to the next command, and its refresh token would be lost
+        raise failures[-1]
+    for text in dict.fromkeys(map(str, failures + renewals)):  # the stored token is valid all the same
+        click.echo(f"mqtt-token: {text}", err=True)
     return found
 
 
@@ -189,6 +191,16 @@ def _check_client(config: Config) -> None:
         TokenClient(tokens=config.source, store=config.store, **config.client)
     except ConfigurationError as error:
         raise ConfigurationError(f"{config.path}: {error}") from None
+
+
+def _check_key(config: Config) -> None:
+    """Raise at once if no token could be stored for want of a key. A damaged one is going to be replaced."""
+    try:
+        config.store.load(_key(config))
+    except StoreKeyMissing:
+        raise
+    except StoreError:
+        pass
 
 
 def _key(config: Config) -> str:

@@ -7,44 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, StoreError
+from ..errors import ConfigurationError, StoreError, StoreKeyMissing
 from ..logs import get_logger
 from ..token import Token
+from .encryption import CREDENTIAL_NAME, KEY_FILE, Key, Place, is_encrypted, missing, place_of, protection
 from .folder import default_folder, prepare, problem, replace, sync
 from .lock import file_lock
 from .record import dump, parse
 
-if TYPE_CHECKING:
-    from cryptography.fernet import Fernet
-
 _log = get_logger("mqtt_token_client.stores")
-
-_CREDENTIAL_NAME = "mqtt-token-client.key"
-_KEY_FILE = "store.key"
-
-_GIVEN_KEY = "a key from the program: protected from other users, and otherwise as safe as that key"
-_CREDENTIAL_KEY = (
-    f"the key in the systemd credential {_CREDENTIAL_NAME}: protected from other users, and, if that credential is "
-    "encrypted for this machine's TPM, from a thief of the disk or a backup; not from root"
-)
-_KEY_IN_FOLDER = (
-    f"a key in the same folder, {_KEY_FILE}: protected from other users, but not from root, nor from a thief of the "
-    "whole folder, such as of an SD card or a backup"
-)
-
-
-class _Unreadable(Exception):  # noqa: N818 - used in this file only
-    """A token file that is damaged, or was written with another key."""
 
 
 class FileStore:
     """Keeps each token in a file of its own: encrypted (Fernet: AES-128-CBC and HMAC-SHA256), with mode 600 in a folder
     of mode 700, replaced as a whole and flushed to the disk. Any number of threads and processes may use one folder.
 
-    A file that cannot be read, because it is damaged or was written with another key, is set aside as ``….corrupt``,
-    where the right key could still read it: ``load()`` raises StoreError once, and finds no token from then on.
+    A damaged file is set aside as ``….corrupt`` when the token is saved the next time. A file that was written with a
+    key that this process does not have is never touched: ``load()`` and ``save()`` raise :class:`StoreKeyMissing`. Only
+    if that key was ``store.key``, and it is lost, the file is set aside too. No ``store.key`` is created or used in a
+    folder whose tokens were written with one of the other keys, which protect better.
 
     The encryption key is the ``key`` argument; else the systemd credential ``mqtt-token-client.key`` of this service
     (``$CREDENTIALS_DIRECTORY``, systemd.exec(5)); else the file ``store.key`` in the folder, which is created with the
@@ -69,48 +51,54 @@ class FileStore:
             why = str(error)
         if why:
             raise ConfigurationError(f"path: {why}")
-        self._cipher: Fernet | None = None  # None: that of the key file
-        self._protection = _KEY_IN_FOLDER
+        self._key: Key | None = None  # None: that of the key file
         if key is not None:
-            self._cipher, self._protection = _cipher(key), _GIVEN_KEY
-            if self._cipher is None:
-                raise ConfigurationError("key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns")
-        elif credential := _credential():
-            self._cipher, self._protection = credential, _CREDENTIAL_KEY
+            try:
+                self._key = Key("argument", key)
+            except ValueError:
+                raise ConfigurationError(
+                    "key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns"
+                ) from None
+        else:
+            self._key = _credential()
 
     @property
     def protection(self) -> str:
         """Where the tokens are and how they are protected, as a phrase."""
-        return f"encrypted files in {self._folder}, with {self._protection}"
+        return f"encrypted files in {self._folder}, with {protection(self._place)}"
+
+    @property
+    def _place(self) -> Place:
+        return "file" if self._key is None else self._key.place
 
     def load(self, key: str) -> Token | None:
-        """Return the token of a key; None if there is none.
+        """Return the token of a key; None if there is none. Changes nothing.
 
         Raises:
-            StoreError: it cannot be read. If the file is damaged, it has been set aside, and the next call returns
-                None.
+            StoreKeyMissing: it was written with a key that this process does not have.
+            StoreError: it cannot be read.
         """
         file = self._file(key)
         with self._os_errors():
-            with suppress(_Unreadable):
-                return self._read(file)
-            with self._writing():  # no other process can replace it now
-                try:
-                    return self._read(file)
-                except _Unreadable:
-                    aside = self._set_aside(file)
-        raise StoreError(f"store: {file} is damaged or was written with another key; set aside as {aside.name}")
+            content = _content(file)
+            return None if content is None else self._parse(file, content)
 
     def save(self, key: str, token: Token) -> None:
         """Replace the token of a key; once this has returned, a power cut does not lose it.
 
         Raises:
+            StoreKeyMissing: this process does not have the key with which the previous one was written.
             StoreError: it could not be written; the previous one is still there.
             StoreLocked: another process has been writing for a minute.
         """
+        file = self._file(key)
         with self._os_errors(), self._writing():
-            cipher = self._cipher or self._cipher_of_file() or self._new_key()
-            replace(self._file(key), cipher.encrypt(dump(token).encode()))
+            content = _content(file)
+            if content is not None:
+                self._set_aside_if_damaged(file, content)
+            if self._key is None:
+                self._check_no_better_key()
+            replace(file, (self._key or self._key_of_file() or self._new_key()).encrypt(dump(token)))
 
     def delete(self, key: str) -> None:
         """Delete the token of a key, also one that was set aside; no error if there is none.
@@ -141,40 +129,58 @@ class FileStore:
     def _file(self, key: str) -> Path:
         return self._folder / f"{sha256(key.encode()).hexdigest()[:32]}.token"
 
-    def _read(self, file: Path) -> Token | None:
-        from cryptography.fernet import InvalidToken
+    def _parse(self, file: Path, content: bytes) -> Token:
+        key = self._key
+        if key is None or (place_of(content) == "file" and not key.wrote(content)):
+            key = self._key_of_file()  # a token from before there was a better key
+        if key is not None and key.wrote(content):
+            with suppress(StoreError):
+                return parse(key.decrypt(content))
+        elif is_encrypted(content) and not self._is_key_lost(content):
+            raise missing(file, content, self._place)
+        raise StoreError(f"store: {file} is damaged, or {KEY_FILE} is; it is set aside when a token is saved")
 
+    def _is_key_lost(self, content: bytes) -> bool:
+        """Whether a file was written with a key file that is lost, and with none of the better keys."""
+        return place_of(content) == "file" or (
+            place_of(content) is None and self._key is None and (self._folder / KEY_FILE).exists()
+        )
+
+    def _set_aside_if_damaged(self, file: Path, content: bytes) -> None:
         try:
-            content = file.read_bytes()
-        except FileNotFoundError:
-            return None
-        cipher = self._cipher or self._cipher_of_file()
-        if cipher is not None:
-            with suppress(InvalidToken, StoreError):
-                return parse(cipher.decrypt(content))
-        raise _Unreadable
+            self._parse(file, content)
+        except StoreKeyMissing:
+            raise
+        except StoreError:
+            self._set_aside(file)
 
-    def _set_aside(self, file: Path) -> Path:
-        aside = file.replace(file.with_name(f"{file.name}.corrupt"))
+    def _check_no_better_key(self) -> None:
+        """Check that this process is not another one's, run without its key."""
+        for file in self._folder.glob("*.token"):
+            content = _content(file)
+            if content is not None and place_of(content) in ("argument", "credential"):
+                raise missing(file, content, "file")
+
+    def _set_aside(self, file: Path) -> None:
+        file.replace(file.with_name(f"{file.name}.corrupt"))
         sync(self._folder)
-        return aside
 
     # The key file is read each time, so that all processes notice if it is replaced.
 
-    def _cipher_of_file(self) -> Fernet | None:
-        with suppress(FileNotFoundError):
-            return _cipher((self._folder / _KEY_FILE).read_bytes())
+    def _key_of_file(self) -> Key | None:
+        with suppress(FileNotFoundError, ValueError):
+            return Key("file", (self._folder / KEY_FILE).read_bytes())
         return None
 
-    def _new_key(self) -> Fernet:
+    def _new_key(self) -> Key:
         from cryptography.fernet import Fernet
 
-        file, key = self._folder / _KEY_FILE, Fernet.generate_key()
+        file, key = self._folder / KEY_FILE, Fernet.generate_key()
         if file.exists():
             self._set_aside(file)
         replace(file, key)
         _log.warning("created a new key, %s; tokens are kept in %s", file, self.protection)
-        return Fernet(key)
+        return Key("file", key)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -192,28 +198,25 @@ class FileStore:
             raise StoreError(f"store: {error.filename or self._folder}: {error.strerror}") from None
 
 
-def _cipher(key: str | bytes) -> Fernet | None:
-    """Return the cipher of a key; None if it is not a key."""
-    from cryptography.fernet import Fernet
-
-    try:
-        return Fernet(key.strip())
-    except (ValueError, TypeError, AttributeError):
-        return None
+def _content(file: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return file.read_bytes()
+    return None
 
 
-def _credential() -> Fernet | None:
-    """Return the cipher of the systemd credential of this service; None if it has none."""
+def _credential() -> Key | None:
+    """Return the key in the systemd credential of this service; None if it has none."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         return None
-    file = Path(folder) / _CREDENTIAL_NAME
+    file = Path(folder) / CREDENTIAL_NAME
     try:
-        cipher = _cipher(file.read_bytes())
+        return Key("credential", file.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
-    if cipher is None:
-        raise ConfigurationError(f"{file} must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns")
-    return cipher
+    except ValueError:
+        raise ConfigurationError(
+            f"{file} must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns"
+        ) from None

@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
 
 from devtools.servers.secret_check import remember_secret
 from mqtt_token_client.cli import waiting
@@ -162,6 +163,19 @@ class TestStatus:
         assert done.exit_code == 0
         assert json.loads(command("status", "--json").stdout)["audience"] == audience
 
+    def test_changes_nothing_of_a_token_that_is_damaged(self, command: Command, tmp_path: Path) -> None:
+        issue(command)
+        command("login")
+        (file,) = (tmp_path / "store").glob("*.token")
+        file.write_bytes(content := file.read_bytes()[:-9])
+        before = {path.name for path in file.parent.iterdir()}
+        done = command("status")
+        assert done.exit_code == 1
+        assert "is damaged" in done.stderr
+        assert (file.read_bytes(), {path.name for path in file.parent.iterdir()}) == (content, before)
+        assert command("login").exit_code == 0
+        assert command("status").exit_code == 0
+
     def test_without_a_token_says_so(self, command: Command) -> None:
         done = command("status")
         assert "token      none\n" in done.stdout
@@ -243,6 +257,41 @@ class TestToken:
         assert told in done.stderr
         assert done.stderr.count("\n") == 1, "it is said once"
         assert SECRET not in done.stderr
+
+
+class TestMissingKey:
+    """The command is run by hand, in the folder of a service, without the service's credential."""
+
+    @pytest.mark.parametrize("subcommand", ["status", "token", "login"])
+    def test_is_named_and_the_service_loses_nothing(
+        self, command: Command, subcommand: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials = tmp_path / "credentials"
+        credentials.mkdir()
+        (credentials / "mqtt-token-client.key").write_bytes(Fernet.generate_key())
+        value = issue(command)
+        with monkeypatch.context() as service:
+            service.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+            command("login")
+        before = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
+        done = command(subcommand)
+        assert (done.exit_code, done.stdout) == (4, "")
+        assert "written with the systemd credential mqtt-token-client.key of a service" in done.stderr
+        assert {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()} == before
+        assert command.token_requests() == 1
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+        assert command("token").stdout == f"{value}\n"
+
+    def test_lets_the_token_be_deleted(self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "mqtt-token-client.key").write_bytes(Fernet.generate_key())
+        issue(command)
+        with monkeypatch.context() as service:
+            service.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+            command("login")
+        done = command("logout", "--local")
+        assert done.exit_code == 0
+        assert "Not revoked: store: " in done.stderr
+        assert command("login").exit_code == 0
 
 
 class TestWaiting:

@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from devtools.servers.secret_check import remember_secret
-from mqtt_token_client.errors import ConfigurationError, StoreError
-from mqtt_token_client.stores import lock as locking
+from mqtt_token_client.errors import ConfigurationError, StoreError, StoreKeyMissing
 from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.token import Token
 from tests.store_contract import LONG, SHORT, StoreContract, same
@@ -256,7 +254,9 @@ def test_a_lost_key_file_is_made_anew_and_the_old_tokens_are_set_aside(folder: P
     assert same(store.load("a"), SHORT)
     with pytest.raises(StoreError, match="set aside"):
         store.load("b")
-    assert store.load("b") is None
+    store.save("b", SHORT)
+    assert same(store.load("b"), SHORT)
+    assert len(list(folder.glob("*.corrupt"))) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 44, KEY[:20]], ids=["empty", "zeros", "short"])
@@ -288,7 +288,6 @@ def damaged(content: bytes) -> dict[str, bytes]:
         "cut": content[: len(content) // 2],
         "a bit": content[:50] + bytes([content[50] ^ 1]) + content[51:],
         "zeros": bytes(len(content)),
-        "of another key": Fernet(Fernet.generate_key()).encrypt(b"{}"),
         "no record": Fernet(KEY).encrypt(b"{}"),
     }
 
@@ -302,49 +301,92 @@ def test_a_damaged_file_is_set_aside_once_and_blocks_nothing(folder: Path, damag
     aside.write_text("an older one")
     content = damaged(file.read_bytes())[damage]
     file.write_bytes(content)
-    with pytest.raises(StoreError, match=f"set aside as {aside.name}"):
-        store.load("a")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            store.load("a")
+    assert file.read_bytes() == content, "reading changes nothing"
+    store.save("a", SHORT)
     assert aside.read_bytes() == content
-    assert store.load("a") is None
+    assert same(store.load("a"), SHORT)
+
+
+# A key that is not here
+
+
+class Service:
+    """A service with a credential, in whose folder a person runs a command without it."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, credentials: Path) -> None:
+        (credentials / "mqtt-token-client.key").write_bytes(KEY)
+        with patch.context() as service:
+            service.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+            FileStore(folder).save("a", LONG)
+        self.folder = folder
+        self.before = self.files()
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.iterdir()}
+
+
+@pytest.fixture
+def service(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    return Service(folder, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("key", [None, Fernet.generate_key()], ids=["no key", "another key"])
+@pytest.mark.parametrize("use", [lambda store: store.load("a"), lambda store: store.save("a", SHORT)])
+def test_a_token_whose_key_is_not_here_stays_as_it_is_and_the_error_names_the_key(
+    service: Service, key: bytes | None, use: Callable[[FileStore], object]
+) -> None:
+    with pytest.raises(StoreKeyMissing, match=r"written with the systemd credential mqtt-token-client\.key") as caught:
+        use(FileStore(service.folder, key=key))
+    assert "this process does not have" in str(caught.value)
+    assert caught.value.permanent
+    assert service.files() == service.before
+
+
+def test_another_token_is_not_written_with_a_weaker_key_than_those_in_the_folder(service: Service) -> None:
+    with pytest.raises(StoreKeyMissing, match=r"mqtt-token-client\.key"):
+        FileStore(service.folder).save("b", SHORT)
+    assert service.files() == service.before
+
+
+def test_a_token_of_another_key_from_the_same_place_stays_as_it_is(folder: Path) -> None:
+    FileStore(folder, key=KEY).save("a", LONG)
+    other = FileStore(folder, key=Fernet.generate_key())
+    with pytest.raises(StoreKeyMissing, match="another key than the present one"):
+        other.load("a")
+    with pytest.raises(StoreKeyMissing, match="another key than the present one"):
+        other.save("a", SHORT)
+    assert same(FileStore(folder, key=KEY).load("a"), LONG)
+
+
+def test_a_token_whose_key_is_not_here_can_be_deleted(service: Service) -> None:
+    store = FileStore(service.folder)
+    store.delete("a")
     store.save("a", SHORT)
     assert same(store.load("a"), SHORT)
 
 
-def test_what_a_wrong_key_set_aside_the_right_key_still_reads(folder: Path) -> None:
-    FileStore(folder, key=KEY).save("a", LONG)
-    file = token_file(folder)
-    with pytest.raises(StoreError, match="another key"):
-        FileStore(folder, key=Fernet.generate_key()).load("a")
-    file.with_name(f"{file.name}.corrupt").rename(file)
-    assert same(FileStore(folder, key=KEY).load("a"), LONG)
+def test_a_better_key_reads_what_the_key_file_wrote_and_is_used_from_then_on(folder: Path) -> None:
+    FileStore(folder).save("a", LONG)
+    store = FileStore(folder, key=KEY)
+    assert same(store.load("a"), LONG)
+    store.save("a", LONG)
+    (folder / "store.key").unlink()
+    assert same(store.load("a"), LONG)
 
 
-def test_a_file_that_is_replaced_while_it_is_found_damaged_is_not_set_aside(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_does_not_name_its_key_is_read_as_well(folder: Path) -> None:
+    """As version 0.1 wrote it."""
     store = FileStore(folder, key=KEY)
     store.save("a", LONG)
     file = token_file(folder)
-    good = file.read_bytes()
-    file.write_bytes(b"half")
-    looked = threading.Event()
-    read = store._read
-
-    def reading(path: Path) -> Token | None:
-        try:
-            return read(path)
-        finally:
-            looked.set()
-
-    monkeypatch.setattr(store, "_read", reading)
-    found: list[Token | None] = []
-    loading = threading.Thread(target=lambda: found.append(store.load("a")))
-    with locking.file_lock(folder / "store.lock"):
-        loading.start()
-        assert looked.wait(10)
-        file.write_bytes(good)
-    loading.join(10)
-    assert found == [LONG]
+    file.write_bytes(file.read_bytes().partition(b"\n")[2])
+    assert same(store.load("a"), LONG)
+    for other in (FileStore(folder, key=Fernet.generate_key()), FileStore(folder)):
+        with pytest.raises(StoreKeyMissing, match="another key"):
+            other.load("a")
 
 
 def test_a_file_that_cannot_be_opened_is_told_and_stays(folder: Path) -> None:
