@@ -23,7 +23,7 @@ from enum import Enum, auto
 from . import events
 from .arguments import SessionOptions, check_function
 from .errors import ClientClosed, MqttTokenError
-from .forking import reset_after_fork
+from .forking import reset_after_fork, works_in_one_process
 from .logs import get_logger
 from .mqtt.lifecycle.manager import ConnectionManager
 from .mqtt.lifecycle.settings import Settings
@@ -87,6 +87,8 @@ class ClientCore:
             the client is closed before that.
         session: the interfaces publish and subscribe by it.
     """
+
+    __reduce__ = works_in_one_process
 
     def __init__(
         self,

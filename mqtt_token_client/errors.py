@@ -6,11 +6,21 @@ No message, argument or attribute of an exception contains a secret.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MqttTokenError(Exception):
     """The base of every exception that this library raises."""
 
     permanent = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException would call the constructor with `args` only; some here have keyword arguments.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[MqttTokenError], args: tuple[Any, ...]) -> MqttTokenError:
+    return kind.__new__(kind, *args)
 
 
 # In how the library is used

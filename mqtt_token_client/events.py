@@ -11,7 +11,7 @@ Events are reports: nothing in the library reads them. No event holds a secret.
 from __future__ import annotations
 
 import logging
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from .errors import MqttTokenError
 from .value import Value
@@ -27,6 +27,12 @@ class Event(Value):
     """
 
     log_level: ClassVar[int] = logging.INFO
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self
 
 
 # The token
@@ -202,3 +208,13 @@ class HandlerFailed(Event):
 
     where: str
     error: Exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import pickle
+
+        try:
+            pickle.loads(pickle.dumps(self.error))  # noqa: S301 - what was just made
+        except Exception as unfit:  # noqa: BLE001 - an exception of the application, which may be made in any way
+            what = f"{type(self.error).__name__}, which cannot be pickled: {type(unfit).__name__}"
+            return type(self), (self.where, RuntimeError(what))
+        return type(self), (self.where, self.error)

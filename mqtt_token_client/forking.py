@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 
 class Inherited(Protocol):
@@ -24,6 +24,11 @@ _inherited: weakref.WeakKeyDictionary[Inherited, None] = weakref.WeakKeyDictiona
 def reset_after_fork(owner: Inherited) -> None:
     """Call ``owner.after_fork()`` in each child that this process forks, after those that were given before."""
     _inherited[owner] = None
+
+
+def works_in_one_process(owner: object) -> NoReturn:
+    """The ``__reduce__`` of a class with threads or connections, which can be neither pickled nor copied."""
+    raise TypeError(f"a {type(owner).__name__} can be neither pickled nor copied; make one in each process")
 
 
 def _after_fork() -> None:

@@ -34,6 +34,19 @@ def _number(claims: dict[str, Any], name: str) -> float | None:
         return None
 
 
+def _restored(kind: type[Token], value: str, lifetime: float, *more: Any) -> Token:
+    refresh_token, scope, since, age_known, refresh_lifetime = more
+    return kind(
+        value,
+        lifetime,
+        refresh_token=refresh_token,
+        scope=scope,
+        since=since,
+        age_known=age_known,
+        refresh_expires_in=refresh_lifetime,
+    )
+
+
 class Token:
     """An access token and its lifetime. Immutable; its repr shows neither secret.
 
@@ -101,6 +114,18 @@ class Token:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Token is immutable; {name} cannot be set")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (
+            type(self),
+            self.value,
+            self.lifetime,
+            self.refresh_token,
+            self.scope,
+            self.since,
+            self.age_known,
+            self.refresh_lifetime,
+        )
 
     def with_refresh_token(
         self, refresh_token: str | None, *, expires_in: float | None = None, scope: str | None = None

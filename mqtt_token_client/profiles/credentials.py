@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import ConfigurationError
 from ..token import Token
@@ -40,6 +40,9 @@ class Credentials(Value):
     headers: Mapping[str, str] = MappingProxyType({})
 
     _hidden = ("username", "password", "auth_data", "headers")  # some brokers expect the token in the user name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self._fields()[:-1], dict(self.headers))
 
     def __post_init__(self) -> None:
         if self.password is not None and self.username is None:

@@ -67,6 +67,9 @@ class KeyringStore:
         self._locks = user_folder()  # not that of a systemd service, as the keyring is the user's
         self._ring: KeyringBackend | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ring": None}  # a backend may be connected to a service
+
     @property
     def name(self) -> str:
         """The class of the backend, ``module.Class``, which is chosen at the first use.

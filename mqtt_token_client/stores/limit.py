@@ -29,6 +29,9 @@ class TimeLimit:
         self.after_fork()
         reset_after_fork(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TimeLimit, (self._what, self._seconds)
+
     def after_fork(self) -> None:
         """No call is under way, as in a child no other thread is."""
         self._turn = threading.Lock()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
-from ..forking import reset_after_fork
+from ..forking import reset_after_fork, works_in_one_process
 from ..sources import TokenSource
 from ..stores import TokenStore
 from ..stores.guarded import GuardedStore, NoStore
@@ -50,6 +50,8 @@ class TokenKeeper:
     Raises:
         ConfigurationError: an argument is wrong, or there is a store and no key.
     """
+
+    __reduce__ = works_in_one_process
 
     def __init__(
         self,

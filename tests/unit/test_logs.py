@@ -7,10 +7,12 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mqtt_token_client
 from mqtt_token_client import Backoff, Connected, ConnectFailed, Disconnected, Rotated, Token, TokenKeeper
 from mqtt_token_client.logs import get_logger
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
@@ -184,3 +186,11 @@ class TestRecords:
         log.error("three")
         assert [record.filename for record in caplog.records] == ["test_logs.py"] * 3
         assert [record.funcName for record in caplog.records] == ["test_name_the_place_that_logs"] * 3
+
+
+def test_every_logger_of_the_library_is_one_that_cannot_raise() -> None:
+    package = Path(mqtt_token_client.__file__).parent
+    modules = [path for path in package.rglob("*.py") if path.name != "logs.py" and path.parent.name != "testing"]
+    assert len(modules) > 80
+    for path in modules:
+        assert "getLogger" not in path.read_text(), f"{path}: use get_logger of mqtt_token_client.logs"

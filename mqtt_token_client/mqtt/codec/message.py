@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
+
+
+def _acknowledge_elsewhere() -> None:
+    raise RuntimeError("a message must be acknowledged in the process that received it; this is a copy in another one")
 
 
 class Message:
@@ -42,6 +47,20 @@ class Message:
         """
         if self._acknowledge is not None:
             self._acknowledge()
+
+    def __copy__(self) -> Message:
+        return self._copy(self.properties)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Message:
+        return self._copy(deepcopy(self.properties, memo))
+
+    def _copy(self, properties: dict[str, Any]) -> Message:
+        fields = self.topic, self.payload, self.qos, self.retain, self.duplicate
+        return Message(*fields, properties, self.packet_id, self._acknowledge)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        acknowledge = None if self._acknowledge is None else _acknowledge_elsewhere
+        return Message, (*self._fields(), self.packet_id, acknowledge)
 
     def _fields(self) -> tuple[Any, ...]:
         return self.topic, self.payload, self.qos, self.retain, self.duplicate, self.properties

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from ...errors import MqttTokenError
-from ...forking import reset_after_fork
+from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
 from ..runtime.base import current
 
@@ -39,6 +39,8 @@ class Delivery:
     """
 
     __slots__ = ("_callbacks", "_event", "done", "error")
+
+    __reduce__ = works_in_one_process
 
     def __init__(self) -> None:
         self.done = False

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
 from ...clock import monotonic
+
+
+def _restored(code: str, uri: str, complete: str | None, ends: float, ended: bool) -> DeviceLogin:
+    """In another process, where it does not notice when the login ends."""
+    login = DeviceLogin(code, uri, complete, ends)
+    if ended:
+        login._over.set()  # noqa: SLF001 - its own
+    return login
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,16 @@ class DeviceLogin:
     verification_uri_complete: str | None = field(repr=False)
     ends: float = field(repr=False)
     _over: Event = field(default_factory=Event, repr=False, compare=False)
+
+    def __copy__(self) -> DeviceLogin:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> DeviceLogin:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        shown = (self.user_code, self.verification_uri, self.verification_uri_complete, self.ends)
+        return _restored, (*shown, self.ended)
 
     @property
     def expires_in(self) -> float:
