@@ -640,6 +640,23 @@ class TestSkipping:
         assert codec.receive(packet[head:]) == []
         assert codec.receive(b"\xd0\x00") == [Pingresp()]
 
+    @pytest.mark.parametrize(("protocol", "qos"), _BIG)
+    def test_does_not_delay_a_short_packet_that_begins_with_its_end(self, protocol: int, qos: int) -> None:
+        codec, packet = connected(protocol, 999), _BIG[protocol, qos]
+        assert len(codec.receive(packet[:20])) == 1
+        assert codec.receive(packet[20:] + b"\xd0") == []
+        assert codec.receive(b"\x00") == [Pingresp()]
+        assert len(codec.receive(packet + b"\xd0")) == 1
+        assert codec.receive(b"\x00") == [Pingresp()]
+
+    @pytest.mark.parametrize("qos", [0, 1])
+    def test_is_reported_with_a_topic_of_any_length_when_that_is_there(self, qos: int) -> None:
+        topic = "a/" * 150
+        packet = packets.publish(True, topic, bytes(1000), qos, 258)
+        codec = connected(5, 999)
+        received = [one for at in range(len(packet)) for one in codec.receive(packet[at : at + 1])]
+        assert received == [RejectedPublish(topic, qos, 258 if qos else 0, 0x95, len(packet))]
+
     @pytest.mark.parametrize(
         ("data", "says"),
         [
