@@ -50,6 +50,9 @@ def _restored(kind: type[Token], value: str, lifetime: float, *more: Any) -> Tok
 class Token:
     """An access token and its lifetime. Immutable; its repr shows neither secret.
 
+    Attributes:
+        refusal: why the server rejected the refresh token when it was last used; empty if it did not.
+
     Args:
         value: the access token.
         expires_in: its lifetime in seconds, counted from ``since`` (RFC 6749 section 5.1). Without it, ``exp - iat`` of
@@ -65,7 +68,17 @@ class Token:
         ConfigurationError: the value is empty or not a string, or ``expires_in`` is not a number.
     """
 
-    __slots__ = ("_claims", "age_known", "lifetime", "refresh_lifetime", "refresh_token", "scope", "since", "value")
+    __slots__ = (
+        "_claims",
+        "age_known",
+        "lifetime",
+        "refresh_lifetime",
+        "refresh_token",
+        "refusal",
+        "scope",
+        "since",
+        "value",
+    )
 
     value: str
     lifetime: float
@@ -74,6 +87,7 @@ class Token:
     since: float
     age_known: bool
     refresh_lifetime: float
+    refusal: str
 
     def __init__(
         self,
@@ -108,6 +122,7 @@ class Token:
             ("since", monotonic() if since is None else since),
             ("age_known", age_known),
             ("refresh_lifetime", math.inf if refresh_expires_in is None else refresh_expires_in),
+            ("refusal", ""),
             ("_claims", claims),
         ):
             object.__setattr__(self, name, attribute)
@@ -142,6 +157,12 @@ class Token:
             age_known=self.age_known,
             refresh_expires_in=expires_in,
         )
+
+    def with_refusal(self, refusal: str) -> Token:
+        """Return the same token with :attr:`refusal`."""
+        token = self.with_refresh_token(self.refresh_token, expires_in=self.refresh_lifetime)
+        object.__setattr__(token, "refusal", refusal)
+        return token
 
     @property
     def renewable_for(self) -> float:

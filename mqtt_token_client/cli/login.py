@@ -19,7 +19,9 @@ from ..sources import TokenSource
 from ..sources.oauth.device_flow import DeviceFlow
 from ..stores.memory import MemoryStore
 from ..token import Token
+from ..tokens.exit_guard import ExitGuard
 from ..tokens.keeper import TokenKeeper
+from ..tokens.off_main_thread import off_main_thread
 from .waiting import WaitingStore
 
 TEMPORARY, USAGE, LOGIN, REJECTED = 1, 2, 3, 4  # exit codes
@@ -66,16 +68,37 @@ def login(config: Config, again: bool) -> None:
     """Obtain a token and store it.
 
     With the device flow, a person approves this device on another screen. If the stored token is valid or can be
-    renewed, nobody is asked.
+    renewed, nobody is asked; if the server rejects its renewal, for whatever reason, the person is.
     """
     _check_key(config)
-    if again:
-        with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
-            token = config.source.fetch(None)
-            config.store.save(_key(config), token)
+    if again or _was_rejected(config):
+        token = off_main_thread(lambda: _log_in(config))
     else:
-        token = _fetched(config, config.source)
+        try:
+            token = _fetched(config, config.source)
+        except TokenRequestRefused as refusal:
+            if refusal.needs_login or not _was_rejected(config):
+                raise
+            token = off_main_thread(lambda: _log_in(config))
     click.echo(f"Logged in{_as_whom(token)}. Token: {_validity(token)}. Stored in {_protection(config)}.", err=True)
+
+
+def _was_rejected(config: Config) -> bool:
+    """Whether the server rejected the refresh token of the stored token when it was last used."""
+    try:
+        stored = config.store.load(_key(config))
+    except StoreError:  # a damaged token is replaced
+        return False
+    return stored is not None and bool(stored.refusal)
+
+
+def _log_in(config: Config) -> Token:
+    """Obtain a token without the stored one, and store it."""
+    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
+        token = config.source.fetch(None)
+        with ExitGuard(needed=True):  # a person approved it
+            config.store.save(_key(config), token)
+    return token
 
 
 @click.command()
@@ -85,7 +108,8 @@ def login(config: Config, again: bool) -> None:
 def status(context: click.Context, config: Config, as_json: bool) -> None:
     """Check the whole file, and show the stored token. No server is contacted.
 
-    Exits with 3 if no token is stored that is valid or can be renewed automatically.
+    Exits with 3 if no token is stored that is valid or can be renewed automatically. If the server rejected the last
+    renewal, it says why.
     """
     _check_client(config)
     token = config.store.load(_key(config))
@@ -94,11 +118,13 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
         click.echo(json.dumps(found))
     else:
         for name, value in found.items():
-            if name not in ("valid", "expires_in", "renewable"):
+            if name not in ("valid", "expires_in", "renewable", "rejected"):
                 shown = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
                 click.echo(f"{name.replace('_', ' '):<10} {_printable(shown)}")
         click.echo(f"{'token':<10} {'none' if token is None else _validity(token)}")
-        click.echo(f"{'renewal':<10} {'automatic' if found['renewable'] else 'a person has to log in'}")
+        renewal = "automatic" if found["renewable"] else "a person has to log in"
+        said = f"; the server rejected the last one: {_printable(token.refusal)}" if token and token.refusal else ""
+        click.echo(f"{'renewal':<10} {renewal}{said}")
     context.exit(0 if found["valid"] or found["renewable"] else LOGIN)
 
 
@@ -129,7 +155,8 @@ def logout(config: Config, local: bool) -> None:
                 revoked = revoke(stored)
             except MqttTokenError as error:
                 raise _Failure(
-                    f"not revoked, and kept: {error}; --local deletes it here only", _exit_code(error)
+                    f"not revoked, and kept: {error}; --local deletes it here only",
+                    _exit_code(error),
                 ) from None
         config.store.delete(_key(config))
     if stored is None:
@@ -223,7 +250,9 @@ def _status(config: Config, token: Token | None) -> dict[str, Any]:
         "scopes": scope.split() if isinstance(scope, str) else [],
         "valid": token is not None and token.expires_in > 0,
         "expires_in": left,
-        "renewable": not isinstance(config.source, DeviceFlow) or (token is not None and bool(token.refresh_token)),
+        "renewable": not isinstance(config.source, DeviceFlow)
+        or (token is not None and bool(token.refresh_token) and not token.refusal),
+        "rejected": None if token is None else token.refusal or None,
         "stored_in": _protection(config),
     }
 

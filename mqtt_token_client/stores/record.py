@@ -26,6 +26,7 @@ def dump(token: Token) -> str:
             "since": token.since,
             "boot": boot_id() if token.age_known else "",
             "born": _born(token),
+            "refusal": token.refusal,
             "refresh_lifetime": token.refresh_lifetime if math.isfinite(token.refresh_lifetime) else None,
         }
     )
@@ -52,7 +53,7 @@ def parse(record: str | bytes) -> Token:
             since=since,
             age_known=since is not None or math.isinf(lifetime),
             refresh_expires_in=_optional(fields.get("refresh_lifetime")),
-        )
+        ).with_refusal(_text(fields.get("refusal")) or "")
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, ConfigurationError):
         pass
     raise StoreError("store: the stored record is not a token record")  # here: the context would hold the record

@@ -155,18 +155,30 @@ class Renewer:
         try:
             return self._source.fetch(previous)
         except TokenRequestRefused as error:
-            if not error.needs_login or previous is None or previous.refresh_token is None:
+            if previous is None or previous.refresh_token is None:
                 raise
-            refusal = without_traceback(error)
+            refusal, needs_login = without_traceback(error), error.needs_login
         # Another process may have used the refresh token, without the lock or before this one had it.
         stored = self._store.load()
         if stored is not None and stored.refresh_token not in (None, previous.refresh_token):
             return self._source.fetch(stored)
-        with self._lock:
-            self.token = previous.with_refresh_token(None)
+        self._note(refusal, previous, needs_login=needs_login)
+        # Some servers have other errors for a refresh token that has expired: they are believed the second time.
+        if not (needs_login or previous.refusal):
+            raise refusal
         guard.release()
         self._events.report_now(LoginRequired(refusal))  # before the source asks, as the person may take a while
         return self._source.fetch(None)
+
+    def _note(self, refusal: MqttTokenError, previous: Token, *, needs_login: bool) -> None:
+        """Store why the refresh token was rejected, with the token itself: the server may accept it at the next start.
+        In this process it is not used again if the server says that a person has to log in.
+        """
+        refused = previous.with_refusal(str(refusal))
+        if refused.refusal != previous.refusal:
+            self._saving.save(refused)
+        with self._lock:
+            self.token = refused.with_refresh_token(None) if needs_login else refused
 
     def _salvage(self) -> None:
         """Store the new refresh token of an answer that was no use otherwise: the old one is used up."""

@@ -5,6 +5,7 @@ tests/integration/test_login_command.py.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ class TestStatus:
             "scopes": ["read", "write"],
             "valid": True,
             "renewable": True,
+            "rejected": None,
         }
 
     def test_tells_a_person_the_same_without_the_token_and_what_steers_a_terminal(self, command: Command) -> None:
@@ -257,6 +259,76 @@ class TestToken:
         assert told in done.stderr
         assert done.stderr.count("\n") == 1, "it is said once"
         assert SECRET not in done.stderr
+
+
+class TestRejectedRenewal:
+    """Dex rejects an expired refresh token with invalid_request."""
+
+    @pytest.fixture
+    def device(self, command: Command) -> Command:
+        text = command.text.replace("client_credentials", "device_flow").replace("client_secret_file", "#")
+        command.file.write_text(text)
+        command.offer(device_authorization_endpoint=f"{command.server.origin}/device")
+        command.server.pages["/device"] = answer(
+            {
+                "device_code": "the-device-code",
+                "user_code": "ABCD-EFGH",
+                "verification_uri": "https://id.example.com/device",
+                "expires_in": 600,
+                "interval": 0.01,
+            }
+        )
+        config = read_config(command.file)
+        expired = Token("old", 10.0, refresh_token="refresh-1", since=monotonic() - 60)
+        config.store.save(config.source.key, expired)  # type: ignore[attr-defined]  # ours has one
+        self.reject(command)
+        return command
+
+    def reject(self, command: Command, error: str = "invalid_request") -> None:
+        """Reject each refresh token, and accept each device code."""
+        refused = answer({"error": error, "error_description": "Refresh token expired"}, 400)
+
+        def send(connection: socket.socket, _closing: threading.Event) -> None:
+            refresh = ("grant_type", "refresh_token") in command.server.requests[-1].form
+            connection.sendall(refused if refresh else token_answer("approved", refresh_token="next"))
+
+        command.server.pages["/token"] = send
+
+    @pytest.mark.parametrize("error", ["invalid_request", "unauthorized_client", "invalid_grant"])
+    def test_has_login_ask_the_person(self, device: Command, error: str) -> None:
+        self.reject(device, error)
+        done = device("login")
+        assert done.exit_code == 0, done.stderr
+        assert "ABCD-EFGH" in done.stderr
+        assert device.stored() == Token("approved")
+
+    def test_is_what_status_shows_until_the_next_login(self, device: Command) -> None:
+        assert device("status").exit_code == 0
+        assert device("token").exit_code == 4
+        shown, found = device("status"), json.loads(device("status", "--json").stdout)
+        assert shown.exit_code == 3
+        assert "renewal    a person has to log in; the server rejected the last one: http" in shown.stdout
+        assert "invalid_request (Refresh token expired)\n" in shown.stdout
+        assert (found["renewable"], "Refresh token expired" in found["rejected"]) == (False, True)
+        device("login")
+        assert device("status").exit_code == 0
+        assert json.loads(device("status", "--json").stdout)["rejected"] is None
+
+    def test_again_makes_the_command_say_that_a_person_has_to_log_in(self, device: Command) -> None:
+        assert [device("token").exit_code for _ in range(3)] == [4, 3, 3]
+
+    def test_is_shown_by_status_as_by_token(self, device: Command) -> None:
+        self.reject(device, "invalid_grant")
+        assert [device("token").exit_code for _ in range(2)] == [3, 3]
+        assert device("status").exit_code == 3
+
+    def test_that_is_accepted_again_costs_no_login(self, device: Command) -> None:
+        """What the server said may have been a fault of its own."""
+        self.reject(device, "invalid_grant")
+        assert device("token").exit_code == 3
+        device.server.pages["/token"] = token_answer("renewed", refresh_token="next")
+        assert device("token").stdout == "renewed\n"
+        assert device("status").exit_code == 0
 
 
 class TestMissingKey:

@@ -240,6 +240,67 @@ class TestRefreshTokenThatIsRefused:
         assert [token and token.refresh_token for token in source.asked_with] == ["used", "used"]
 
 
+class TestRefreshTokenRejectedWithAnotherError:
+    """Dex rejects an expired one with invalid_request: believed if it is rejected again."""
+
+    EXPIRED = TokenRequestRefused("token: invalid_request (expired)", error="invalid_request")
+
+    def start(self, source: Source, clock: Clock) -> tuple[TokenKeeper, list[Event], MemoryStore]:
+        store = MemoryStore()
+        store.save(source.key, Token("ended", 60.0, since=clock.now - 100, refresh_token="expired"))
+        return *keep(source, store), store
+
+    def test_once_is_a_failure_and_twice_has_a_person_asked(self, clock: Clock) -> None:
+        source = Source()
+        keeper, events, _ = self.start(source, clock)
+        approved = Token("approved", 600.0, since=clock.now, refresh_token="next")
+        source.next = [self.EXPIRED, self.EXPIRED, approved]
+        with pytest.raises(TokenRequestRefused):
+            keeper.get()
+        assert kinds(events) == [RenewalFailed]
+        clock.now = keeper.renewal_due
+        assert keeper.get() is approved
+        assert kinds(events) == [RenewalFailed, LoginRequired, TokenRenewed]
+        assert [token and token.refresh_token for token in source.asked_with] == ["expired", "expired", None]
+
+    def test_is_remembered_over_a_restart(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        source.next = [self.EXPIRED]
+        with pytest.raises(TokenRequestRefused):
+            keeper.get()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored.refusal, stored.refresh_token) == ("token: invalid_request (expired)", "expired")
+        keeper, events = keep(source, store)
+        source.next = [self.EXPIRED]
+        keeper.get()
+        assert kinds(events) == [LoginRequired, TokenRenewed]
+
+    def test_is_forgotten_once_one_is_accepted(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        source.next = [self.EXPIRED, Token("renewed", 60.0, since=clock.now, refresh_token="next")]
+        with pytest.raises(TokenRequestRefused):
+            keeper.get()
+        keeper.renew()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert stored.refusal == ""
+
+    def test_is_used_again_if_nobody_logs_in(self, clock: Clock) -> None:
+        """The cause may be a client secret that was changed."""
+        source = Source()
+        keeper, _, _ = self.start(source, clock)
+        source.next = [self.EXPIRED, self.EXPIRED, TokenRequestRefused("nobody approved", error="expired_token")]
+        for _ in range(2):
+            with pytest.raises(TokenRequestRefused):
+                keeper.renew()
+        keeper.renew()
+        assert source.asked_with[3] is not None
+        assert source.asked_with[3].refresh_token == "expired"
+
+
 def test_a_listener_that_asks_for_the_token_that_is_being_asked_for_is_told_so() -> None:
     source, asked = Source(), list[object]()
     store = MemoryStore()
