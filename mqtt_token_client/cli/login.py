@@ -50,13 +50,15 @@ def with_config(command: _Function) -> _Function:
     )
     @wraps(command)
     def run(path: str, **options: Any) -> Any:
+        asks_a_person = True
         try:
             config = read_config(path)
+            asks_a_person = isinstance(config.source, DeviceFlow)
             if isinstance(config.store, MemoryStore):
                 raise ConfigurationError(f"{path}: store must not be memory, which is lost when the command ends")
             return command(replace(config, store=WaitingStore(config.store)), **options)
         except MqttTokenError as error:
-            raise _Failure(str(error), _exit_code(error)) from None
+            raise _Failure(str(error), _exit_code(error, asks_a_person=asks_a_person)) from None
 
     return run  # type: ignore[return-value]  # what click makes of it
 
@@ -156,7 +158,7 @@ def logout(config: Config, local: bool) -> None:
             except MqttTokenError as error:
                 raise _Failure(
                     f"not revoked, and kept: {error}; --local deletes it here only",
-                    _exit_code(error),
+                    _exit_code(error, asks_a_person=False),
                 ) from None
         config.store.delete(_key(config))
     if stored is None:
@@ -283,9 +285,9 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def _exit_code(error: MqttTokenError) -> int:
+def _exit_code(error: MqttTokenError, *, asks_a_person: bool) -> int:
     if isinstance(error, ConfigurationError):
         return USAGE
-    if isinstance(error, TokenRequestRefused) and error.needs_login:
+    if asks_a_person and isinstance(error, TokenRequestRefused) and error.needs_login:
         return LOGIN
     return REJECTED if error.permanent else TEMPORARY

@@ -247,7 +247,8 @@ class TestToken:
         [
             (answer(b"out of order", 503), 1, "HTTP 503"),
             (answer({"error": "invalid_client"}, 401), 4, "invalid_client"),
-            (answer({"error": "invalid_grant"}, 400), 3, "invalid_grant"),
+            (answer({"error": "invalid_grant"}, 400), 4, "invalid_grant"),
+            (answer({"error": "access_denied"}, 403), 4, "access_denied"),
         ],
     )
     def test_that_cannot_be_had_is_an_error_with_an_exit_code_of_its_kind(
