@@ -44,7 +44,7 @@ AUTH, ANSWER = Moment(False, "up", b"OAUTH2-JWT"), Moment(False, "down", b"OAUTH
 
 
 @dataclass(frozen=True)
-class Action:
+class Fault:
     """What goes wrong with a rotation, and what must come of it: connections lost, and wills fired."""
 
     token: str = "good"
@@ -56,26 +56,26 @@ class Action:
 
 FAULTS = {
     "handover": [
-        Action("refused"),
-        Action("none"),
-        Action(cut="second", at=CONNECT),
-        Action(cut="second", at=CONNACK, losses=1),  # the broker has taken the session over by then
-        Action(cut="first", at=OPENED, losses=1),
-        Action(cut="first", at=CONNECT),
-        Action(cut="first", at=CONNACK),
+        Fault("refused"),
+        Fault("none"),
+        Fault(cut="second", at=CONNECT),
+        Fault(cut="second", at=CONNACK, losses=1),  # the broker has taken the session over by then
+        Fault(cut="first", at=OPENED, losses=1),
+        Fault(cut="first", at=CONNECT),
+        Fault(cut="first", at=CONNACK),
     ],
     "reconnect": [
-        Action("refused", losses=1),  # the first connection has ended by then, and its will is no more
-        Action("none"),
-        Action(cut="second", at=CONNECT, losses=1),
-        Action(cut="second", at=CONNACK, losses=1, wills=1),
-        Action(cut="first", at=DISCONNECT, wills=1),
+        Fault("refused", losses=1),  # the first connection has ended by then, and its will is no more
+        Fault("none"),
+        Fault(cut="second", at=CONNECT, losses=1),
+        Fault(cut="second", at=CONNACK, losses=1, wills=1),
+        Fault(cut="first", at=DISCONNECT, wills=1),
     ],
     "re-authentication": [
-        Action("refused", losses=1),
-        Action("none"),
-        Action(cut="first", at=AUTH, losses=1),
-        Action(cut="first", at=ANSWER, losses=1),
+        Fault("refused", losses=1),
+        Fault("none"),
+        Fault(cut="first", at=AUTH, losses=1),
+        Fault(cut="first", at=ANSWER, losses=1),
     ],
 }
 
@@ -155,7 +155,7 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
         on_event=events.append,
         **case.options(name),
     )
-    faults, happened, cut = itertools.cycle(FAULTS[case.kind]), Counter[Action](), Counter[Action]()
+    faults, happened, cut = itertools.cycle(FAULTS[case.kind]), Counter[Fault](), Counter[Fault]()
     enough = threading.Event()
     with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
         running = threading.Thread(target=traffic.run, args=(100, RATE, lambda number: number % 3, enough))
@@ -169,7 +169,7 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
                 source.next = fault.token
                 if fault.at is not None:
 
-                    def sever(first: int, fault: Action = fault) -> None:
+                    def sever(first: int, fault: Fault = fault) -> None:
                         cut[fault] += proxy.cut(first + (fault.cut == "second"))
 
                     saboteur.plan(fault.at, sever)
@@ -191,11 +191,14 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
     assert set(happened) == set(FAULTS[case.kind])
     assert cut == Counter({fault: count for fault, count in happened.items() if fault.cut})
     refused = sum(count for fault, count in happened.items() if fault.token == "refused")
+    told, again = len(traffic.of(TokenRefused)), 0
     if case.kind == "re-authentication":
-        assert [event.reason for event in events if isinstance(event, Disconnected)].count(NOT_AUTHORIZED) == refused
-    else:
-        assert len(traffic.of(TokenRefused)) == refused
-    assert mosquitto.refused(name) == refused
+        # Mosquitto answers with CONNACK and closes. If something is unread by then, the reset takes the answer along,
+        # and the same token is refused once more, at the next CONNECT.
+        again = told
+        told += [event.reason for event in events if isinstance(event, Disconnected)].count(NOT_AUTHORIZED)
+    assert told == refused
+    assert mosquitto.refused(name) == refused + again
     assert len(traffic.of(RenewalFailed)) == sum(count for fault, count in happened.items() if fault.token == "none")
     assert len(traffic.losses) == sum(fault.losses * count for fault, count in happened.items())
     assert traffic.peer.wills == sum(fault.wills * count for fault, count in happened.items())
