@@ -21,6 +21,8 @@ from .validity import is_extended, is_newer, is_same, is_usable, problem
 
 Enough = Callable[[Token], bool]
 
+_NEW_CODES = 3  # logins that begin at once after one that nobody approved in time
+
 MIN_INTERVAL = 1.0  # seconds between a request and the next renewal in the background
 
 
@@ -54,6 +56,7 @@ class Renewer:
         self._loaded = False
         self._asked_at = -math.inf
         self._failures = 0
+        self._unapproved = 0  # logins in a row
         self.token: Token | None = None
         self.renewal_due = -math.inf
         self.error: MqttTokenError | None = None
@@ -128,7 +131,7 @@ class Renewer:
         with self._lock:
             self.token, self.renewal_due = stored, self._policy.due(stored)
             self._saving.forget()
-            self.error, self._failures = None, 0
+            self.error, self._failures, self._unapproved = None, 0, 0
         return True
 
     def _ask(self, refused: Token | None) -> Token | MqttTokenError:
@@ -197,7 +200,7 @@ class Renewer:
             due = self._policy.due_again(token)
         with self._lock:
             self.renewal_due = max(due, self._asked_at + MIN_INTERVAL)
-            self.error, self._failures = None, 0
+            self.error, self._failures, self._unapproved = None, 0, 0
         return token
 
     def not_started(self, error: MqttTokenError) -> None:
@@ -207,9 +210,13 @@ class Renewer:
 
     def _failed(self, error: MqttTokenError) -> MqttTokenError:
         now = monotonic()
+        expired = isinstance(error, TokenRequestRefused) and error.error == "expired_token"  # RFC 8628 section 3.5
         with self._lock:
             self._failures += 1
-            self.renewal_due = max(now + self._policy.delay(error, self._failures), self._asked_at + MIN_INTERVAL)
+            self._unapproved = self._unapproved + 1 if expired else 0
+            at_once = 0 < self._unapproved <= _NEW_CODES  # the person may have come too late
+            delay = 0.0 if at_once else self._policy.delay(error, self._failures)
+            self.renewal_due = max(now + delay, self._asked_at + MIN_INTERVAL)
             self.error = error
         expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
         self._events.collect(RenewalFailed(error, self.renewal_due - now, expires_in))

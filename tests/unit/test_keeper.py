@@ -353,6 +353,29 @@ class TestFailedRenewal:
             keeper.renew_when_due()
             assert 60 <= keeper.renewal_due - clock.now <= 120
 
+    def test_of_a_login_that_nobody_approved_in_time_is_retried_at_once_three_times(self, clock: Clock) -> None:
+        source = Source()
+
+        def expired() -> Any:
+            clock.now += 600
+            raise TokenRequestRefused("nobody approved", error="expired_token")
+
+        source.next = [expired] * 5
+        keeper, _ = keep(source)
+        waits = []
+        for _ in range(5):
+            with pytest.raises(TokenRequestRefused):
+                keeper.get()
+            waits.append(keeper.renewal_due - clock.now)
+            clock.now = keeper.renewal_due
+        assert waits[:3] == [0, 0, 0]
+        assert all(60 <= wait <= 120 for wait in waits[3:])
+        keeper.get()
+        source.next = [expired]
+        with pytest.raises(TokenRequestRefused):
+            keeper.renew()
+        assert keeper.renewal_due == clock.now
+
     def test_of_a_users_source_shows_only_the_kind_of_exception(self, clock: Clock) -> None:
         source = Source()
         source.next = [ValueError("a text with a secret in it")]
