@@ -17,9 +17,7 @@ MAX_METHODS = 20  # of a class, properties included
 MAX_LAYERS = 12
 
 # What still exceeds a bound. A line may only be removed: one that is no longer needed fails the test too.
-KNOWN: set[str] = {
-    "sources/oauth/token_endpoint.py: lines",
-}
+KNOWN: set[str] = set()
 
 
 def _modules() -> Iterator[tuple[str, str]]:

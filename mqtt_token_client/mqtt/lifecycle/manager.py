@@ -181,8 +181,7 @@ class ConnectionManager:
         self._end_attempt()
         known = self._session.known
         connection, token = connect.connection, connect.credentials.token
-        limits = Limits.of(connack, self._settings.protocol)
-        current = CurrentConnection(connection, token, limits, self._session, self)
+        current = CurrentConnection(connection, token, Limits.of(connack, self._settings.protocol), self._session, self)
         connection.owner = self._current = current
         self._traits.connected(self._brokers.current, connect.credentials, new_session(connect.sock))
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))

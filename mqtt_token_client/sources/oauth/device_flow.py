@@ -22,7 +22,7 @@ from .device_login import DeviceLogin
 from .grant import Grant, client_authentication, grant_parameters, is_text
 from .http import HttpClient
 from .terminal import show_login
-from .token_endpoint import refresh_token_in, seconds_in
+from .token_response import refresh_token_in, seconds_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from ...clock import ServerClock, monotonic
@@ -17,18 +15,14 @@ from ...errors import (
     TokenError,
     TokenRequestRefused,
 )
-from ...logs import get_logger
 from ...token import Token
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
 from .http import HttpClient, Reply, url_problem
+from .token_response import token_in
 
-_log = get_logger("mqtt_token_client.sources")
-
-_MAX_DURATION = 1e9  # seconds, 31 years: a greater number is a time of day instead of a duration
 _CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
 _TEMPORARY = ("temporarily_unavailable", "server_error", "slow_down")  # RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
-_VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendices A.12 and A.17
 _PUBLIC_FIELDS = (
     "grant_type",
     "client_id",
@@ -88,7 +82,7 @@ class TokenEndpoint:
             InvalidTokenResponse: there is no usable token in it.
         """
         try:
-            return _token(answer, sent, self.clock)
+            return token_in(answer, sent, self.clock)
         except InvalidTokenResponse:
             self._discovered = None  # this may be no token endpoint
             raise
@@ -235,97 +229,3 @@ def _shown(text: str, request: TokenRequest) -> str:
         return "a text that contains a secret, not shown"
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-def _token(answer: dict[str, Any], sent: float, clock: ServerClock) -> Token:
-    kind = answer.get("token_type")
-    if kind is not None and not (isinstance(kind, str) and kind.lower().startswith("bearer")):
-        raise InvalidTokenResponse("token response: token_type must be Bearer; no other can be an MQTT password")
-    value = answer.get("access_token")
-    if not isinstance(value, str) or not _VSCHAR.fullmatch(value):
-        raise InvalidTokenResponse("token response: access_token must be a string of printable ASCII characters")
-    refresh_token, scope = refresh_token_in(answer), _scope(answer.get("scope"))
-    refresh_lifetime = refresh_lifetime_in(answer)
-    lifetime = seconds_in(answer, "expires_in")
-    token = Token(
-        value,
-        lifetime,
-        refresh_token=refresh_token,
-        scope=scope,
-        since=sent,
-        refresh_expires_in=refresh_lifetime,
-    )
-    exp = token.claims.get("exp")
-    # The server may return a token that it issued earlier, with its full lifetime in expires_in. It issues none that
-    # has expired: if its Date says so, that Date was set by something between the server and this device.
-    if clock.known and is_finite(exp) and 0 < (remaining := exp - clock.now()) < token.lifetime:
-        return Token(
-            value,
-            remaining,
-            refresh_token=refresh_token,
-            scope=scope,
-            since=sent,
-            refresh_expires_in=refresh_lifetime,
-        )
-    return token
-
-
-def refresh_token_in(answer: Mapping[str, Any]) -> str | None:
-    """Return the refresh token of an answer, whatever the rest of it is like."""
-    value = answer.get("refresh_token")
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and _VSCHAR.fullmatch(value):
-        return value
-    _log.warning("the server's answer: refresh_token is not a string of printable ASCII characters, and is ignored")
-    return None
-
-
-def refresh_lifetime_in(answer: Mapping[str, Any]) -> float | None:
-    """Return the lifetime of the refresh token in seconds, which several servers send; 0 stands for no limit."""
-    return None if answer.get("refresh_expires_in") == 0 else seconds_in(answer, "refresh_expires_in")
-
-
-def _scope(value: object) -> str | None:
-    """Return the granted scope, which some servers send as a list; None if it is not given in either way."""
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        value = " ".join(value)
-    return value if isinstance(value, str) else None
-
-
-def seconds_in(answer: Mapping[str, Any], name: str) -> float | None:
-    """Return the duration in a field of an answer, which some servers send as a string.
-
-    A value that is not a valid duration counts as missing (None): RFC 6749 section 5.1 and RFC 8628 section 3.2 have
-    a default for that, and an otherwise successful answer must not be lost.
-    """
-    value = answer.get(name)
-    if value is None:
-        return None
-    seconds = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError, OverflowError):
-            seconds = float(value)
-    if 0 < seconds <= _MAX_DURATION:
-        return seconds
-    _log.warning("the server's answer: %s is not a valid duration, and is ignored: %s", name, _short(value))
-    return None
-
-
-def _short(value: object) -> str:
-    """Describe a value that should be a number, without showing a long text, which may be something else."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = ""
-    return text if 0 < len(text) <= 12 else type(value).__name__
-
-
-def is_finite(value: object) -> TypeGuard[float]:
-    """Whether this is a number that fits a float, as a claim of a JWT need not."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
