@@ -35,7 +35,7 @@ def _number(claims: dict[str, Any], name: str) -> float | None:
 
 
 def _restored(kind: type[Token], value: str, lifetime: float, *more: Any) -> Token:
-    refresh_token, scope, since, age_known, refresh_lifetime = more
+    refresh_token, scope, since, age_known, refresh_lifetime, refusal = more
     return kind(
         value,
         lifetime,
@@ -44,7 +44,7 @@ def _restored(kind: type[Token], value: str, lifetime: float, *more: Any) -> Tok
         since=since,
         age_known=age_known,
         refresh_expires_in=refresh_lifetime,
-    )
+    ).with_refusal(refusal)
 
 
 class Token:
@@ -140,6 +140,7 @@ class Token:
             self.since,
             self.age_known,
             self.refresh_lifetime,
+            self.refusal,
         )
 
     def with_refresh_token(
