@@ -62,7 +62,9 @@ def postpone_signals() -> None:
     on another thread than the main one, where Python allows no handler to be set. While no guard is held, the signal
     does what it would have done.
     """
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        return
+    with suppress(ValueError):  # in an interpreter that is not the main one, as in mod_wsgi
         for number in _SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _end_when_released)

@@ -88,6 +88,19 @@ def test_another_thread_than_the_main_one_sets_no_handler() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_interpreter_that_may_set_no_handler_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[int]()
+
+    def refuse(number: int, _handler: object) -> None:
+        tried.append(number)
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", refuse)
+    postpone_signals()
+    assert tried == [signal.SIGTERM]
+
+
 def test_a_forked_child_does_not_wait_for_a_renewal_of_its_parent() -> None:
     program = """
 postpone_signals()
