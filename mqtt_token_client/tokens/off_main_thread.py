@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -22,6 +21,8 @@ def off_main_thread(function: Callable[[], _Result]) -> _Result:
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
+    from queue import SimpleQueue  # loaded with the first token, as HTTP needs it too
+
     results = list[_Result]()
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 
@@ -52,6 +51,8 @@ class Message:
         return self._copy(self.properties)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Message:
+        from copy import deepcopy
+
         return self._copy(deepcopy(self.properties, memo))
 
     def _copy(self, properties: dict[str, Any]) -> Message:
