@@ -195,7 +195,7 @@ def end_at_a_random_moment(
     os.close(reading)
     if random.random() < 0.8:  # else perhaps before the request
         wait_for(busy)
-    time.sleep(random.uniform(0.0, 3 * HOLD))
+    time.sleep(random.uniform(0.0, 2 * HOLD))
     found["in flight"] += busy[0]
     by = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT, "SIGKILL": signal.SIGKILL}.get(ending, signal.SIGTERM)
     os.kill(child, by)
