@@ -154,6 +154,16 @@ class TestStages:
         assert send(box) == ["a", "b"]
         assert (first.packet_id, second.packet_id) == (1, 2)
 
+    def test_after_a_lost_session_messages_that_the_broker_had_go_out_in_the_order_of_their_acceptance(self) -> None:
+        box = outbox()
+        put(box, "a", "b", qos=2)
+        send(box)
+        box.received(2)
+        box.received(1)
+        box.connection_lost([])
+        box.session_lost()
+        assert send(box) == ["a", "b"]
+
     def test_a_receipt_for_an_unknown_identifier_is_nobody(self) -> None:
         box = outbox()
         (only,) = put(box, "a", qos=2)
@@ -407,6 +417,18 @@ class TestAcknowledgements:
         box.acknowledged(1, 0x92)
         assert only.done
         assert only.error is None
+
+    def test_free_the_payload_of_a_delivery_that_the_application_keeps(self) -> None:
+        box = outbox()
+        delivered, rejected = message("a"), message("b")
+        for one in (delivered, rejected):
+            one.payload = bytes(1000)
+            box.queue.put(one)
+        send(box)
+        assert len(delivered.payload) == len(rejected.payload) == 1000
+        box.acknowledged(1, 0)
+        box.acknowledged(2, 0x97)
+        assert delivered.payload == rejected.payload == b""
 
     def test_of_qos_0_are_its_writing(self) -> None:
         box = outbox()
