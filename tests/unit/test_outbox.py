@@ -328,6 +328,18 @@ class TestBound:
         box.acknowledged(1, 0)
         put(box, "b")
 
+    def test_of_messages_of_an_earlier_process_counts_those_that_are_left(self) -> None:
+        box = outbox(max_queued=3)
+        earlier = [message("a"), message("b")]
+        for number, one in zip((7, 9), earlier, strict=True):
+            one.number = number
+        box.restore(earlier)
+        assert len(box.queue) == 2
+        (latest,) = put(box, "c")
+        assert (latest.number, len(box.queue)) == (10, 3)
+        with pytest.raises(OutboxFull):
+            box.queue.put(message("d"))
+
     def test_a_message_of_qos_0_counts_until_it_is_written(self) -> None:
         box = outbox(max_queued=1)
         (only,) = put(box, "a", qos=0)
@@ -504,6 +516,17 @@ class TestClose:
         box.queue.open(lambda: None)
         put(box, *"defgh")
         assert send(box) == ["d", "e", "f"]
+
+    def test_forgets_what_was_denied_when_it_is_opened_again(self) -> None:
+        box = outbox()
+        put(box, "a")
+        send(box)
+        box.denied(1)
+        assert box.close() == 1
+        box.queue.open(lambda: None)
+        put(box, "b")
+        box.token_renewed()
+        assert send(box) == ["b"]
 
     def test_of_an_empty_outbox_fails_nothing(self) -> None:
         assert outbox().close() == 0
