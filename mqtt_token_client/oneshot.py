@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
+
+from .clock import monotonic
+
+_LONGEST_WAIT = 0.5  # seconds
+
+
+def wait_for(event: threading.Event, timeout: float | None) -> bool:
+    """Like ``event.wait(timeout)``, and Ctrl-C always ends it.
+
+    Python looks for signals between its instructions. One that comes after the last of them and before the lock blocks
+    is seen at the end of the wait; the same is true of one that the kernel gives to another thread. So the main thread,
+    where signal handlers run, waits in parts.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return event.wait(timeout)
+    ends = math.inf if timeout is None else monotonic() + timeout
+    while not event.wait(min(_LONGEST_WAIT, max(0.0, ends - monotonic()))):
+        if monotonic() >= ends:
+            return False
+    return True
 
 
 class OneShot:
@@ -24,7 +45,7 @@ class OneShot:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait so many seconds at most; whether it has happened."""
-        return self._event.wait(timeout)
+        return wait_for(self._event, timeout)
 
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Have a function called when it happens, on that thread, or at once if it has happened already."""

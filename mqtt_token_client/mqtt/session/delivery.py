@@ -9,6 +9,7 @@ from enum import Enum, auto
 from ...errors import MqttTokenError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
+from ...oneshot import wait_for
 from ..runtime.base import current
 
 log = get_logger("mqtt_token_client.outbox")
@@ -63,7 +64,7 @@ class Delivery:
         if not self.done:
             if current.runtime is not None:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
-            if not self._finished().wait(timeout):
+            if not wait_for(self._finished(), timeout):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
         if self.error is not None:
             raise self.error

@@ -1,0 +1,92 @@
+"""Ctrl-C and signal handlers, which run on the main thread between two instructions of whatever it does."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mqtt_token_client import Delivery
+from mqtt_token_client.mqtt.session import delivery
+from tests.unit.device import Make
+from tests.unit.forked import run_forked
+
+_UNNOTICED = """
+import os, signal, sys, threading
+from mqtt_token_client import Token, TokenClient, Delivery
+class Source:
+    def fetch(self, previous):
+        return Token("a token", 3600)
+client = TokenClient("mqtt://127.0.0.1:1", Source(), client_id="device")
+delivery = client.publish("t", b"", qos=1)
+reached = threading.Event()
+def interrupt():
+    reached.wait()
+    os.kill(os.getpid(), signal.SIGINT)  # the kernel gives it to this thread, so that nothing wakes the main one
+threading.Thread(target=interrupt, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+threading.Timer(0.3, reached.set).start()
+try:
+    %s
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["client.connect(timeout=50)", "client.connect(timeout=0); client.disconnect(timeout=50)", "delivery.wait()"],
+)
+def test_ctrl_c_ends_a_wait_that_it_does_not_wake(wait: str) -> None:
+    # The signal is handled as one is that comes just before the main thread blocks: nothing wakes it.
+    done = subprocess.run([sys.executable, "-c", _UNNOTICED % wait], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "interrupted\n", done.stderr
+
+
+@contextlib.contextmanager
+def interrupted_often(handler: Callable[[], object]) -> Iterator[None]:
+    """Call a function in a signal handler, again and again."""
+    before = signal.signal(signal.SIGVTALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def test_publish_in_a_signal_handler_interrupts_publish_and_loses_nothing(make_in_real_time: Make) -> None:
+    device = make_in_real_time()
+    made: list[Delivery] = []
+    in_handler = 0
+
+    def publish() -> None:
+        nonlocal in_handler
+        in_handler += 1
+        made.append(device.client.publish("handler", b"", qos=1))
+        made[-1].add_done_callback(lambda _: None)
+
+    with interrupted_often(publish):
+        while in_handler < 50:
+            made.append(device.client.publish("main", b"", qos=1))
+            made[-1].add_done_callback(lambda _: None)
+            if len(made) > 9000:
+                break
+    assert in_handler
+    assert len({message.number for message in made}) == len(made)  # type: ignore[attr-defined]
+    assert device.client.stats.queued == len(made)
+
+
+def test_a_callback_is_added_in_a_signal_handler_that_interrupts_the_same() -> None:
+    def add() -> bool:  # in a child, as it would hang
+        with delivery._waiting.lock:
+            signal.signal(signal.SIGUSR1, lambda *_: Delivery().add_done_callback(lambda _: None))
+            signal.raise_signal(signal.SIGUSR1)
+        return True
+
+    assert run_forked(add)
