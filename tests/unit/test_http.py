@@ -11,7 +11,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from cryptography import x509
@@ -29,6 +29,7 @@ from mqtt_token_client.errors import (
     InvalidTokenResponse,
     TokenError,
 )
+from mqtt_token_client.sources.oauth import http
 from mqtt_token_client.sources.oauth.client_auth import TokenRequest
 from mqtt_token_client.sources.oauth.http import HttpClient, Reply, url_problem
 from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
@@ -126,6 +127,27 @@ class TestHostileAnswer:
         assert isinstance(error, AuthorizationServerUnavailable)
         assert "no answer within" not in str(error)
         assert module != "requests" or str(error).endswith("the module requests cannot be imported")
+
+    @pytest.mark.parametrize(
+        "error", [SystemExit(1), MemoryError(), RecursionError(), OSError(24, "Too many open files"), KeyError("x")]
+    )
+    @pytest.mark.parametrize("explained", [True, False], ids=["explained", "not explained"])
+    def test_that_cannot_be_read_for_any_reason_says_so_at_once(
+        self, monkeypatch: pytest.MonkeyPatch, error: BaseException, explained: bool
+    ) -> None:
+        def fail(*_: object) -> NoReturn:
+            raise error
+
+        def fail_too(*_: object) -> NoReturn:
+            raise MemoryError
+
+        monkeypatch.setattr(HttpClient, "_send", fail)
+        if not explained:
+            monkeypatch.setattr(http, "_explain", fail_too)
+        found = failure("https://as.example/token")
+        assert isinstance(found, AuthorizationServerUnavailable)
+        expected = getattr(error, "strerror", None) or type(error).__name__
+        assert str(found) == f"https://as.example/token: {expected}"
 
     def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
         with OAuthServer() as server:

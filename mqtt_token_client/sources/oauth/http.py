@@ -130,7 +130,7 @@ class HttpClient:
         def run() -> None:
             try:
                 outcome.put(self._send(method, url, form, headers, certificate))
-            except Exception as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
+            except BaseException as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
                 outcome.put(_explained(error, _without_query(url)))
 
         # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
@@ -239,18 +239,18 @@ def _host(url: str, location: str | None) -> str:
     return host[:100] if host and host.isprintable() else "an invalid address"
 
 
-def _explained(error: Exception, where: str) -> MqttTokenError:
+def _explained(error: BaseException, where: str) -> MqttTokenError:
     """Translate any exception, even if the modules that this takes cannot be imported."""
     why: str | None = getattr(error, "strerror", None)
     if isinstance(error, ImportError):
         why = f"the module {error.name} cannot be imported"
     else:
-        with suppress(ImportError, OSError):  # not installed, or no file descriptor left to read it
+        with suppress(Exception):  # not installed, or no file descriptor or memory left to load it
             return _explain(error, where)
     return AuthorizationServerUnavailable(f"{where}: {why or type(error).__name__}")
 
 
-def _explain(error: Exception, where: str) -> MqttTokenError:
+def _explain(error: BaseException, where: str) -> MqttTokenError:
     """Translate an exception of requests into one that holds nothing of the request."""
     import ssl
 
@@ -260,7 +260,7 @@ def _explain(error: Exception, where: str) -> MqttTokenError:
         return ConfigurationError(
             "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
         )
-    if type(error) is OSError:  # raised by requests itself: it names a file of certificates that does not exist
+    if type(error) is OSError and error.errno is None:  # by requests itself: a file of certificates does not exist
         return AuthorizationServerUntrusted(f"{where}: {error}")
     why = type(error).__name__
     for cause in _causes(error):
