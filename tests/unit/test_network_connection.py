@@ -325,7 +325,8 @@ class TestLoss:
         with ThreadPoolExecutor() as executor:
             unwrapped = executor.submit(wire.theirs.unwrap)
             assert wire.next() == ("closed", "the broker closed the connection")
-            assert unwrapped.exception() is not None  # ours went away without an answer, as brokers do
+            # Ours went away without an answer, as brokers do. Python 3.11.2 takes that for one, and returns the socket.
+            assert unwrapped.exception() is not None or unwrapped.result().recv(1) == b""
         wire.close()
 
     def test_the_close_of_a_websocket_is_told_with_its_code(self, loop: NetworkThread) -> None:
