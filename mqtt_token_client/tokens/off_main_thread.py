@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..oneshot import wait_for
+
 _Result = TypeVar("_Result")
 
 
@@ -21,24 +23,22 @@ def off_main_thread(function: Callable[[], _Result]) -> _Result:
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
-    from queue import SimpleQueue  # loaded with the first token, as HTTP needs it too
-
     results = list[_Result]()
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    errors = list[BaseException]()
+    ended = threading.Event()
 
     def run() -> None:
         try:
             results.append(function())
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is wanted
-            ended.put(error.with_traceback(None))  # the frames of this thread hold on to secrets
-        else:
-            ended.put(None)
+            errors.append(error.with_traceback(None))  # the frames of this thread hold on to secrets
+        ended.set()
 
     try:
         threading.Thread(target=run, name="token-renewal", daemon=True).start()
     except RuntimeError:  # too little memory, too many threads, or the interpreter is shutting down
         return function()
-    error = ended.get()
-    if error is not None:
+    wait_for(ended, None)
+    for error in errors:
         raise error
     return results[0]

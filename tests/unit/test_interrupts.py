@@ -17,12 +17,16 @@ from tests.unit.forked import run_forked
 
 _UNNOTICED = """
 import os, signal, sys, threading
-from mqtt_token_client import Token, TokenClient, Delivery
+from mqtt_token_client import Token, TokenClient, TokenKeeper
 class Source:
     def fetch(self, previous):
         return Token("a token", 3600)
 client = TokenClient("mqtt://127.0.0.1:1", Source(), client_id="device")
 delivery = client.publish("t", b"", qos=1)
+class Hanging:
+    def fetch(self, previous):
+        threading.Event().wait()
+keeper = TokenKeeper(Hanging())
 reached = threading.Event()
 def interrupt():
     reached.wait()
@@ -40,7 +44,12 @@ os._exit(0)
 
 @pytest.mark.parametrize(
     "wait",
-    ["client.connect(timeout=50)", "client.connect(timeout=0); client.disconnect(timeout=50)", "delivery.wait()"],
+    [
+        "client.connect(timeout=50)",
+        "client.connect(timeout=0); client.disconnect(timeout=50)",
+        "delivery.wait()",
+        "keeper.get()",
+    ],
 )
 def test_ctrl_c_ends_a_wait_that_it_does_not_wake(wait: str) -> None:
     # The signal is handled as one is that comes just before the main thread blocks: nothing wakes it.
