@@ -217,9 +217,14 @@ class ClientCore:
         self._check_process()
         manager = self._manager
         if manager is not None and manager.runtime.on_thread:
-            manager.runtime.run_blocking(self._provider.renew, lambda _token, _error: None)
+            manager.runtime.run_blocking(self._provider.renew, self._asked)
         else:
             self._provider.renew()
+
+    def _asked(self, _token: Token | None, error: Exception | None) -> None:
+        if type(error) is MqttTokenError:  # no thread could be started, so the keeper has nothing to report
+            expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
+            self.report(events.RenewalFailed(error, self._provider.retry_in(), expires_in))
 
     def _check_process(self) -> None:
         if self._phase is Phase.INHERITED:

@@ -123,3 +123,25 @@ def test_a_thread_that_cannot_be_started_is_tried_again(make: Make, monkeypatch:
         assert "no thread could be started" in str(device.event(ConnectFailed).error)
     device.answer()
     device.event(Connected)
+
+
+def test_a_rotation_asked_for_in_a_handler_that_finds_no_thread_is_reported(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make()
+    peer = device.start()
+    start = threading.Thread.start
+
+    def no_room(thread: threading.Thread) -> None:
+        if thread.name == "mqtt-token-worker":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    device.client.subscribe("rotate", lambda _: device.client.rotate())
+    peer.expect_subscribe(1)
+    peer.publish("rotate", b"")
+    failed = device.event(RenewalFailed)
+    assert "no thread could be started" in str(failed.error)
+    assert failed.expires_in > 3000
+    assert failed.retry_in > 0

@@ -149,6 +149,15 @@ class TestHostileAnswer:
         expected = getattr(error, "strerror", None) or type(error).__name__
         assert str(found) == f"https://as.example/token: {expected}"
 
+    def test_that_no_thread_can_wait_for_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def no_thread(_: threading.Thread) -> NoReturn:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        found = failure("https://as.example/token")
+        assert isinstance(found, AuthorizationServerUnavailable)
+        assert str(found).startswith("https://as.example/token: no thread could be started")
+
     def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
         with OAuthServer() as server:
             server.script.append(oauth_server.HEADER_TRICKLE)

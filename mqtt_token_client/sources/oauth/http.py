@@ -136,7 +136,11 @@ class HttpClient:
         # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
         # then, or a name server that does not answer, would take forever. A daemon, so that it cannot keep the process
         # from ending.
-        Thread(target=run, name="token-request", daemon=True).start()
+        try:
+            Thread(target=run, name="token-request", daemon=True).start()
+        except RuntimeError:
+            text = "no thread could be started: too little memory, or too many threads"
+            raise AuthorizationServerUnavailable(f"{_without_query(url)}: {text}") from None
         try:
             result = outcome.get(timeout=sum(self.timeout))
         except Empty:
