@@ -35,6 +35,9 @@ def main() -> None:
             pause.wait(0.04)
         for delivery in deliveries:
             delivery.wait(10)
+        settled = time.monotonic() + 10
+        while client.stats.renewals > client.stats.rotations + 1 and time.monotonic() < settled:
+            pause.wait(0.01)  # the connection is about to move onto the newest token
         rotations = client.stats.rotations
     result = {
         "year": year,

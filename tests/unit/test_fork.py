@@ -263,7 +263,7 @@ class TestKeepers:
         source = _Forking()
         source.keeper = TokenKeeper(source)
         assert source.keeper.token.value == "token 1"
-        assert source.childs == "token 2"
+        assert source.in_child == "token 2"
 
     def test_return_the_childs_token_where_the_source_itself_forked(self) -> None:
         reading, writing = os.pipe()
@@ -346,12 +346,12 @@ class _Forking:
 
     keeper: TokenKeeper
     requests = 0
-    childs = ""
+    in_child = ""
 
     def fetch(self, previous: Token | None) -> Token:
         self.requests += 1
         if self.requests == 1:
-            self.childs = run_forked(lambda: self.keeper.token.value)
+            self.in_child = run_forked(lambda: self.keeper.token.value)
         return Token(f"token {self.requests}", 60)
 
 
