@@ -6,7 +6,16 @@ import socket
 
 import pytest
 
-from mqtt_token_client import Connected, ConnectFailed, Disconnected, Message, SessionLost, SubscriptionRefused, Will
+from mqtt_token_client import (
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    Message,
+    RotationFailed,
+    SessionLost,
+    SubscriptionRefused,
+    Will,
+)
 from tests.unit import packets
 from tests.unit.device import Make, both, password
 from tests.unit.packets import (
@@ -400,6 +409,22 @@ class TestBrokerThatBreaksTheRules:
         assert "CONNACK" in str(device.event(ConnectFailed).error)
         device.answer()
         device.event(Connected)
+
+    def test_by_an_end_before_connack_is_not_reported_a_second_time(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.connect._CONNACK_TIME", 10.0)
+        device = make()
+        device.client.connect(timeout=0)
+        peer = device.broker.accept()
+        peer.expect(CONNECT)
+        peer.close()
+        device.event(ConnectFailed)
+        again = device.answer()
+        device.event(Connected)
+        again.expect_nothing(15.0)
+        assert len(device.told(ConnectFailed)) == 1
+        assert not device.told(RotationFailed)
 
 
 def test_a_list_of_brokers_is_tried_in_turn(make: Make) -> None:

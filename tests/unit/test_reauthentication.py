@@ -64,6 +64,18 @@ class TestConnect:
         broker.connack()
         device.event(Connected)
 
+    @pytest.mark.parametrize("reason", [0, RE_AUTHENTICATE])
+    def test_gives_up_on_a_broker_that_sends_another_auth_before_connack(self, make: Make, reason: int) -> None:
+        device = make()
+        device.client.connect(timeout=0)
+        broker = device.broker.accept()
+        broker.expect(CONNECT)
+        broker.send(packets.auth(reason))
+        broker.expect_end()
+        error = device.event(ConnectFailed).error
+        assert isinstance(error, ProtocolError)
+        assert "not CONNACK" in str(error)
+
     def test_gives_up_on_a_broker_that_asks_again_and_again(self, make: Make) -> None:
         device = make()
         device.client.connect(timeout=0)

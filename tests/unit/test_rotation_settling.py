@@ -131,6 +131,26 @@ class TestABusyFirstConnection:
         second.expect(CONNECT)
 
     @both
+    def test_of_a_broker_that_is_near_is_read_to_the_end_before_connect(
+        self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._HEAD_START_NEAR", 60.0)
+        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._NEAR", 10.0)
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"at the last moment")
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        second.expect_nothing()
+        first.send(packets.PINGRESP_PACKET)
+        second.expect(CONNECT)
+
+    @both
     def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -211,3 +231,20 @@ def test_a_quiet_first_connection_is_not_asked(make: Make, monkeypatch: pytest.M
     second = device.rotate()
     second.connack(session_present=True)
     device.event(Rotated)
+
+
+@both
+def test_a_quiet_first_connection_carries_nothing_new_once_connect_went_out(
+    make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._QUIET_TIME", 0.0)
+    device = make(protocol)
+    first = device.start()
+    device.client.rotate()
+    second = device.broker.accept()
+    second.expect(CONNECT)
+    device.client.publish("t", b"held", qos=1)
+    first.expect_nothing()
+    second.connack(session_present=True)
+    assert second.expect(PUBLISH).payload == b"held"
+    assert device.event(Rotated).gap > 0

@@ -145,13 +145,11 @@ class Hold:
         if self._since is None:
             self._since = monotonic()
 
-    def end(self) -> None:
-        self._since = None
-
     @property
     def on(self) -> bool:
         return self._since is not None
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self._since is None else monotonic() - self._since
+        assert self._since is not None
+        return monotonic() - self._since

@@ -187,5 +187,4 @@ class Handover(Attempt):
         self._state = State.ENDED
         self.connect.end()
         self._deadline.cancel()
-        self._hold.end()
         self._session.confirmed()

@@ -129,4 +129,3 @@ class Reconnect(Attempt):
     def end(self) -> None:
         self.connect.end()
         self._deadline.cancel()
-        self._hold.end()
