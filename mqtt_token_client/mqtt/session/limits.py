@@ -30,9 +30,9 @@ class Limits(Value):
 
     @classmethod
     def of(cls, accepted: Connack, protocol: int) -> Limits:
+        """Return the limits that a CONNACK announces."""
         if protocol != 5:
             return cls()
-        """Return the limits that a CONNACK announces."""
         announced = accepted.properties
         return cls(
             announced.get("receive_maximum", 65_535),
