@@ -94,8 +94,8 @@ def test_with_a_right_clock_goes_on_with_the_stored_token(device: Device, oidc: 
 def test_in_1970_whose_clock_ntp_sets_in_the_middle_of_a_life_costs_nothing(
     device: Device, oidc: AuthorizationServer, mosquitto: Mosquitto
 ) -> None:
-    oidc.config(at=4)
-    boot = device.boot(TO_1970, seconds=6, ntp=True)  # far from the times of a renewal: 2.5, 5 and 7.5 s
+    oidc.config(at=6)
+    boot = device.boot(TO_1970, seconds=9, ntp=True)  # far from the times of a renewal: 4, 8 and 12 s
     assert boot["year"] == 1970
     assert boot["year at the end"] > 2020
     assert 2 <= boot["rotations"] <= 4
