@@ -5,7 +5,6 @@ libfaketime sets.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import pytest
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
-from devtools.servers.processes import need_library, wait_until
+from devtools.servers.processes import wait_until
+from devtools.servers.wrong_clock import WrongClock
 
 TO_1970 = -int(time.time()) + 100
 
@@ -27,26 +27,19 @@ class Device:
     """A device and its disk."""
 
     def __init__(self, oidc: AuthorizationServer, mosquitto: Mosquitto, folder: Path) -> None:
-        self.library = need_library("libfaketimeMT.so.1", packages="libfaketime")
         self.oidc = oidc
         self.mosquitto = mosquitto
-        self.clock = folder / "now"
+        self.clock = WrongClock(folder / "now")
         self.store = folder / "store"
         self.boots = 0
 
     def start(self, offset: int = 0, *, seconds: float = 1, ntp: bool = False) -> subprocess.Popen[str]:
         """Boot with a clock that is so many seconds off, and run for a while."""
         self.boots += 1
-        self.clock.write_text(f"{offset:+d}\n")
+        self.clock.set(offset)
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "booting_device.py")],
-            env=os.environ
-            | {
-                "LD_PRELOAD": str(self.library),
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            },
+            env=self.clock.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,7 +53,7 @@ class Device:
             "name": "booting",
             "store": str(self.store),
             "seconds": seconds,
-            "clock": str(self.clock) if ntp else None,
+            "clock": str(self.clock.file) if ntp else None,
             "boot": f"boot {self.boots}",
         }
         assert process.stdin is not None

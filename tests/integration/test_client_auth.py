@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ import pytest
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
-from devtools.servers.processes import need_library, wait_until
+from devtools.servers.processes import wait_until
 from devtools.servers.secret_check import remember_secret
+from devtools.servers.wrong_clock import WrongClock
 from mqtt_token_client import (
     ClientCredentials,
     ClientSecretJWT,
@@ -108,9 +108,10 @@ class TestMutualTLS:
 
 @pytest.mark.parametrize("offset", [-50 * YEAR, -YEAR, YEAR])
 def test_a_device_whose_clock_is_wrong_by_years_signs_by_the_servers_time(
-    offset: int, oidc: AuthorizationServer, keys: Keys
+    offset: int, oidc: AuthorizationServer, keys: Keys, tmp_path: Path
 ) -> None:
-    library = need_library("libfaketimeMT.so.1", packages="libfaketime")
+    clock = WrongClock(tmp_path / "now")
+    clock.set(offset)
     told = {
         "issuer": oidc.issuer,
         "token_endpoint": oidc.token_endpoint,
@@ -121,7 +122,7 @@ def test_a_device_whose_clock_is_wrong_by_years_signs_by_the_servers_time(
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "signing_device.py")],
         input=json.dumps(told),
-        env=os.environ | {"LD_PRELOAD": str(library), "FAKETIME": f"{offset:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+        env=clock.environment(),
         capture_output=True,
         text=True,
         timeout=60,

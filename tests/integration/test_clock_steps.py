@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
-from devtools.servers.processes import need_library
+from devtools.servers.wrong_clock import WrongClock
 
 YEAR = 365 * 24 * 3600
 SECONDS, LIFE = 12, 4
@@ -22,10 +21,9 @@ SECONDS, LIFE = 12, 4
 def test_a_clock_that_steps_by_years_costs_no_message_no_connection_and_no_extra_token(
     step: int, oidc: AuthorizationServer, mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    library = need_library("libfaketimeMT.so.1", packages="libfaketime")
+    clock = WrongClock(tmp_path / "now")
+    clock.set(0)
     oidc.config(at=LIFE)
-    now = tmp_path / "now"
-    now.write_text("+0\n")
     name = f"stepped{step}"
     told = {
         "broker": f"mqtt://127.0.0.1:{mosquitto.port}",
@@ -34,19 +32,13 @@ def test_a_clock_that_steps_by_years_costs_no_message_no_connection_and_no_extra
         "client_secret": oidc.client_secret,
         "name": name,
         "seconds": SECONDS,
-        "clock": str(now),
+        "clock": str(clock.file),
         "step": f"{step:+d}",
     }
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "stepped_device.py")],
         input=json.dumps(told),
-        env=os.environ
-        | {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(now),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        },
+        env=clock.environment(),
         capture_output=True,
         text=True,
         timeout=60,
