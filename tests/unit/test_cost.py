@@ -114,8 +114,8 @@ def publish(device: Device, qos: int) -> None:
         device.client.publish("pump/17/temperature", PAYLOAD, qos=qos)
 
 
-def acknowledge(peer: Peer, messages: list[packets.Packet]) -> None:
-    peer.send(b"".join(packets.acknowledgement(packets.PUBACK, message.packet_id) for message in messages))
+def acknowledge(peer: Peer, messages: list[packets.Packet], reason: int = 0) -> None:
+    peer.send(b"".join(packets.acknowledgement(packets.PUBACK, message.packet_id, reason) for message in messages))
 
 
 @both
@@ -178,14 +178,15 @@ class TestAMessage:
         network(device, calls.end)
         assert calls.count / COUNT <= most
 
-    def test_is_acknowledged_by_few_calls(self, make: Make, protocol: int) -> None:
+    @pytest.mark.parametrize("subscribers", [True, False])
+    def test_is_acknowledged_by_few_calls(self, make: Make, protocol: int, subscribers: bool) -> None:
         device = make(protocol)
         device.client._core.session._outbox._window.size = COUNT
         peer = device.start()
         publish(device, 1)
         messages = peer.expect_messages(COUNT)
         with counted(device) as calls:
-            acknowledge(peer, messages)
+            acknowledge(peer, messages, 0 if subscribers or protocol == 4 else 0x10)
         device.until(lambda: not device.client.stats.queued)
         network(device, calls.end)
         assert calls.count / COUNT <= 12

@@ -44,6 +44,7 @@ log = get_logger("mqtt_token_client.mqtt")
 # for all others.
 LARGEST_CONTROL_PACKET = 131_072
 
+_NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5 section 3.4.2.1: that of a device whose messages nobody receives now
 _ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL | 2, PUBCOMP))  # as they begin
 _FROM_A_BROKER = frozenset((CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP))
 _FROM_A_BROKER_IN_5 = _FROM_A_BROKER | {DISCONNECT, AUTH}
@@ -133,6 +134,12 @@ class Decoder:
             if connected and end <= size:  # nearly always
                 if length == 2 and command in _ACKNOWLEDGEMENTS:
                     packets.append(acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
+                    start = end
+                    continue
+                if length == 3 and command == PUBACK and five and data[body + 2] == _NO_MATCHING_SUBSCRIBERS:
+                    packets.append(
+                        acknowledgement((PUBACK, data[body] << 8 | data[body + 1], _NO_MATCHING_SUBSCRIBERS))
+                    )
                     start = end
                     continue
                 if command & 0xF0 == PUBLISH and end - start <= largest:

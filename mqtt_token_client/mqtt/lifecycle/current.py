@@ -81,7 +81,7 @@ class CurrentConnection:
                 return
             if isinstance(packet, Message):
                 self._session.receive_message(connection, packet)
-            elif isinstance(packet, Acknowledgement) and not packet.reason:
+            elif isinstance(packet, Acknowledgement) and packet.reason < 0x80:
                 self._session.receive(connection, packet)
             else:
                 self._rare_packet_arrived(packet)
