@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clock import monotonic
 from .errors import ConfigurationError
@@ -43,6 +43,24 @@ class SessionOptions(Value):
         check_range("max_inflight", self.max_inflight, 1, _MAX_INFLIGHT)
         check_range("max_queued", self.max_queued, 1, 2**31)
         check_function("on_message", self.on_message)
+
+
+class NoPahoNames:
+    """The base of a client: a callback that is assigned, or a method of paho-mqtt that is called, raises
+    AttributeError and says what to use instead. Otherwise ``client.on_message = f`` would never be called.
+    """
+
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name.startswith("on_"):
+                self.__getattr__(name)
+            object.__setattr__(self, name, value)
+
+        def __getattr__(self, name: str) -> object:
+            from .paho_names import missing_name  # seldom needed
+
+            raise AttributeError(missing_name(type(self).__name__, name))
 
 
 def check_function(name: str, value: object) -> None:

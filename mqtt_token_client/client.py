@@ -11,8 +11,8 @@ from typing import Any
 from . import arguments, events
 from .backoff import Backoff
 from .core import ClientCore, Stats
-from .errors import ClientClosed, ConfigurationError
-from .mqtt.codec.checks import LARGEST_PAYLOAD, check_payload, check_qos
+from .errors import ClientClosed
+from .mqtt.codec.checks import LARGEST_PAYLOAD, Payload, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
@@ -21,6 +21,7 @@ from .mqtt.runtime.base import current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
 from .mqtt.session.delivery import Delivery, Outgoing
 from .mqtt.session.subscriptions import Handler
+from .oneshot import check_seconds, check_timeout
 from .profiles import PlacingFunction, Profile
 from .sources import TokenSource
 from .stores import TokenStore
@@ -28,7 +29,7 @@ from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
 
 
-class TokenClient:
+class TokenClient(arguments.NoPahoNames):
     """An MQTT client whose password is a short-lived token.
 
     Any thread may use it. Handlers and ``on_event`` are called on the network thread, which all clients of a process
@@ -136,11 +137,11 @@ class TokenClient:
 
     # Connecting
 
-    def connect(self, timeout: float = 30.0) -> bool:
+    def connect(self, timeout: float | None = 30.0) -> bool:
         """Connect, and stay connected until :meth:`disconnect`.
 
         Args:
-            timeout: seconds to wait for the first connection; 0 does not wait.
+            timeout: seconds to wait for the first connection; 0 does not wait, None waits without a limit.
 
         Returns:
             Whether it is connected by now. If not, it goes on trying; ``on_event`` gets the reasons.
@@ -150,16 +151,17 @@ class TokenClient:
                 a second new token that the broker rejects. The client is then disconnected. With ``timeout=0`` this is
                 an event instead, and attempts go on, rarely.
             ClientClosed: called in a handler while ``disconnect()`` is not done, or in a child that was forked since.
+            ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
+        timeout = check_timeout(timeout, "connect")
         core = self._core
         while (closing := core.start()) is not None:
             if current.runtime is not None:
                 raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
             closing.wait()
-        if timeout and current.runtime is None:
+        if timeout != 0 and current.runtime is None:
             core.first_result.wait(timeout)
-            error = core.fatal_error
-            if error is not None:
+            if (error := core.fatal_error) is not None:
                 self.disconnect(timeout=0)
                 raise error
         return core.connected
@@ -172,9 +174,7 @@ class TokenClient:
         Raises:
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
-        if not isinstance(timeout, int | float) or not timeout >= 0:
-            raise ConfigurationError(f"disconnect: timeout must be seconds, 0 or more, got {timeout!r}")
-        closed = self._core.close(timeout)
+        closed = self._core.close(check_seconds(timeout, "disconnect"))
         if current.runtime is None:
             closed.wait()
 
@@ -192,18 +192,17 @@ class TokenClient:
     def publish(
         self,
         topic: str,
-        payload: bytes | bytearray | str,
+        payload: Payload,
         *,
         qos: int = 0,
         retain: bool = False,
         properties: Mapping[str, Any] | None = None,
     ) -> Delivery:
-        """Queue a message and return at once, also while the client is offline or rotating. Messages of one QoS are
-        sent in the order of these calls.
+        """Queue a message and return at once, also while offline or rotating. Those of one QoS are sent in this order.
 
         Args:
             topic: of the message.
-            payload: of the message; a string is sent as UTF-8.
+            payload: of the message; a string is sent as UTF-8, a number as its text, None as an empty payload.
             qos: 0, 1 or 2.
             retain: whether the broker keeps it for later subscribers.
             properties: of MQTT 5, by their names in snake_case, such as ``{"message_expiry_interval": 60}``: a message
@@ -214,7 +213,7 @@ class TokenClient:
 
         Raises:
             OutboxFull: ``max_queued`` messages wait already; this one was not accepted.
-            ClientClosed: the client has been disconnected.
+            ClientClosed: the client is disconnected.
             ConfigurationError: an argument is wrong.
         """
         encoded = encode_topic(topic) if isinstance(topic, str) else check_topic(topic, "publish")
@@ -272,8 +271,8 @@ class TokenClient:
     # The token
 
     def rotate(self) -> None:
-        """Renew the token now, and move the connection onto it. Returns when the token is renewed; :class:`Rotated`
-        reports that the connection is on it. In a handler it does not wait.
+        """Renew the token now, and return when that is done; then the connection is moved onto it, which
+        :class:`Rotated` reports. In a handler it does not wait.
 
         Raises:
             TokenError: the token could not be renewed; the current one and the connection stay.

@@ -7,20 +7,41 @@ import threading
 from collections.abc import Callable
 
 from .clock import monotonic
+from .errors import ConfigurationError
 
 _LONGEST_WAIT = 0.5  # seconds
 
 
-def wait_for(event: threading.Event, timeout: float | None) -> bool:
-    """Like ``event.wait(timeout)``, and Ctrl-C always ends it.
+def check_timeout(timeout: float | None, where: str) -> float:
+    """Return the seconds that a caller allows; infinity for None, which sets no limit.
+
+    Raises:
+        ConfigurationError: it is not a number, or a negative one; ``where`` names the method.
+    """
+    return math.inf if timeout is None else check_seconds(timeout, where)
+
+
+def check_seconds(seconds: float, where: str) -> float:
+    """Return a timeout that has to be a number; infinity if it is longer than the system can wait.
+
+    Raises:
+        ConfigurationError: it is not a number, or a negative one; ``where`` names the method.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ConfigurationError(f"{where}: timeout must be seconds, 0 or more, got {seconds!r}")
+    return float(seconds) if seconds < threading.TIMEOUT_MAX else math.inf
+
+
+def wait_for(event: threading.Event, timeout: float = math.inf) -> bool:
+    """Like ``event.wait(timeout)``, but it also accepts infinity, and Ctrl-C always ends it.
 
     Python looks for signals between its instructions. One that comes after the last of them and before the lock blocks
     is seen at the end of the wait; the same is true of one that the kernel gives to another thread. So the main thread,
     where signal handlers run, waits in parts.
     """
     if threading.current_thread() is not threading.main_thread():
-        return event.wait(timeout)
-    ends = math.inf if timeout is None else monotonic() + timeout
+        return event.wait(None if timeout == math.inf else timeout)
+    ends = monotonic() + timeout
     while not event.wait(min(_LONGEST_WAIT, max(0.0, ends - monotonic()))):
         if monotonic() >= ends:
             return False
@@ -43,8 +64,8 @@ class OneShot:
         for callback in callbacks:
             callback()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait so many seconds at most; whether it has happened."""
+    def wait(self, timeout: float = math.inf) -> bool:
+        """Wait so many seconds at most; return whether it has happened."""
         return wait_for(self._event, timeout)
 
     def add_callback(self, callback: Callable[[], None]) -> None:

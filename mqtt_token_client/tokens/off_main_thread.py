@@ -38,7 +38,7 @@ def off_main_thread(function: Callable[[], _Result]) -> _Result:
         threading.Thread(target=run, name="token-renewal", daemon=True).start()
     except RuntimeError:  # too little memory, too many threads, or the interpreter is shutting down
         return function()
-    wait_for(ended, None)
+    wait_for(ended)
     for error in errors:
         raise error
     return results[0]

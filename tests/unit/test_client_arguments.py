@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import paho.mqtt.client
 import pytest
 
 from mqtt_token_client import (
@@ -19,7 +22,8 @@ from mqtt_token_client import (
     Will,
 )
 from tests.unit.device import Device, Make, Source
-from tests.unit.packets import PUBLISH
+from tests.unit.packets import CONNECT, PUBACK, PUBLISH
+from tests.unit.scripted_broker import PATIENCE
 
 GOOD: dict[str, Any] = {"broker": "mqtts://broker.example.com", "tokens": Source(), "client_id": "device"}
 
@@ -144,8 +148,9 @@ def device(make: Make) -> Device:
         ("topic", (None, b""), {}),
         ("topic", ("a/+", b""), {}),
         ("topic", ("a\0b", b""), {}),
-        ("payload", ("t", 21.5), {}),
-        ("payload", ("t", None), {}),
+        ("payload", ("t", [21.5]), {}),
+        ("payload", ("t", {"value": 21.5}), {}),
+        ("payload", ("t", 10**5000), {}),
         ("payload", ("t", "\ud800"), {}),
         ("qos", ("t", b""), {"qos": 3}),
         ("qos", ("t", b""), {"qos": "1"}),
@@ -166,6 +171,99 @@ def test_a_wrong_argument_of_publish_is_named_and_nothing_is_sent(
     device.client.publish("t", b"right")
     assert peer.expect(PUBLISH).payload == b"right"
     device.until(lambda: device.client.stats.queued == 0)
+
+
+@pytest.mark.parametrize(
+    ("payload", "sent"),
+    [
+        (21.5, b"21.5"),
+        (-7, b"-7"),
+        (True, b"True"),  # as paho-mqtt sends it
+        (None, b""),
+        ("\u00e9", b"\xc3\xa9"),
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"ab"), b"ab"),
+    ],
+)
+def test_a_payload_may_be_a_number_none_text_or_bytes(device: Device, payload: Any, sent: bytes) -> None:
+    peer = device.start()
+    device.client.publish("t", payload)
+    assert peer.expect(PUBLISH).payload == sent
+    assert Will("t", payload).payload == sent
+
+
+class TestTimeouts:
+    @pytest.mark.parametrize("timeout", ["host", "5", True, -1, -0.5, float("nan"), [5], b"5"])
+    def test_that_are_not_seconds_are_named_before_anything_is_done(self, device: Device, timeout: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"^connect: timeout must be seconds, 0 or more, got "):
+            device.client.connect(timeout)
+        assert device.client.state == "closed"
+        delivery = device.client.publish("t", b"")
+        with pytest.raises(ConfigurationError, match=r"^Delivery\.wait: timeout must be seconds, 0 or more, got "):
+            delivery.wait(timeout)
+        assert device.source.requests == 0
+
+    @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 10**400])
+    def test_without_a_limit_wait_for_as_long_as_it_takes(
+        self, make: Make, pool: ThreadPoolExecutor, timeout: Any
+    ) -> None:
+        device = make()
+        connected = pool.submit(device.client.connect, timeout)
+        peer = device.broker.accept()
+        peer.expect(CONNECT)
+        assert not connected.done()
+        peer.connack()
+        assert connected.result(PATIENCE) is True
+        delivery = device.client.publish("t", b"", qos=1)
+        delivered = pool.submit(delivery.wait, timeout)
+        sent = peer.expect(PUBLISH)
+        assert not delivered.done()
+        peer.acknowledge(PUBACK, sent.packet_id)
+        delivered.result(PATIENCE)
+
+
+class TestWhatPahoHas:
+    @pytest.mark.parametrize(
+        ("name", "says"),
+        [
+            ("on_message", "pass on_message=f to the constructor, or to subscribe"),
+            ("on_connect", "pass on_event=f to the constructor: f gets Connected"),
+            ("on_disconnect", "pass on_event=f to the constructor"),
+            ("on_event", "pass on_event=f to the constructor"),
+            ("on_something_new", "pass on_event=f to the constructor"),
+            ("on_publish", "publish[(][)] returns a Delivery"),
+        ],
+    )
+    def test_a_callback_that_would_never_be_called_cannot_be_assigned(
+        self, device: Device, name: str, says: str
+    ) -> None:
+        with pytest.raises(AttributeError, match=f"TokenClient has no attribute '{name}': {says}"):
+            setattr(device.client, name, print)
+        with pytest.raises(AttributeError, match=says):
+            getattr(device.client, name)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("connect_async", "connect_srv", "loop", "loop_forever", "loop_start", "loop_stop", "is_connected", "ack"),
+            *("message_callback_add", "message_callback_remove", "reconnect", "reconnect_delay_set", "tls_set"),
+            *("tls_set_context", "tls_insecure_set", "username_pw_set", "user_data_set", "will_set", "ws_set_options"),
+            *("proxy_set", "enable_logger", "max_inflight_messages_set", "max_queued_messages_set", "manual_ack_set"),
+        ],
+    )
+    def test_a_method_that_is_not_here_says_what_is(self, device: Device, name: str) -> None:
+        assert hasattr(paho.mqtt.client.Client, name)
+        with pytest.raises(AttributeError, match=f"^TokenClient has no attribute '{name}': .+"):
+            getattr(device.client, name)
+
+    def test_any_other_name_is_an_ordinary_missing_attribute(self, device: Device) -> None:
+        with pytest.raises(AttributeError, match=r"^TokenClient has no attribute 'send_all'$"):
+            device.client.send_all("t", b"")  # type: ignore[attr-defined]
+        assert not hasattr(device.client, "_repr_html_")
+
+    def test_an_application_may_keep_what_it_likes_on_a_client(self, device: Device) -> None:
+        device.client.location = "pump house"  # type: ignore[attr-defined]
+        assert device.client.location == "pump house"  # type: ignore[attr-defined]
 
 
 def test_a_payload_that_no_packet_holds_is_named(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

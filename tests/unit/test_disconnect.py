@@ -266,7 +266,7 @@ class TestFromTwoSides:
         assert second.expect(PUBLISH).payload == b"next"
 
 
-@pytest.mark.parametrize("timeout", [None, "5", -1, float("nan")])
+@pytest.mark.parametrize("timeout", [None, "5", True, -1, float("nan")])
 def test_a_timeout_that_is_no_time_is_refused(make: Make, timeout: Any) -> None:
     device = make()
     device.start()

@@ -42,9 +42,9 @@ class TestWill:
         [
             ({"topic": ""}, "will: topic must not be empty or contain NUL"),
             ({"topic": "a/#"}, "will: topic must not contain the wildcards + and #, got 'a/#'"),
-            ({"payload": None}, "will: payload must be bytes or a string of at most 65535 bytes"),
-            ({"payload": bytes(65_536)}, "will: payload must be bytes or a string of at most 65535 bytes"),
-            ({"payload": "é" * 32_768}, "will: payload must be bytes or a string of at most 65535 bytes"),
+            ({"payload": [1]}, "will: payload must be bytes, a string, a number or None, got list"),
+            ({"payload": bytes(65_536)}, "will: payload has 65536 bytes, the maximum is 65535"),
+            ({"payload": "é" * 32_768}, "will: payload has 65536 bytes, the maximum is 65535"),
             ({"payload": "\ud800"}, "will: payload cannot be encoded in UTF-8"),
             ({"qos": 3}, "will: qos must be 0, 1 or 2, got 3"),
             ({"qos": "1"}, "will: qos must be 0, 1 or 2, got '1'"),

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigurationError
 from ...value import Value
-from .checks import check_qos
+from .checks import Payload, check_payload, check_qos
 from .packets import WILL
 from .properties import pack_properties
 from .topics import check_topic
+
+_LARGEST_PAYLOAD = 65_535  # bytes (section 3.1.3.4)
 
 
 class Will(Value):
@@ -22,7 +24,8 @@ class Will(Value):
 
     Args:
         topic: the topic that it is published to.
-        payload: bytes, or a string, which is encoded in UTF-8; the attribute holds the bytes.
+        payload: bytes; or a string, which is encoded in UTF-8, a number, which is sent as its text, or None for an
+            empty one. The attribute holds the bytes.
         qos: 0, 1 or 2.
         retain: whether the broker keeps it for later subscribers.
         delay: seconds for which the broker waits for the client to come back (MQTT 5 only; Will Delay Interval).
@@ -40,12 +43,12 @@ class Will(Value):
     delay: int | None = None
     properties: Mapping[str, Any] | None = None
 
-    if TYPE_CHECKING:  # what type checkers see: a string is accepted too
+    if TYPE_CHECKING:  # what type checkers see: not only bytes are accepted
 
         def __init__(
             self,
             topic: str,
-            payload: bytes | str,
+            payload: Payload,
             qos: int = 0,
             retain: bool = False,
             delay: int | None = None,
@@ -54,7 +57,10 @@ class Will(Value):
 
     def __post_init__(self) -> None:
         check_topic(self.topic, "will")
-        object.__setattr__(self, "payload", _will_payload(self.payload))
+        payload = check_payload(self.payload, "will")
+        if len(payload) > _LARGEST_PAYLOAD:
+            raise ConfigurationError(f"will: payload has {len(payload)} bytes, the maximum is {_LARGEST_PAYLOAD}")
+        object.__setattr__(self, "payload", payload)
         check_qos(self.qos, "will")
         if self.delay is not None and (not isinstance(self.delay, int) or not 0 <= self.delay <= 0xFFFFFFFF):
             raise ConfigurationError(f"will: delay must be whole seconds from 0 to 4294967295, got {self.delay!r}")
@@ -73,14 +79,3 @@ class Will(Value):
         elif self.delay and isinstance(properties, Mapping):
             properties = {**properties, "will_delay_interval": self.delay}
         return pack_properties(properties, WILL) or b"\0"
-
-
-def _will_payload(payload: object) -> bytes:
-    if isinstance(payload, str):
-        try:
-            payload = payload.encode()
-        except UnicodeEncodeError:
-            raise ConfigurationError("will: payload cannot be encoded in UTF-8") from None
-    if not isinstance(payload, bytes) or len(payload) > 65_535:
-        raise ConfigurationError("will: payload must be bytes or a string of at most 65535 bytes")
-    return payload

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from ...errors import MqttTokenError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
-from ...oneshot import wait_for
+from ...oneshot import check_timeout, wait_for
 from ..runtime.base import current
 
 log = get_logger("mqtt_token_client.outbox")
@@ -60,11 +60,13 @@ class Delivery:
             DeliveryFailed: the broker rejected it, or the client was closed before it was acknowledged.
             TimeoutError: it is still in progress.
             RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
+            ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
+        seconds = check_timeout(timeout, "Delivery.wait")
         if not self.done:
             if current.runtime is not None:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
-            if not wait_for(self._finished(), timeout):
+            if not wait_for(self._finished(), seconds):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
         if self.error is not None:
             raise self.error
