@@ -35,6 +35,7 @@ ON_PAHO = (
     "session",
     "subscriptions",
     "connection_model",
+    "contrib_paho",
 )
 
 

@@ -36,6 +36,7 @@ FRAGMENTS: dict[str, dict[str, Any]] = {
         "display": SimpleNamespace(draw=lambda *_arguments, **_named: None),
         "ask_our_cloud": lambda: {"token": OPAQUE, "seconds": 60},
     },
+    "docs/paho.md": {},
     "docs/stores.md": {"key_from_elsewhere": Fernet.generate_key()},
 }
 _ENVIRONMENT = ("PUMP_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
