@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBCOMP, PUBREC, RejectedPublish
 from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from ..transport.connection import NetworkConnection
-from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .journal import Journal
 from .received import ReceivedIds
 
+if TYPE_CHECKING:
+    from .acks import ManualAcks, PendingAck
+
 # PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).
 _ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}
 
 _CallSoon = Callable[[Callable[[], None]], None]
+
+
+def _manual_acks() -> ManualAcks:
+    from .acks import ManualAcks  # few applications acknowledge messages themselves
+
+    return ManualAcks()
 
 
 class Incoming:
@@ -46,7 +55,7 @@ class Incoming:
     ) -> None:
         self.handed_over = self.duplicates = 0
         self._dispatcher = dispatcher
-        self._manual_acks = ManualAcks() if manual_ack else None
+        self._manual_acks = _manual_acks() if manual_ack else None
         self._journal = journal
         self._ids = ReceivedIds(received)
         self._malformed: set[int] = set()  # identifiers of malformed messages that have ended a connection
