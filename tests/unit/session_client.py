@@ -57,12 +57,12 @@ class Client:
             self.loop, lambda: NetworkConnection(self.loop, ours, engine, self)
         )
 
-    def reconnect(self, *, session_present: bool = True) -> None:
+    def reconnect(self, *, session_present: bool = True, reason: int | None = None) -> None:
         """Lose the connection and get a new one, as a connection does."""
 
         def lose() -> None:
             self.link.close()
-            self.session.connection_lost(self.link)
+            self.session.connection_lost(self.link, reason=reason)
             self.session.connected(session_present=session_present)
 
         call(self.loop, lose)

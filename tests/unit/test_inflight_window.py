@@ -99,3 +99,63 @@ def test_it_times_another_message_when_the_timed_one_comes_to_nothing() -> None:
     assert window.timed == 7
     window.forget(7)
     assert window.timed == 0
+
+
+class TestQuota:
+    """A broker rejects messages, or ends the connection, as too many are in flight."""
+
+    @pytest.fixture
+    def window(self, acknowledge: Acknowledge) -> InflightWindow:
+        window = InflightWindow(100)
+        acknowledge(window, 0.1)
+        return window
+
+    def test_halves_what_was_in_flight(self, window: InflightWindow) -> None:
+        window.quota_exceeded(30)
+        assert window.size == 15
+
+    def test_does_not_halve_twice_for_one_burst(self, window: InflightWindow, acknowledge: Acknowledge) -> None:
+        for _ in range(10):
+            window.quota_exceeded(30)
+        assert window.size == 15
+        acknowledge(window, 1.0)
+        window.quota_exceeded(15)
+        assert window.size == 7
+
+    def test_leaves_one_at_least(self, window: InflightWindow) -> None:
+        window.quota_exceeded(1)
+        assert window.size == 1
+
+    def test_is_remembered_on_the_next_connection(self, window: InflightWindow, acknowledge: Acknowledge) -> None:
+        window.quota_exceeded(30)
+        window.connection_lost()
+        for _ in range(20):
+            acknowledge(window, 0.1)
+        assert window.size == 15
+
+    def test_grows_by_an_eighth_in_a_minute_and_more_slowly_after_another(
+        self, window: InflightWindow, acknowledge: Acknowledge
+    ) -> None:
+        window.quota_exceeded(32)
+        acknowledge(window, 0.1)
+        acknowledge(window, 59.0)
+        assert window.size <= 16
+        for _ in range(4):
+            acknowledge(window, 1.0)
+        assert window.size == 18
+        window.quota_exceeded(18)
+        assert window.size == 9
+        for _ in range(119):
+            acknowledge(window, 1.0)
+        assert window.size == 9
+        for _ in range(2):
+            acknowledge(window, 1.0)
+        assert window.size == 10
+
+    def test_does_not_grow_beyond_what_the_application_allows(
+        self, window: InflightWindow, acknowledge: Acknowledge
+    ) -> None:
+        window.quota_exceeded(180)
+        for _ in range(1000):
+            acknowledge(window, 10.0)
+        assert window.size == 100

@@ -13,9 +13,10 @@ import pytest
 
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
+from mqtt_token_client.mqtt.codec.packets import CONNACK
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
-from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
+from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
 from mqtt_token_client.mqtt.session.outbox import Outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.queue import MessageQueue
@@ -232,7 +233,7 @@ class TestWindow:
         box = outbox(max_inflight=1000)
         too_large = put(box, *map(str, range(400)))[0]
         assert next(box.due(65_535)) is too_large
-        box.rejected(too_large, 0x95)
+        box.fail_unsent(too_large, rejection(too_large, CONNACK, 0x95))
         assert len(send(box)) == 100
         for packet_id in range(2, 102):
             box.acknowledged(packet_id, 0)
@@ -346,7 +347,7 @@ class TestBound:
         send(box)
         with pytest.raises(OutboxFull):
             put(box, "b")
-        box.written([only])
+        box.at_qos_0.written([only])
         put(box, "b")
 
     def test_holds_for_many_threads(self) -> None:
@@ -447,7 +448,7 @@ class TestAcknowledgements:
         (only,) = put(box, "a", qos=0)
         send(box)
         assert not done(only)
-        box.written([only])
+        box.at_qos_0.written([only])
         assert done(only)
         assert len(box.queue) == 0
 
@@ -568,7 +569,7 @@ class TestIdentifiers:
         (only,) = put(box, "a", qos=qos)
         send(box)
         assert ids._in_use == {1}
-        box.rejected(only, 0x95)
+        box.fail_unsent(only, rejection(only, CONNACK, 0x95))
         assert ids._in_use == set()
 
     def test_of_a_message_that_is_rejected_by_an_answer(self, ids: PacketIds) -> None:

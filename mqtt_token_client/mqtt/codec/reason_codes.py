@@ -23,6 +23,7 @@ class Action(Enum):
 
 UNSPECIFIED, MALFORMED_PACKET, PROTOCOL_ERROR, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x81, 0x82, 0x83, 0x87
 BAD_METHOD, TAKEN_OVER, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x95, 0x97
+QUOTAS = frozenset((0x93, 0x96, QUOTA_EXCEEDED))  # less was announced, or is allowed, than what this client sends
 
 _T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # None: MQTT has no such code there
 

@@ -11,7 +11,7 @@ from ..session.delivery import Outgoing
 from ..session.limits import Limits
 from ..session.session import Session
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt
+from .attempt import Attempt, Loss
 from .recovery import describe
 from .retry import expires_soon
 
@@ -68,10 +68,14 @@ class CurrentConnection:
         """Send from the outbox. Returns whether more is to be sent after the other connections had their turn."""
         return self._session.send(self.connection, self.limits)
 
-    def retire(self) -> None:
-        """Close the connection. The next one finishes what it did not."""
+    def retire(self, loss: Loss | None = None) -> None:
+        """Close the connection. The next one finishes what it did not.
+
+        Args:
+            loss: how it ended, if nobody planned that.
+        """
         self.connection.close()
-        self._session.connection_lost(self.connection)
+        self._session.connection_lost(self.connection, reason=None if loss is None else loss.reason)
 
     # Called by the network connection
 

@@ -15,14 +15,13 @@ from ... import events
 from ...profiles import Credentials
 from ...token import Token
 from ..codec.packets import Connack, Packet
-from ..runtime.base import Runtime
+from ..runtime.base import Coalesced, Runtime
 from ..session.limits import Limits
 from ..session.session import Session
 from ..transport.brokers import Brokers
 from ..transport.tls import new_session
 from .attempt import Attempt, Loss
 from .closing import Closing
-from .coalesced import Coalesced
 from .connect import Connect
 from .current import CurrentConnection
 from .handover import Handover
@@ -250,7 +249,7 @@ class ConnectionManager:
             return
         current, attempt, loss = self._current, self.attempt, Loss(cause, reason)
         assert current is not None
-        current.retire()
+        current.retire(None if attempt.committed else loss)
         self._current = None
         if attempt is _NO_ATTEMPT:
             self._recovery.lost(loss, current.token, self._traits.reauthentication)

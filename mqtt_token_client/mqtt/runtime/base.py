@@ -57,6 +57,26 @@ class Runtime(Protocol):
         """Assert that the caller is on this runtime's thread."""
 
 
+class Coalesced:
+    """Calls a function soon, once for all the requests that come before that. Any thread may request it."""
+
+    __slots__ = ("_function", "_requested", "_runtime")
+
+    def __init__(self, runtime: Runtime, function: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._function = function
+        self._requested = False
+
+    def __call__(self) -> None:
+        if not self._requested:
+            self._requested = True
+            self._runtime.call_soon(self._call)
+
+    def _call(self) -> None:
+        self._requested = False
+        self._function()
+
+
 class _Current(threading.local):
     runtime: Runtime | None = None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 
-from ...errors import MqttTokenError
+from ...errors import DeliveryFailed, MqttTokenError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
 from ...oneshot import check_timeout, wait_for
+from ..codec.reason_codes import Action, action_for, reason_name
 from ..runtime.base import current
 
 log = get_logger("mqtt_token_client.outbox")
@@ -158,6 +160,11 @@ class Outgoing(Delivery):
     def topic_name(self) -> str:
         return self.topic[2:].decode()
 
+    @property
+    def repeated(self) -> bool:
+        """Whether PUBLISH was sent on an earlier connection, or PUBREC was received."""
+        return self.duplicate or self.stage is Stage.RELEASED
+
     def __repr__(self) -> str:
         state = "in progress" if not self.done else "delivered" if self.error is None else "failed"
         return f"<Delivery to {self.topic_name!r}, qos={self.qos}: {state}>"
@@ -173,3 +180,18 @@ class ExpiringMessage(Outgoing):
     ) -> None:
         super().__init__(topic, payload, qos, retain, properties)
         self.expires_at = expires_at
+
+
+def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
+    """Sort messages that are sent again by number; those at RELEASED keep their order among themselves, that of the
+    PUBRECs [MQTT-4.6.0-4].
+    """
+    released = iter([message for message in messages if message.stage is Stage.RELEASED])
+    by_number = sorted(messages, key=lambda message: message.number)
+    return deque(next(released) if message.stage is Stage.RELEASED else message for message in by_number)
+
+
+def rejection(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:
+    """Return the error of a message that the broker rejected by this kind of packet."""
+    text = f"the broker rejected a message on {message.topic_name}: {reason_name(reason)} (0x{reason:02x})"
+    return DeliveryFailed(text, reason=reason, permanent=action_for(packet, reason) is not Action.RETRY)

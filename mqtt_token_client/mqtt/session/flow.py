@@ -4,6 +4,9 @@ A fixed number is too small for a long round trip (20 messages at 100 ms are 200
 connection, where what has been handed to the operating system delays PINGREQ, and with it a handover, by minutes. So
 the window doubles while it is the window that holds messages up and their acknowledgements still come as fast as the
 first ones did, and it shrinks when they take far longer: TCP Vegas with a coarse scale.
+
+A broker may accept fewer messages than it announces, and then reject messages or end the connection because of a quota.
+The window is halved then, and stays below that limit, which grows so slowly that the broker is rarely hit again.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from ...clock import monotonic
 _INITIAL_PACKETS, _MIN_PACKETS = 100, 20
 # A message waits behind others: for so long without consequence, and for so long before the window shrinks.
 _SHORT_WAIT_SECONDS, _LONG_WAIT_SECONDS = 0.01, 0.1
+
+_SAME_QUOTA_SECONDS = 1.0  # what is rejected within so many seconds was sent before the window was halved
+_FIRST_GROWTH_SECONDS, _LAST_GROWTH_SECONDS = 60.0, 3600.0  # until the limit that follows from a quota grows a little
 
 
 class InflightWindow:
@@ -31,7 +37,10 @@ class InflightWindow:
     def __init__(self, maximum: int) -> None:
         self.size = min(_INITIAL_PACKETS, maximum)
         self.timed = 0
-        self._maximum = maximum
+        self._maximum = maximum  # that the application allows
+        self._limit = maximum  # that the broker's quotas allow
+        self._halved_at = -math.inf
+        self._grows_at, self._growth_seconds = math.inf, _FIRST_GROWTH_SECONDS
         self._sent_at = 0.0
         self._shortest = math.inf  # seconds from a message to its acknowledgement, on this connection
         self._was_full = False
@@ -46,16 +55,37 @@ class InflightWindow:
 
     def answered(self) -> None:
         """The timed message is acknowledged."""
-        seconds, self.timed = monotonic() - self._sent_at, 0
+        now = monotonic()
+        seconds, self.timed = now - self._sent_at, 0
+        if now >= self._grows_at and self._was_full:
+            self._grow(now)
         self._shortest = min(self._shortest, seconds)
         if seconds > 4 * self._shortest + _LONG_WAIT_SECONDS:
-            minimum = min(_MIN_PACKETS, self._maximum)
+            minimum = min(_MIN_PACKETS, self._limit)
             if self.size == minimum:  # so few hardly wait for each other: the round trip itself has become longer
                 self._shortest = seconds
             self.size = max(self.size // 2, minimum)
         elif self._was_full and seconds < 2 * self._shortest + _SHORT_WAIT_SECONDS:
-            self.size = min(self.size * 2, self._maximum)
+            self.size = min(self.size * 2, self._limit)
         self._was_full = False
+
+    def quota_exceeded(self, inflight: int) -> None:
+        """The broker has rejected a message or ended the connection because of a quota, with so many messages in
+        flight: Receive Maximum exceeded (0x93), Message rate too high (0x96) or Quota exceeded (0x97).
+        """
+        now = monotonic()
+        if now < self._halved_at + _SAME_QUOTA_SECONDS:
+            return
+        self._halved_at = now
+        self._limit = self.size = max(min(self.size, inflight) // 2, 1)
+        self._grows_at = now + self._growth_seconds
+        self._growth_seconds = min(2 * self._growth_seconds, _LAST_GROWTH_SECONDS)
+
+    def _grow(self, now: float) -> None:
+        self._limit += max(self._limit // 8, 1)
+        self._grows_at = now + self._growth_seconds
+        if self._limit >= self._maximum:
+            self._limit, self._grows_at = self._maximum, math.inf
 
     def forget(self, packet_id: int) -> None:
         """This message will not be acknowledged, or only later."""

@@ -14,19 +14,20 @@ from collections import deque
 from collections.abc import Collection, Iterator
 
 from ...errors import DeliveryFailed
-from ..codec.packets import CONNACK, PUBACK
-from ..codec.reason_codes import Action, action_for, reason_name
-from .delivery import Outgoing, Stage
+from ..codec.packets import PUBACK, PUBREC
+from ..codec.reason_codes import QUOTAS
+from .delivery import Outgoing, Stage, in_order, rejection
 from .flow import InflightWindow
 from .journal import Journal
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
-from .queue import MessageQueue
+from .queue import MessageQueue, WrittenMessages
 
 _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 
-# An MQTT 3.1.1 broker cannot announce how many messages of QoS 2 it accepts at once; Mosquitto closes the connection at
-# more than its max_inflight_messages, which is 20.
+# MQTT 3.1.1 cannot announce this; Mosquitto closes the connection at more than its max_inflight_messages.
 _QOS_2_WINDOW_IF_NOT_ANNOUNCED = 20
+
+_MAX_COLLISIONS = 1000  # an earlier process leaves fewer identifiers in use than that
 
 _DISCONNECTED = "the client has been disconnected; call connect() again first"
 
@@ -42,22 +43,23 @@ class Outbox:
 
     Attributes:
         queue: the accepted messages; its ``put`` may be called on any thread.
+        at_qos_0: what becomes of messages of QoS 0 that were written.
     """
 
     def __init__(
         self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int, journal: Journal | None = None
     ) -> None:
         self.queue = MessageQueue(max_queued, journal)
+        self.at_qos_0 = WrittenMessages(self.queue)
         self._ids = packet_ids
         self._journal = journal
         self._window = InflightWindow(max_inflight)
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
         self._unsent = 0  # how many of those in flight are in `_again`
-        # In flight, but their packets wait for the journal to reach the sequence number
-        self._recording: deque[tuple[int, Outgoing]] = deque()
+        self._recording: deque[tuple[int, Outgoing]] = deque()  # the sequence number that each packet waits for
         self._denied: list[Outgoing] = []  # wait for a new token
-        self._unconfirmed: list[Outgoing] | None = None  # QoS 0, written; the broker may not have read them
+        self._collisions = 0  # how often in a row an identifier was in use
 
     @property
     def inflight(self) -> int:
@@ -75,9 +77,8 @@ class Outbox:
         """
         if not (self.queue.new or self._again or self._recording):
             return iter(())
-        if self._journal is None:
-            return self._due(receive_maximum)
-        return self._due_and_recorded(receive_maximum, self._journal)
+        journal = self._journal
+        return self._due(receive_maximum) if journal is None else self._due_and_recorded(receive_maximum, journal)
 
     def _due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         window, new, inflight = self._window, self.queue.new, self._inflight
@@ -138,15 +139,11 @@ class Outbox:
         self._recording.append((sequence, message))
         return False
 
-    def rejected(self, message: Outgoing, reason: int) -> None:
-        """The broker accepts no such message, as its CONNACK says."""
-        self.fail_unsent(message, _rejection(message, CONNACK, reason))
-
     def fail_unsent(self, message: Outgoing, error: DeliveryFailed) -> None:
         """A message that :meth:`due` has yielded was not written, and will not be."""
         if message.packet_id:
             del self._inflight[message.packet_id]
-            self._ids.free(message.packet_id)
+            self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
             self._window.forget(message.packet_id)
         self.queue.finish(message, error)
 
@@ -159,7 +156,7 @@ class Outbox:
         message = self._inflight.pop(packet_id, None)
         if message is None:
             return True
-        self._inflight[packet_id] = message  # as the last one: see _in_order()
+        self._inflight[packet_id] = message  # as the last one: see in_order()
         if packet_id == self._window.timed:
             self._window.answered()
         message.stage = _RELEASED
@@ -169,16 +166,54 @@ class Outbox:
         return self._is_durable(message, self._journal)
 
     def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
-        """PUBACK, PUBCOMP, or a PUBREC that rejects: return the message that is done, None if there is none."""
+        """The exchange of a message is finished: return the message that is done, None if there is none."""
+        if reason in QUOTAS:
+            self.quota_exceeded()
         message = self._inflight.pop(packet_id, None)
         if message is None:
+            self._ids.finish(packet_id)
             return None
         self._ids.free(packet_id)
+        self._collisions = 0
         if packet_id == self._window.timed:
             self._window.answered()
         rejected = reason >= 0x80 and message.stage is not _RELEASED
-        self.queue.finish(message, _rejection(message, PUBACK, reason) if rejected else None)
+        self.queue.finish(message, rejection(message, PUBACK, reason) if rejected else None)
         return message
+
+    def rejected(self, kind: int, packet_id: int, reason: int) -> tuple[Outgoing | None, bool]:
+        """A code from 0x80 on: return the message that is done, if any, and whether PUBREL may be written now."""
+        from .outcomes import Outcome, outcome  # loaded only if there is a rejection
+
+        message = self._inflight.get(packet_id)
+        match outcome(kind, reason, repeated=message is not None and message.repeated):
+            case Outcome.RELEASE:
+                return None, self.received(packet_id)
+            case Outcome.IN_USE:  # PUBREL finishes the exchange that uses the identifier
+                return self._identifier_in_use(packet_id, reason), kind == PUBREC
+            case _:
+                return self.acknowledged(packet_id, reason), False
+
+    def _identifier_in_use(self, packet_id: int, reason: int) -> Outgoing | None:
+        """Send a message again with another identifier. Return it if that was done too often: it has failed then."""
+        message = self._inflight.get(packet_id)
+        if message is None or (message.duplicate and message in self._again):  # it was not sent on this connection
+            return None
+        del self._inflight[packet_id]
+        self._ids.give_up(packet_id, finished=False)
+        self._window.forget(packet_id)
+        self._collisions += 1
+        if self._collisions > _MAX_COLLISIONS:
+            self.queue.finish(message, rejection(message, PUBACK, reason))
+            return message
+        self._start_anew(message)
+        self._again = in_order((*self._again, message))
+        return None
+
+    def _start_anew(self, message: Outgoing) -> None:
+        message.packet_id, message.stage, message.duplicate = 0, _NEW, False
+        if self._journal is not None:
+            self._journal.mark(message.number, 0, _NEW)
 
     def denied(self, packet_id: int) -> bool:
         """PUBACK or PUBREC with Not authorized, as the token has expired: the message waits for a new token. Return
@@ -189,55 +224,34 @@ class Outbox:
             return False
         self._ids.free(packet_id)
         self._window.forget(packet_id)
-        message.packet_id, message.stage, message.duplicate = 0, _NEW, False
-        if self._journal is not None:
-            self._journal.mark(message.number, 0, _NEW)
+        self._start_anew(message)
         self._denied.append(message)
         return True
 
     def token_renewed(self) -> None:
         """What was denied may be sent again, before anything newer."""
         if self._denied:
-            self._again = _in_order((*self._again, *self._denied))
+            self._again = in_order((*self._again, *self._denied))
             self._denied.clear()
 
-    # QoS 0
-
-    def written(self, messages: list[Outgoing]) -> int:
-        """Messages of QoS 0 were written; return how many are done by that."""
-        if self._unconfirmed is not None:
-            self._unconfirmed += messages
-            return 0
-        finish = self.queue.finish
-        for message in messages:
-            finish(message)
-        return len(messages)
-
-    def keep_written(self) -> None:
-        """From now on, keep messages of QoS 0 that were written until :meth:`confirmed`."""
-        if self._unconfirmed is None:
-            self._unconfirmed = []
-
-    def confirmed(self) -> int:
-        """The broker has read them, or will; return how many are done by that."""
-        written, self._unconfirmed = self._unconfirmed or [], None
-        return self.written(written)
-
     # Losses, and the end
+
+    def quota_exceeded(self) -> None:
+        """The broker has rejected a message, or is about to end the connection, because of a quota."""
+        self._window.quota_exceeded(len(self._inflight) - self._unsent)
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
         """Send again what was in flight, in its order, and the messages of QoS 0 that were kept or were not written
         completely.
         """
-        at_qos_0 = [*(self._unconfirmed or ()), *unwritten]
-        self._unconfirmed = None
+        at_qos_0 = [*self.at_qos_0.unconfirmed(), *unwritten]
         self._window.connection_lost()
         for message in self._inflight.values():
             message.duplicate = message.stage is _SENT
         for message in at_qos_0:
             message.stage = _NEW
         waiting = (message for message in self._again if not message.packet_id)
-        self._again = _in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
+        self._again = in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
         self._denied.clear()
         self._recording.clear()
         self._unsent = len(self._inflight)
@@ -246,11 +260,12 @@ class Outbox:
         """The broker has no session: each message in flight is a new one to it."""
         for message in self._inflight.values():
             message.stage, message.duplicate = _NEW, False
-        self._again = _in_order(self._again)
+        self._ids.session_lost()
+        self._again = in_order(self._again)
 
     def restore(self, messages: Collection[Outgoing]) -> None:
         """Continue with the messages of an earlier process, those at RELEASED in the order of their PUBRECs."""
-        for message in _in_order(messages):
+        for message in in_order(messages):
             self.queue.restore(message)
             message.duplicate = message.stage is _SENT
             if message.packet_id:
@@ -269,29 +284,16 @@ class Outbox:
         """
         waiting = (message for message in self._again if not message.packet_id)
         abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close(inherited or _DISCONNECTED)]
-        for packet_id in self._inflight:
-            self._ids.free(packet_id)
+        for message in self._inflight.values():
+            message.duplicate = message.stage is _SENT
+            self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
         self._inflight.clear()
         self._again.clear()
         self._denied.clear()
         self._unsent = 0
         if inherited:
-            self.queue.disown([*abandoned, *(self._unconfirmed or ())], DeliveryFailed(inherited))
+            self.queue.disown([*abandoned, *self.at_qos_0.unconfirmed()], DeliveryFailed(inherited))
             return 0
         for message in abandoned:
             self.queue.finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))
         return len(abandoned)
-
-
-def _in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
-    """Sort messages that are sent again by number; those at RELEASED keep their order among themselves, that of the
-    PUBRECs [MQTT-4.6.0-4].
-    """
-    released = iter([message for message in messages if message.stage is _RELEASED])
-    by_number = sorted(messages, key=lambda message: message.number)
-    return deque(next(released) if message.stage is _RELEASED else message for message in by_number)
-
-
-def _rejection(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:
-    text = f"the broker rejected a message on {message.topic_name}: {reason_name(reason)} (0x{reason:02x})"
-    return DeliveryFailed(text, reason=reason, permanent=action_for(packet, reason) is not Action.RETRY)

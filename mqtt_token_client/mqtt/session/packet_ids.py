@@ -14,6 +14,7 @@ class PacketIds:
 
     def __init__(self, last: int = 0) -> None:
         self._in_use: set[int] = set()
+        self._unfinished: dict[int, None] = {}  # part of those in use, oldest first: see give_up()
         self._last = last
 
     def take(self) -> int:
@@ -24,7 +25,13 @@ class PacketIds:
                 self._in_use.add(self._last)
                 return self._last
             if len(self._in_use) == HIGHEST_PACKET_ID:
-                return 0
+                return self._take_unfinished()
+
+    def _take_unfinished(self) -> int:
+        for oldest in self._unfinished:
+            del self._unfinished[oldest]
+            return oldest
+        return 0
 
     def reserve(self, packet_id: int) -> None:
         """Mark an identifier as in use that an earlier process took."""
@@ -33,3 +40,24 @@ class PacketIds:
     def free(self, packet_id: int) -> None:
         """Make an identifier available again."""
         self._in_use.discard(packet_id)
+
+    def give_up(self, packet_id: int, *, finished: bool) -> None:
+        """Give up the identifier of a message that has failed. If the broker may not have ``finished`` its exchange of
+        QoS 2, it would take another message with this identifier for the same one, and drop it (section 4.3.3): until
+        :meth:`finish` it is taken only if no other is left.
+        """
+        if finished:
+            self._in_use.discard(packet_id)
+        else:
+            self._unfinished[packet_id] = None
+
+    def finish(self, packet_id: int) -> None:
+        """The broker has finished the exchange of an identifier, if it is one that was given up."""
+        if packet_id in self._unfinished:
+            del self._unfinished[packet_id]
+            self._in_use.discard(packet_id)
+
+    def session_lost(self) -> None:
+        """The broker has no session: it has finished every exchange."""
+        self._in_use -= self._unfinished.keys()
+        self._unfinished.clear()

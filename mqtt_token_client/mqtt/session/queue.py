@@ -110,3 +110,39 @@ class MessageQueue:
         new = list(self.new)
         self.new.clear()
         return new
+
+
+class WrittenMessages:
+    """Messages of QoS 0 after the operating system has accepted them. Runs on the network thread.
+
+    Args:
+        queue: in which they are finished.
+    """
+
+    def __init__(self, queue: MessageQueue) -> None:
+        self._queue = queue
+        self._kept: list[Outgoing] | None = None  # the broker may not have read them
+
+    def written(self, messages: list[Outgoing]) -> int:
+        """Messages were written; return how many are done by that."""
+        if self._kept is not None:
+            self._kept += messages
+            return 0
+        finish = self._queue.finish
+        for message in messages:
+            finish(message)
+        return len(messages)
+
+    def keep(self) -> None:
+        """From now on, keep messages that were written until :meth:`confirmed`."""
+        if self._kept is None:
+            self._kept = []
+
+    def confirmed(self) -> int:
+        """The broker has read them, or will; return how many are done by that."""
+        return self.written(self.unconfirmed())
+
+    def unconfirmed(self) -> list[Outgoing]:
+        """Return those that were kept, and keep none from now on."""
+        kept, self._kept = self._kept or [], None
+        return kept

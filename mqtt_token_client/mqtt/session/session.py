@@ -6,31 +6,26 @@ After a loss, the next connection continues where the last one ended.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container
 
 from ... import events
-from ...clock import monotonic
-from ...errors import DeliveryFailed
 from ...value import Value
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
-from ..codec.properties import replace_expiry
-from ..codec.reason_codes import NOT_AUTHORIZED, UNSPECIFIED
+from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
 from ..transport.connection import NetworkConnection
-from .delivery import Outgoing, Stage
+from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .incoming import Incoming
 from .journal import Journal, Recorded
 from .limits import Limits
 from .outbox import Outbox
 from .packet_ids import PacketIds
+from .publishing import write_message
 from .subscriptions import Handler, Subscriptions
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
-_ROUNDING = 0.001  # seconds
 _SHOWN_CHARACTERS = 200  # of a topic that the broker sent
-_RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
 
 
 class SessionStats(Value):
@@ -172,8 +167,15 @@ class Session:
         self._incoming.session_in_doubt()
         self._subscriptions.session_in_doubt()
 
-    def connection_lost(self, connection: NetworkConnection[Outgoing]) -> None:
-        """The connection is closed; the next one continues what it did not finish."""
+    def connection_lost(self, connection: NetworkConnection[Outgoing], *, reason: int | None = None) -> None:
+        """The connection is closed; the next one continues what it did not finish.
+
+        Args:
+            connection: that was closed.
+            reason: why the broker has ended it (MQTT 5 section 3.14.2.1); None if it did not say, or was not asked.
+        """
+        if reason in QUOTAS:
+            self._outbox.quota_exceeded()
         self._outbox.connection_lost(connection.unwritten())
         self._subscriptions.connection_lost()
         self._incoming.connection_lost()
@@ -201,7 +203,9 @@ class Session:
             for message in self._outbox.due(limits.receive_maximum):
                 if self._subscriptions.outdated:  # perhaps changed just before this message was published
                     self._send_subscriptions(connection, limits)
-                self._send_message(connection, message, limits)
+                if (unsendable := write_message(connection, message, limits)) is not None:
+                    self._outbox.fail_unsent(message, unsendable.error)
+                    self._emit(unsendable.event)
                 sent = True
                 if not connection.takes_more():
                     break
@@ -214,46 +218,17 @@ class Session:
         for topic_filter, reason in self._subscriptions.send(connection, limits):
             self._emit(events.SubscriptionRefused(topic_filter, reason))
 
-    def _send_message(self, connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> None:
-        if message.stage is _RELEASED:
-            connection.write(connection.engine.acknowledge(PUBREL, message.packet_id))
-            return
-        properties = message.properties
-        if message.expires_at is not None:
-            left = message.expires_at - monotonic()
-            if left <= 0 and not message.duplicate:
-                text = f"the message on {message.topic_name} expired before it could be sent (message_expiry_interval)"
-                self._outbox.fail_unsent(message, DeliveryFailed(text))
-                self._emit(events.MessageExpired(message.topic_name))
-                return
-            properties = replace_expiry(properties, max(1, math.ceil(left - _ROUNDING)))
-        packet = connection.engine.publish(
-            message.topic,
-            message.payload,
-            message.qos,
-            message.retain,
-            message.packet_id,
-            message.duplicate,
-            properties,
-        )
-        violation = limits.violation(message.qos, message.retain, len(packet))
-        if violation is not None:
-            self._outbox.rejected(message, violation)
-            self._emit(events.DeliveryRefused(message.topic_name, violation))
-            return
-        connection.write(packet, None if message.qos else message)
-
     def written(self, messages: list[Outgoing]) -> None:
         """The operating system has accepted messages of QoS 0."""
-        self._delivered += self._outbox.written(messages)
+        self._delivered += self._outbox.at_qos_0.written(messages)
 
     def keep_written(self) -> None:
         """From now on, keep messages of QoS 0 that were written, until they are confirmed or the connection is lost."""
-        self._outbox.keep_written()
+        self._outbox.at_qos_0.keep()
 
     def confirmed(self) -> None:
         """The messages of QoS 0 that were kept are not to be sent again."""
-        self._delivered += self._outbox.confirmed()
+        self._delivered += self._outbox.at_qos_0.confirmed()
 
     # Receiving
 
@@ -268,11 +243,11 @@ class Session:
             elif kind == PUBREC and reason < 0x80:
                 if self._outbox.received(packet_id):
                     connection.write(connection.engine.acknowledge(PUBREL, packet_id))
-            elif (message := self._outbox.acknowledged(packet_id, reason)) is not None:
-                if message.error is None:
+            elif reason < 0x80:
+                if self._outbox.acknowledged(packet_id, reason) is not None:
                     self._delivered += 1
-                else:
-                    self._emit(events.DeliveryRefused(message.topic_name, reason))
+            else:
+                self._rejected(connection, kind, packet_id, reason)
         elif isinstance(packet, Suback):
             self._subscribed(packet)
         elif isinstance(packet, RejectedPublish):
@@ -281,6 +256,15 @@ class Session:
                 self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
         else:
             self._subscriptions.unsubscribed(packet.packet_id)
+
+    def _rejected(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int, reason: int) -> None:
+        message, release = self._outbox.rejected(kind, packet_id, reason)
+        if release:
+            connection.write(connection.engine.acknowledge(PUBREL, packet_id))
+        if message is not None and message.error is None:
+            self._delivered += 1
+        elif message is not None:
+            self._emit(events.DeliveryRefused(message.topic_name, reason))
 
     def _subscribed(self, packet: Suback, ignored: Container[int] = ()) -> None:
         for topic_filter, reason in self._subscriptions.subscribed(packet.packet_id, packet.reasons):

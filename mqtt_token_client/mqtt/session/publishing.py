@@ -1,0 +1,56 @@
+"""The packet that a message is to send next, unless it must not be sent."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ... import events
+from ...clock import monotonic
+from ...errors import DeliveryFailed
+from ..codec.packets import CONNACK, PUBREL
+from ..codec.properties import replace_expiry
+from ..transport.connection import NetworkConnection
+from .delivery import Outgoing, Stage, rejection
+from .limits import Limits
+
+_ROUNDING = 0.001  # seconds
+_RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
+
+
+class Unsendable(NamedTuple):
+    """Why a message is not sent: the error of its Delivery, and the event."""
+
+    error: DeliveryFailed
+    event: events.Event
+
+
+def write_message(connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> Unsendable | None:
+    """Write PUBLISH, or PUBREL if the broker has the message. Return why PUBLISH must not be sent, if so: the message
+    expired while it waited (MQTT 5 section 3.3.2.3.3), or the broker accepts no such message, as its CONNACK says
+    (section 3.2.2.3).
+    """
+    if message.stage is _RELEASED:
+        connection.write(connection.engine.acknowledge(PUBREL, message.packet_id))
+        return None
+    properties = message.properties
+    if message.expires_at is not None:
+        left = message.expires_at - monotonic()
+        if left <= 0 and not message.duplicate:
+            text = f"the message on {message.topic_name} expired before it could be sent (message_expiry_interval)"
+            return Unsendable(DeliveryFailed(text), events.MessageExpired(message.topic_name))
+        properties = replace_expiry(properties, max(1, math.ceil(left - _ROUNDING)))
+    packet = connection.engine.publish(
+        message.topic,
+        message.payload,
+        message.qos,
+        message.retain,
+        message.packet_id,
+        message.duplicate,
+        properties,
+    )
+    violation = limits.violation(message.qos, message.retain, len(packet))
+    if violation is not None:
+        return Unsendable(rejection(message, CONNACK, violation), events.DeliveryRefused(message.topic_name, violation))
+    connection.write(packet, None if message.qos else message)
+    return None
