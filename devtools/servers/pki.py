@@ -50,13 +50,22 @@ class Pki:
         client = x509.DNSName("pump-17.example")
         self.client = self._issue("client", client, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def issue_for_days(self, first: int, last: int) -> Certificate:
+        """A certificate for localhost and 127.0.0.1 that is valid from one day to another, counted from today."""
+        hosts = x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        return self._issue(f"from{first}to{last}", *hosts, days=(first, last))
+
     def _issue(
-        self, name: str, *hosts: x509.GeneralName, purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
+        self,
+        name: str,
+        *hosts: x509.GeneralName,
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+        days: tuple[int, int] = (-1, 7),
     ) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -71,7 +80,9 @@ class Pki:
         )
         return paths
 
-    def _builder(self, subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, days: tuple[int, int] = (-1, 7)
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -79,8 +90,8 @@ class Pki:
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=7))
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
         )
 
     def _sign(self, builder: x509.CertificateBuilder) -> bytes:

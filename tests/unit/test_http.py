@@ -29,7 +29,7 @@ from mqtt_token_client.errors import (
     InvalidTokenResponse,
     TokenError,
 )
-from mqtt_token_client.sources.oauth import http
+from mqtt_token_client.sources.oauth import http_errors
 from mqtt_token_client.sources.oauth.client_auth import TokenRequest
 from mqtt_token_client.sources.oauth.http import HttpClient, Reply, url_problem
 from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
@@ -143,7 +143,7 @@ class TestHostileAnswer:
 
         monkeypatch.setattr(HttpClient, "_send", fail)
         if not explained:
-            monkeypatch.setattr(http, "_explain", fail_too)
+            monkeypatch.setattr(http_errors, "explain", fail_too)
         found = failure("https://as.example/token")
         assert isinstance(found, AuthorizationServerUnavailable)
         expected = getattr(error, "strerror", None) or type(error).__name__
@@ -320,7 +320,8 @@ class TestTls:
             error = failure(server.token_endpoint)
         assert isinstance(error, AuthorizationServerUntrusted)
         assert error.permanent
-        assert "certificate" in str(error)
+        assert "certificate was not accepted: " in str(error)
+        assert "give the file of the authority that issued it: ca_bundle='plant-ca.pem'" in str(error)
 
     def test_trusted_certificates_that_are_not_there_are_for_a_person_to_mend(
         self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
@@ -336,18 +337,39 @@ class TestTls:
         assert isinstance(error, AuthorizationServerUntrusted)
         assert "127.0.0.1" in str(error)
 
-    @pytest.mark.parametrize(("first", "last"), [(1, 7), (-7, -1)], ids=["not yet valid", "expired"])
+    @pytest.mark.parametrize(
+        ("first", "last", "says"),
+        [(1, 7, "UTC: set the clock"), (-7, -1, "UTC: renew the server's certificate, or set the clock")],
+        ids=["not yet valid", "expired"],
+    )
     def test_certificate_of_another_time_may_be_this_devices_clock_and_passes(
-        self, pki: Pki, tmp_path: Path, first: int, last: int
+        self, pki: Pki, first: int, last: int, says: str
     ) -> None:
-        with OAuthServer(self.context(*certificate(pki, tmp_path, first, last))) as server:
+        issued = pki.issue_for_days(first, last)
+        with OAuthServer(self.context(issued.certificate, issued.key)) as server:
             error = failure(server.token_endpoint, ca_bundle=pki.ca)
         assert isinstance(error, AuthorizationServerUnavailable)
-        assert "clock" in str(error)
+        assert "by this device's clock, which says 20" in str(error)
+        assert says in str(error)
 
     def test_plain_http_on_the_port_is_unavailable(self, server: OAuthServer) -> None:
         error = failure(server.token_endpoint.replace("http:", "https:"))
         assert isinstance(error, AuthorizationServerUnavailable)
+        assert str(error).endswith("perhaps this port does not speak TLS")
+
+    def test_port_that_plain_http_is_sent_to_is_named(self, pki: Pki) -> None:
+        with OAuthServer(self.context(pki.server.certificate, pki.server.key)) as server:
+            error = failure(server.token_endpoint.replace("https:", "http:"))
+        assert isinstance(error, AuthorizationServerUnavailable)
+        assert str(error).endswith("; if this port speaks TLS, the URL must begin with https://")
+
+    def test_certificate_of_the_client_that_the_server_requires_is_named(self, pki: Pki) -> None:
+        context = self.context(pki.server.certificate, pki.server.key)
+        context.load_verify_locations(pki.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        with OAuthServer(context) as server:
+            error = failure(server.token_endpoint, ca_bundle=pki.ca)
+        assert " requires a client certificate: client_auth=MutualTLS(" in str(error)
 
     def test_client_authentication_by_certificate_can_be_added(self, pki: Pki, tmp_path: Path) -> None:
         chain, key = certificate(pki, tmp_path, -1, 1, "CLIENT_AUTH")

@@ -348,6 +348,10 @@ def _self_signed(
     return paths
 
 
+_DATE = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+_CLOCK = f"by this device's clock, which says {_DATE}"
+
+
 class TestTls:
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     def test_reaches_a_broker_whose_certificate_is_for_that_host(
@@ -363,7 +367,10 @@ class TestTls:
         self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
     ) -> None:
         port = serve(tls_echo(pki.other_host)).port
-        says = rf"^mqtts://localhost:{port}: its certificate was not accepted: Hostname mismatch"
+        says = (
+            rf"^mqtts://localhost:{port}: its certificate was not accepted: Hostname mismatch, certificate is not "
+            r"valid for 'localhost'; give the URL with a name that the certificate has in its subjectAltName, or "
+        )
         with pytest.raises(CertificateRejected, match=says) as raised:
             open_transport(Address("localhost", port, tls=True), context, None)
         assert raised.value.permanent
@@ -372,13 +379,24 @@ class TestTls:
         self, serve: Callable[..., Server], pki: Pki
     ) -> None:
         port = serve(tls_echo(pki.server)).port
-        says = rf"^mqtts://localhost:{port}: its certificate was not accepted: .*(issuer|self-signed)"
+        says = (
+            rf"^mqtts://localhost:{port}: its certificate was not accepted: .*(issuer|self-signed).*; give the file of "
+            r"the authority that issued it: tls=ssl\.create_default_context\(cafile='plant-ca\.pem'\), or ca_bundle in "
+            r"a TOML file; or have the server send its whole chain$"
+        )
         with pytest.raises(CertificateRejected, match=says):
             open_transport(Address("localhost", port, tls=True), ssl.create_default_context(), None)
 
     @pytest.mark.parametrize(
         ("begins", "ends", "says"),
-        [(-10, -1, "certificate has expired"), (1, 10, "certificate is not yet valid")],
+        [
+            (
+                -10,
+                -1,
+                rf"expired; its authority expired on {_DATE}, {_CLOCK}: tls=.*; or set the clock, if it is wrong$",
+            ),
+            (1, 10, rf"certificate is not yet valid; {_CLOCK}: set the clock"),
+        ],
     )
     def test_a_certificate_of_another_time_passes_when_the_clock_is_set(
         self, serve: Callable[..., Server], tmp_path: Path, begins: int, ends: int, says: str
@@ -389,6 +407,16 @@ class TestTls:
         with pytest.raises(BrokerUnreachable, match=says) as raised:
             open_transport(Address("localhost", port, tls=True), context, None)
         assert not raised.value.permanent
+
+    def test_an_expired_certificate_of_a_valid_authority_is_for_the_server_to_renew(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext
+    ) -> None:
+        expired = pki.issue_for_days(-10, -1)
+        says = (
+            r"certificate has expired; by this device's clock, which says 20\S+ \S+ UTC: renew the server's certificate"
+        )
+        with pytest.raises(BrokerUnreachable, match=says):
+            open_transport(Address("localhost", serve(tls_echo(expired)).port, tls=True), context, None)
 
     def test_the_same_certificate_at_its_time_is_accepted(self, serve: Callable[..., Server], tmp_path: Path) -> None:
         certificate = _self_signed(tmp_path, datetime.timedelta(days=-1), datetime.timedelta(days=1))
@@ -409,14 +437,15 @@ class TestTls:
 
     @pytest.mark.parametrize(
         "handle",
-        [lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), lambda _: None],
-        ids=["something else", "nothing"],
+        [lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), lambda _: None, lambda sock: sock.recv(1000)],
+        ids=["something else", "nothing", "its end"],
     )
     def test_a_port_that_speaks_no_tls_is_unreachable(
         self, serve: Callable[..., Server], context: ssl.SSLContext, handle: Handler
     ) -> None:
         port = serve(handle).port
-        with pytest.raises(BrokerUnreachable, match=rf"^mqtts://localhost:{port}: no TLS connection: ") as raised:
+        says = rf"^mqtts://localhost:{port}: no TLS connection: .*; perhaps this port does not speak TLS$"
+        with pytest.raises(BrokerUnreachable, match=says) as raised:
             open_transport(Address("localhost", port, tls=True), context, None)
         assert not raised.value.permanent
 
@@ -559,7 +588,10 @@ class TestMutualTls:
     ) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_2  # TLS 1.3 tells a client only when it reads
         port = serve(tls_echo_by([tls_server(pki.server, pki.ca)])).port
-        with pytest.raises(BrokerUnreachable, match="no TLS connection: "):
+        says = (
+            "no TLS connection: the server requires a client certificate.*: load_cert_chain.* certificate and key in a"
+        )
+        with pytest.raises(BrokerUnreachable, match=says):
             open_transport(Address("localhost", port, tls=True), context, None)
 
 

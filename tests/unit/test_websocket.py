@@ -230,7 +230,8 @@ class TestUpgrade:
         ends.peer.close()
         error = refusal(asked)
         assert isinstance(error, BrokerUnreachable)
-        assert str(error) == f"{NAME}: the connection was closed without an answer to the WebSocket upgrade"
+        says = "the connection was closed without an answer to the WebSocket upgrade; perhaps this port does not speak "
+        assert str(error) == f"{NAME}: {says}WebSocket, or speaks it over TLS (wss://)"
 
     @pytest.mark.parametrize(
         "headers", [{"Authorization": "a-secret\r\nX: y"}, {"Authorization": "a-secret ü"}, {"a secret": "x"}]

@@ -22,6 +22,7 @@ from ..transport.connection import NetworkConnection
 from .attempt import Attempt, ConnectListener, Deadline
 from .opening import Opened
 
+_OTHER_PORT = "; perhaps this port speaks TLS (mqtts://) or WebSocket (ws://)"
 _CONNACK_TIME = 15.0  # seconds for the broker to answer CONNECT
 AUTH_STEPS = 3  # how often the broker may ask for the token in one authentication
 
@@ -125,7 +126,8 @@ class Connect(Attempt):
         if reason is not None:
             self.listener.rejected(self.credentials.token, reason, None)
         else:
-            self.listener.failed(BrokerUnreachable(f"{self._broker}: {cause} before CONNACK"))
+            hint = _OTHER_PORT if self._broker.startswith("mqtt:") else ""
+            self.listener.failed(BrokerUnreachable(f"{self._broker}: {cause} before CONNACK{hint}"))
 
 
 def send_auth(connection: NetworkConnection[Outgoing], reason: int, credentials: Credentials) -> None:

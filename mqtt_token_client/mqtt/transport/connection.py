@@ -18,7 +18,7 @@ from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
 from .keepalive import Keepalive
 from .tcp import acknowledger
-from .tls import end_writing
+from .tls import broken_by, end_writing
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -287,4 +287,4 @@ class NetworkConnection(Generic[_Item]):
 
 
 def _cause(error: OSError) -> str:
-    return f"the connection broke: {error.strerror or type(error).__name__}"
+    return f"the connection broke: {broken_by(error)}"

@@ -9,9 +9,8 @@ import ssl
 from ...clock import monotonic
 from ...errors import BrokerUnreachable, CertificateRejected, ConfigurationError
 
-# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: a device whose clock has not been set yet
-# sees these, and they pass once it is.
-_CERT_VALIDITY_ERRORS = (9, 10)
+_TRUST = "tls=ssl.create_default_context(cafile='plant-ca.pem'), or ca_bundle in a TOML file"
+_CLIENT_CERTIFICATE = "load_cert_chain('device.crt', 'device.key') of tls=, or certificate and key in a TOML file"
 
 
 class SessionRejectedError(Exception):
@@ -67,14 +66,28 @@ def handshake(
     try:
         return context.wrap_socket(sock, server_hostname=host, session=session)
     except ssl.SSLCertVerificationError as error:
-        problem = BrokerUnreachable if error.verify_code in _CERT_VALIDITY_ERRORS else CertificateRejected
-        raise problem(f"{broker}: its certificate was not accepted: {error.verify_message}") from None
-    except ssl.SSLError as error:
-        if session is not None:
-            raise SessionRejectedError from None
-        raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
+        from ... import tls_errors  # seldom needed
+
+        kind = BrokerUnreachable if tls_errors.may_pass(error) else CertificateRejected
+        problem = tls_errors.certificate_problem(error, _TRUST, context.get_ca_certs())
+        raise kind(f"{broker}: its certificate was not accepted: {problem}") from None
     except OSError as error:
-        raise BrokerUnreachable(f"{broker}: no TLS connection: {_text(error)}") from None
+        if session is not None and isinstance(error, ssl.SSLError):
+            raise SessionRejectedError from None
+        from ... import tls_errors
+
+        problem = tls_errors.handshake_problem(error, _CLIENT_CERTIFICATE)
+        raise BrokerUnreachable(f"{broker}: no TLS connection: {problem}") from None
+
+
+def broken_by(error: OSError) -> str:
+    """Return what broke a connection that was open."""
+    problem = ""
+    if isinstance(error, ssl.SSLError):
+        from ...tls_errors import alert_problem
+
+        problem = alert_problem(error, _CLIENT_CERTIFICATE)
+    return problem or error.strerror or type(error).__name__
 
 
 def new_session(sock: socket.socket) -> ssl.SSLSession | None:
@@ -96,7 +109,3 @@ def end_writing(sock: socket.socket) -> None:
     # lose what it reads; MQTT tells by DISCONNECT that nothing was cut off.
     shutdown = socket.socket.shutdown if isinstance(sock, socket.socket) else type(sock).shutdown
     shutdown(sock, socket.SHUT_WR)
-
-
-def _text(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

@@ -29,6 +29,7 @@ from ...errors import BrokerError, BrokerRefused, BrokerUnreachable, Configurati
 from ..codec.reason_codes import NOT_AUTHORIZED, Action
 
 _PIECE = 65_536
+_OTHER_PORT = "; perhaps this port does not speak WebSocket, or speaks it over TLS (wss://)"
 _FRAMES_A_CALL = 16  # a frame can be two bytes long and costs some microseconds: the rest is left for another turn
 
 # RFC 6455 section 7.4.1, and the IANA registry that it establishes. EMQX closes with 1000 when the token expires: as
@@ -216,14 +217,19 @@ def upgrade(
     answer = None
     while answer is None:
         sock.settimeout(max(0.001, deadline - monotonic()))
-        data = sock.recv(_PIECE)
+        try:
+            data = sock.recv(_PIECE)
+        except ConnectionResetError:
+            data = b""
         if not data:
-            raise BrokerUnreachable(f"{name}: the connection was closed without an answer to the WebSocket upgrade")
+            problem = "the connection was closed without an answer to the WebSocket upgrade"
+            raise BrokerUnreachable(f"{name}: {problem}{_OTHER_PORT}")
         answer = _answer(protocol, data)
     if isinstance(answer, RejectConnection):
         raise _refusal(answer.status_code, name, token_sent=bool(headers))
     if not isinstance(answer, AcceptConnection):
-        raise ProtocolError(f"{name}: the answer to the WebSocket upgrade is not valid (RFC 6455 section 4.2.2)")
+        problem = "the answer to the WebSocket upgrade is not valid (RFC 6455 section 4.2.2)"
+        raise ProtocolError(f"{name}: {problem}{_OTHER_PORT}")
     if answer.subprotocol != "mqtt":
         raise ConfigurationError(f"{name}: the WebSocket there does not speak MQTT; check the URL's path")
     sock.setblocking(False)

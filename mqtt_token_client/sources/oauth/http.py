@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from threading import Thread
 from urllib.parse import urljoin, urlsplit
@@ -12,7 +12,6 @@ from urllib.parse import urljoin, urlsplit
 from ...clock import ServerClock, http_date, monotonic
 from ...errors import (
     AuthorizationServerUnavailable,
-    AuthorizationServerUntrusted,
     ConfigurationError,
     InvalidTokenResponse,
     MqttTokenError,
@@ -25,7 +24,6 @@ MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
 _CHUNK = 1024  # bytes read at a time: a gzip bomb expands these to at most 1 MiB before it is noticed
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
-_CERT_VALIDITY_ERRORS = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 
 def url_problem(url: object, *, allow_insecure: bool) -> str | None:
@@ -131,7 +129,7 @@ class HttpClient:
             try:
                 outcome.put(self._send(method, url, form, headers, certificate))
             except BaseException as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
-                outcome.put(_explained(error, _without_query(url)))
+                outcome.put(self._explained(error, url))
 
         # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
         # then, or a name server that does not answer, would take forever. A daemon, so that it cannot keep the process
@@ -193,10 +191,35 @@ class HttpClient:
         host = urlsplit(url).hostname or ""
         return {"no_proxy": host} if is_loopback(host) else None
 
+    def _explained(self, error: BaseException, url: str) -> MqttTokenError:
+        """Translate any exception, even if the modules that this takes cannot be imported."""
+        where = _without_query(url)
+        why: str | None = getattr(error, "strerror", None)
+        if isinstance(error, ImportError):
+            why = f"the module {error.name} cannot be imported"
+        else:
+            with suppress(Exception):  # not installed, or no file descriptor or memory left to load it
+                from .http_errors import explain
+
+                return explain(error, where, self.ca_bundle, self._proxy_to(url))
+        return AuthorizationServerUnavailable(f"{where}: {why or type(error).__name__}")
+
+    def _proxy_to(self, url: str) -> str | None:
+        """Return host and port of the proxy that a request goes through, for errors; never its user and password."""
+        from requests.utils import get_environ_proxies, select_proxy
+
+        proxies = self._proxies_for(url) or {}
+        proxy = select_proxy(url, get_environ_proxies(url, proxies.get("no_proxy")) | proxies)
+        return urlsplit(proxy).netloc.rpartition("@")[2] if proxy else None
+
 
 def _failure(url: str, status: int, location: str | None, retry_after: float | None) -> TokenError | None:
     """Return the error that the status of an answer means; None if it means none."""
     where = _without_query(url)
+    if status == 407:
+        from .http_errors import PROXY_CREDENTIALS
+
+        return AuthorizationServerUnavailable(f"{where}: HTTP 407, from the proxy; {PROXY_CREDENTIALS}", status=status)
     if status in (408, 429) or status >= 500:
         return AuthorizationServerUnavailable(f"{where}: HTTP {status}", retry_after=retry_after, status=status)
     if 300 <= status < 400:
@@ -241,53 +264,3 @@ def _host(url: str, location: str | None) -> str:
     except ValueError:
         host = None
     return host[:100] if host and host.isprintable() else "an invalid address"
-
-
-def _explained(error: BaseException, where: str) -> MqttTokenError:
-    """Translate any exception, even if the modules that this takes cannot be imported."""
-    why: str | None = getattr(error, "strerror", None)
-    if isinstance(error, ImportError):
-        why = f"the module {error.name} cannot be imported"
-    else:
-        with suppress(Exception):  # not installed, or no file descriptor or memory left to load it
-            return _explain(error, where)
-    return AuthorizationServerUnavailable(f"{where}: {why or type(error).__name__}")
-
-
-def _explain(error: BaseException, where: str) -> MqttTokenError:
-    """Translate an exception of requests into one that holds nothing of the request."""
-    import ssl
-
-    from requests.exceptions import ContentDecodingError, InvalidSchema
-
-    if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
-        return ConfigurationError(
-            "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
-        )
-    if type(error) is OSError and error.errno is None:  # by requests itself: a file of certificates does not exist
-        return AuthorizationServerUntrusted(f"{where}: {error}")
-    why = type(error).__name__
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            if cause.verify_code in _CERT_VALIDITY_ERRORS:
-                return AuthorizationServerUnavailable(
-                    f"{where}: {cause.verify_message} according to this device's clock, which may be wrong"
-                )
-            return AuthorizationServerUntrusted(f"{where}: the certificate is not trusted: {cause.verify_message}")
-        if isinstance(cause, ContentDecodingError):
-            return InvalidTokenResponse(f"{where}: the answer cannot be decompressed")
-        if isinstance(cause, TimeoutError):
-            why = "timed out"
-        elif isinstance(cause, OSError) and cause.strerror:
-            why = cause.strerror
-    return AuthorizationServerUnavailable(f"{where}: {why}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it wraps, which requests and urllib3 keep in different places."""
-    found: list[BaseException] = [error]
-    for cause in found:
-        yield cause
-        for inner in (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args):
-            if isinstance(inner, BaseException) and not any(inner is known for known in found):
-                found.append(inner)
