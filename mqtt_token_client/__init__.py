@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         SessionLost as SessionLost,
         StoreFailed as StoreFailed,
         SubscriptionRefused as SubscriptionRefused,
+        TlsFilesFailed as TlsFilesFailed,
         TokenRefused as TokenRefused,
         TokenRenewed as TokenRenewed,
     )
@@ -146,6 +147,9 @@ if TYPE_CHECKING:
     from .stores.opening import (
         open_store as open_store,
     )
+    from .tls_files import (
+        TlsFiles as TlsFiles,
+    )
     from .token import (
         Token as Token,
     )
@@ -201,6 +205,7 @@ _NAMES = {
         "SessionLost",
         "StoreFailed",
         "SubscriptionRefused",
+        "TlsFilesFailed",
         "TokenRefused",
         "TokenRenewed",
     ),
@@ -247,6 +252,7 @@ _NAMES = {
     "stores.keyring": ("KeyringStore",),
     "stores.memory": ("MemoryStore",),
     "stores.opening": ("open_store",),
+    "tls_files": ("TlsFiles",),
     "token": ("Token",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

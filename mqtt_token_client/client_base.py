@@ -44,7 +44,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         session_expiry: int = 3600,
         clean_start: bool = False,
         will: Will | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | TlsFiles | None = None,
         proxy: str | None = None,
         allow_insecure: bool = False,
         renewal: RenewalPolicy | None = None,
@@ -76,7 +76,8 @@ class ClientBase(arguments.NoPahoNames, ABC):
             clean_start: have the broker drop an earlier session of this ``client_id`` when this client connects for the
                 first time; every later connection resumes the session. MQTT 5 only.
             will: published by the broker if this client is lost.
-            tls: the TLS context; by default the system's certificates, TLS 1.2 or newer.
+            tls: :class:`TlsFiles`, which may be renewed meanwhile, or an ``ssl.SSLContext``; by default the system's
+                certificates. TLS 1.2 or newer.
             proxy: the URL of an HTTP or SOCKS proxy to the broker.
             allow_insecure: allow ``mqtt://`` to other machines, and a TLS context that does not verify.
             renewal: when tokens are renewed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import ssl
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from .sources.signed_jwt import SignedJWT
 from .sources.token_file import TokenFile
 from .stores import TokenStore
 from .stores.opening import open_store
+from .tls_files import TlsFiles
 
 _SOURCES: dict[str, Callable[..., TokenSource]] = {
     "client_credentials": ClientCredentials,
@@ -47,7 +47,8 @@ _EXCLUDED = ("client_auth", "prompt", "signature")
 _CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_expiry", "clean_start", "proxy",
            "allow_insecure", "max_inflight", "max_queued",
            "max_packet_size", "receive_maximum")  # fmt: skip
-_TOP = (*_CLIENT, "ca_bundle", "certificate", "key", "will", "store", "source")
+_TLS = ("ca_bundle", "certificate", "key")
+_TOP = (*_CLIENT, *_TLS, "will", "store", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ class _Reader:
             client["profile"] = self._profile(table["profile"])
         if "will" in table:
             client["will"] = self._will(_table(table, "will"))
-        if {"ca_bundle", "certificate", "key"} & table.keys():
-            client["tls"] = self._context(table)
+        if not table.keys().isdisjoint(_TLS):
+            client["tls"] = self._tls(table)
         store = table.get("store", "auto")
         if isinstance(store, str) and store.startswith("file:"):
             store = f"file:{self._path(store.removeprefix('file:'))}"
@@ -144,20 +145,9 @@ class _Reader:
         will: Will = _made("will", Will, self._arguments("will", table, Will))
         return will
 
-    def _context(self, table: dict[str, Any]) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        try:
-            if "ca_bundle" in table:
-                context = ssl.create_default_context(cafile=self._path(table["ca_bundle"]))
-            if "certificate" in table:
-                key = table.get("key")
-                context.load_cert_chain(self._path(table["certificate"]), None if key is None else self._path(key))
-            elif "key" in table:
-                raise ConfigurationError("key needs a certificate")
-        except (OSError, TypeError) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise ConfigurationError(f"ca_bundle, certificate, key must be paths of PEM files: {why}") from None
-        return context
+    def _tls(self, table: dict[str, Any]) -> TlsFiles:
+        paths = {name: table[name] for name in _TLS if name in table}
+        return TlsFiles(**{name: self._path(path) if isinstance(path, str) else path for name, path in paths.items()})
 
     def _arguments(self, where: str, table: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments of a constructor; for a secret, the content of its file."""

@@ -119,7 +119,9 @@ class ConnectFailed(Event):
 
 
 class Rotated(Event):
-    """The connection is on a new token. ``gap``: for how many seconds no packet could be sent one way or the other."""
+    """The connection is on a new token, or on renewed TLS files. ``gap``: for how many seconds no packet could be sent
+    one way or the other.
+    """
 
     kind: RotationKind
     gap: float
@@ -133,6 +135,16 @@ class RotationFailed(Event):
     log_level: ClassVar[int] = logging.WARNING
     error: MqttTokenError
     retry_in: float
+
+
+class TlsFilesFailed(Event):
+    """Renewed TLS files cannot be used, or the broker did not accept the new client certificate; ``error`` says why.
+    Those from before are used until they change again; a certificate that was not accepted is tried again in an hour.
+    But if it is the broker that the new files do not trust, only the connection that is up goes on.
+    """
+
+    log_level: ClassVar[int] = logging.WARNING
+    error: MqttTokenError
 
 
 # The session and its messages

@@ -47,8 +47,11 @@ class Pki:
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         self.server = self._issue("server", x509.DNSName("localhost"), loopback)
         self.other_host = self._issue("other", x509.DNSName("other.example"))
-        client = x509.DNSName("pump-17.example")
-        self.client = self._issue("client", client, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+        self.client = self.client_certificate("client")
+
+    def client_certificate(self, name: str) -> Certificate:
+        """A new certificate for the client, with a key of its own, in files of this name."""
+        return self._issue(name, x509.DNSName("pump-17.example"), purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def issue_for_days(self, first: int, last: int) -> Certificate:
         """A certificate for localhost and 127.0.0.1 that is valid from one day to another, counted from today."""

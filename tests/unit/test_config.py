@@ -25,6 +25,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.profiles import open_profile
+from mqtt_token_client.tls_files import TlsFiles
 from tests.unit.oauth_server import OAuthServer
 
 SECRET = "the secret of the configured client"
@@ -173,7 +174,11 @@ class TestClient:
 
     def test_trusts_the_certificates_that_the_file_names(self, folder: Path, pki: Pki) -> None:
         config = read(folder, f'ca_bundle = "{pki.ca}"\n{CREDENTIALS}')
-        assert len(config.client["tls"].get_ca_certs()) == 1
+        assert config.client["tls"] == TlsFiles(pki.ca)
+
+    def test_shows_the_client_certificate_that_the_file_names(self, folder: Path, pki: Pki) -> None:
+        own = f'certificate = "{pki.client.certificate}"\nkey = "{pki.client.key}"\n'
+        assert read(folder, own + CREDENTIALS).client["tls"] == TlsFiles(None, pki.client.certificate, pki.client.key)
 
     @pytest.mark.parametrize(
         ("profile", "made"),
@@ -242,7 +247,8 @@ class TestWrongFile:
             ),
             ("store = 5\n" + CREDENTIALS, 'store must be "auto", "keyring"'),
             ('key = "k.pem"\n' + CREDENTIALS, "key needs a certificate"),
-            ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle, certificate, key must be paths of PEM files"),
+            ('ca_bundle = "secret"\n' + CREDENTIALS, "ca_bundle: '"),
+            ('ca_bundle = "none.pem"\n' + CREDENTIALS, "ca_bundle must be the path of a PEM file; there is no"),
             (
                 CREDENTIALS + '[source.client_auth]\nmethod = "magic"',
                 "source.client_auth.method must be one of none, c",

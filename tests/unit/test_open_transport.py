@@ -166,8 +166,8 @@ class TestContexts:
             assert context.verify_mode is mode
 
     @pytest.mark.parametrize("context", [None, True, "ca.pem", ssl])
-    def test_what_is_none_is_refused(self, context: Any) -> None:
-        says = rf"^tls must be an ssl\.SSLContext, such as .*, got {type(context).__name__}$"
+    def test_what_is_not_one_is_rejected(self, context: Any) -> None:
+        says = rf"^tls must be TlsFiles, such as .*, or an ssl\.SSLContext, got {type(context).__name__}$"
         with pytest.raises(ConfigurationError, match=says):
             check_context(context)
 

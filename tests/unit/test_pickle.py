@@ -150,6 +150,7 @@ def values(key: bytes, pki: Pki, tmp_path: Path) -> dict[str, Iterable[Any]]:
         "SignedJWT": [l.SignedJWT(key, "ES256", {"sub": "device"}, 60)],
         "Solace": [l.Solace("profile")],
         "Stats": [l.Stats(*range(8))],
+        "TlsFiles": [l.TlsFiles(pki.ca, pki.client.certificate, pki.client.key)],
         "Token": [Token("opaque"), token, Token("opaque", -3.0), token.with_refusal("expired")],
         "TokenFile": [l.TokenFile(tmp_path / "token")],
         "Username": [l.Username("p")],

@@ -19,8 +19,8 @@ from ..runtime.base import Coalesced, Runtime
 from ..session.limits import Limits
 from ..session.session import Session
 from ..transport.brokers import Brokers
-from ..transport.tls import new_session
 from .attempt import Attempt, Loss
+from .broker_tls import BrokerTls
 from .closing import Closing
 from .connect import Connect
 from .current import CurrentConnection
@@ -66,9 +66,10 @@ class ConnectionManager:
         self._session = session
         self._observer = observer
         self._brokers = Brokers(settings.brokers)
-        self._traits = BrokerTraits()
+        tls = BrokerTls(runtime, settings.tls, self.rotate, observer.report)
+        self._traits = BrokerTraits(tls)
         self._retry = RetryState(settings.backoff)
-        self._recovery = Recovery(runtime, self._retry, self._brokers, source, observer, self.begin)
+        self._recovery = Recovery(runtime, self._retry, self._brokers, tls, source, observer, self.begin)
         self._current: CurrentConnection | None = None
         self._wanted: Token | None = None  # the newest token
         self._closing: Closing | None = None
@@ -86,12 +87,14 @@ class ConnectionManager:
 
     # Called by the core
 
-    def rotate(self, token: Token) -> None:
-        """Move onto a new token, unless the connection is on it already."""
+    def rotate(self, token: Token | None = None) -> None:
+        """Move onto a new token, or onto renewed TLS files, unless the connection is on them already."""
         self.runtime.check_thread()
-        self._wanted = token
+        self._wanted = token or self._wanted
         current = self._current
-        if self.attempt is not _NO_ATTEMPT or (current is not None and token == current.token):
+        if self.attempt is not _NO_ATTEMPT or (current is None and token is None):
+            return
+        if current is not None and self._wanted in (None, current.token) and not self._traits.tls.outdated:
             return
         if self._recovery.lacks_token or (current is not None and not self._recovery.waiting):
             self._retry.reset_if_stable()
@@ -111,26 +114,18 @@ class ConnectionManager:
         assert self.attempt is _NO_ATTEMPT
         self._recovery.cancel()
         opening = self.attempt = Opening(self.runtime, self)
-        if self._current is not None and self._traits.reauthentication.possible:
+        tls = self._traits.tls
+        if self._current is not None and self._traits.reauthentication.possible and not tls.outdated:
             opening.obtain(functools.partial(self._source.credentials, self._retry.rejected))
             return
-        address = self._brokers.current
-        opening.open(
-            functools.partial(
-                open_connection,
-                self._settings,
-                self._source,
-                address,
-                rejected=self._retry.rejected,
-                first=not self._session.known,
-                tls_session=self._traits.tls_sessions.get(address),
-            )
-        )
+        opener = functools.partial(open_connection, self._settings, self._source, self._brokers.current, tls)
+        opening.open(functools.partial(opener, rejected=self._retry.rejected, first=not self._session.known))
 
     def opened(self, opened: Opened) -> None:
         """Send CONNECT, or prepare the current connection for that."""
         current = self._current
-        if current is not None and opened.credentials.token == current.token:
+        up_to_date = current is not None and opened.credentials.token == current.token
+        if up_to_date and not self._traits.tls.renews(opened.sock):
             opened.sock.close()
             self._wanted = None  # there is no newer token
             self._end_attempt()
@@ -182,7 +177,7 @@ class ConnectionManager:
         connection, token = connect.connection, connect.credentials.token
         current = CurrentConnection(connection, token, Limits.of(connack, self._settings.protocol), self._session, self)
         connection.owner = self._current = current
-        self._traits.connected(self._brokers.current, connect.credentials, new_session(connect.sock))
+        self._traits.connected(self._brokers.current, connect.credentials, connect.sock)
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
         self._session.connected(session_present=connack.session_present, rotated=kind is not None)
         if kind is None:
@@ -236,8 +231,7 @@ class ConnectionManager:
 
     def _go_on(self) -> None:
         """The connection is on a new token; perhaps there is a newer one."""
-        if self._wanted is not None:
-            self.rotate(self._wanted)
+        self.rotate(self._wanted)
         self._close_when_empty()
 
     # Called by the current connection
@@ -294,6 +288,7 @@ class ConnectionManager:
     def leave(self) -> CurrentConnection | None:
         """Give up the attempt, plan no other, and return the current connection, if one is up."""
         self._recovery.cancel()
+        self._traits.tls.stop()
         self.attempt.close(disconnect=True)
         self._end_attempt()
         return self._current

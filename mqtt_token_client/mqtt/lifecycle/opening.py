@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from enum import Enum, auto
 from socket import socket
@@ -17,6 +16,7 @@ from ..runtime.base import Runtime
 from ..transport.address import Address
 from ..transport.open import open_transport
 from .attempt import Attempt, AttemptListener
+from .broker_tls import BrokerTls
 from .connect_packet import connect_packet
 from .settings import CredentialsSource, Settings
 
@@ -45,10 +45,10 @@ def open_connection(
     settings: Settings,
     source: CredentialsSource,
     address: Address,
+    tls: BrokerTls,
     *,
     rejected: Token | None,
     first: bool,
-    tls_session: ssl.SSLSession | None,
 ) -> Opened:
     """Obtain credentials, build CONNECT, and open a transport. Blocks: for a worker.
 
@@ -56,9 +56,9 @@ def open_connection(
         settings: of the client.
         source: makes the credentials.
         address: the broker.
+        tls: chooses the TLS context.
         rejected: the token that must not be presented again, if there is one.
         first: whether the broker has accepted no connection of this session yet.
-        tls_session: to resume, if there is one.
 
     Raises:
         MqttTokenError: there is no token, CONNECT cannot be built, or the broker cannot be reached.
@@ -67,14 +67,15 @@ def open_connection(
     credentials = source.credentials(rejected)
     codec = Codec(settings.protocol, settings.max_packet_size)
     packet = connect_packet(codec, settings, credentials, address, first=first)  # checked before a socket is opened
+    context = tls.choose() if address.tls else None
     try:
         sock = open_transport(
             address,
-            settings.context if address.tls else None,
+            context,
             settings.proxy,
             credentials.headers,
             keepalive=settings.keepalive,
-            session=tls_session,
+            session=tls.session(address, context),
         )
     except BrokerRefused as error:
         raise UpgradeRejected(credentials.token, error.reason) from None

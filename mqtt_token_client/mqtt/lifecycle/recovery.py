@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ... import events
 from ...errors import (
+    BrokerError,
     BrokerRefused,
     ConfigurationError,
     MqttTokenError,
@@ -24,6 +25,7 @@ from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for,
 from ..runtime.base import Runtime, Timer
 from ..transport.brokers import Brokers
 from .attempt import Loss
+from .broker_tls import BrokerTls
 from .retry import RetryState, expires_soon
 from .settings import CredentialsSource
 from .traits import ReauthenticationSupport
@@ -41,6 +43,7 @@ class Recovery:
         runtime: has the timer.
         retry: counts failures.
         brokers: the next one is chosen here.
+        tls: may have caused the failure.
         source: of tokens; it knows when to ask for one again.
         observer: gets the reports.
         begin: begins the next attempt.
@@ -54,6 +57,7 @@ class Recovery:
         runtime: Runtime,
         retry: RetryState,
         brokers: Brokers,
+        tls: BrokerTls,
         source: CredentialsSource,
         observer: Observer,
         begin: Callable[[], None],
@@ -62,6 +66,7 @@ class Recovery:
         self._runtime = runtime
         self._retry = retry
         self._brokers = brokers
+        self._tls = tls
         self._source = source
         self._observer = observer
         self._begin = begin
@@ -100,6 +105,7 @@ class Recovery:
             text = f"{self._brokers.current} rejected the connection: {describe(CONNACK, reason, server)}"
             self.failed(BrokerRefused(text, reason=reason, permanent=action is Action.GIVE_UP), up=up, loss=loss)
             return
+        self._tls.failed(BrokerRefused(f"the broker rejected the connection: {reason_name(reason)}", reason=reason))
         delay = self._retry.after_rejection(token)
         if loss is not None:
             self._observer.down(loss.cause, loss.reason, delay)
@@ -115,6 +121,8 @@ class Recovery:
         if not isinstance(error, MqttTokenError):
             log.error("an attempt to connect failed unexpectedly", exc_info=error)
             error = ConfigurationError(f"connecting failed with {type(error).__name__}; see the log")
+        if isinstance(error, BrokerError):
+            self._tls.failed(error)
         if isinstance(error, TokenUnchanged):
             self._retry.rejected = None  # there is no other token; the broker may accept it by then
         if isinstance(error, TokenError):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...backoff import Backoff
 from ...errors import ConfigurationError
@@ -15,7 +14,10 @@ from ...value import Value
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
 from ..transport.address import Address, parse_broker
-from ..transport.tls import check_context
+
+if TYPE_CHECKING:
+    from ...tls_files import TlsFiles
+    from ..transport.tls_context import TlsContext
 
 
 class CredentialsSource(Protocol):
@@ -40,7 +42,7 @@ class Settings(Value):
     session_expiry: int
     clean_start: bool
     will: Will | None
-    context: ssl.SSLContext | None
+    tls: TlsContext | None
     proxy: str | None
     profile: Profile
     backoff: Backoff
@@ -67,7 +69,7 @@ def open_settings(
     session_expiry: int,
     clean_start: bool,
     will: Will | None,
-    tls: ssl.SSLContext | None,
+    tls: ssl.SSLContext | TlsFiles | None,
     proxy: str | None,
     allow_insecure: bool,
     backoff: Backoff,
@@ -107,10 +109,10 @@ def open_settings(
     placing = open_profile(profile)
     alpn = check_profile(placing, protocol, client_id, [str(address) for address in addresses])
     context = None
-    if tls is not None:
-        context = check_context(tls, allow_insecure=allow_insecure)
-    elif any(address.tls for address in addresses):
-        context = _default_context(alpn)
+    if tls is not None or any(address.tls for address in addresses):
+        from ..transport.tls_context import open_tls  # loaded only where it is needed
+
+        context = open_tls(tls, alpn, allow_insecure=allow_insecure)
     return Settings(
         brokers=addresses,
         client_id=client_id,
@@ -119,7 +121,7 @@ def open_settings(
         session_expiry=session_expiry,
         clean_start=clean_start,
         will=will,
-        context=context,
+        tls=context,
         proxy=None if proxy is None else _check_proxy(proxy),
         profile=placing,
         backoff=backoff,
@@ -157,12 +159,3 @@ def _check_proxy(proxy: str) -> str:
     from ..transport.proxy import check_proxy  # loaded only if there is one
 
     return check_proxy(proxy)
-
-
-@functools.cache
-def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """Return one for all clients: reading the system's certificates takes tens of milliseconds."""
-    context = check_context(ssl.create_default_context())
-    if alpn:
-        context.set_alpn_protocols(alpn)
-    return context

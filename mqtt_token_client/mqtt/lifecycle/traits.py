@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from ssl import SSLSession
+from socket import socket
 
 from ...clock import monotonic
 from ...profiles import Credentials
 from ...token import Token
 from ..codec.reason_codes import BAD_METHOD, PROTOCOL_ERROR
 from ..transport.address import Address
+from .broker_tls import BrokerTls
 
 _MAX_FAILURES = 2  # of re-authentication in a row; fewer may be accidents
 _AROUND_EXPIRY = 2.0  # seconds: a connection that ends so close to a token's expiry ends because of it
@@ -78,18 +79,17 @@ class BrokerTraits:
     Attributes:
         round_trip: seconds, the shortest that was seen.
         leaves_old_connection_open: after a session was taken over, against [MQTT-3.1.4-3].
-        tls_sessions: for later connections to resume.
         reauthentication: whether it works.
+        tls: which TLS context it accepts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: BrokerTls) -> None:
         self.round_trip = math.inf
         self.leaves_old_connection_open = False
-        self.tls_sessions: dict[Address, SSLSession] = {}
         self.reauthentication = ReauthenticationSupport()
+        self.tls = tls
 
-    def connected(self, address: Address, credentials: Credentials, tls_session: SSLSession | None) -> None:
-        """A new connection is up; ``tls_session`` is to be resumed by later ones."""
+    def connected(self, address: Address, credentials: Credentials, sock: socket) -> None:
+        """The broker accepted a new connection, over this socket."""
         self.reauthentication.connected(credentials)
-        if tls_session is not None:
-            self.tls_sessions[address] = tls_session
+        self.tls.accepted(address, sock)

@@ -28,7 +28,7 @@ def check_context(context: ssl.SSLContext, *, allow_insecure: bool = False) -> s
     """
     if not isinstance(context, ssl.SSLContext):
         raise ConfigurationError(
-            "tls must be an ssl.SSLContext, such as ssl.create_default_context(cafile='plant-ca.pem'), "
+            "tls must be TlsFiles, such as TlsFiles(ca_bundle='plant-ca.pem'), or an ssl.SSLContext, "
             f"got {type(context).__name__}"
         )
     if not allow_insecure:
@@ -98,6 +98,11 @@ def new_session(sock: socket.socket) -> ssl.SSLSession | None:
     if getattr(sock, "session_reused", False):
         return None
     return getattr(sock, "session", None)
+
+
+def context_of(sock: socket.socket) -> ssl.SSLContext | None:
+    """The context of a connected socket; None without TLS."""
+    return getattr(sock, "context", None)
 
 
 def end_writing(sock: socket.socket) -> None:

@@ -73,6 +73,11 @@ class WebSocket:
         self._decode()
 
     @property
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context underneath."""
+        return self._sock.context if isinstance(self._sock, ssl.SSLSocket) else None
+
+    @property
     def session(self) -> ssl.SSLSession | None:
         """The TLS session underneath."""
         return self._sock.session if isinstance(self._sock, ssl.SSLSocket) else None

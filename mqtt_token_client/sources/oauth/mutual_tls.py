@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError, InvalidTokenResponse, TokenError
+from ...tls_files import check_path, load_client_certificate
 from .client_auth import TokenRequest
 from .http import url_problem
 
@@ -29,12 +29,8 @@ class MutualTLS:
     """
 
     def __init__(self, certificate: str | Path, key: str | Path) -> None:
-        for name, path in (("certificate", certificate), ("key", key)):
-            if not isinstance(path, str | Path):
-                raise ConfigurationError(f"{name} must be the path of a PEM file, got {type(path).__name__}")
-            if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for some names
-                # The path is not shown: it may be the key itself.
-                raise ConfigurationError(f"{name} must be the path of a PEM file; there is no such file")
+        check_path("certificate", certificate)
+        check_path("key", key)
         self._certificate = str(certificate)
         self._key = str(key)
         if problem := self._problem():
@@ -56,17 +52,7 @@ class MutualTLS:
 
     def _problem(self) -> str | None:
         """Say what is wrong with the files; None if nothing is."""
-        try:
-            # Without a passphrase, OpenSSL would ask for one on the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._certificate, self._key, password="")
-        except ssl.SSLError:
-            return (
-                f"certificate, key: {self._certificate!r} and {self._key!r} must be a certificate and its private key, "
-                "in PEM and without a passphrase"
-            )
-        except OSError as error:
-            return f"certificate, key: {self._certificate!r}, {self._key!r}: {error.strerror}"
-        return None
+        return load_client_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._certificate, self._key)
 
 
 def _alias(request: TokenRequest) -> str:
