@@ -6,7 +6,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import arguments, events
 from .backoff import Backoff
@@ -23,6 +23,9 @@ from .sources import TokenSource
 from .stores import TokenStore
 from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
+
+if TYPE_CHECKING:
+    from .tls_files import TlsFiles
 
 
 class ClientBase(arguments.NoPahoNames, ABC):

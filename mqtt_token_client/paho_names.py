@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _EVENTS = "pass on_event=f to the constructor: f gets Connected, Disconnected and every other Event"
 _LOOP = "connect() starts the network thread, and disconnect() stops it"
-_TLS = "pass tls=ssl.create_default_context(...) to the constructor; mqtts:// in the broker's URL turns TLS on"
+_TLS = "pass tls=TlsFiles(...) to the constructor; mqtts:// in the broker's URL turns TLS on"
 _INSTEAD = {
     "on_message": "pass on_message=f to the constructor, or to subscribe(topic_filter, f): f gets one Message",
     "message_callback_add": "pass the handler to subscribe(topic_filter, handler)",

@@ -20,7 +20,6 @@ from ..session.limits import Limits
 from ..session.session import Session
 from ..transport.brokers import Brokers
 from .attempt import Attempt, Loss
-from .broker_tls import BrokerTls
 from .closing import Closing
 from .connect import Connect
 from .current import CurrentConnection
@@ -66,6 +65,8 @@ class ConnectionManager:
         self._session = session
         self._observer = observer
         self._brokers = Brokers(settings.brokers)
+        from .broker_tls import BrokerTls  # not before there is a connection
+
         tls = BrokerTls(runtime, settings.tls, self.rotate, observer.report)
         self._traits = BrokerTraits(tls)
         self._retry = RetryState(settings.backoff)

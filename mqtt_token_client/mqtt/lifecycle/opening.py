@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 from socket import socket
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import BrokerRefused
 from ...profiles import Credentials
@@ -16,9 +16,11 @@ from ..runtime.base import Runtime
 from ..transport.address import Address
 from ..transport.open import open_transport
 from .attempt import Attempt, AttemptListener
-from .broker_tls import BrokerTls
 from .connect_packet import connect_packet
 from .settings import CredentialsSource, Settings
+
+if TYPE_CHECKING:
+    from .broker_tls import BrokerTls
 
 _Result = TypeVar("_Result")
 

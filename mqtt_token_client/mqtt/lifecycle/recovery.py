@@ -25,12 +25,12 @@ from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for,
 from ..runtime.base import Runtime, Timer
 from ..transport.brokers import Brokers
 from .attempt import Loss
-from .broker_tls import BrokerTls
 from .retry import RetryState, expires_soon
 from .settings import CredentialsSource
 from .traits import ReauthenticationSupport
 
 if TYPE_CHECKING:
+    from .broker_tls import BrokerTls
     from .observer import Observer
 
 log = get_logger("mqtt_token_client.mqtt")

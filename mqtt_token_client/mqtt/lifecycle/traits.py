@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from socket import socket
+from typing import TYPE_CHECKING
 
 from ...clock import monotonic
 from ...profiles import Credentials
 from ...token import Token
 from ..codec.reason_codes import BAD_METHOD, PROTOCOL_ERROR
 from ..transport.address import Address
-from .broker_tls import BrokerTls
+
+if TYPE_CHECKING:
+    from .broker_tls import BrokerTls
 
 _MAX_FAILURES = 2  # of re-authentication in a row; fewer may be accidents
 _AROUND_EXPIRY = 2.0  # seconds: a connection that ends so close to a token's expiry ends because of it

@@ -9,8 +9,8 @@ import ssl
 from ...clock import monotonic
 from ...errors import BrokerUnreachable, CertificateRejected, ConfigurationError
 
-_TRUST = "tls=ssl.create_default_context(cafile='plant-ca.pem'), or ca_bundle in a TOML file"
-_CLIENT_CERTIFICATE = "load_cert_chain('device.crt', 'device.key') of tls=, or certificate and key in a TOML file"
+_TRUST = "tls=TlsFiles(ca_bundle='plant-ca.pem'), or ca_bundle in a TOML file"
+_CLIENT_CERTIFICATE = "tls=TlsFiles(certificate='device.crt', key='device.key'), or certificate and key in a TOML file"
 
 
 class SessionRejectedError(Exception):
