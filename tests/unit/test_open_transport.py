@@ -381,7 +381,7 @@ class TestTls:
         port = serve(tls_echo(pki.server)).port
         says = (
             rf"^mqtts://localhost:{port}: its certificate was not accepted: .*(issuer|self-signed).*; give the file of "
-            r"the authority that issued it: tls=ssl\.create_default_context\(cafile='plant-ca\.pem'\), or ca_bundle in "
+            r"the authority that issued it: tls=TlsFiles\(ca_bundle='plant-ca\.pem'\), or ca_bundle in "
             r"a TOML file; or have the server send its whole chain$"
         )
         with pytest.raises(CertificateRejected, match=says):
@@ -588,9 +588,7 @@ class TestMutualTls:
     ) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_2  # TLS 1.3 tells a client only when it reads
         port = serve(tls_echo_by([tls_server(pki.server, pki.ca)])).port
-        says = (
-            "no TLS connection: the server requires a client certificate.*: load_cert_chain.* certificate and key in a"
-        )
+        says = "no TLS connection: the server requires a client.*: tls=TlsFiles.certificate=.* certificate and key"
         with pytest.raises(BrokerUnreachable, match=says):
             open_transport(Address("localhost", port, tls=True), context, None)
 
