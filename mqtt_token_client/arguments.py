@@ -12,6 +12,7 @@ from .mqtt.codec.checks import check_qos
 from .mqtt.codec.packets import SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
+from .mqtt.session.acks import ManualAcks
 from .mqtt.session.delivery import ExpiringMessage, Outgoing
 from .mqtt.session.subscriptions import Handler
 from .value import Value
@@ -27,7 +28,7 @@ class SessionOptions(Value):
     Attributes:
         max_inflight: messages of QoS 1 and 2 that may be unacknowledged at once.
         max_queued: messages that may wait to be acknowledged.
-        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         on_message: gets the messages that no subscription has a handler for.
 
     Raises:
@@ -36,7 +37,7 @@ class SessionOptions(Value):
 
     max_inflight: int
     max_queued: int
-    manual_ack: bool
+    manual_acks: ManualAcks | None
     on_message: Handler | None
 
     def __post_init__(self) -> None:
@@ -71,6 +72,11 @@ def check_function(name: str, value: object) -> None:
     """
     if value is not None and not callable(value):
         raise ConfigurationError(f"{name} must be a function, got {type(value).__name__}")
+
+
+def manual_acks(wanted: bool) -> ManualAcks | None:
+    """Return the acknowledgements that an application makes itself, if it wants to."""
+    return ManualAcks() if wanted else None
 
 
 def from_file(path: str | PathLike[str]) -> dict[str, Any]:

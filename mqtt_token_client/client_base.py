@@ -118,7 +118,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
             max_packet_size=max_packet_size,
             receive_maximum=receive_maximum,
         )
-        options = arguments.SessionOptions(max_inflight, max_queued, bool(manual_ack), on_message)
+        options = arguments.SessionOptions(max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message)
         keeper = open_keeper(tokens, store, renewal, key=client_id)
         provider = CredentialsProvider(keeper, self._settings.profile, client_id)
         self._open(provider, options, on_event)

@@ -114,7 +114,7 @@ class ClientCore:
             max_inflight=options.max_inflight,
             emit=self.report,
             on_message=options.on_message,
-            manual_ack=options.manual_ack,
+            manual_acks=options.manual_acks,
             # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
             # finished, and take a new message for an old one.
             last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 from .clock import monotonic
 from .errors import ConfigurationError
@@ -63,6 +64,18 @@ class OneShot:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._event.is_set()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait on an event loop."""
+        if not self._event.is_set():
+            from .loop_bridge import wait_on_loop  # it loads asyncio
+
+            yield from wait_on_loop(self.add_callback)
 
     def wait(self, timeout: float = math.inf) -> bool:
         """Wait so many seconds at most; return whether it has happened."""

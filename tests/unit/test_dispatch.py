@@ -44,7 +44,7 @@ def test_on_message_gets_what_has_no_handler() -> None:
 def test_a_topic_without_a_handler_is_reported_once() -> None:
     events: list[Event] = []
     made = dispatcher(events)
-    assert [made.dispatch(message(topic)) for topic in ("a", "b", "a")] == [False] * 3
+    assert [made.dispatch(message(topic)) for topic in ("a", "b", "a")] == [()] * 3
     assert events == [MessageUnhandled("a"), MessageUnhandled("b")]
 
 

@@ -11,6 +11,7 @@ import pytest
 from mqtt_token_client.mqtt.codec.packets import PUBACK, Acknowledgement
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
+from mqtt_token_client.mqtt.session.acks import ManualAcks
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
 from mqtt_token_client.mqtt.session.limits import Limits
 from tests.unit.network_thread import call
@@ -131,7 +132,7 @@ class TestReports:
     def test_with_manual_acknowledgement_it_is_reported_when_the_application_is_done_with_it(
         self, make: Make, journal: ScriptedJournal
     ) -> None:
-        client = make(journal, manual_ack=True)
+        client = make(journal, manual_acks=ManualAcks())
         client.session.open(client.loop.call_soon, lambda: None)
         client.answer("34 07 0001 74 0102 00 21")
         assert journal.calls == []

@@ -17,8 +17,10 @@ class Message:
     in snake_case, such as ``content_type``; empty in MQTT 3.1.1.
     """
 
+    # ``pending_ack`` is the session's: set if each handler acknowledges the message.
+
     __match_args__ = ("topic", "payload", "qos", "retain", "duplicate", "properties")
-    __slots__ = (*__match_args__, "_acknowledge", "packet_id")
+    __slots__ = (*__match_args__, "_acknowledge", "packet_id", "pending_ack")
 
     def __init__(  # noqa: PLR0913 - the fields of PUBLISH
         self,
@@ -39,6 +41,7 @@ class Message:
         self.properties = {} if properties is None else properties
         self.packet_id = packet_id
         self._acknowledge = acknowledge
+        self.pending_ack: Any = None
 
     def acknowledge(self) -> None:
         """With ``manual_ack=True``: acknowledge the message once it is stored or acted upon; from any thread. Until

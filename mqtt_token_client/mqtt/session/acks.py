@@ -1,4 +1,4 @@
-"""Messages that the application acknowledges itself, and the order in which their acknowledgements are sent.
+"""Messages that are acknowledged once the application has processed them, and the order in which that is sent.
 
 PUBACK and PUBREC are sent in the order in which the messages were received (MQTT 5 section 4.6), so one that is
 acknowledged early waits for those before it. A message that a resumed session sends again before the application has
@@ -20,22 +20,30 @@ class PendingAck:
         packet_id: the message's.
         kind: PUBACK or PUBREC.
         due: whether the application has acknowledged the message.
+        holders: how many have to do that: one, or each handler of the message.
         rejection: the reason code of an acknowledgement that rejects the message, 0 of any other.
     """
 
-    __slots__ = ("due", "kind", "packet_id", "rejection")
+    __slots__ = ("due", "holders", "kind", "packet_id", "rejection")
 
     def __init__(self, packet_id: int, kind: int, *, due: bool, rejection: int = 0) -> None:
         self.packet_id = packet_id
         self.kind = kind
         self.due = due
+        self.holders = 1
         self.rejection = rejection
 
 
 class ManualAcks:
-    """The acknowledgements of one session. Runs on the network thread."""
+    """The acknowledgements of one session. Runs on the network thread.
 
-    def __init__(self) -> None:
+    Args:
+        by_handlers: whether each handler of a message acknowledges it, by ``pending_ack``; otherwise
+            :meth:`Message.acknowledge` does, once for all of them.
+    """
+
+    def __init__(self, *, by_handlers: bool = False) -> None:
+        self.by_handlers = by_handlers
         self._unsent: deque[PendingAck] = deque()  # on this connection, in the order of their messages
         self._held: dict[int, PendingAck] = {}  # by packet identifier: the application has not acknowledged these
 
@@ -46,7 +54,7 @@ class ManualAcks:
             ack = PendingAck(message.packet_id, PUBACK if message.qos == 1 else PUBREC, due=not new)
             if not ack.due:
                 self._held[message.packet_id] = ack
-        if ack not in self._unsent:
+        if new or ack not in self._unsent:
             self._unsent.append(ack)
         return ack
 
@@ -55,7 +63,10 @@ class ManualAcks:
         self._unsent.append(PendingAck(packet_id, kind, due=True, rejection=reason))
 
     def acknowledge(self, ack: PendingAck) -> None:
-        """The application has acknowledged a message."""
+        """The application has acknowledged a message, or one of its handlers has."""
+        ack.holders -= 1
+        if ack.holders > 0:
+            return
         ack.due = True
         if self._held.get(ack.packet_id) is ack:
             del self._held[ack.packet_id]
@@ -63,6 +74,12 @@ class ManualAcks:
     def next(self) -> PendingAck | None:
         """Return the acknowledgement to send now, None if its turn has not come."""
         return self._unsent.popleft() if self._unsent and self._unsent[0].due else None
+
+    def close(self) -> list[int]:
+        """Forget everything, and return the identifiers of the messages that the application has not acknowledged."""
+        held = list(self._held)
+        self.session_lost()
+        return held
 
     def connection_lost(self) -> None:
         """The broker sends again what was not acknowledged."""

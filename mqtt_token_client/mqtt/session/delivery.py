@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from enum import Enum, auto
+from typing import Any
 
 from ...errors import DeliveryFailed, MqttTokenError
 from ...forking import reset_after_fork, works_in_one_process
@@ -33,6 +34,9 @@ _waiting = _WaitingLock()
 
 class Delivery:
     """The delivery of a published message: in progress, acknowledged by the broker, or failed.
+
+    ``await delivery`` waits for it on an event loop, and raises what :meth:`wait` raises; the message stays in the
+    outbox when that is cancelled.
 
     A message of QoS 0 counts as delivered once the operating system has accepted it: the broker acknowledges none.
 
@@ -70,6 +74,14 @@ class Delivery:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
             if not wait_for(self._finished(), seconds):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
+        if self.error is not None:
+            raise self.error
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self.done:
+            from ...loop_bridge import wait_on_loop
+
+            yield from wait_on_loop(self.add_done_callback)
         if self.error is not None:
             raise self.error
 

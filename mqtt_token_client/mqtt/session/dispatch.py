@@ -31,21 +31,21 @@ class Dispatcher:
         self._emit = emit
         self._reported: set[str] = set()  # topics without a handler
 
-    def dispatch(self, message: Message) -> bool:
-        """Call every handler of a message; whether there is one. What a handler raises is logged and reported as
-        :class:`HandlerFailed`; a topic without a handler is reported once as :class:`MessageUnhandled`.
+    def dispatch(self, message: Message) -> tuple[Handler, ...]:
+        """Call every handler of a message, and return them. What a handler raises is logged and reported
+        as :class:`HandlerFailed`; a topic without a handler is reported once as :class:`MessageUnhandled`.
         """
         handlers = self._subscriptions.handlers(message.topic) or self._default
         if not handlers:
             self._report_unhandled(message.topic)
-            return False
+            return ()
         for handler in handlers:
             try:
                 handler(message)
             except BaseException as error:  # sys.exit() in a handler as well
                 log.exception("a handler of %s raised an exception; the network thread goes on", message.topic)
                 self._report_failed(message.topic, error)
-        return True
+        return handlers
 
     def _report_unhandled(self, topic: str) -> None:
         if topic not in self._reported and len(self._reported) < _REPORTED_TOPICS:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBCOMP, PUBREC, RejectedPublish
 from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from ..transport.connection import NetworkConnection
+from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .journal import Journal
 from .received import ReceivedIds
-
-if TYPE_CHECKING:
-    from .acks import ManualAcks, PendingAck
 
 # PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).
 _ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}
@@ -25,18 +22,12 @@ _ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}
 _CallSoon = Callable[[Callable[[], None]], None]
 
 
-def _manual_acks() -> ManualAcks:
-    from .acks import ManualAcks  # few applications acknowledge messages themselves
-
-    return ManualAcks()
-
-
 class Incoming:
     """The receiving half of a session. Runs on the network thread.
 
     Args:
         dispatcher: hands each new message to the application.
-        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         journal: records the identifiers of QoS 2; None without one.
         received: identifiers of QoS 2 that an earlier process received, and the broker has not released.
 
@@ -49,13 +40,13 @@ class Incoming:
         self,
         dispatcher: Dispatcher,
         *,
-        manual_ack: bool,
+        manual_acks: ManualAcks | None,
         journal: Journal | None,
         received: Iterable[int],
     ) -> None:
         self.handed_over = self.duplicates = 0
         self._dispatcher = dispatcher
-        self._manual_acks = _manual_acks() if manual_ack else None
+        self._manual_acks = manual_acks
         self._journal = journal
         self._ids = ReceivedIds(received)
         self._malformed: set[int] = set()  # identifiers of malformed messages that have ended a connection
@@ -68,8 +59,11 @@ class Incoming:
         self._call_soon = call_soon
 
     def close(self) -> None:
-        """Ignore what the application acknowledges from now on."""
+        """Ignore what the application acknowledges from now on; the broker sends it again on the next connection."""
         self._call_soon = None
+        if self._manual_acks is not None:
+            for packet_id in self._manual_acks.close():
+                self._ids.forget(packet_id)
 
     def receive(self, connection: NetworkConnection[Outgoing], message: Message) -> None:
         """PUBLISH: hand a new message over, and acknowledge it."""
@@ -119,8 +113,12 @@ class Incoming:
         self, connection: NetworkConnection[Outgoing], message: Message, acks: ManualAcks, *, new: bool
     ) -> None:
         ack = acks.open(message, new=new)
-        if new:
-            acknowledge = partial(self._acknowledged_by_application, acks, ack)
+        if new and acks.by_handlers:
+            message.pending_ack = ack
+            ack.holders = len(self._dispatcher.dispatch(message))
+            if not ack.holders:
+                acks.acknowledge(ack)  # nobody else would
+        elif new:
             handed_over = Message(
                 message.topic,
                 message.payload,
@@ -129,20 +127,22 @@ class Incoming:
                 message.duplicate,
                 message.properties,
                 message.packet_id,
-                acknowledge,
+                partial(self.acknowledge, [ack]),
             )
             if not self._dispatcher.dispatch(handed_over):
                 acks.acknowledge(ack)  # nobody else would
         self._send_due(connection, acks)
 
-    def _acknowledged_by_application(self, acks: ManualAcks, ack: PendingAck) -> None:
-        """May be called on any thread."""
+    def acknowledge(self, processed: list[PendingAck]) -> None:
+        """The application has processed these messages. May be called on any thread."""
         call_soon = self._call_soon
         if call_soon is not None:
-            call_soon(partial(self._acknowledge_manually, acks, ack))
+            assert self._manual_acks is not None
+            call_soon(partial(self._acknowledge_manually, self._manual_acks, processed))
 
-    def _acknowledge_manually(self, acks: ManualAcks, ack: PendingAck) -> None:
-        acks.acknowledge(ack)
+    def _acknowledge_manually(self, acks: ManualAcks, processed: list[PendingAck]) -> None:
+        for ack in processed:
+            acks.acknowledge(ack)
         if self._connection is not None:
             self._send_due(self._connection, acks)
             self._connection.flush()

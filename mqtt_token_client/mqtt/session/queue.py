@@ -34,6 +34,7 @@ class MessageQueue:
         self._lock = threading.RLock()
         self._accepted = self._finished = 0  # `_finished` is written by the network thread only
         self._closed = ""  # why it accepts nothing; empty while it does
+        self._on_room: Callable[[], None] | None = None
         reset_after_fork(self)
 
     def __len__(self) -> int:
@@ -72,6 +73,19 @@ class MessageQueue:
         if wake is not None:
             wake()
 
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once another message may be accepted, or the queue is closed; in place of an earlier one.
+        May be called on any thread.
+        """
+        self._on_room = callback
+        if self._closed or len(self) < self._max_queued:
+            self._call_on_room()
+
+    def _call_on_room(self) -> None:
+        callback, self._on_room = self._on_room, None
+        if callback is not None:
+            callback()
+
     def wake(self) -> None:
         """Have the session send soon, if there is a connection."""
         wake = self._wake
@@ -90,6 +104,8 @@ class MessageQueue:
         if self._journal is not None and message.qos:
             self._journal.remove(message.number)
         message.finish(error)
+        if self._on_room is not None:
+            self._call_on_room()
 
     def after_fork(self) -> None:
         """In a child the lock is free."""
@@ -107,6 +123,7 @@ class MessageQueue:
         with self._lock:
             self._closed = why
             self._wake = None
+        self._call_on_room()
         new = list(self.new)
         self.new.clear()
         return new

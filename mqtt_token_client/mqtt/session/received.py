@@ -65,6 +65,11 @@ class ReceivedIds:
         self._received.discard(packet_id)
         self._doubtful.discard(packet_id)
 
+    def forget(self, packet_id: int) -> None:
+        """A message was not processed after all: when it comes again, it is new."""
+        self._acknowledged.pop(packet_id, None)
+        self.released(packet_id)
+
     def session_in_doubt(self) -> None:
         """The broker may have begun a new session: a known identifier may be another message's."""
         self._doubtful = set(self._received)

@@ -1,7 +1,6 @@
 """The session: what outlives every connection (MQTT 5 section 4.1), and how packets change it.
 
-It has the messages on their way to the broker, the identifiers of those that were received, and the subscriptions.
-After a loss, the next connection continues where the last one ended.
+It has the messages to send, the identifiers of those received, and the subscriptions; a new connection goes on with it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from ...value import Value
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
 from ..transport.connection import NetworkConnection
+from .acks import ManualAcks
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .incoming import Incoming
@@ -49,14 +49,13 @@ class Session:
         max_inflight: how many messages of QoS 1 and 2 may be unacknowledged at once.
         emit: gets events.
         on_message: gets the messages that no subscription has a handler for.
-        manual_ack: whether the application acknowledges messages of QoS 1 and 2 itself.
+        manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         last_packet_id: the packet identifier before the first that is taken, unless the journal knows it.
         journal: records the session, and continues that of an earlier process; None without one.
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
-        publish: accepts a message, see :meth:`MessageQueue.put`. Like the next one, it saves a call for each message.
-        receive_message: receives a message, see :meth:`Incoming.receive`.
+        queue, publish, receive_message, acknowledge: the messages to send, ``queue.put``, and methods of ``Incoming``.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Session:
         max_inflight: int,
         emit: Callable[[events.Event], None],
         on_message: Handler | None = None,
-        manual_ack: bool = False,
+        manual_acks: ManualAcks | None = None,
         last_packet_id: int = 0,
         journal: Journal | None = None,
     ) -> None:
@@ -77,12 +76,13 @@ class Session:
         packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
         self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
         self._outbox.restore(recorded.messages)
-        self._queue = self._outbox.queue
+        self.queue = self._queue = self._outbox.queue
         self.publish = self._queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions, on_message, emit)
-        self._incoming = Incoming(dispatcher, manual_ack=manual_ack, journal=journal, received=recorded.received)
+        self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=recorded.received)
         self.receive_message = self._incoming.receive
+        self.acknowledge = self._incoming.acknowledge
         self._delivered = self._connects = self._rotations = 0
 
     # For the application, on any thread

@@ -1,0 +1,76 @@
+"""Messages that the asyncio interface holds: each is acknowledged once all of its handlers have processed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mqtt_token_client.mqtt.codec.message import Message
+from mqtt_token_client.mqtt.runtime.thread import NetworkThread
+from mqtt_token_client.mqtt.session.acks import ManualAcks
+from tests.unit.network_thread import call
+from tests.unit.session_client import Client
+
+
+@pytest.fixture
+def client(loop: NetworkThread) -> Iterator[Client]:
+    client = Client(loop, manual_acks=ManualAcks(by_handlers=True))
+    client.session.open(loop.call_soon, lambda: None)
+    yield client
+    client.close()
+
+
+def process(client: Client, *messages: Message) -> None:
+    client.session.acknowledge([message.pending_ack for message in messages])
+    call(client.loop, lambda: None)
+
+
+class TestAMessageWithTwoHandlers:
+    @pytest.mark.parametrize(
+        ("publish", "acknowledgement"),
+        [("32 06 0001 74 0007 00", "40 02 0007"), ("34 06 0001 74 0007 00", "50 02 0007")],
+    )
+    def test_is_acknowledged_when_both_have_processed_it(
+        self, client: Client, publish: str, acknowledgement: str
+    ) -> None:
+        handled: list[Message] = []
+        client.subscribe("t", "#", handler=handled.append)
+        client.read(1)
+        client.answer(publish)
+        first, second = handled
+        process(client, first)
+        client.sees_nothing()
+        process(client, second)
+        client.sees(acknowledgement)
+
+    def test_is_not_acknowledged_by_what_the_application_calls(self, client: Client) -> None:
+        client.answer("32 06 0001 74 0007 00")
+        client.delivered[0].acknowledge()
+        client.sees_nothing()
+        process(client, client.delivered[0])
+        client.sees("40 02 0007")
+
+
+def test_acknowledgements_of_several_messages_go_out_in_the_order_of_arrival(client: Client) -> None:
+    for packet_id in (1, 2, 3):
+        client.answer(f"32 06 0001 74 000{packet_id} 00")
+    one, two, three = client.delivered
+    process(client, three, two)
+    client.sees_nothing()
+    process(client, one)
+    client.sees("40 02 0001 40 02 0002 40 02 0003")
+
+
+def test_a_message_held_when_the_client_was_closed_is_handed_over_again_on_its_next_connection(client: Client) -> None:
+    client.answer("32 06 0001 74 0001 00")
+    client.answer("34 06 0001 74 0002 00")
+    call(client.loop, client.session.close)
+    process(client, *client.delivered)  # too late
+    client.session.open(client.loop.call_soon, lambda: None)
+    client.reconnect()
+    client.answer("3a 06 0001 74 0001 00")
+    client.answer("3c 06 0001 74 0002 00")
+    assert [message.packet_id for message in client.delivered] == [1, 2, 1, 2]
+    process(client, *client.delivered[2:])
+    client.sees("40 02 0001 50 02 0002")
