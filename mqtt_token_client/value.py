@@ -74,19 +74,22 @@ def _annotation(cls: type[Value], name: str) -> str:
     return annotation
 
 
-class _DataclassFields:
-    """For ``dataclasses.fields()``, ``asdict()`` and ``replace()``: the fields of a dataclass that is made for them."""
+class _OfDataclass:
+    """An attribute by which ``dataclasses`` and ``pprint`` know a dataclass, of one that is made when they look."""
 
-    def __get__(self, instance: object, owner: type[Value]) -> dict[str, Field[Any]]:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type[Value]) -> Any:
         from dataclasses import field, make_dataclass
 
         def described(name: str) -> tuple[str, Any, Any]:
-            default = field(default_factory=lambda: getattr(owner, name)) if hasattr(owner, name) else field()
-            return name, _annotation(owner, name), default
+            default: Any = {"default_factory": lambda: getattr(owner, name)} if hasattr(owner, name) else {}
+            return name, _annotation(owner, name), field(repr=name not in hidden, **default)
 
-        made: Any = make_dataclass(owner.__name__, [described(name) for name in owner.__match_args__])
-        fields: dict[str, Field[Any]] = made.__dataclass_fields__
-        return fields
+        hidden = owner._hidden  # noqa: SLF001 - this is a part of Value
+        fields = [described(name) for name in owner.__match_args__]
+        return getattr(make_dataclass(owner.__name__, fields, frozen=True), self._name)
 
 
 class _Signature:
@@ -103,5 +106,6 @@ class _Signature:
 
 
 if not TYPE_CHECKING:
-    Value.__dataclass_fields__ = _DataclassFields()
+    Value.__dataclass_fields__ = _OfDataclass("__dataclass_fields__")
+    Value.__dataclass_params__ = _OfDataclass("__dataclass_params__")
     Value.__signature__ = _Signature()

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import pprint
 from typing import ClassVar
 
 import pytest
@@ -101,6 +102,16 @@ def test_the_functions_of_dataclasses_accept_a_value() -> None:
     assert dataclasses.asdict(corner) == {"x": 1, "y": 2, "label": None, "sharp": False}
     assert dataclasses.replace(corner, y=5) == Corner(1, 5, sharp=False)
     assert [field.name for field in dataclasses.fields(Point)] == ["x", "y", "label"]
+
+
+def test_pprint_shows_the_repr_without_hidden_fields_at_any_width() -> None:
+    assert pprint.pformat(Corner(1, label="secret"), width=1) == "Corner(x=1, y=2, sharp=True)"
+    assert pprint.pformat([Corner(1), Point(2)], width=1) == "[Corner(x=1, y=2, sharp=True),\n Point(x=2, y=2)]"
+
+
+def test_the_fields_say_which_of_them_are_hidden() -> None:
+    shown = {field.name: field.repr for field in dataclasses.fields(Corner)}
+    assert shown == {"x": True, "y": True, "label": False, "sharp": True}
 
 
 def test_the_signature_names_the_fields_their_types_and_defaults() -> None:
