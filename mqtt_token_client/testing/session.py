@@ -26,7 +26,7 @@ _PINGRESP = bytes([PINGRESP << 4, 0])
 _DISCONNECT = bytes([DISCONNECT << 4, 0])
 _RESUMED = bytes([CONNACK << 4, 2, 1, 0])  # accepted, session present
 
-_ANSWER_TIMEOUT = 2.0  # seconds; amqtt answers at once unless it has failed
+_ANSWER_TIMEOUT = 2.0  # seconds in which amqtt answers something, unless it has failed
 _GRACE = 0.1  # seconds for a client to acknowledge on its first connection what would be sent again otherwise
 
 
@@ -90,6 +90,7 @@ class Session:
         self._unacknowledged: dict[bytes, bytes] = {}  # by identifier: to be sent again on the next connection
         self._settled = asyncio.Event()  # nothing is unacknowledged
         self._settled.set()
+        self._answers = 0  # that amqtt has written
         self._to_amqtt = asyncio.StreamReader()
         self._to_amqtt.feed_data(packet)
         self._use(connect, reader, writer)
@@ -176,11 +177,15 @@ class Session:
         writer.close()
 
     async def _catch_up(self) -> None:
-        """Wait until amqtt has answered all packets so far: it answers a PINGREQ after them."""
+        """Wait until amqtt has answered all packets so far: it answers a PINGREQ after them, which takes long if there
+        are many.
+        """
         self._caught_up = asyncio.get_running_loop().create_future()
         self._to_amqtt.feed_data(_PINGREQ)
-        answers = [self._caught_up, self._served_by_amqtt]
-        await asyncio.wait(answers, timeout=_ANSWER_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        ends, done, before = [self._caught_up, self._served_by_amqtt], set[asyncio.Future[None]](), -1
+        while not done and self._answers > before:
+            before = self._answers
+            done, _ = await asyncio.wait(ends, timeout=_ANSWER_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
 
     async def _publish_will(self, connect: ConnectPacket) -> None:
         topic, message, qos = connect.will_topic, connect.will_message, connect.will_qos
@@ -197,6 +202,7 @@ class Session:
     def write(self, packet: bytes) -> None:
         """Send one packet to the client. A PUBLISH of QoS 1 or 2 waits while there is no connection."""
         kind = packet[0] >> 4
+        self._answers += kind != PUBLISH
         if kind == PINGRESP:
             self._caught_up.set_result(None)
         elif kind == PUBREL:
