@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from mqtt_token_client import ClientClosed, DeliveryFailed, Token, TokenClient, TokenKeeper
 from mqtt_token_client.mqtt.runtime import thread
 from mqtt_token_client.stores.limit import TimeLimit
+from mqtt_token_client.tokens import renewal_timer, renewer
 from tests.unit import network_thread
 from tests.unit.device import Make, Source, password
 from tests.unit.forked import fork, run_forked, start_forked
@@ -121,10 +123,13 @@ class TestNewClients:
         serve(device.broker, "made before")
         child()
 
-    def test_disconnected_before_the_fork_work_too(self, make_in_real_time: Make) -> None:
+    def test_disconnected_before_the_fork_work_too(self, make_in_real_time: Make, pool: ThreadPoolExecutor) -> None:
         device = make_in_real_time(client_id="disconnected")
-        device.start()
-        device.client.disconnect()
+        peer = device.start()
+        disconnecting = pool.submit(device.client.disconnect)
+        peer.expect(DISCONNECT)
+        peer.close()
+        disconnecting.result(PATIENCE)
 
         def connect() -> None:
             with device.client:
@@ -316,8 +321,12 @@ class TestKeepers:
         with held(keeper._lock), held(keeper._timer._lock):
             assert run_forked(lambda: (keeper.renew().value, len(events))) == (password(1).decode(), 1)
 
-    def test_shared_with_an_inherited_client_renew_for_a_new_one(self, make_in_real_time: Make) -> None:
-        source = Source(life=0.5)
+    def test_shared_with_an_inherited_client_renew_for_a_new_one(
+        self, make_in_real_time: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(renewal_timer, "_MIN_INTERVAL", 0.01)
+        monkeypatch.setattr(renewer, "MIN_INTERVAL", 0.01)
+        source = Source(life=0.3)
         keeper = TokenKeeper(source)
         device = make_in_real_time(tokens=keeper)
         device.start()
@@ -332,6 +341,8 @@ class TestKeepers:
         while (peer := device.broker.accept()).expect(CONNECT).client_id != "child":
             """A rotation of the parent's."""
         peer.connack(session_present=True)
+        peer.expect(DISCONNECT)
+        peer.close()
         child()
 
     def test_let_a_child_exit_at_once(self) -> None:
