@@ -11,7 +11,7 @@ import contextlib
 import math
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -142,6 +142,7 @@ class ModelBroker:
         self.acknowledges = True
         self.answers_pings = True
         self.lingers = False  # leaves a connection open for a while after another has taken over
+        self.reuses_identifiers = False  # takes the lowest that is free
         self.receive_maximum: int | None = None
         self.answers: deque[Answer] = deque()  # to the next CONNECTs; then it accepts
         self.verdicts: deque[int] = deque()  # on the next messages and subscriptions of MQTT 5; then it takes them
@@ -249,6 +250,26 @@ class ModelBroker:
         self._take_in(line)
         self._close(line)
 
+    def client_died(self, *, notices: bool, loses_unread: bool, recorded: Collection[int]) -> None:
+        """The client's process has ended, and the next one knows what its journal has.
+
+        Args:
+            notices: whether the broker closes the connections now, and not when it comes to read their end.
+            loses_unread: whether it does so before it has read what was sent.
+            recorded: the messages of QoS 1 of which the journal knows that they were sent, and with which identifier.
+        """
+        for line in [line for line in self.lines if line.open]:
+            line.dismissed = True
+            self._take_in(line)
+            if notices:
+                (self.cut if loses_unread else self.close)(line)
+        session = self.session
+        if session is not None:
+            session.known = False  # what the client knew of it may not have been on disk
+            unknown = {n for n in session.arrived if self.sent[n].qos == 1 and n not in recorded}
+            session.arrived -= unknown
+            session.identifiers = {i: n for i, n in session.identifiers.items() if n not in unknown}
+
     def close(self, line: Line) -> None:
         """Close a connection without DISCONNECT, after reading everything."""
         self._read_all(line)
@@ -300,10 +321,12 @@ class ModelBroker:
                 self.owed_at_qos_0.add(number)
             return line is not None
         session.last_id += 1
-        session.outgoing[session.last_id] = (topic, number, qos, False)
+        free = (identifier for identifier in range(1, session.last_id + 1) if identifier not in session.outgoing)
+        identifier = next(free) if self.reuses_identifiers else session.last_id
+        session.outgoing[identifier] = (topic, number, qos, False)
         if line is not None:
-            line.receipts[qos].append(session.last_id)
-            self._send(line, packets.publish(self._five, topic, b"%d" % number, qos, session.last_id))
+            line.receipts[qos].append(identifier)
+            self._send(line, packets.publish(self._five, topic, b"%d" % number, qos, identifier))
         return True
 
     # What arrives

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
@@ -21,16 +20,18 @@ class _Record:
     received: set[int] = field(default_factory=set)
     last_packet_id: int = 0
 
+    def copy(self) -> _Record:
+        return _Record(dict(self.rows), set(self.received), self.last_packet_id)
+
 
 class ScriptedJournal:
     """Notes every call.
 
-    Args:
-        automatic: commit at each sync().
-
     Attributes:
+        automatic: whether to commit at each sync().
         calls: what was reported, as tuples of the method's name and its arguments; a message as its number.
         on_append: called by append() before it returns.
+        loaded: what load() returned.
     """
 
     def __init__(self, *, automatic: bool = False, record: _Record | None = None) -> None:
@@ -38,10 +39,11 @@ class ScriptedJournal:
         self.durable = 0
         self.on_append: Callable[[], None] = lambda: None
         self.notify: Callable[[], None] = lambda: None
-        self._automatic = automatic
+        self.loaded = Recorded()
+        self.automatic = automatic
         self._seen = 0
         self._now = record or _Record()
-        self._on_disk = deepcopy(self._now)
+        self._on_disk = self._now.copy()
         self._lock = threading.Lock()
 
     # What the test does
@@ -49,13 +51,22 @@ class ScriptedJournal:
     def commit(self) -> None:
         """Everything reported so far is on disk."""
         with self._lock:
-            self._on_disk = deepcopy(self._now)
+            self._on_disk = self._now.copy()
             self.durable = len(self.calls)
         self.notify()
 
     def after_power_cut(self) -> ScriptedJournal:
         """The journal that the next process finds."""
-        return ScriptedJournal(automatic=self._automatic, record=deepcopy(self._on_disk))
+        return ScriptedJournal(automatic=self.automatic, record=self._on_disk.copy())
+
+    def after_death(self) -> ScriptedJournal:
+        """The journal that the next process finds if everything had reached the disk when this one died."""
+        return ScriptedJournal(automatic=self.automatic, record=self._now.copy())
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is waiting, in either direction."""
+        return not self._now.rows and not self._now.received
 
     def reported(self) -> list[tuple[object, ...]]:
         """What was reported since the last time."""
@@ -71,7 +82,8 @@ class ScriptedJournal:
             message = Outgoing(topic, payload, qos, retain, properties)
             message.number, message.packet_id, message.stage = number, packet_id, stage
             messages.append(message)
-        return Recorded(messages, frozenset(self._now.received), self._now.last_packet_id)
+        self.loaded = Recorded(messages, frozenset(self._now.received), self._now.last_packet_id)
+        return self.loaded
 
     def append(self, message: Outgoing) -> None:
         m = message
@@ -106,6 +118,6 @@ class ScriptedJournal:
         self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
 
     def sync(self) -> int:
-        if self._automatic:
+        if self.automatic:
             self.commit()
         return len(self.calls)

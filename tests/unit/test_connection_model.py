@@ -1,7 +1,8 @@
 """A client in any order of publish, subscribe, renewal, refusal, loss and time, and what has to come out of it.
 
 The client is whole: TokenClient, its keeper, its connection. Its sockets lead to a broker (model_broker.py) that
-checks every packet; its time and its network thread are the test's (stepped_loop.py).
+checks every packet; its time and its network thread are the test's (stepped_loop.py), and so is the disk, if it has a
+journal (scripted_journal.py). Then its process may die, and the next one continues with what was on the disk.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ from mqtt_token_client import (
     Will,
 )
 from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.session.delivery import Stage
+from mqtt_token_client.mqtt.session.session import Session
 from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit.device import Source, password
 from tests.unit.model_broker import Answer, Line, ModelBroker, Sent
+from tests.unit.scripted_journal import ScriptedJournal
 from tests.unit.stepped_loop import SteppedThread, replaced
 
 MAX_QUEUED = 25
@@ -57,7 +61,9 @@ TROUBLES = (
     "the broker is slow",
     "the broker acknowledges nothing",
     "the broker answers no PINGREQ",
+    "the disk is slow",
 )
+DEATHS = ("the broker has read everything", "the broker has not read the last packets", "the broker does not notice")
 STEPS = (
     *("publish at 0", "publish at 1", "publish at 2", "publish much", "message at 0", "message at 1", "message at 2"),
     *("read one of the first", "read one of the last", "read the first", "read the last", "acknowledge one"),
@@ -113,7 +119,9 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.errors = InternalErrors()
         self.source = TimedSource(lambda: self.loop.now)
         self.deliveries: dict[int, Delivery] = {}
-        self.messages: list[Message] = []
+        self.messages: list[Message] = []  # that this process has received
+        self.identifiers: dict[int, int] = {}  # of QoS 2, and the message that was received with it last
+        self.recorded: set[int] = set()  # messages that must not be received again, as a journal has them
         self.unacknowledged: list[Message] = []  # by the application, which does that itself
         self.events: list[Event] = []
         self.told = 0  # events that were looked at
@@ -133,6 +141,8 @@ class ClientAndBroker(RuleBasedStateMachine):
         profile=st.sampled_from(["password", "event-grid"]),
         manual_ack=st.booleans(),
         backwards=st.booleans(),
+        journal=st.booleans(),
+        reuse=st.booleans(),
     )
     def connect(
         self,
@@ -145,6 +155,8 @@ class ClientAndBroker(RuleBasedStateMachine):
         profile: str,
         manual_ack: bool,
         backwards: bool,
+        journal: bool,
+        reuse: bool,
     ) -> None:
         if protocol == 4 and will == "a will with delay":
             will = "a will"
@@ -161,6 +173,7 @@ class ClientAndBroker(RuleBasedStateMachine):
             now=lambda: self.loop.now,
         )
         self.broker.receive_maximum = receive_maximum
+        self.broker.reuses_identifiers = reuse
         self.broker.expiry = lambda token: self.source.requested[token] + LIFE
         self.resources.enter_context(replaced("monotonic", monotonic, lambda: self.loop.now))
         self.resources.enter_context(patch("mqtt_token_client.client.acquire_network_thread", lambda: self.loop))
@@ -169,7 +182,9 @@ class ClientAndBroker(RuleBasedStateMachine):
         logger = logging.getLogger("mqtt_token_client")
         logger.addHandler(self.errors)
         self.resources.callback(logger.removeHandler, self.errors)
-        self.client = TokenClient(
+        self.journal = ScriptedJournal(automatic=True) if journal else None
+        self.resources.enter_context(replaced("Session", Session, self.make_session))
+        self.make_client: Callable[[], TokenClient] = lambda: TokenClient(
             "mqtt://127.0.0.1",
             self.source,
             client_id="device",
@@ -186,13 +201,24 @@ class ClientAndBroker(RuleBasedStateMachine):
             on_message=self.on_message,
             on_event=self.events.append,
         )
+        self.client = self.make_client()
+        self.begin(subscriptions)
+
+    def make_session(self, **options: Any) -> Session:
+        return Session(**options, journal=self.journal)
+
+    def begin(self, subscriptions: dict[str, int]) -> None:
+        """Do what an application does when it starts."""
         for topic, qos in subscriptions.items():
             self.subscribe(topic, qos)
         self.client.connect(timeout=0)
         self.settle()
 
     def on_message(self, message: Message) -> None:
+        assert int(message.payload) not in self.recorded, f"{message} comes again in spite of the journal"
         self.messages.append(message)
+        if message.qos == 2:
+            self.identifiers[message.packet_id] = int(message.payload)
         if self.manual_ack and message.qos:
             self.unacknowledged.append(message)
         else:
@@ -303,6 +329,54 @@ class ClientAndBroker(RuleBasedStateMachine):
             self.broker.handed_over.add(int(message.payload))
             message.acknowledge()
         self.settle()
+
+    # The device
+
+    @precondition(lambda self: self.journal is not None)
+    @rule(broker=st.sampled_from(DEATHS))
+    def the_process_dies_and_starts_again(self, broker: str) -> None:
+        """What it had reported to the journal is on the disk, whether it knew that or not."""
+        assert self.journal is not None
+        self.start_again(self.journal.after_death(), broker)
+
+    @precondition(lambda self: self.journal is not None)
+    @rule(broker=st.sampled_from(DEATHS))
+    def the_power_is_cut(self, broker: str) -> None:
+        """What it knew to be on the disk is there, and nothing else."""
+        assert self.journal is not None
+        self.start_again(self.journal.after_power_cut(), broker)
+
+    @precondition(lambda self: self.journal is not None)
+    @rule()
+    def the_journal_commits(self) -> None:
+        assert self.journal is not None
+        self.journal.commit()
+        self.settle()
+
+    def start_again(self, journal: ScriptedJournal, broker: str) -> None:
+        before, self.loop = self.loop, SteppedThread()
+        self.loop.now, self.loop.backwards, self.loop.workers_busy = before.now, before.backwards, before.workers_busy
+        self.journal = journal
+        self.client = self.make_client()
+        recorded = {int(message.payload.split()[0]): message for message in journal.loaded.messages}
+        self.broker.client_died(
+            notices=broker != DEATHS[2],
+            loses_unread=broker == DEATHS[1],
+            recorded={number for number, message in recorded.items() if message.stage is Stage.SENT},
+        )
+        before.after_fork()  # it does nothing any more, and its sockets are closed
+        done = {number: delivery for number, delivery in self.deliveries.items() if delivery.done}
+        self.deliveries = {**done, **recorded}
+        self.recorded |= {self.identifiers[packet_id] for packet_id in journal.loaded.received}
+        self.broker.owed_at_qos_0.clear()  # it died with them, or has received them
+        self.messages.clear()
+        self.unacknowledged.clear()
+        self.events.clear()
+        self.told, self.up = 0, False
+        self.asked += 1
+        for topic in {"a", "b"} - self.wanted.keys():  # perhaps the last process had no time to do so
+            self.unsubscribe(topic)
+        self.begin(self.wanted)
 
     # Time
 
@@ -461,11 +535,16 @@ class ClientAndBroker(RuleBasedStateMachine):
                 self.broker.acknowledges = False
             case "the broker answers no PINGREQ":
                 self.broker.answers_pings = False
+            case "the disk is slow" if self.journal is not None:
+                self.journal.automatic = False
         self.settle()
 
     @rule()
     def no_more_trouble(self) -> None:
         self.source.always = None
+        if self.journal is not None:
+            self.journal.automatic = True
+            self.journal.commit()
         self.loop.workers_busy = self.broker.lingers = False
         self.broker.reachable = self.broker.attentive = self.broker.acknowledges = self.broker.answers_pings = True
         for line in self.broker.lines:
@@ -548,6 +627,8 @@ class ClientAndBroker(RuleBasedStateMachine):
         assert broker.session is not None
         assert broker.session.subscriptions == self.wanted
         assert not broker.session.outgoing, "a message to the client is not acknowledged"
+        if self.journal is not None:
+            assert self.journal.empty, "the journal keeps what is done"
         got = Counter(int(message.payload) for message in self.messages)
         assert broker.owed_at_qos_0 <= got.keys()
         for number, delivery in self.deliveries.items():
@@ -562,6 +643,7 @@ def plain(**options: Any) -> ClientAndBroker:
     machine = ClientAndBroker()
     usual = {"protocol": 5, "will": "no will", "window": 100, "receive_maximum": None, "session_expiry": 3600}
     usual |= {"subscriptions": {}, "profile": "password", "manual_ack": False, "backwards": False}
+    usual |= {"journal": False, "reuse": False}
     machine.connect(**{**usual, **options})
     return machine
 
