@@ -173,7 +173,16 @@ class CertificateRejected(BrokerError):  # noqa: N818
 
 
 class ProtocolError(BrokerError):
-    """The broker violated the MQTT protocol."""
+    """The broker violated the MQTT protocol.
+
+    Attributes:
+        reason: the MQTT 5 reason code that the broker gets in DISCONNECT (MQTT 5 section 4.13.1): 0x81 (Malformed
+            Packet), 0x82 (Protocol Error), 0x94 (Topic Alias invalid) or 0x95 (Packet too large).
+    """
+
+    def __init__(self, message: str, *, reason: int = 0x82) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class BrokerRefused(BrokerError):  # noqa: N818

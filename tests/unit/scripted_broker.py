@@ -86,6 +86,15 @@ class Peer:
         packet = self.packet(timeout)
         assert packet is None, f"the end was expected, and this came: {packet}"
 
+    def expect_rejection(self, *reasons: int) -> None:
+        """The client ends the connection because of what it received: in MQTT 5 it sends DISCONNECT with one of these
+        reason codes before that.
+        """
+        if self.five:
+            reason = self.expect(DISCONNECT).reason
+            assert reason in reasons, f"DISCONNECT has the reason code 0x{reason:02x}"
+        self.expect_end()
+
     def expect_subscribe(self, *codes: int) -> Packet:
         """SUBSCRIBE, answered with these codes, or with the requested QoS."""
         packet = self.expect(SUBSCRIBE)

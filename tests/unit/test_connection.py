@@ -394,7 +394,7 @@ class TestBrokerThatBreaksTheRules:
         device = make(protocol)
         peer = device.start()
         peer.send(b"\x00\x00")
-        peer.expect_end()
+        peer.expect_rejection(0x82)
         device.event(Disconnected)
         device.answer()
         device.event(Connected)

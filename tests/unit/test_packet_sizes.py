@@ -153,7 +153,7 @@ class TestAMalformedMessage:
         device = make()
         first = device.start()
         first.send(packet)
-        first.expect_end()
+        first.expect_rejection(0x81, 0x82, 0x94)
         assert device.event(Disconnected).cause.startswith("the broker sent a malformed PUBLISH (")
         assert not device.told(MessageRejected)
         second = device.answer()
@@ -183,7 +183,7 @@ class TestAMalformedMessage:
         for packet_id in (7, 8):
             peer = device.start() if packet_id == 7 else device.answer()
             peer.send(with_properties(b"t", b"\x7f", packet_id=packet_id))
-            peer.expect_end()
+            peer.expect_rejection(0x81)
             device.event(Disconnected)
         assert not device.told(MessageRejected)
 
@@ -192,7 +192,7 @@ class TestAMalformedMessage:
         for _ in range(2):
             peer = device.start() if not device.events else device.answer(session_present=False)
             peer.send(with_properties(b"t", b"\x7f"))
-            peer.expect_end()
+            peer.expect_rejection(0x81)
             device.event(Disconnected)
         assert not device.told(MessageRejected)
 

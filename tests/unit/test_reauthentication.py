@@ -260,7 +260,7 @@ def test_auth_out_of_place_ends_the_connection(make: Make) -> None:
     first = device.start()
     first.send(packets.auth(0))
     first.expect_end()
-    assert "no place here" in device.event(Disconnected).cause
+    assert "out of place" in device.event(Disconnected).cause
 
 
 @pytest.mark.parametrize("reason", [0x19, 0x87])
@@ -270,7 +270,7 @@ def test_auth_with_a_code_that_is_not_the_brokers_to_send_ends_the_connection(ma
     device.client.rotate()
     first.expect(AUTH)
     first.send(packets.auth(reason))
-    assert "no place here" in device.event(Disconnected).cause
+    assert "out of place" in device.event(Disconnected).cause
 
 
 def test_an_authentication_method_needs_mqtt_5(make: Make) -> None:

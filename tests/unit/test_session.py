@@ -159,17 +159,18 @@ class TestReceiving:
         client.sees("40 02 0003  40 02 0001  50 02 0002")
 
     @pytest.mark.parametrize(
-        ("packet", "answer"),
+        ("packet", "rejection", "answer"),
         [
-            ("32 05 0000 0102 00", "40 03 0102 83"),
-            ("34 05 0000 0102 00", "50 03 0102 83"),
-            ("32 09 0001 74 0102 03 23 0001", "40 03 0102 83"),
+            ("32 05 0000 0102 00", "e0 01 82", "40 03 0102 83"),
+            ("34 05 0000 0102 00", "e0 01 82", "50 03 0102 83"),
+            ("32 09 0001 74 0102 03 23 0001", "e0 01 94", "40 03 0102 83"),
         ],
     )
     def test_a_malformed_message_ends_the_connection_and_is_answered_reported_and_dropped_when_it_comes_again(
-        self, client: Client, packet: str, answer: str
+        self, client: Client, packet: str, rejection: str, answer: str
     ) -> None:
         client.answer(packet)
+        client.sees(rejection)
         assert client.broker.recv(1) == b""
         assert client.told == []
         client.reconnect()

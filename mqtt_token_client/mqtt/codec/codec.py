@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .decode import Decoder
 from .encode import Encoder
@@ -20,6 +21,12 @@ class Codec(Encoder, Decoder):
     def __init__(self, protocol: int, max_packet_size: int = MAX_PACKET_SIZE) -> None:
         Encoder.__init__(self, protocol)
         Decoder.__init__(self, protocol, max_packet_size)
+
+    def connect(self, *, clean: bool, **fields: Any) -> bytes:
+        """CONNECT, whose CONNACK must not announce a session if this one is to be ``clean``."""
+        if clean:
+            self.expect_new_session()
+        return super().connect(clean=clean, **fields)
 
     def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]], properties: bytes = b"") -> bytes:
         """SUBSCRIBE, whose SUBACK is accepted from now on."""

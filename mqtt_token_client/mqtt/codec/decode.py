@@ -20,7 +20,6 @@ from .packets import (
     PUBREC,
     PUBREL,
     SUBACK,
-    TOO_SHORT,
     UNSUBACK,
     Acknowledgement,
     Auth,
@@ -31,11 +30,11 @@ from .packets import (
     Suback,
     Unsuback,
     acknowledgement,
-    malformed,
 )
 from .properties import read_properties
 from .publish import read_publish, rejected_publish
-from .reason_codes import PACKET_TOO_LARGE
+from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, is_defined
+from .violations import TOO_SHORT, NotAllowedError, malformed, reason_of
 
 log = get_logger("mqtt_token_client.mqtt")
 
@@ -63,17 +62,24 @@ class Decoder:
     Attributes:
         violation: what the broker did wrong after the packets that :meth:`receive` returned last; nothing that arrives
             after it is read.
+        connected: whether CONNACK has arrived; nothing but CONNECT is sent before that.
     """
 
     def __init__(self, protocol: int, max_packet_size: int) -> None:
         self.violation: ProtocolError | None = None
+        self.connected = False
         self._five = protocol == 5
         self._largest = max_packet_size
-        self._connected = False  # CONNACK has arrived
+        self._clean = False  # CONNECT asked for a new session
+        self._topics: dict[bytes, str] = {}  # of messages that have arrived
         self._expected: dict[tuple[int, int], int] = {}  # by SUBACK or UNSUBACK and packet identifier: codes in it
         self._partial = bytearray()  # of the packet that has not arrived whole
         self._needed = 2  # bytes of it, before it can be decoded further
         self._skip = 0  # bytes still to come of a PUBLISH that is too large
+
+    def expect_new_session(self) -> None:
+        """CONNECT asks for a new session, so CONNACK must not say that there is one."""
+        self._clean = True
 
     def expect(self, kind: int, packet_id: int, codes: int) -> None:
         """Accept one SUBACK or UNSUBACK with this packet identifier and so many codes."""
@@ -112,7 +118,7 @@ class Decoder:
 
     def _decode(self, data: bytes, packets: list[Packet]) -> int:
         """Decode what is complete; returns the position of the first packet that is not."""
-        start, size, largest, connected, five = 0, len(data), self._largest, self._connected, self._five
+        start, size, largest, connected, five = 0, len(data), self._largest, self.connected, self._five
         self._needed = 2
         while size - start >= 2:
             command, length, body = data[start], data[start + 1], start + 2
@@ -125,15 +131,17 @@ class Decoder:
                     if data[body - 1] < 0x80:
                         break
                     shift += 7
-                    if shift > 21:  # [MQTT-1.5.5-1]
-                        raise ProtocolError("the broker sent a packet with a Remaining Length of more than four bytes")
+                    if shift > 21:
+                        raise _wrong_length("more than four bytes")
                 else:
                     self._needed = size - start + 1
                     break
+                if not data[body - 1]:
+                    raise _wrong_length("more bytes than it needs")
             end = body + length
             if connected and end <= size:  # nearly always
-                if length == 2 and command in _ACKNOWLEDGEMENTS:
-                    packets.append(acknowledgement((command & 0xF0, data[body] << 8 | data[body + 1], 0)))
+                if length == 2 and command in _ACKNOWLEDGEMENTS and (packet_id := data[body] << 8 | data[body + 1]):
+                    packets.append(acknowledgement((command & 0xF0, packet_id, 0)))
                     start = end
                     continue
                 if length == 3 and command == PUBACK and five and data[body + 2] == _NO_MATCHING_SUBSCRIBERS:
@@ -143,13 +151,13 @@ class Decoder:
                     start = end
                     continue
                 if command & 0xF0 == PUBLISH and end - start <= largest:
-                    packets.append(read_publish(five, command, data, start, body, end))
+                    packets.append(read_publish(five, command, data, start, body, end, self._topics))
                     start = end
                     continue
             decoded = self._decode_other(data, start, body, end, packets)
             if decoded == start:
                 break
-            start, connected = decoded, self._connected
+            start, connected = decoded, self.connected
         return start
 
     def _decode_other(self, data: bytes, start: int, body: int, end: int, packets: list[Packet]) -> int:
@@ -172,15 +180,17 @@ class Decoder:
 
     def _check_kind(self, kind: int) -> None:
         allowed = _FROM_A_BROKER_IN_5 if self._five else _FROM_A_BROKER
-        if kind not in allowed or (not self._connected and kind not in _BEFORE_CONNACK):
+        if kind not in allowed or (not self.connected and kind not in _BEFORE_CONNACK):
             raise ProtocolError(f"the broker sent {NAMES.get(kind, 'a packet of type 0')} out of place")
 
     def _check_header(self, command: int, length: int, size: int) -> None:
         kind, flags = command & 0xF0, command & 0x0F
         if flags != (2 if kind == PUBREL else 0):
             raise malformed(kind, f"flags 0x{flags:x}")
-        if length > self._largest_body(kind) or (self._five and size > self._largest):
-            raise ProtocolError(f"the broker sent {NAMES[kind]} of {size} bytes, which is too long")
+        over_maximum = self._five and size > self._largest  # section 3.1.2.11.4
+        if length > self._largest_body(kind) or over_maximum:
+            reason = PACKET_TOO_LARGE if over_maximum else MALFORMED_PACKET
+            raise ProtocolError(f"the broker sent {NAMES[kind]} of {size} bytes, which is too long", reason=reason)
 
     def _largest_body(self, kind: int) -> int:
         if kind == PINGRESP:
@@ -211,7 +221,7 @@ class Decoder:
         except IndexError:
             raise malformed(kind, TOO_SHORT) from None
         except ValueError as error:
-            raise malformed(kind, str(error)) from None
+            raise malformed(kind, str(error), reason_of(error)) from None
         log.debug("received %s, %s bytes", NAMES[kind], len(body))
         return packet
 
@@ -228,20 +238,20 @@ class Decoder:
             if len(body) > 1:
                 _expect_end(body, read_properties(AUTH, body, 1, len(body))[1])
             return Auth(body[0] if body else 0)
-        if len(body) > 3:
-            _expect_end(body, read_properties(kind, body, 3, len(body))[1])
-        return Acknowledgement(kind, body[0] << 8 | body[1], body[2] if len(body) > 2 else 0)
+        return _read_acknowledgement(kind, body)
 
     def _read_connack(self, body: bytes) -> Connack:
+        self.connected = True
         flags, code = body[0], body[1]
         if flags > 1:  # [MQTT-3.2.2-1]
             raise ValueError(f"flags 0x{flags:02x}")
         session_present = flags == 1
-        self._connected = True
+        if session_present and self._clean and not code:  # [MQTT-3.2.2-4]
+            raise NotAllowedError("Session Present, though CONNECT asked for a new session")
         if not self._five or (len(body) == 2 and code):  # that of a broker that knows MQTT 3.1.1 only
             return Connack(session_present, _RETURN_CODES.get(code, 0x80), {})
         if 0 < code < 0x80:
-            raise ValueError(f"reason code 0x{code:02x}")
+            raise NotAllowedError(f"reason code 0x{code:02x}")
         properties, end = read_properties(CONNACK, body, 2, len(body))
         _expect_end(body, end)
         return Connack(session_present, code, properties)
@@ -252,15 +262,31 @@ class Decoder:
             _, position = read_properties(kind, body, 2, len(body))
         expected = self._expected.pop((kind, packet_id), None)
         if expected is None:
-            raise ValueError(f"packet identifier {packet_id} is not that of a request")
+            raise NotAllowedError(f"packet identifier {packet_id} is not that of a request")
         codes = body[position:]
         if len(codes) != expected:
-            raise ValueError(f"{len(codes)} codes for {expected} filters")
+            raise NotAllowedError(f"{len(codes)} codes for {expected} filters")
         if kind == UNSUBACK:
             return Unsuback(packet_id)
-        if any(2 < code < 0x80 for code in codes):
-            raise ValueError(f"codes 0x{codes.hex()}")
+        if any(2 < code < 0x80 or (code > 0x80 and not self._five) for code in codes):  # [MQTT-3.9.3-2]
+            raise NotAllowedError(f"codes 0x{codes.hex()}")
         return Suback(packet_id, list(codes))
+
+
+def _wrong_length(what: str) -> ProtocolError:
+    text = f"the broker sent a packet with a Remaining Length of {what}"  # [MQTT-1.5.5-1]
+    return ProtocolError(text, reason=MALFORMED_PACKET)
+
+
+def _read_acknowledgement(kind: int, body: bytes) -> Acknowledgement:
+    packet_id, reason = body[0] << 8 | body[1], body[2] if len(body) > 2 else 0
+    if not packet_id:
+        raise NotAllowedError("packet identifier 0")
+    if not is_defined(reason):
+        raise NotAllowedError(f"reason code 0x{reason:02x}")
+    if len(body) > 3:
+        _expect_end(body, read_properties(kind, body, 3, len(body))[1])
+    return Acknowledgement(kind, packet_id, reason)
 
 
 def _server_reference(body: bytes) -> str | None:

@@ -123,10 +123,12 @@ class Encoder:
         properties = {"authentication_method": method, "authentication_data": data}
         return _packet(AUTH, bytes((reason,)), pack_properties(properties, AUTH))
 
-    def disconnect(self) -> bytes:
-        """DISCONNECT with Normal disconnection (section 3.14), after which the broker drops the will."""
-        log.debug("sending DISCONNECT")
-        return b"%c\x00" % DISCONNECT
+    def disconnect(self, reason: int = 0) -> bytes:
+        """DISCONNECT (section 3.14): with 0, Normal disconnection, the broker drops the will. MQTT 3.1.1 has no other
+        reason.
+        """
+        log.debug("sending DISCONNECT, reason code %s", hex(reason))
+        return b"%c\x01%c" % (DISCONNECT, reason) if reason else b"%c\x00" % DISCONNECT
 
 
 def _field(data: bytes) -> bytes:

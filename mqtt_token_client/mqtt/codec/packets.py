@@ -1,4 +1,4 @@
-"""The packets that a broker sends, as values; the first byte of each kind of packet; and what is malformed."""
+"""The packets that a broker sends, as values, and the first byte of each kind of packet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...errors import ProtocolError
 from ...value import Value
 from .message import Message
 
@@ -88,10 +87,3 @@ class Auth(Value):
 
 
 Packet = Connack | Message | RejectedPublish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
-
-TOO_SHORT = "a field goes beyond the end of the packet"
-
-
-def malformed(kind: int, violation: str) -> ProtocolError:
-    """The error for a packet that is malformed, and why."""
-    return ProtocolError(f"the broker sent a malformed {NAMES[kind]} ({violation})")

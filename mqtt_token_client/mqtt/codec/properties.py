@@ -14,7 +14,9 @@ from paho.mqtt.properties import Properties
 
 from ...errors import ConfigurationError
 from .packets import NAMES, PUBLISH, WILL
-from .topics import check_topic
+from .reason_codes import TOPIC_ALIAS_INVALID
+from .topics import check_topic, decode_string
+from .violations import NotAllowedError
 
 MOST_PROPERTIES = 4096  # in one packet: an empty one has 5 bytes, and takes more than ten times as much memory
 
@@ -61,7 +63,7 @@ def _table() -> dict[int, dict[int, _Property]]:
 _BY_IDENTIFIER = _table()
 _BY_NAME = {packet: {one.name: one for one in known.values()} for packet, known in _BY_IDENTIFIER.items()}
 _NAMES = frozenset(name for known in _BY_NAME.values() for name in known)
-del _BY_IDENTIFIER[PUBLISH][0x23]  # Topic Alias, which CONNECT does not allow [MQTT-3.1.2-26]
+_ANYWHERE = {identifier: one for known in _BY_IDENTIFIER.values() for identifier, one in known.items()}
 
 
 # Variable Byte Integers (section 1.5.5)
@@ -81,7 +83,7 @@ def read_length(data: bytes, at: int, end: int) -> tuple[int, int]:
     """The Variable Byte Integer that begins at a position, and the position after it.
 
     Raises:
-        ValueError: it goes beyond ``end``, or has more than four bytes.
+        ValueError: it goes beyond ``end``, or has more bytes than it needs, or more than four [MQTT-1.5.5-1].
     """
     value = 0
     for shift in (0, 7, 14, 21):
@@ -91,6 +93,8 @@ def read_length(data: bytes, at: int, end: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if shift and not byte:
+                raise ValueError("a length has more bytes than it needs")
             return value, at
     raise ValueError("a length has more than four bytes")
 
@@ -116,23 +120,46 @@ def read_properties(packet: int, data: bytes, at: int, end: int) -> tuple[dict[s
         raise ValueError("the properties go beyond the end of the packet")
     known, found, left = _BY_IDENTIFIER[packet], dict[str, Any](), MOST_PROPERTIES
     while at < stop:
-        property_ = known.get(data[at])
+        identifier = data[at]
+        property_ = known.get(identifier)
         if property_ is None:
-            raise ValueError(f"property 0x{data[at]:02x} is not allowed there")
+            raise _unexpected(identifier, data, at, stop)
         left -= 1
         if left < 0:
             raise TooManyPropertiesError(f"more than {MOST_PROPERTIES} properties")
         name = property_.name
         value, at = _READ[property_.type](data, at + 1, stop)
         if property_.highest and not property_.lowest <= value <= property_.highest:
-            raise ValueError(f"{name} is {value}")
+            raise NotAllowedError(f"{name} is {value}")
         if property_.repeats:
             found.setdefault(name, []).append(value)
         elif name in found:
-            raise ValueError(f"{name} is there twice")
+            raise NotAllowedError(f"{name} is there twice")
         else:
             found[name] = value
+    if packet == PUBLISH:
+        _check_publish(found)
     return found, stop
+
+
+def _unexpected(identifier: int, data: bytes, at: int, stop: int) -> ValueError:
+    """The error for a property that the packet must not have: MQTT 5 has it in other packets, or does not have it."""
+    property_ = _ANYWHERE.get(identifier)
+    if property_ is None:
+        return ValueError(f"0x{identifier:02x} is not a property")
+    try:
+        _READ[property_.type](data, at + 1, stop)
+    except ValueError as error:
+        return error
+    return NotAllowedError(f"property 0x{identifier:02x} is not allowed there")
+
+
+def _check_publish(found: Mapping[str, Any]) -> None:
+    if "topic_alias" in found:  # CONNECT allows none [MQTT-3.1.2-26]
+        raise NotAllowedError(f"topic_alias is {found['topic_alias']}, the maximum is 0", TOPIC_ALIAS_INVALID)
+    response_topic = found.get("response_topic", "t")
+    if not response_topic or "+" in response_topic or "#" in response_topic:  # [MQTT-4.7.3-1], [MQTT-3.3.2-14]
+        raise NotAllowedError(f"response_topic is {'empty' if not response_topic else 'a topic filter'}")
 
 
 def _read_number(size: int) -> Callable[[bytes, int, int], tuple[int, int]]:
@@ -154,13 +181,13 @@ def _read_binary(data: bytes, at: int, stop: int) -> tuple[bytes, int]:
 
 def _read_string(data: bytes, at: int, stop: int) -> tuple[str, int]:
     encoded, at = _read_binary(data, at, stop)
-    return encoded.decode(), at
+    return decode_string(encoded), at
 
 
 def _read_pair(data: bytes, at: int, stop: int) -> tuple[tuple[str, str], int]:
-    key, at = _read_binary(data, at, stop)
-    value, at = _read_binary(data, at, stop)
-    return (key.decode(), value.decode()), at
+    key, at = _read_string(data, at, stop)
+    value, at = _read_string(data, at, stop)
+    return (key, value), at
 
 
 _READ: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {

@@ -22,7 +22,7 @@ class Action(Enum):
 
 
 UNSPECIFIED, MALFORMED_PACKET, PROTOCOL_ERROR, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x81, 0x82, 0x83, 0x87
-BAD_METHOD, TAKEN_OVER, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x95, 0x97
+BAD_METHOD, TAKEN_OVER, TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x94, 0x95, 0x97
 QUOTAS = frozenset((0x93, 0x96, QUOTA_EXCEEDED))  # less was announced, or is allowed, than what this client sends
 
 _T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # None: MQTT has no such code there
@@ -70,6 +70,7 @@ _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action
     0xA2: ("Wildcard Subscriptions not supported",      _X,      _O,         _X,               _O),
 }
 # fmt: on
+_OF_SUCCESS = frozenset((0x00, 0x01, 0x02, 0x04, 0x10, 0x11, 0x18, 0x19))  # section 2.4
 _COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
 
 _ADVICE = {
@@ -100,6 +101,11 @@ def action_for(packet: int, reason: int) -> Action:
     known = _CODES.get(reason)
     found = known[_COLUMNS[packet]] if known else None
     return found if isinstance(found, Action) else Action.RETRY
+
+
+def is_defined(reason: int) -> bool:
+    """Whether MQTT 5 has this reason code, in whatever packet (section 2.4)."""
+    return reason in _OF_SUCCESS or reason in _CODES
 
 
 def reason_name(reason: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from ...errors import ConfigurationError
+from .violations import NotAllowedError
 
 
 def check_topic(topic: str, where: str, argument: str = "topic") -> bytes:
@@ -54,6 +55,32 @@ def check_filter(topic_filter: str, where: str) -> str:
     if topic_filter.startswith("$share/") and (levels[1] in ("", "+") or levels[2:] in ([], [""])):
         raise ConfigurationError(f"{where}: a shared subscription must be $share/group/filter, got {topic_filter!r}")
     return topic_filter
+
+
+def decode_string(encoded: bytes) -> str:
+    """A UTF-8 Encoded String that the broker sent (MQTT 5 section 1.5.4).
+
+    Raises:
+        ValueError: it is not UTF-8, or contains NUL [MQTT-1.5.4-2].
+    """
+    if 0 in encoded:
+        raise ValueError("a string contains NUL")
+    return encoded.decode()
+
+
+def decode_topic(encoded: bytes) -> str:
+    """The topic name of a PUBLISH that the broker sent (MQTT 5 section 3.3.2.1).
+
+    Raises:
+        ValueError: it is not UTF-8, or contains NUL or a wildcard [MQTT-3.3.2-2].
+        NotAllowedError: it is empty [MQTT-4.7.3-1]; an alias that could stand for it is not allowed either.
+    """
+    topic = decode_string(encoded)
+    if not topic:
+        raise NotAllowedError("the topic is empty")
+    if "+" in topic or "#" in topic:
+        raise ValueError("the topic contains a wildcard")
+    return topic
 
 
 def _encode(topic: str, where: str, argument: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ...errors import ProtocolError
 from ...token import Token
 from ..codec.message import Message
 from ..codec.packets import DISCONNECT, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
@@ -108,8 +109,7 @@ class CurrentConnection:
             if not answer.reason:  # the broker accepted the token after all
                 self._owner.reauthenticated(self.unanswered)
         elif not self._owner.attempt.authentication_answered(answer):
-            self.connection.close()
-            self._owner.connection_ended("the broker sent a packet that has no place here", None)
+            self.connection.reject(ProtocolError("the broker sent a packet that is out of place"))
 
     def connection_writable(self, connection: NetworkConnection[Outgoing]) -> None:  # noqa: ARG002
         self._owner.progressed()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..codec.message import Message
-from ..codec.packets import PUBACK, PUBCOMP, PUBREC, RejectedPublish
+from ..codec.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, RejectedPublish
 from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
+from ..codec.violations import malformed
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
@@ -94,7 +95,7 @@ class Incoming:
         """
         if packet.violation and packet.packet_id not in self._malformed:
             self._malformed.add(packet.packet_id)
-            connection.fail(f"the broker sent a malformed PUBLISH ({packet.violation})")
+            connection.reject(malformed(PUBLISH, packet.violation, packet.reason))
             return False
         self._malformed.discard(packet.packet_id)
         if not packet.qos:

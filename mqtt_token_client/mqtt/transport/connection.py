@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ...clock import monotonic
-from ...errors import BrokerError, BrokerRefused
+from ...errors import BrokerError, BrokerRefused, ProtocolError
 from ...logs import get_logger
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
@@ -181,15 +181,19 @@ class NetworkConnection(Generic[_Item]):
                     break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
-        except BrokerError as error:
-            self.fail(str(error), error.reason if isinstance(error, BrokerRefused) else None)
-            return
-        except OSError as error:
-            self.fail(_cause(error))
+        except (OSError, BrokerError) as error:
+            self._reading_failed(error)
             return
         if self._acknowledge is not None and self.sent == sent and not self.closed:
             self._acknowledge()
         self._read_decoded()
+
+    def _reading_failed(self, error: OSError | BrokerError) -> None:
+        if isinstance(error, ProtocolError):
+            self.reject(error)
+        else:
+            cause = str(error) if isinstance(error, BrokerError) else _cause(error)
+            self.fail(cause, error.reason if isinstance(error, BrokerRefused) else None)
 
     def _read_decoded(self) -> None:
         """Read soon what TLS or the WebSocket has decoded already, as that makes no socket readable."""
@@ -237,8 +241,6 @@ class NetworkConnection(Generic[_Item]):
                 start = at + 1
         return packets[start:]
 
-    # The end
-
     def close(self) -> None:
         """Close the socket at once; the owner is not notified."""
         if self.closed:
@@ -263,6 +265,13 @@ class NetworkConnection(Generic[_Item]):
                 self.fail(cause)
 
         self._runtime.call_soon(read_the_rest)
+
+    def reject(self, error: ProtocolError) -> None:
+        """Close because of what the broker sent; in MQTT 5, DISCONNECT says so before that (section 4.13.1)."""
+        if self.engine.five and self.engine.connected:
+            self.write(self.engine.disconnect(error.reason))
+            self.flush()
+        self.fail(str(error))
 
     def fail(self, cause: str, reason: int | None = None) -> None:
         """Close the socket, and notify the owner soon."""
