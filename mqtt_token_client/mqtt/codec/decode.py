@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ...errors import ProtocolError
 from ...logs import get_logger
+from .bodies import read_connack, read_other, read_suback
 from .packets import (
     AUTH,
     CONNACK,
@@ -21,20 +22,12 @@ from .packets import (
     PUBREL,
     SUBACK,
     UNSUBACK,
-    Acknowledgement,
-    Auth,
-    Connack,
-    Disconnect,
     Packet,
-    Pingresp,
-    Suback,
-    Unsuback,
     acknowledgement,
 )
-from .properties import read_properties
 from .publish import read_publish, rejected_publish
-from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE, is_defined
-from .violations import TOO_SHORT, NotAllowedError, malformed, reason_of
+from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE
+from .violations import TOO_SHORT, malformed, reason_of
 
 log = get_logger("mqtt_token_client.mqtt")
 
@@ -48,8 +41,6 @@ _ACKNOWLEDGEMENTS = frozenset((PUBACK, PUBREC, PUBREL | 2, PUBCOMP))  # as they 
 _FROM_A_BROKER = frozenset((CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP))
 _FROM_A_BROKER_IN_5 = _FROM_A_BROKER | {DISCONNECT, AUTH}
 _BEFORE_CONNACK = frozenset((CONNACK, DISCONNECT, AUTH))
-# MQTT 3.1.1 section 3.2.2.3, as reason codes of MQTT 5; any other is an Unspecified error.
-_RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 
 class Decoder:
@@ -227,79 +218,13 @@ class Decoder:
 
     def _read_body(self, kind: int, body: bytes) -> Packet:
         if kind == CONNACK:
-            return self._read_connack(body)
+            self.connected = True
+            return read_connack(body, five=self._five, clean=self._clean)
         if kind in (SUBACK, UNSUBACK):
-            return self._read_suback(kind, body)
-        if kind == PINGRESP:
-            return Pingresp()
-        if kind == DISCONNECT:
-            return Disconnect(body[0] if body else 0, _server_reference(body))
-        if kind == AUTH:
-            if len(body) > 1:
-                _expect_end(body, read_properties(AUTH, body, 1, len(body))[1])
-            return Auth(body[0] if body else 0)
-        return _read_acknowledgement(kind, body)
-
-    def _read_connack(self, body: bytes) -> Connack:
-        self.connected = True
-        flags, code = body[0], body[1]
-        if flags > 1:  # [MQTT-3.2.2-1]
-            raise ValueError(f"flags 0x{flags:02x}")
-        session_present = flags == 1
-        if session_present and self._clean and not code:  # [MQTT-3.2.2-4]
-            raise NotAllowedError("Session Present, though CONNECT asked for a new session")
-        if not self._five or (len(body) == 2 and code):  # that of a broker that knows MQTT 3.1.1 only
-            return Connack(session_present, _RETURN_CODES.get(code, 0x80), {})
-        if 0 < code < 0x80:
-            raise NotAllowedError(f"reason code 0x{code:02x}")
-        properties, end = read_properties(CONNACK, body, 2, len(body))
-        _expect_end(body, end)
-        return Connack(session_present, code, properties)
-
-    def _read_suback(self, kind: int, body: bytes) -> Suback | Unsuback:
-        packet_id, position = body[0] << 8 | body[1], 2
-        if self._five:
-            _, position = read_properties(kind, body, 2, len(body))
-        expected = self._expected.pop((kind, packet_id), None)
-        if expected is None:
-            raise NotAllowedError(f"packet identifier {packet_id} is not that of a request")
-        codes = body[position:]
-        if len(codes) != expected:
-            raise NotAllowedError(f"{len(codes)} codes for {expected} filters")
-        if kind == UNSUBACK:
-            return Unsuback(packet_id)
-        if any(2 < code < 0x80 or (code > 0x80 and not self._five) for code in codes):  # [MQTT-3.9.3-2]
-            raise NotAllowedError(f"codes 0x{codes.hex()}")
-        return Suback(packet_id, list(codes))
+            return read_suback(kind, body, five=self._five, expected=self._expected)
+        return read_other(kind, body)
 
 
 def _wrong_length(what: str) -> ProtocolError:
     text = f"the broker sent a packet with a Remaining Length of {what}"  # [MQTT-1.5.5-1]
     return ProtocolError(text, reason=MALFORMED_PACKET)
-
-
-def _read_acknowledgement(kind: int, body: bytes) -> Acknowledgement:
-    packet_id, reason = body[0] << 8 | body[1], body[2] if len(body) > 2 else 0
-    if not packet_id:
-        raise NotAllowedError("packet identifier 0")
-    if not is_defined(reason):
-        raise NotAllowedError(f"reason code 0x{reason:02x}")
-    if len(body) > 3:
-        _expect_end(body, read_properties(kind, body, 3, len(body))[1])
-    return Acknowledgement(kind, packet_id, reason)
-
-
-def _server_reference(body: bytes) -> str | None:
-    """The Server Reference of a DISCONNECT. Its reason code counts even if its properties are malformed."""
-    if len(body) < 2:
-        return None
-    try:
-        reference: str | None = read_properties(DISCONNECT, body, 1, len(body))[0].get("server_reference")
-    except ValueError:
-        return None
-    return reference
-
-
-def _expect_end(body: bytes, end: int) -> None:
-    if end != len(body):
-        raise ValueError(f"{len(body) - end} bytes too many")

@@ -181,19 +181,15 @@ class NetworkConnection(Generic[_Item]):
                     break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
-        except (OSError, BrokerError) as error:
-            self._reading_failed(error)
+        except BrokerError as error:
+            self.reject(error)
+            return
+        except OSError as error:
+            self.fail(_cause(error))
             return
         if self._acknowledge is not None and self.sent == sent and not self.closed:
             self._acknowledge()
         self._read_decoded()
-
-    def _reading_failed(self, error: OSError | BrokerError) -> None:
-        if isinstance(error, ProtocolError):
-            self.reject(error)
-        else:
-            cause = str(error) if isinstance(error, BrokerError) else _cause(error)
-            self.fail(cause, error.reason if isinstance(error, BrokerRefused) else None)
 
     def _read_decoded(self) -> None:
         """Read soon what TLS or the WebSocket has decoded already, as that makes no socket readable."""
@@ -266,12 +262,12 @@ class NetworkConnection(Generic[_Item]):
 
         self._runtime.call_soon(read_the_rest)
 
-    def reject(self, error: ProtocolError) -> None:
+    def reject(self, error: BrokerError) -> None:
         """Close because of what the broker sent; in MQTT 5, DISCONNECT says so before that (section 4.13.1)."""
-        if self.engine.five and self.engine.connected:
+        if isinstance(error, ProtocolError) and self.engine.five and self.engine.connected:
             self.write(self.engine.disconnect(error.reason))
             self.flush()
-        self.fail(str(error))
+        self.fail(str(error), error.reason if isinstance(error, BrokerRefused) else None)
 
     def fail(self, cause: str, reason: int | None = None) -> None:
         """Close the socket, and notify the owner soon."""

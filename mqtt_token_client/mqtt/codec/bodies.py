@@ -1,0 +1,116 @@
+"""Reading the bodies of all packets but PUBLISH: what follows the fixed header.
+
+Each function raises ``IndexError`` if a field goes beyond the end of the body, and ``ValueError`` if MQTT does not allow
+what is there; see :mod:`.violations`.
+"""
+
+from __future__ import annotations
+
+from .packets import (
+    AUTH,
+    CONNACK,
+    DISCONNECT,
+    PINGRESP,
+    UNSUBACK,
+    Acknowledgement,
+    Auth,
+    Connack,
+    Disconnect,
+    Pingresp,
+    Suback,
+    Unsuback,
+)
+from .properties import read_properties
+from .reason_codes import is_defined
+from .violations import NotAllowedError
+
+# MQTT 3.1.1 section 3.2.2.3, as reason codes of MQTT 5; any other is an Unspecified error.
+_RETURN_CODES = {0: 0, 1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
+
+
+def read_connack(body: bytes, *, five: bool, clean: bool) -> Connack:
+    """CONNACK (section 3.2).
+
+    Args:
+        body: the body.
+        five: whether it is that of MQTT 5.
+        clean: whether CONNECT asked for a new session.
+    """
+    flags, code = body[0], body[1]
+    if flags > 1:  # [MQTT-3.2.2-1]
+        raise ValueError(f"flags 0x{flags:02x}")
+    session_present = flags == 1
+    if session_present and clean and not code:  # [MQTT-3.2.2-4]
+        raise NotAllowedError("Session Present, though CONNECT asked for a new session")
+    if not five or (len(body) == 2 and code):  # that of a broker that knows MQTT 3.1.1 only
+        return Connack(session_present, _RETURN_CODES.get(code, 0x80), {})
+    if 0 < code < 0x80:
+        raise NotAllowedError(f"reason code 0x{code:02x}")
+    properties, end = read_properties(CONNACK, body, 2, len(body))
+    _expect_end(body, end)
+    return Connack(session_present, code, properties)
+
+
+def read_suback(kind: int, body: bytes, *, five: bool, expected: dict[tuple[int, int], int]) -> Suback | Unsuback:
+    """SUBACK (section 3.9) or UNSUBACK (section 3.11).
+
+    Args:
+        kind: which of the two.
+        body: the body.
+        five: whether it is that of MQTT 5.
+        expected: the number of codes by kind and packet identifier; the one that was read is removed.
+    """
+    packet_id, position = body[0] << 8 | body[1], 2
+    if five:
+        _, position = read_properties(kind, body, 2, len(body))
+    count = expected.pop((kind, packet_id), None)
+    if count is None:
+        raise NotAllowedError(f"packet identifier {packet_id} is not that of a request")
+    codes = body[position:]
+    if len(codes) != count:
+        raise NotAllowedError(f"{len(codes)} codes for {count} filters")
+    if kind == UNSUBACK:
+        return Unsuback(packet_id)
+    if any(2 < code < 0x80 or (code > 0x80 and not five) for code in codes):  # [MQTT-3.9.3-2]
+        raise NotAllowedError(f"codes 0x{codes.hex()}")
+    return Suback(packet_id, list(codes))
+
+
+def read_other(kind: int, body: bytes) -> Acknowledgement | Pingresp | Disconnect | Auth:
+    """Any other packet of a broker."""
+    if kind == PINGRESP:
+        return Pingresp()
+    if kind == DISCONNECT:
+        return Disconnect(body[0] if body else 0, _server_reference(body))
+    if kind == AUTH:
+        if len(body) > 1:
+            _expect_end(body, read_properties(AUTH, body, 1, len(body))[1])
+        return Auth(body[0] if body else 0)
+    return _read_acknowledgement(kind, body)
+
+
+def _read_acknowledgement(kind: int, body: bytes) -> Acknowledgement:
+    packet_id, reason = body[0] << 8 | body[1], body[2] if len(body) > 2 else 0
+    if not packet_id:
+        raise NotAllowedError("packet identifier 0")
+    if not is_defined(reason):
+        raise NotAllowedError(f"reason code 0x{reason:02x}")
+    if len(body) > 3:
+        _expect_end(body, read_properties(kind, body, 3, len(body))[1])
+    return Acknowledgement(kind, packet_id, reason)
+
+
+def _server_reference(body: bytes) -> str | None:
+    """The Server Reference of a DISCONNECT. Its reason code counts even if its properties are malformed."""
+    if len(body) < 2:
+        return None
+    try:
+        reference: str | None = read_properties(DISCONNECT, body, 1, len(body))[0].get("server_reference")
+    except ValueError:
+        return None
+    return reference
+
+
+def _expect_end(body: bytes, end: int) -> None:
+    if end != len(body):
+        raise ValueError(f"{len(body) - end} bytes too many")
