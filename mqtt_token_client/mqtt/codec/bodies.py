@@ -1,7 +1,7 @@
 """Reading the bodies of all packets but PUBLISH: what follows the fixed header.
 
-Each function raises ``IndexError`` if a field goes beyond the end of the body, and ``ValueError`` if MQTT does not allow
-what is there; see :mod:`.violations`.
+Each function raises ``IndexError`` if a field goes beyond the end of the body, and ``ValueError`` if MQTT does not
+allow what is there; see :mod:`.violations`.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class CurrentConnection:
             if not answer.reason:  # the broker accepted the token after all
                 self._owner.reauthenticated(self.unanswered)
         elif not self._owner.attempt.authentication_answered(answer):
-            self.connection.reject(ProtocolError("the broker sent a packet that is out of place"))
+            self.connection.fail(ProtocolError("the broker sent a packet that is out of place"))
 
     def connection_writable(self, connection: NetworkConnection[Outgoing]) -> None:  # noqa: ARG002
         self._owner.progressed()

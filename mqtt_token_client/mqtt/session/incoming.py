@@ -95,7 +95,7 @@ class Incoming:
         """
         if packet.violation and packet.packet_id not in self._malformed:
             self._malformed.add(packet.packet_id)
-            connection.reject(malformed(PUBLISH, packet.violation, packet.reason))
+            connection.fail(malformed(PUBLISH, packet.violation, packet.reason))
             return False
         self._malformed.discard(packet.packet_id)
         if not packet.qos:

@@ -182,7 +182,7 @@ class NetworkConnection(Generic[_Item]):
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except BrokerError as error:
-            self.reject(error)
+            self.fail(error)
             return
         except OSError as error:
             self.fail(_cause(error))
@@ -262,18 +262,18 @@ class NetworkConnection(Generic[_Item]):
 
         self._runtime.call_soon(read_the_rest)
 
-    def reject(self, error: BrokerError) -> None:
-        """Close because of what the broker sent; in MQTT 5, DISCONNECT says so before that (section 4.13.1)."""
-        if isinstance(error, ProtocolError) and self.engine.five and self.engine.connected:
-            self.write(self.engine.disconnect(error.reason))
+    def fail(self, cause: str | BrokerError) -> None:
+        """Close the socket, and notify the owner soon. In MQTT 5, DISCONNECT goes out before that if the cause is that
+        the broker violated the protocol (section 4.13.1).
+        """
+        if self.closed:
+            return
+        if isinstance(cause, ProtocolError) and self.engine.five and self.engine.connected:
+            self.write(self.engine.disconnect(cause.reason))
             self.flush()
-        self.fail(str(error), error.reason if isinstance(error, BrokerRefused) else None)
-
-    def fail(self, cause: str, reason: int | None = None) -> None:
-        """Close the socket, and notify the owner soon."""
-        if not self.closed:
-            self.close()
-            self._runtime.call_soon(lambda: self.owner.connection_closed(self, cause, reason))
+        self.close()
+        reason = cause.reason if isinstance(cause, BrokerRefused) else None
+        self._runtime.call_soon(lambda: self.owner.connection_closed(self, str(cause), reason))
 
     def _watch(self) -> None:
         if not self.closed:
