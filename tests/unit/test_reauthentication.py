@@ -259,7 +259,7 @@ def test_auth_out_of_place_ends_the_connection(make: Make) -> None:
     device = make()
     first = device.start()
     first.send(packets.auth(0))
-    first.expect_end()
+    first.expect_rejection(0x82)
     assert "out of place" in device.event(Disconnected).cause
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from ...errors import ProtocolError
 from ...logs import get_logger
-from .bodies import read_connack, read_other, read_suback
+from .bodies import read_connack, read_other, read_publish, read_suback, rejected_publish
 from .packets import (
     AUTH,
     CONNACK,
     DISCONNECT,
+    MALFORMED_PACKET,
     NAMES,
     PINGRESP,
     PUBACK,
@@ -21,13 +22,14 @@ from .packets import (
     PUBREC,
     PUBREL,
     SUBACK,
+    TOO_SHORT,
     UNSUBACK,
     Packet,
     acknowledgement,
+    malformed,
+    reason_of,
 )
-from .publish import read_publish, rejected_publish
-from .reason_codes import MALFORMED_PACKET, PACKET_TOO_LARGE
-from .violations import TOO_SHORT, malformed, reason_of
+from .reason_codes import PACKET_TOO_LARGE
 
 log = get_logger("mqtt_token_client.mqtt")
 

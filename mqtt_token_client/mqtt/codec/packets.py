@@ -1,4 +1,4 @@
-"""The packets that a broker sends, as values, and the first byte of each kind of packet."""
+"""The packets that a broker sends, as values; the first byte of each kind of packet; and what is malformed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...errors import ProtocolError
 from ...value import Value
 from .message import Message
 
@@ -15,6 +16,7 @@ SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP = 0x80, 0x90, 0xA0, 
 DISCONNECT, AUTH = 0xE0, 0xF0
 WILL = 0x00  # not a packet: for the properties of the will, which is part of CONNECT
 CONTINUE_AUTHENTICATION, RE_AUTHENTICATE = 0x18, 0x19  # reason codes of AUTH (section 3.15.2.1)
+MALFORMED_PACKET, PROTOCOL_ERROR = 0x81, 0x82  # reason codes of DISCONNECT (section 4.13.1)
 
 NAMES = {
     CONNECT: "CONNECT", CONNACK: "CONNACK", PUBLISH: "PUBLISH", PUBACK: "PUBACK", PUBREC: "PUBREC", PUBREL: "PUBREL",
@@ -87,3 +89,28 @@ class Auth(Value):
 
 
 Packet = Connack | Message | RejectedPublish | Acknowledgement | Suback | Unsuback | Pingresp | Disconnect | Auth
+
+TOO_SHORT = "a field goes beyond the end of the packet"
+
+
+class NotAllowedError(ValueError):
+    """A packet can be parsed, and MQTT does not allow what it contains (Protocol Error, MQTT 5 section 1.2). Any other
+    ``ValueError`` of the codec means that the packet cannot be parsed (Malformed Packet).
+
+    Attributes:
+        reason: the reason code for DISCONNECT.
+    """
+
+    def __init__(self, violation: str, reason: int = PROTOCOL_ERROR) -> None:
+        super().__init__(violation)
+        self.reason = reason
+
+
+def reason_of(error: ValueError) -> int:
+    """The reason code for DISCONNECT after what the codec found in a packet."""
+    return error.reason if isinstance(error, NotAllowedError) else MALFORMED_PACKET
+
+
+def malformed(kind: int, violation: str, reason: int = MALFORMED_PACKET) -> ProtocolError:
+    """The error for a packet that MQTT does not allow, and why."""
+    return ProtocolError(f"the broker sent a malformed {NAMES[kind]} ({violation})", reason=reason)

@@ -13,10 +13,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ...errors import ConfigurationError
-from .packets import NAMES, PUBLISH, WILL
+from .packets import NAMES, PUBLISH, WILL, NotAllowedError
 from .reason_codes import TOPIC_ALIAS_INVALID
 from .topics import check_topic, decode_string
-from .violations import NotAllowedError
 
 MOST_PROPERTIES = 4096  # in one packet: an empty one has 5 bytes, and takes more than ten times as much memory
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .packets import CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK
+from .packets import CONNACK, DISCONNECT, MALFORMED_PACKET, PROTOCOL_ERROR, PUBACK, PUBREC, SUBACK
 
 
 class Action(Enum):
@@ -21,7 +21,7 @@ class Action(Enum):
     GIVE_UP = "report it to whoever configured the client"
 
 
-UNSPECIFIED, MALFORMED_PACKET, PROTOCOL_ERROR, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x81, 0x82, 0x83, 0x87
+UNSPECIFIED, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x83, 0x87
 BAD_METHOD, TAKEN_OVER, TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x94, 0x95, 0x97
 QUOTAS = frozenset((0x93, 0x96, QUOTA_EXCEEDED))  # less was announced, or is allowed, than what this client sends
 
@@ -34,7 +34,7 @@ _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action
     #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3
     #                                                   CONNACK  DISCONNECT  PUBACK, PUBREC    SUBACK
     UNSPECIFIED: ("Unspecified error",                  _B,      _B,         _B,               _B),
-    0x81: ("Malformed Packet",                          _O,      _O,         _X,               _X),
+    MALFORMED_PACKET: ("Malformed Packet",                          _O,      _O,         _X,               _X),
     PROTOCOL_ERROR: ("Protocol Error",                  _O,      _O,         _X,               _X),
     0x83: ("Implementation specific error",             _B,      _B,         _B,               _B),
     0x84: ("Unsupported Protocol Version",              _O,      _X,         _X,               _X),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ...errors import ConfigurationError
-from .violations import NotAllowedError
+from .packets import NotAllowedError
 
 
 def check_topic(topic: str, where: str, argument: str = "topic") -> bytes:

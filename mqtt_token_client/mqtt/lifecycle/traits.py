@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ...clock import monotonic
 from ...profiles import Credentials
 from ...token import Token
-from ..codec.reason_codes import BAD_METHOD, PROTOCOL_ERROR
+from ..codec.packets import PROTOCOL_ERROR
+from ..codec.reason_codes import BAD_METHOD
 from ..transport.address import Address
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..codec.message import Message
-from ..codec.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, RejectedPublish
+from ..codec.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, RejectedPublish, malformed
 from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
-from ..codec.violations import malformed
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
