@@ -1,18 +1,23 @@
 """All exceptions of this library, grouped by where the cause is.
 
 ``permanent`` is False for a temporary error, which retrying may fix, and True for one that a person has to fix.
-No message, argument or attribute of an exception contains a secret.
+No message, argument or attribute of an exception contains a secret, nor control characters that a server sent.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .logs import LONGEST_MESSAGE, printable
+
 
 class MqttTokenError(Exception):
     """The base of every exception that this library raises."""
 
     permanent = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message, LONGEST_MESSAGE))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would call the constructor with `args` only; some here have keyword arguments.
@@ -74,7 +79,7 @@ class AuthorizationServerUnavailable(TokenError):  # noqa: N818
         status: int | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after)
-        self.error = error
+        self.error = None if error is None else printable(error)
         self.status = status
 
 
@@ -105,8 +110,8 @@ class TokenRequestRefused(TokenError):  # noqa: N818
 
     def __init__(self, message: str, *, error: str, description: str = "", status: int = 400) -> None:
         super().__init__(message)
-        self.error = error
-        self.description = description
+        self.error = printable(error)
+        self.description = printable(description)
         self.status = status
 
     @property

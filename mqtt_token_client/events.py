@@ -5,7 +5,8 @@
             case Rotated(kind=kind, gap=gap): print(f"on a new token by {kind}, {gap * 1000:.1f} ms")
             case RenewalFailed(error=error): alarm(error)
 
-Events are reports: nothing in the library reads them. No event holds a secret.
+Events are reports: nothing in the library reads them. No event holds a secret, nor control characters: text is cut to
+200 characters, except the topics and filters of this client itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 from typing import Any, ClassVar, Literal, Self
 
 from .errors import MqttTokenError
+from .logs import printable
 from .value import Value
 
 RotationKind = Literal["handover", "reconnect", "re-authentication"]
@@ -27,6 +29,14 @@ class Event(Value):
     """
 
     log_level: ClassVar[int] = logging.INFO
+    _own: ClassVar[tuple[str, ...]] = ()  # fields whose text is the application's
+
+    def __post_init__(self) -> None:
+        names: tuple[str, ...] = self.__match_args__
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, str) and name not in self._own:
+                object.__setattr__(self, name, printable(value))
 
     def __copy__(self) -> Self:
         return self
@@ -165,6 +175,7 @@ class SubscriptionRefused(Event):
     """
 
     log_level: ClassVar[int] = logging.WARNING
+    _own: ClassVar[tuple[str, ...]] = ("topic_filter",)
     topic_filter: str
     reason: int
 
@@ -175,6 +186,7 @@ class DeliveryRefused(Event):
     """
 
     log_level: ClassVar[int] = logging.WARNING
+    _own: ClassVar[tuple[str, ...]] = ("topic",)
     topic: str
     reason: int
 
@@ -190,6 +202,7 @@ class MessageExpired(Event):
     """A message was not sent, as its ``message_expiry_interval`` passed while it waited; its Delivery failed."""
 
     log_level: ClassVar[int] = logging.WARNING
+    _own: ClassVar[tuple[str, ...]] = ("topic",)
     topic: str
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .clock import monotonic
 from .errors import ConfigurationError
+from .logs import printable
 
 
 def read_claims(value: str) -> dict[str, Any]:
@@ -193,5 +194,5 @@ class Token:
 
     def __repr__(self) -> str:
         jti = self.claims.get("jti")
-        name = f"jti=…{str(jti)[-6:]}, " if jti else ""
+        name = f"jti=…{printable(str(jti)[-6:])}, " if jti else ""
         return f"Token({name}expires_in={self.expires_in:.1f})"

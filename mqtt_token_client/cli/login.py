@@ -15,6 +15,7 @@ from ..clock import monotonic
 from ..config import Config, read_config
 from ..errors import ConfigurationError, MqttTokenError, StoreError, StoreKeyMissing, TokenRequestRefused
 from ..events import Event, LoginRequired, RenewalFailed, StoreFailed
+from ..logs import printable
 from ..sources import TokenSource
 from ..sources.oauth.device_flow import DeviceFlow
 from ..stores.memory import MemoryStore
@@ -122,10 +123,10 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
         for name, value in found.items():
             if name not in ("valid", "expires_in", "renewable", "rejected"):
                 shown = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
-                click.echo(f"{name.replace('_', ' '):<10} {_printable(shown)}")
+                click.echo(f"{name.replace('_', ' '):<10} {printable(shown)}")
         click.echo(f"{'token':<10} {'none' if token is None else _validity(token)}")
         renewal = "automatic" if found["renewable"] else "a person has to log in"
-        said = f"; the server rejected the last one: {_printable(token.refusal)}" if token and token.refusal else ""
+        said = f"; the server rejected the last one: {printable(token.refusal)}" if token and token.refusal else ""
         click.echo(f"{'renewal':<10} {renewal}{said}")
     context.exit(0 if found["valid"] or found["renewable"] else LOGIN)
 
@@ -261,7 +262,7 @@ def _status(config: Config, token: Token | None) -> dict[str, Any]:
 
 def _as_whom(token: Token) -> str:
     subject = token.claims.get("sub")
-    return f" as {_printable(subject)}" if isinstance(subject, str) else ""
+    return f" as {printable(subject)}" if isinstance(subject, str) else ""
 
 
 def _validity(token: Token) -> str:
@@ -278,11 +279,6 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _printable(text: str) -> str:
-    """Replace control characters in text from a server."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _exit_code(error: MqttTokenError, *, asks_a_person: bool) -> int:

@@ -102,7 +102,7 @@ class TestLogin:
         done = command("login")
         assert done.exit_code == 0
         assert done.stdout == ""
-        assert "Logged in as pump�[31m-17. Token: valid for 60 min. Stored in encrypted files in " in done.stderr
+        assert "Logged in as pump[31m-17. Token: valid for 60 min. Stored in encrypted files in " in done.stderr
         assert command.stored() == Token(value)
 
     def test_asks_no_server_while_there_is_a_valid_token(self, command: Command) -> None:
@@ -152,7 +152,7 @@ class TestStatus:
         value = issue(command)
         command("login")
         shown = command("status").stdout
-        assert "subject    pump�[31m-17\n" in shown
+        assert "subject    pump[31m-17\n" in shown
         assert "token      valid for 60 min\n" in shown
         assert "renewal    automatic\n" in shown
         assert value not in shown

@@ -407,6 +407,23 @@ class TestDeviceAuthorization:
             flow(server).fetch(None)
         assert str(caught.value).isprintable()
 
+    @pytest.mark.parametrize("name", ["verification_uri", "verification_uri_complete"])
+    @pytest.mark.parametrize(
+        "url", ["javascript:alert(1)", "file:///etc/passwd", "id.example.com/device", "data:text/html,x"]
+    )
+    def test_response_with_an_address_that_is_no_web_page_is_rejected(
+        self, server: OAuthServer, name: str, url: str
+    ) -> None:
+        server.script.append(device_answer(**{name: url}))
+        with pytest.raises(InvalidTokenResponse, match=f"{name} must be an https or http URL$"):
+            flow(server).fetch(None)
+
+    @pytest.mark.parametrize("name", ["user_code", "verification_uri", "verification_uri_complete"])
+    def test_response_with_a_text_too_long_to_show_is_rejected(self, server: OAuthServer, name: str) -> None:
+        server.script.append(device_answer(**{name: f"https://id.example.com/{'x' * 2000}"}))
+        with pytest.raises(InvalidTokenResponse, match=f"{name} must not contain .* nor more than 20*0 characters$"):
+            flow(server).fetch(None)
+
     def test_response_with_googles_name_for_the_address_is_understood(self, server: OAuthServer) -> None:
         shown: list[DeviceLogin] = []
         server.script.append(device_answer(verification_uri=None, verification_url="https://www.google.com/device"))

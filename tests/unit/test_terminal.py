@@ -210,7 +210,7 @@ class TestNoTerminal:
         login = a_login(code="A\x1b]0;title\x07B\r\x9b2J\u202eC", uri=f"{URI}\x1b[2J\nforged line")
         text = self.show(monkeypatch, login)
         assert all(character.isprintable() for character in text.replace("\n", ""))
-        assert "A]0;titleB2JC\n" in text
+        assert "A]0;titleB 2JC\n" in text
         assert not [line for line in text.splitlines() if line.startswith("forged")]
 
     def test_is_none_where_a_process_has_no_stderr(

@@ -18,7 +18,7 @@ from ...errors import (
     TokenRefusedByBroker,
     TokenUnchanged,
 )
-from ...logs import get_logger
+from ...logs import get_logger, printable
 from ...token import Token
 from ..codec.packets import CONNACK, DISCONNECT
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
@@ -195,7 +195,7 @@ def _rejected_again(reason: int, times: int) -> TokenRefusedByBroker:
 def describe(packet: int, reason: int, server: str | None) -> str:
     """Say what the reason code of a CONNACK or DISCONNECT means, and what a person can do about it."""
     if server is not None:
-        return f"{reason_name(reason)}; it names {server!r} instead: give that as broker"
+        return f"{reason_name(reason)}; it names {printable(server)!r} instead: give that as broker"
     if action_for(packet, reason) is Action.GIVE_UP:
         return f"{reason_name(reason)}; {advice(reason)}"
     return reason_name(reason)

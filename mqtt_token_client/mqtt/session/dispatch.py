@@ -29,7 +29,7 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._default = () if on_message is None else (on_message,)
         self._emit = emit
-        self._reported: set[str] = set()  # topics without a handler
+        self._reported: set[int] = set()  # hashes of topics without a handler, as a topic may have 64 KiB
 
     def dispatch(self, message: Message) -> tuple[Handler, ...]:
         """Call every handler of a message, and return them. What a handler raises is logged and reported
@@ -48,8 +48,8 @@ class Dispatcher:
         return handlers
 
     def _report_unhandled(self, topic: str) -> None:
-        if topic not in self._reported and len(self._reported) < _REPORTED_TOPICS:
-            self._reported.add(topic)
+        if hash(topic) not in self._reported and len(self._reported) < _REPORTED_TOPICS:
+            self._reported.add(hash(topic))
             self._emit(events.MessageUnhandled(topic))
 
     def _report_failed(self, topic: str, error: BaseException) -> None:

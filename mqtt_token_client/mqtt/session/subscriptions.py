@@ -17,6 +17,7 @@ from .limits import PACKET_TOO_LARGE, Limits
 from .packet_ids import PacketIds
 
 _REMEMBERED_TOPICS = 1024
+_LONGEST_REMEMBERED = 200  # characters of a topic; another client may send one of 64 KiB
 _MAX_FILTERS = 8  # a packet: AWS IoT accepts no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
 _SUBSCRIBE_OVERHEAD = 5 + 2 + 1  # bytes: fixed header, packet identifier, empty properties
 _FILTER_OVERHEAD = 2 + 1  # bytes: its length and its options
@@ -242,7 +243,7 @@ class Subscriptions:
         found = self._matched.get(topic)
         if found is None:
             found = tuple(handler for handlers in self._matcher.iter_match(topic) for handler in handlers)
-            if len(self._matched) < _REMEMBERED_TOPICS:
+            if len(self._matched) < _REMEMBERED_TOPICS and len(topic) <= _LONGEST_REMEMBERED:
                 self._matched[topic] = found
         return found
 

@@ -26,6 +26,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from ...clock import monotonic
 from ...errors import BrokerError, BrokerRefused, BrokerUnreachable, ConfigurationError, ProtocolError
+from ...logs import printable
 from ..codec.reason_codes import NOT_AUTHORIZED, Action
 
 _PIECE = 65_536
@@ -187,10 +188,10 @@ class WebSocket:
                 name, self._action = websocket_close(int(event.code))
                 self._end = " ".join(filter(None, ("the broker closed the WebSocket:", str(int(event.code)), name)))
                 if event.reason:
-                    self._end += f" ({event.reason})"
+                    self._end += f" ({printable(event.reason)})"
                 self._reply = self._protocol.send(event.response())
             else:
-                self._end = f"the broker broke the WebSocket protocol: {event.reason}"
+                self._end = f"the broker broke the WebSocket protocol: {printable(str(event.reason))}"
 
 
 def upgrade(

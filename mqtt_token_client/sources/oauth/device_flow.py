@@ -15,10 +15,10 @@ from ...errors import (
     TokenError,
     TokenRequestRefused,
 )
-from ...logs import get_logger
+from ...logs import LONGEST_TEXT, get_logger
 from ...token import Token
 from .client_auth import ClientAuthentication, PublicClient
-from .device_login import DeviceLogin
+from .device_login import LONGEST_URL, DeviceLogin
 from .grant import Grant, client_authentication, grant_parameters, is_text
 from .http import HttpClient
 from .terminal import show_login
@@ -152,8 +152,8 @@ class DeviceFlow(Grant):
         device_code = _required(answer, "device_code")
         login = DeviceLogin(
             _shown(answer, "user_code"),
-            _shown(answer, "verification_uri" if "verification_uri" in answer else "verification_url"),  # Google's name
-            _shown(answer, "verification_uri_complete") if answer.get("verification_uri_complete") else None,
+            _url(answer, "verification_uri" if "verification_uri" in answer else "verification_url"),  # Google's name
+            _url(answer, "verification_uri_complete") if answer.get("verification_uri_complete") else None,
             sent + lifetime,
             over,
         )
@@ -203,11 +203,20 @@ def _required(answer: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _shown(answer: Mapping[str, Any], name: str) -> str:
+def _shown(answer: Mapping[str, Any], name: str, limit: int = LONGEST_TEXT) -> str:
     """Return a field that a person will see: one line, without control characters."""
     value = _required(answer, name)
-    if not is_text(value):
-        raise InvalidTokenResponse(f"device authorization response: {name} must not contain control characters")
+    if not is_text(value) or len(value) > limit:
+        problem = f"must not contain control characters, nor more than {limit} characters"
+        raise InvalidTokenResponse(f"device authorization response: {name} {problem}")
+    return value
+
+
+def _url(answer: Mapping[str, Any], name: str) -> str:
+    """Return an address that a person will open: a link to anything else than a web page may run code."""
+    value = _shown(answer, name, LONGEST_URL)
+    if not value.lower().startswith(("https://", "http://")):
+        raise InvalidTokenResponse(f"device authorization response: {name} must be an https or http URL")
     return value
 
 

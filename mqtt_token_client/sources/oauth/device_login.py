@@ -8,6 +8,8 @@ from typing import Any
 
 from ...clock import monotonic
 
+LONGEST_URL = 2000  # characters: more fit into no QR code that a phone reads
+
 
 def _restored(code: str, uri: str, complete: str | None, ends: float, ended: bool) -> DeviceLogin:
     """In another process, where it does not notice when the login ends."""

@@ -9,7 +9,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import TextIO
 
-from .device_login import DeviceLogin
+from ...logs import printable
+from .device_login import LONGEST_URL, DeviceLogin
 
 _WHITE_ON_BLACK, _PLAIN = "\x1b[97;40m", "\x1b[0m"
 _CLEAR_LINE = "\x1b[K"
@@ -26,7 +27,7 @@ def show_login(login: DeviceLogin) -> None:
     stream = sys.stderr
     if stream is None:  # the process has no stderr
         return
-    address, code = _clean(login.verification_uri), _clean(login.user_code)
+    address, code = printable(login.verification_uri, LONGEST_URL), printable(login.user_code)
     text = f"To log in, open\n\n    {address}\n\nand enter the code\n\n    {code}\n"
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         print(f"{text}\nThe code is valid for {_left(login)} minutes.", file=stream, flush=True)
@@ -34,11 +35,6 @@ def show_login(login: DeviceLogin) -> None:
     drawn = _qr_code(login.verification_uri_complete, stream)
     print(f"\n{text}" + (f"\nor scan this:\n\n{drawn}" if drawn else ""), file=stream, flush=True)
     Thread(target=_count_down, args=(login, stream), name="login-countdown", daemon=True).start()
-
-
-def _clean(text: str) -> str:
-    """Remove control characters from a text."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def _left(login: DeviceLogin) -> str:

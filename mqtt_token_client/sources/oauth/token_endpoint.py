@@ -15,6 +15,7 @@ from ...errors import (
     TokenError,
     TokenRequestRefused,
 )
+from ...logs import printable
 from ...token import Token
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
@@ -227,5 +228,4 @@ def _shown(text: str, request: TokenRequest) -> str:
         text = text.replace(secret, "…")
     if any(secret in decoded for decoded in (unquote(text), unquote_plus(text), unescape(text)) for secret in secrets):
         return "a text that contains a secret, not shown"
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return text if len(text) <= 200 else text[:199] + "…"
+    return printable(" ".join(text.split()))
