@@ -47,7 +47,7 @@ def servers():
     with AuthorizationServer(lifetime=6) as server, Broker(server) as broker:
         yield (
             broker.url,
-            4,
+            5,
             ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret),
         )
 
@@ -92,7 +92,7 @@ def serve(arguments):
             print("# A device that a person approves, once:")
             print(f"export MQTT_TOKEN_CONFIG={shlex.quote(str(config))}")
             print("# or a device that has a secret:")
-        print(f"export MQTT_BROKER={broker.url} MQTT_PROTOCOL=4 OAUTH_ISSUER={server.issuer}")
+        print(f"export MQTT_BROKER={broker.url} OAUTH_ISSUER={server.issuer}")
         print(f"export OAUTH_CLIENT_ID={server.client_id} OAUTH_CLIENT_SECRET={server.client_secret}", flush=True)
         stop.wait()
 
@@ -111,7 +111,6 @@ def toml(broker, server, folder):
     return f"""\
 broker = "{broker.url}"
 client_id = "pump-17"
-protocol = 4
 store = {json.dumps(f"file:{folder / 'store'}", ensure_ascii=False)}
 
 [source]

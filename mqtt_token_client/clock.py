@@ -16,6 +16,11 @@ def monotonic() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+def wall() -> float:
+    """Return the seconds since the epoch by this machine's wall clock, which may be wrong by years."""
+    return time.time()
+
+
 def boot_id() -> str:
     """Return the identifier of this boot of the machine, as :func:`monotonic` starts anew with each (Linux, random(4));
     empty on other systems.
@@ -65,4 +70,4 @@ class ServerClock:
 
     def now(self) -> float:
         """Return the seconds since the epoch, by the server's clock."""
-        return time.time() if self._offset is None else monotonic() + self._offset
+        return wall() if self._offset is None else monotonic() + self._offset

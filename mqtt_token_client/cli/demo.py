@@ -135,7 +135,7 @@ def run(seconds: float | None, console: Console) -> Snapshot:
     )
     with AuthorizationServer(_LIFETIME) as server, Broker(server) as broker:
         source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
-        client = TokenClient(broker.url, source, client_id="demo", protocol=4, on_event=watch.on_event)
+        client = TokenClient(broker.url, source, client_id="demo", on_event=watch.on_event)
         client.subscribe(_TOPIC, lambda message: watch.traffic.receive(int(message.payload)), qos=1)
         watch.client = client
         with _first_interrupt() as interrupted, picture, client:

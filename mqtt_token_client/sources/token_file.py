@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from ..clock import monotonic
+from ..clock import monotonic, wall
 from ..errors import ConfigurationError, TokenError
 from ..token import Token, read_claims
 from .folder_watch import watch_folder
@@ -130,7 +129,7 @@ def _life(value: str, written: float) -> tuple[float, float | None]:
     """Return the lifetime and the age of a token, in seconds; the age is None if it is unknown."""
     token = Token(value)
     issued, expires = token.claims.get("iat"), token.claims.get("exp")
-    lifetime, now = token.lifetime, time.time()
+    lifetime, now = token.lifetime, wall()
     if not math.isfinite(lifetime):
         if not isinstance(expires, int | float) or not written < expires <= written + _MAX_LIFETIME:
             return math.inf, 0.0

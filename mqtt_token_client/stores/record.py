@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from contextlib import suppress
 from typing import Any
 
-from ..clock import boot_id, monotonic
+from ..clock import boot_id, monotonic, wall
 from ..errors import ConfigurationError, StoreError
 from ..token import Token
 
@@ -64,7 +63,7 @@ def _born(token: Token) -> float:
     with suppress(ValueError, TypeError, OverflowError):
         if math.isfinite(token.lifetime):
             return _number(token.claims.get("exp")) - token.lifetime
-    return time.time() - (monotonic() - token.since)
+    return wall() - (monotonic() - token.since)
 
 
 def _since(since: float, born: float, boot: object) -> float | None:
@@ -72,7 +71,7 @@ def _since(since: float, born: float, boot: object) -> float | None:
     now = monotonic()
     if boot and boot == boot_id() and since <= now:
         return since
-    age = time.time() - born
+    age = wall() - born
     return None if age < -_TOLERANCE else now - max(age, 0.0)
 
 

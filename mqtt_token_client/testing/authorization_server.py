@@ -67,6 +67,7 @@ class AuthorizationServer:
     Attributes:
         issuer: the issuer's URL, known while the server runs.
         jwks: the public key, as a JWK Set (RFC 7517).
+        revoked: the claims ``jti`` of access tokens that are not valid any more, though they have not expired.
 
     Raises:
         ConfigurationError: a duration is not above 0, both clients have the same name, or the file of ``state`` cannot
@@ -108,6 +109,8 @@ class AuthorizationServer:
         self._logins = DeviceLogins(_whole(device_code_lifetime), _whole(interval))
         self._refresh_tokens = RefreshTokens(self._state.families, self._save)
         self._failures: deque[Response] = deque()
+        self.revoked: set[str] = set()
+        self._issued: set[str] = set()
         self._save(self._state.families)
 
     def approve(self, user_code: str, subject: str = _SOMEONE) -> None:
@@ -130,17 +133,23 @@ class AuthorizationServer:
         """
         self._decide(user_code, approved=False, subject="")
 
-    def fail_next(self, times: int = 1, status: int = 503, retry_after: float | str | None = None) -> None:
+    def fail(self, status: int = 503, times: int = 1, retry_after: float | str | None = None) -> None:
         """Answer the next ``times`` token requests with an HTTP error, as in an outage.
 
         Args:
-            times: how many requests; 0 ends the outage.
             status: the HTTP status.
+            times: how many requests; 0 ends the outage.
             retry_after: the ``Retry-After`` header: seconds, or an HTTP date.
         """
         self._failures.clear()
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         self._failures.extend(Response("out of order\n", status, headers, mimetype="text/plain") for _ in range(times))
+
+    def expire_now(self) -> None:
+        """Revoke all access tokens issued so far. A :class:`Broker` rejects them from now on; its ``check_tokens()``
+        closes the connections that presented them before.
+        """
+        self.revoked |= self._issued
 
     def __enter__(self) -> Self:
         app = Flask(__name__)
@@ -266,10 +275,11 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib
     def get_audiences(self, _client: _Client, _user: object, _scope: str) -> str:
         return self._server.audience
 
-    def get_extra_claims(self, _client: _Client, _grant_type: str, _user: object, _scope: str) -> dict[str, float]:
+    def get_extra_claims(self, _client: _Client, _grant_type: str, _user: object, _scope: str) -> dict[str, Any]:
         # Authlib rounds iat down to a second, which would take up to a second of six.
-        now = time.time()
-        return {"iat": now, "exp": now + self._server.lifetime}
+        now, jti = time.time(), secrets.token_urlsafe(16)
+        self._server._issued.add(jti)  # noqa: SLF001 - a part of the server
+        return {"iat": now, "exp": now + self._server.lifetime, "jti": jti}
 
 
 def _whole(seconds: float) -> float:

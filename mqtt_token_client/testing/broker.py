@@ -1,36 +1,27 @@
-"""A broker in this process: MQTT 3.1.1, for clients whose password is a JWT."""
+"""A broker in this process: MQTT 5 and 3.1.1, for clients whose password is a JWT."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
-from amqtt.adapters import BufferReader
-from amqtt.broker import Broker as AmqttBroker
-from amqtt.errors import AMQTTError, MQTTError, NoDataError
-from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION
-from amqtt.mqtt.connect import ConnectPacket
-from amqtt.mqtt.packet import CONNACK, CONNECT
-from amqtt.plugins.base import BaseAuthPlugin
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+import jwt
+from paho.mqtt.client import topic_matches_sub
 
-from .session import Session, read_packet, stop_reading
+from .connection import Connection
+from .packets import Publish
+from .sessions import Sessions
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySetSerialization
 
-logging.getLogger("amqtt").addHandler(logging.NullHandler())
-
-_CONNECT_TIMEOUT = 10.0  # seconds
-_UNSUPPORTED_BY_MQTT_5 = bytes([CONNACK << 4, 3, 0, 0x84, 0])  # as a client that speaks MQTT 5 reads it
+_NOT_AUTHORIZED = 0x87
+_Result = TypeVar("_Result")
 
 
 class TokenIssuer(Protocol):
@@ -44,15 +35,26 @@ class TokenIssuer(Protocol):
     def jwks(self) -> KeySetSerialization: ...
 
 
+class PublishedMessage(NamedTuple):
+    """A message that a client has published."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: dict[str, Any]
+    client_id: str
+
+
 class Broker:
-    """An MQTT 3.1.1 broker on loopback that accepts a JWT (RS256) as the password.
+    """An MQTT broker on loopback that accepts a JWT (RS256) as the password, or as Authentication Data with any
+    Authentication Method (MQTT 5), by which a client can present a new token later.
 
     A context manager: it serves from ``__enter__`` to ``__exit__``, on a thread of its own. An invalid or expired token
-    is answered with CONNACK 5; when a token expires, the connection that presented it is closed. A client that connects
-    a second time takes over its session, and the first connection's Will is published [MQTT-3.1.2-8]; if its token is
-    rejected, the first connection stays. Nothing is kept when the broker stops.
-
-    Unlike MQTT, it delivers a message with the subscription's QoS even if it was published with a lower one.
+    is rejected with Not authorized; when a token expires, the connection that presented it is closed. A client that
+    connects a second time takes over its session. Wills, retained messages, Session Expiry, Receive Maximum and
+    Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases are not supported. Nothing is
+    kept when the broker stops.
 
     Args:
         authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.
@@ -69,18 +71,22 @@ class Broker:
     def __init__(self, authorization_server: TokenIssuer, *, port: int = 0) -> None:
         self._issuer = authorization_server
         self.port = port
+        self._sessions = Sessions(self._expiry_of, self._published)
+        self._messages: list[PublishedMessage] = []
+        self._new_message = threading.Condition()
 
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self._keys = KeySet.import_key_set(self._issuer.jwks)
+        self._keys = jwt.PyJWKSet.from_dict(dict(self._issuer.jwks))
         listener = socket.create_server(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
         serving: Future[None] = Future()
-        serve = self._run(listener, serving)
-        self._thread = threading.Thread(target=asyncio.run, args=(serve,), name="broker", daemon=True)
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._run(listener, serving),), name="broker", daemon=True
+        )
         self._thread.start()
         serving.result()
         return self
@@ -89,116 +95,132 @@ class Broker:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=10)
 
+    # For tests, on any thread
+
+    @property
+    def client_ids(self) -> set[str]:
+        """The clients that are connected."""
+        return self._on_loop(lambda: self._sessions.client_ids)
+
+    def messages(self, topic_filter: str = "#", count: int = 0, timeout: float = 5.0) -> list[PublishedMessage]:
+        """The messages that clients have published so far, wills left out, the oldest first.
+
+        Args:
+            topic_filter: which of them.
+            count: wait until there are so many.
+            timeout: seconds to wait for them.
+
+        Raises:
+            TimeoutError: there are fewer after that time.
+        """
+
+        def matching() -> list[PublishedMessage]:
+            return [message for message in self._messages if topic_matches_sub(topic_filter, message.topic)]
+
+        with self._new_message:
+            if self._new_message.wait_for(lambda: len(matching()) >= count, timeout):
+                return matching()
+            raise TimeoutError(f"{len(matching())} of {count} messages on {topic_filter} in {timeout} s")
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes | str,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        properties: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Send a message to all clients that have subscribed to its topic."""
+        data = payload.encode() if isinstance(payload, str) else payload
+        message = Publish(topic, data, qos, retain, dict(properties or {}))
+        self._on_loop(lambda: self._sessions.publish(message))
+
+    def drop(self, client_id: str | None = None) -> None:
+        """Break the connection of one client, or of all, without a word, as a bad network does."""
+        self._for_each(client_id, Connection.drop)
+
+    def disconnect(self, reason: int = _NOT_AUTHORIZED, client_id: str | None = None) -> None:
+        """Close the connection of one client, or of all, with a reason code of MQTT 5."""
+        self._for_each(client_id, lambda connection: connection.close(reason))
+
+    def reject(self, reason: int = _NOT_AUTHORIZED, times: int = 1) -> None:
+        """Answer the next CONNECTs with a reason code of MQTT 5, which a client of MQTT 3.1.1 gets translated.
+
+        Args:
+            reason: such as 0x87 Not authorized, 0x88 Server unavailable.
+            times: how many CONNECTs; 0 accepts the next one.
+        """
+
+        def change() -> None:
+            self._sessions.rejections.clear()
+            self._sessions.rejections.extend([reason] * times)
+
+        self._on_loop(change)
+
+    def check_tokens(self) -> None:
+        """Close the connections whose tokens have been revoked since they were presented."""
+        self._on_loop(self._sessions.check_tokens)
+
+    def _for_each(self, client_id: str | None, do: Callable[[Connection], None]) -> None:
+        def call() -> None:
+            for connection in list(self._sessions.connections):
+                session = connection.session
+                if client_id is None or (session is not None and session.client_id == client_id):
+                    do(connection)
+
+        self._on_loop(call)
+
+    def _on_loop(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function on the broker's thread, and wait for what it returns."""
+        result: Future[_Result] = Future()
+
+        def call() -> None:
+            try:
+                result.set_result(function())
+            except Exception as error:  # noqa: BLE001 - raised on the thread that waits
+                result.set_exception(error)
+
+        self._loop.call_soon_threadsafe(call)
+        return result.result(timeout=10)
+
+    # On the event loop
+
     async def _run(self, listener: socket.socket, serving: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._accepting = asyncio.Lock()
-        self._sessions: dict[str, Session] = {}
-        connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = asyncio.create_task(self._serve(reader, writer))
-            connections[connection] = writer
-            connection.add_done_callback(lambda _: connections.pop(connection).close())
-
-        try:
-            self._amqtt = AmqttBroker({"listeners": {"default": {"type": "external"}}, "plugins": {_ADMIT: {}}})
-            await self._amqtt.start()
-            server = await asyncio.start_server(accept, sock=listener)
-        except Exception as error:  # noqa: BLE001 - raised on the thread that waits
-            serving.set_exception(error)
-            return
+        server = await self._loop.create_server(lambda: Connection(self._sessions), sock=listener)
         serving.set_result(None)
         await self._stopping.wait()
-        self._loop.remove_reader(listener)
-        for _ in range(3):
-            await asyncio.sleep(0)  # sockets that asyncio has just accepted become connections, which are closed below
         server.close()
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await asyncio.gather(*(session.end() for session in self._sessions.values()))
-        await self._amqtt.shutdown()
+        await asyncio.sleep(0)  # sockets that were just accepted become connections, which are closed next
+        self._sessions.close()
+        deadline = self._loop.time() + 1.0
+        while self._sessions.connections and self._loop.time() < deadline:
+            await asyncio.sleep(0.001)
+        for connection in list(self._sessions.connections):  # their clients do not read
+            connection.drop()
+        await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, from its first packet to its end."""
+    def _published(self, message: Publish, client_id: str) -> None:
+        with self._new_message:
+            self._messages.append(PublishedMessage(*message[:5], client_id))
+            self._new_message.notify_all()
+
+    def _expiry_of(self, token: str) -> float | None:
+        """When a token expires, in seconds since the epoch; None if it is not valid."""
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
-                packet = await read_packet(reader)
-            if packet[0] >> 4 != CONNECT:
-                return
-            level = packet[packet.find(b"MQTT") + 4 :][:1]  # MQTT 3.1.1 section 3.1.2.2
-            if level != b"\x04":
-                writer.write(_UNSUPPORTED_BY_MQTT_5 if level == b"\x05" else _refusal(UNACCEPTABLE_PROTOCOL_VERSION))
-                return
-            connect = await ConnectPacket.from_stream(BufferReader(packet))
-            expiry = self._expiry(connect.password or "")
-            if expiry is None:
-                writer.write(_refusal(NOT_AUTHORIZED))
-                return
-            timer = self._loop.call_later(expiry - time.time(), stop_reading, reader, writer)
-            try:
-                await self._serve_client(packet, connect, reader, writer)
-            finally:
-                timer.cancel()
-        except (EOFError, OSError, AMQTTError, MQTTError, NoDataError):
-            pass  # the client is gone, or does not speak MQTT
-
-    async def _serve_client(
-        self, packet: bytes, connect: ConnectPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Serve a client whose token is valid: start its session, or resume it."""
-        client_id = connect.client_id
-        async with self._accepting:
-            session = self._sessions.get(client_id)
-            if session is not None and not (connect.clean_session_flag or session.clean or session.over):
-                await session.move(connect, reader, writer)
-            else:
-                await self._forget(client_id)
-                session = self._sessions[client_id] = Session(self._amqtt, packet, connect, reader, writer)
-        await session.wait_closed()
-        if session.clean:
-            async with self._accepting:
-                if self._sessions.get(client_id) is session:
-                    await self._forget(client_id)
-
-    async def _forget(self, client_id: str) -> None:
-        """Discard a client's session, if there is one [MQTT-3.1.2-6]."""
-        if client_id in self._sessions:
-            await self._sessions.pop(client_id).end()
-            # amqtt itself would keep it for up to a second, and resume it if the client came back by then.
-            self._amqtt.sessions.pop(client_id, None)
-            for subscribers in self._amqtt.subscriptions.values():
-                subscribers[:] = [(session, qos) for session, qos in subscribers if session.client_id != client_id]
-
-    def _expiry(self, token: str) -> float | None:
-        """Return when a token expires, in seconds since the epoch; None if it is not valid."""
-        required = jwt.BaseClaimsRegistry(
-            iss={"essential": True, "value": self._issuer.issuer},
-            aud={"essential": True, "value": self._issuer.audience},
-        )
-        try:
-            claims = jwt.decode(token, self._keys, ["RS256"]).claims
-            required.validate(claims)
-        except (JoseError, ValueError):
+            key = self._keys[jwt.get_unverified_header(token)["kid"]]
+            claims = jwt.decode(
+                token,
+                key,
+                ["RS256"],
+                audience=self._issuer.audience,
+                issuer=self._issuer.issuer,
+                options={"require": ["exp", "iss", "aud"], "verify_exp": False, "verify_iat": False},
+            )
+        except (jwt.InvalidTokenError, KeyError, ValueError):
             return None
-        expiry = claims.get("exp")
-        return expiry if isinstance(expiry, int | float) and expiry > time.time() else None
-
-
-def _refusal(code: int) -> bytes:
-    return bytes([CONNACK << 4, 2, 0, code])
-
-
-class _Admit(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no types
-    """Accepts every client: the token is checked before amqtt gets the connection."""
-
-    async def authenticate(self, **_: Any) -> bool:
-        return True
-
-    @dataclass
-    class Config:
-        """amqtt requires this class; there is nothing to configure."""
-
-
-_ADMIT = f"{__name__}.{_Admit.__name__}"
+        expiry = float(claims["exp"])  # PyJWT would round it down to a second, which may be a sixth of its lifetime
+        revoked = getattr(self._issuer, "revoked", ())
+        return expiry if expiry > time.time() and claims.get("jti") not in revoked else None

@@ -145,7 +145,7 @@ def test_a_command_that_makes_no_sense_does_not_end_the_sensor() -> None:
     reporting = threading.Event()
     with AuthorizationServer(60) as server, Broker(server) as broker:
         source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
-        operator = TokenClient(broker.url, source, client_id="operator", protocol=4)
+        operator = TokenClient(broker.url, source, client_id="operator")
         operator.subscribe("pump/17/temperature", lambda _message: reporting.set())
         with operator:
             sensor = started(

@@ -53,10 +53,10 @@ def test_without_the_extra_cli_one_line_says_so(missing: str) -> None:
     assert ended.returncode == 1
 
 
-@pytest.mark.parametrize("missing", ["flask", "authlib", "amqtt"])
-def test_without_the_extra_demo_one_line_says_so(missing: str) -> None:
+@pytest.mark.parametrize("missing", ["flask", "authlib"])
+def test_without_the_extra_testing_one_line_says_so(missing: str) -> None:
     ended = run_python(f"sys.modules['{missing}'] = None", "sys.argv[1:] = ['demo']")
-    assert "pip install 'mqtt-token-client[demo]'" in ended.stderr
+    assert "pip install 'mqtt-token-client[testing]'" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.returncode == 1
 

@@ -26,7 +26,6 @@ _NEVER = {
     "segno",
     "flask",
     "authlib",
-    "amqtt",
     "asyncio",
     "html",
 }

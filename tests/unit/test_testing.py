@@ -83,13 +83,13 @@ def test_the_lifetime_may_be_changed_while_it_runs() -> None:
 
 def test_it_fails_as_often_as_it_was_told_and_then_recovers() -> None:
     with AuthorizationServer() as server:
-        server.fail_next(2, status=429, retry_after=7)
+        server.fail(429, times=2, retry_after=7)
         answers = [ask(server) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [429, 429, 200]
         assert answers[0].headers["Retry-After"] == "7"
         assert "Retry-After" not in answers[2].headers
-        server.fail_next(100)
-        server.fail_next(0)
+        server.fail(times=100)
+        server.fail(times=0)
         assert ask(server).status_code == 200
 
 

@@ -82,8 +82,8 @@ def test_a_token_of_another_issuer_is_refused_even_if_its_key_is_the_same(server
         assert connack_of(broker, token_of(server)) == 0x87
 
 
-def test_a_client_of_mqtt_5_is_told_that_it_is_not_spoken_here(server: AuthorizationServer, broker: Broker) -> None:
-    assert connack_of(broker, token_of(server), mqtt.MQTTv5) == 0x84
+def test_a_client_of_mqtt_5_gets_in(server: AuthorizationServer, broker: Broker) -> None:
+    assert connack_of(broker, token_of(server), mqtt.MQTTv5) == 0
 
 
 def test_what_is_no_mqtt_is_closed_and_harms_nobody(server: AuthorizationServer, broker: Broker) -> None:
