@@ -66,8 +66,6 @@ class AuthorizationServer:
 
     Attributes:
         issuer: the issuer's URL, known while the server runs.
-        jwks: the public key, as a JWK Set (RFC 7517).
-        revoked: the claims ``jti`` of access tokens that are not valid any more, though they have not expired.
 
     Raises:
         ConfigurationError: a duration is not above 0, both clients have the same name, or the file of ``state`` cannot
@@ -105,13 +103,16 @@ class AuthorizationServer:
         if client_secret:
             self._state = replace(self._state, client_secret=client_secret)
         self.client_secret = self._state.client_secret
-        self.jwks: KeySetSerialization = self._state.keys.as_dict(private=False)
         self._logins = DeviceLogins(_whole(device_code_lifetime), _whole(interval))
         self._refresh_tokens = RefreshTokens(self._state.families, self._save)
         self._failures: deque[Response] = deque()
-        self.revoked: set[str] = set()
-        self._issued: set[str] = set()
+        self._issued: dict[str, bool] = {}  # the claims jti of access tokens, and whether each is still valid
         self._save(self._state.families)
+
+    @property
+    def jwks(self) -> KeySetSerialization:
+        """The public key, as a JWK Set (RFC 7517)."""
+        return self._state.keys.as_dict(private=False)
 
     def approve(self, user_code: str, subject: str = _SOMEONE) -> None:
         """Approve a device, as a person would on the page.
@@ -149,7 +150,11 @@ class AuthorizationServer:
         """Revoke all access tokens issued so far. A :class:`Broker` rejects them from now on; its ``check_tokens()``
         closes the connections that presented them before.
         """
-        self.revoked |= self._issued
+        self._issued = dict.fromkeys(self._issued, False)
+
+    def is_revoked(self, jti: str) -> bool:
+        """Whether the access token with this claim was revoked by :meth:`expire_now`."""
+        return not self._issued.get(jti, True)
 
     def __enter__(self) -> Self:
         app = Flask(__name__)
@@ -278,7 +283,7 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib
     def get_extra_claims(self, _client: _Client, _grant_type: str, _user: object, _scope: str) -> dict[str, Any]:
         # Authlib rounds iat down to a second, which would take up to a second of six.
         now, jti = time.time(), secrets.token_urlsafe(16)
-        self._server._issued.add(jti)  # noqa: SLF001 - a part of the server
+        self._server._issued[jti] = True  # noqa: SLF001 - a part of the server
         return {"iat": now, "exp": now + self._server.lifetime, "jti": jti}
 
 

@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 import jwt
-from paho.mqtt.client import topic_matches_sub
 
 from .connection import Connection
 from .packets import Publish
+from .session import matches
 from .sessions import Sessions
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Broker:
         """
 
         def matching() -> list[PublishedMessage]:
-            return [message for message in self._messages if topic_matches_sub(topic_filter, message.topic)]
+            return [message for message in self._messages if matches(topic_filter, message.topic)]
 
         with self._new_message:
             if self._new_message.wait_for(lambda: len(matching()) >= count, timeout):
@@ -222,5 +222,5 @@ class Broker:
         except (jwt.InvalidTokenError, KeyError, ValueError):
             return None
         expiry = float(claims["exp"])  # PyJWT would round it down to a second, which may be a sixth of its lifetime
-        revoked = getattr(self._issuer, "revoked", ())
-        return expiry if expiry > time.time() and claims.get("jti") not in revoked else None
+        is_revoked = getattr(self._issuer, "is_revoked", lambda _jti: False)
+        return expiry if expiry > time.time() and not is_revoked(claims.get("jti")) else None

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from paho.mqtt.client import topic_matches_sub
+from paho.mqtt.matcher import MQTTMatcher
 
 from ..mqtt.codec.packets import PUBREL
 from . import packets
@@ -14,6 +14,13 @@ from .packets import Publish
 
 _NO_LOCAL, _RETAIN_AS_PUBLISHED = 0x04, 0x08  # of the options of a subscription (MQTT 5 section 3.8.3.1)
 _HIGHEST_PACKET_ID = 65_535
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a topic filter matches a topic name (MQTT 5 section 4.7)."""
+    matcher = MQTTMatcher()
+    matcher[topic_filter] = True
+    return next(matcher.iter_match(topic), False)
 
 
 class Session:
@@ -54,8 +61,7 @@ class Session:
         matching = [
             (options, identifier)
             for topic_filter, (options, identifier) in self.subscriptions.items()
-            if topic_matches_sub(topic_filter, message.topic)
-            and not (options & _NO_LOCAL and publisher == self.client_id)
+            if matches(topic_filter, message.topic) and not (options & _NO_LOCAL and publisher == self.client_id)
         ]
         if not matching:
             return

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from paho.mqtt.client import topic_matches_sub
-
 from . import packets
 from .connection import Connection
 from .packets import Auth, Connect, Publish, Will
-from .session import Session
+from .session import Session, matches
 
 _CONTINUE, _RE_AUTHENTICATE = 0x18, 0x19
 _UNSUPPORTED_PROTOCOL, _NOT_AUTHORIZED, _TAKEN_OVER, _SHUTTING_DOWN = 0x84, 0x87, 0x8E, 0x8B
@@ -149,7 +147,7 @@ class Sessions:
         """Send what is retained for a filter, as the Retain Handling of the subscription says (section 3.8.3.1)."""
         if handling == 0 or (handling == 1 and is_new):
             for topic, message in self._retained.items():
-                if topic_matches_sub(topic_filter, topic):
+                if matches(topic_filter, topic):
                     session.deliver(message, retained=True)
 
     # The end of a connection
