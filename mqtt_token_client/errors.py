@@ -204,7 +204,9 @@ class BrokerRefused(BrokerError):  # noqa: N818
 
 
 class TokenRefusedByBroker(BrokerRefused):
-    """The broker rejected two new tokens in a row: check the issuer, audience, keys and permissions."""
+    """The broker rejected two new tokens in a row. The message shows the user name that it got and the token's issuer,
+    audience, subject and scope, to compare them with what the broker expects.
+    """
 
 
 class DeliveryFailed(MqttTokenError):  # noqa: N818

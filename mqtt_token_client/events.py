@@ -86,7 +86,8 @@ class StoreFailed(Event):
 
 class TokenRefused(Event):
     """The broker rejected the token, for the ``times``-th time in a row; the next attempt is in ``retry_in`` seconds.
-    ``reason`` is the MQTT 5 reason code. A connection that was up stays up, unless the broker ended it.
+    ``reason`` is the MQTT 5 reason code; from the second time on, ``hint`` says what the broker got and what to check
+    there. A connection that was up stays up, unless the broker ended it.
     """
 
     log_level: ClassVar[int] = logging.WARNING
@@ -94,6 +95,7 @@ class TokenRefused(Event):
     reason_name: str
     times: int
     retry_in: float
+    hint: str = ""
 
 
 # The connection

@@ -89,6 +89,12 @@ class CredentialsProvider:
             raise ConfigurationError(f"profile: place() must return Credentials, got {type(placed).__name__}")
         return placed
 
+    def rejection_hint(self, token: Token) -> str:
+        """Say what the broker got that rejected this token, and what to check there. It is not a secret."""
+        from .rejection import rejection_hint  # seldom needed
+
+        return rejection_hint(token, self._profile, self._client_id)
+
     def retry_in(self) -> float:
         """Seconds until it makes sense to ask again after a TokenError."""
         return max(0.0, self._keeper.renewal_due - monotonic())

@@ -110,10 +110,11 @@ class Recovery:
         if loss is not None:
             self._observer.down(loss.cause, loss.reason, delay)
         times = max(1, self._retry.rejections)
+        hint = self._source.rejection_hint(token) if times > 1 else ""
         if times > 1 and not up:
             self._brokers.failed()
-            self._observer.fatal(_rejected_again(reason, times))
-        self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay))
+            self._observer.fatal(_rejected_again(reason, times, hint))
+        self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay, hint))
         self._plan(delay)
 
     def failed(self, error: Exception, *, up: bool, loss: Loss | None) -> None:
@@ -187,9 +188,9 @@ def _blames_token(loss: Loss) -> bool:
     return loss.reason is not None and action_for(DISCONNECT, loss.reason) is Action.NEW_TOKEN
 
 
-def _rejected_again(reason: int, times: int) -> TokenRefusedByBroker:
+def _rejected_again(reason: int, times: int, hint: str) -> TokenRefusedByBroker:
     cause = f"the broker rejected {times} new tokens in a row: {reason_name(reason)}"
-    return TokenRefusedByBroker(f"{cause}; check issuer, audience, keys and rights", reason=reason, permanent=True)
+    return TokenRefusedByBroker(f"{cause}; {hint}", reason=reason, permanent=True)
 
 
 def describe(packet: int, reason: int, server: str | None) -> str:

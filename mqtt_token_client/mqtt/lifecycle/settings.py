@@ -27,6 +27,10 @@ class CredentialsSource(Protocol):
         """Make credentials of a valid token other than ``refused``. Blocks: for a worker."""
         ...
 
+    def rejection_hint(self, token: Token) -> str:
+        """Say what the broker got that rejected this token, and what to check there."""
+        ...
+
     def retry_in(self) -> float:
         """Seconds until it makes sense to ask again after a TokenError."""
         ...

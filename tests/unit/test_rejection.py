@@ -1,0 +1,87 @@
+"""A rejected token: the error and the event show what the broker got, and never the token."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jwt
+import pytest
+
+from mqtt_token_client import Credentials, Password, Profile, Token, TokenRefused, TokenRefusedByBroker, Username
+from mqtt_token_client.tokens.rejection import rejection_hint
+from tests.unit.device import Make
+from tests.unit.scripted_broker import PATIENCE
+
+CLAIMS = {"iss": "https://id.example.com", "aud": ["plant", "mqtt"], "sub": "pump-17", "scope": "read write"}
+
+
+def token(claims: dict[str, Any]) -> Token:
+    return Token(jwt.encode(claims, "a key of thirty-two bytes, or more"), 60)
+
+
+class Failing:
+    def place(self, token: Token, client_id: str) -> Credentials:
+        raise KeyError(token.value)
+
+
+class Nameless:
+    def place(self, token: Token, client_id: str) -> Credentials:
+        return Credentials(None, None, token, auth_method="OAUTH2-JWT", auth_data=token.value.encode())
+
+
+@pytest.mark.parametrize(
+    ("profile", "begins"),
+    [
+        (
+            Password(),
+            "it got the user name 'pump-17' (profile=Password(username='…') sends another), and a token with ",
+        ),
+        (Password(username="plant"), "it got the user name 'plant' (profile= decides that), and a token with "),
+        (Username(), "it got the token in the user name (profile= decides that): a token with "),
+        (Nameless(), "it got no user name (profile= decides that), and a token with "),
+        (Failing(), "it got a token with "),
+    ],
+)
+def test_the_hint_begins_with_the_user_name_and_how_to_change_it(profile: Profile, begins: str) -> None:
+    sent = token(CLAIMS)
+    hint = rejection_hint(sent, profile, "pump-17")
+    assert hint.startswith(begins)
+    assert sent.value not in hint
+
+
+@pytest.mark.parametrize(
+    ("claims", "shown"),
+    [
+        (CLAIMS, "iss='https://id.example.com', aud='plant mqtt', sub='pump-17', scope='read write': check"),
+        ({"iss": "a\x1b[31m", "jti": "7"}, "iss='a[31m': check"),
+        ({"scp": ["read"], "secret": "hidden"}, "a token with scp='read': check"),
+        ({"sub": "x" * 500}, f"sub='{'x' * 99}…': check"),
+        ({"jti": "7"}, "a JWT without iss, aud, sub and scope: check"),
+    ],
+)
+def test_the_hint_shows_the_claims_that_a_broker_looks_at(claims: dict[str, Any], shown: str) -> None:
+    assert shown in rejection_hint(token(claims), Password(), "pump-17")
+
+
+def test_the_hint_says_that_a_token_is_opaque() -> None:
+    hint = rejection_hint(Token("an-opaque-token", 60), Password(), "pump-17")
+    assert "a token that is not a JWT, which only its issuer can check" in hint
+    assert "an-opaque-token" not in hint
+
+
+def test_a_token_that_is_rejected_again_is_reported_with_the_hint(make: Make, pool: ThreadPoolExecutor) -> None:
+    device = make()
+    device.source.next = [token({**CLAIMS, "jti": str(number)}) for number in range(2)]
+    connected = pool.submit(device.client.connect, PATIENCE)
+    for _ in range(2):
+        device.answer(0x87)
+    with pytest.raises(
+        TokenRefusedByBroker, match=r"in a row: Not authorized; it got the user name 'device'.*iss='https"
+    ):
+        connected.result(PATIENCE)
+    first, second = device.told(TokenRefused)
+    assert first.hint == ""
+    assert second.hint.startswith(
+        "it got the user name 'device' (profile=Password(username='…') sends another), and a "
+    )
