@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..clock import monotonic
 from ..errors import ConfigurationError
@@ -13,6 +14,9 @@ from ..sources import TokenSource
 from ..stores import TokenStore
 from ..token import Token
 from .keeper import RenewalPolicy, TokenKeeper
+
+if TYPE_CHECKING:
+    from .turns import Turn
 
 
 def open_keeper(
@@ -51,6 +55,7 @@ class CredentialsProvider:
         self._profile = profile
         self._client_id = client_id
         self._runtime: Runtime | None = None
+        self._urgent = False  # whether the application asked for the next rotation
         self._stop_renewing: Callable[[], None] | None = None
         self._stop_observing: Callable[[], None] = lambda: None
         self._stop_watching: Callable[[], None] = lambda: None
@@ -67,7 +72,12 @@ class CredentialsProvider:
             TokenError: the token could not be renewed.
             ClientClosed: the keeper is closed.
         """
-        return self._keeper.renew()
+        self._urgent = True
+        try:
+            return self._keeper.renew()
+        except BaseException:
+            self._urgent = False
+            raise
 
     # Called by a connection, on a worker thread
 
@@ -133,6 +143,17 @@ class CredentialsProvider:
         if self._runtime is not None and self._keeper.unsaved:
             self._runtime.run_blocking(self._keeper.save_again, lambda _none, _error: None)
         self._runtime = None
+
+    def take_turn(self, token: Token, begin: Callable[[], None]) -> Turn | None:
+        """Call ``begin`` when the connection may move onto another token than ``token``, which it has.
+
+        Returns:
+            The client's turn, to be ended when the connection has moved; None if it need not wait, and ``begin`` was
+            not called.
+        """
+        assert self._runtime is not None, "started"
+        urgent, self._urgent = self._urgent, False
+        return self._keeper.take_turn(self._runtime, begin, valid_for=token.expires_in, urgent=urgent)
 
     def renew_ahead(self, *, wanted: bool) -> None:
         """Say whether to renew the token before it expires. A client that reconnects gets the token it needs itself."""

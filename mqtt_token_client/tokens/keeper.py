@@ -27,6 +27,7 @@ from .validity import is_usable
 
 if TYPE_CHECKING:
     from ..mqtt.runtime.base import Runtime
+    from .turns import Turn, Turns
 
 __all__ = ["RenewalPolicy", "TokenKeeper"]
 
@@ -78,6 +79,7 @@ class TokenKeeper:
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
         self._timer = RenewalTimer(lambda: self._requests.due, self.renew_when_due, self._requests.not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())
+        self._turns: Turns | None = None  # until several clients share the token
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -88,6 +90,7 @@ class TokenKeeper:
         self._renewer.after_fork(self._lock)
         self._requests.after_fork(self._lock)
         self._timer.after_fork()
+        self._turns = None
 
     @property
     def token(self) -> Token:
@@ -193,6 +196,25 @@ class TokenKeeper:
             The function that ends it, to be called on the runtime's thread.
         """
         return self._timer.join(runtime)
+
+    def take_turn(self, runtime: Runtime, begin: Callable[[], None], *, valid_for: float, urgent: bool) -> Turn | None:
+        """Call ``begin`` when a client on ``runtime`` may move onto a new token; the arguments are those of
+        :meth:`.Turns.take`.
+
+        For use inside the library, on the runtime's thread.
+
+        Returns:
+            The client's turn; None if no other client shares the token, and ``begin`` was not called.
+        """
+        clients = self._timer.members
+        if clients <= 1:
+            return None
+        with self._lock:
+            if self._turns is None:
+                from .turns import Turns  # few clients share a keeper
+
+                self._turns = Turns()
+        return self._turns.take(runtime, begin, clients=clients, valid_for=valid_for, urgent=urgent)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Report each event to ``observer``, with the new token if it is a :class:`TokenRenewed`; in order.

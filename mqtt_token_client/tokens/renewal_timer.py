@@ -38,6 +38,11 @@ class RenewalTimer:
         self._lock = threading.Lock()
         self._members = {}
 
+    @property
+    def members(self) -> int:
+        """How many clients have joined."""
+        return len(self._members)
+
     def join(self, runtime: Runtime) -> Callable[[], None]:
         """Renew in time from now on; returns the function that ends it. Both are called on the runtime's thread."""
         member = _Member(runtime, self._due, self._renew, self._failed)

@@ -29,7 +29,7 @@ from .reauthenticate import Reauthenticate
 from .reconnect import Reconnect
 from .recovery import Recovery
 from .retry import RetryState
-from .settings import CredentialsSource, Settings
+from .settings import CredentialsSource, Settings, Turn
 from .traits import BrokerTraits
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class ConnectionManager:
         self._current: CurrentConnection | None = None
         self._wanted: Token | None = None  # the newest token
         self._closing: Closing | None = None
+        self._turn: Turn | None = None  # of a rotation that is under way, or waits for it
 
     @property
     def state(self) -> str:
@@ -93,11 +94,10 @@ class ConnectionManager:
         self.runtime.check_thread()
         self._wanted = token or self._wanted
         current = self._current
-        if self.attempt is not _NO_ATTEMPT or (current is None and token is None):
+        up_to_date = self._wanted in (None, current and current.token) and not self._traits.tls.outdated
+        if self.attempt is not _NO_ATTEMPT or up_to_date:
             return
-        if current is not None and self._wanted in (None, current.token) and not self._traits.tls.outdated:
-            return
-        if self._recovery.lacks_token or (current is not None and not self._recovery.waiting):
+        if (token and self._recovery.lacks_token) or (current is not None and not self._recovery.waiting):
             self._retry.reset_if_stable()
             self.begin()
 
@@ -110,17 +110,23 @@ class ConnectionManager:
     # An attempt
 
     def begin(self) -> None:
-        """Begin an attempt."""
+        """Begin an attempt; a rotation begins when it is its turn."""
         self.runtime.check_thread()
         assert self.attempt is _NO_ATTEMPT
         self._recovery.cancel()
         opening = self.attempt = Opening(self.runtime, self)
-        tls = self._traits.tls
-        if self._current is not None and self._traits.reauthentication.possible and not tls.outdated:
-            opening.obtain(functools.partial(self._source.credentials, self._retry.rejected))
-            return
-        opener = functools.partial(open_connection, self._settings, self._source, self._brokers.current, tls)
-        opening.open(functools.partial(opener, rejected=self._retry.rejected, first=not self._session.known))
+
+        def start() -> None:
+            tls, rejected = self._traits.tls, self._retry.rejected
+            if self._current is not None and self._traits.reauthentication.possible and not tls.outdated:
+                opening.obtain(functools.partial(self._source.credentials, rejected))
+            else:
+                to = functools.partial(open_connection, self._settings, self._source, self._brokers.current, tls)
+                opening.open(functools.partial(to, rejected=rejected, first=not self._session.known))
+
+        self._turn = None if self._current is None else self._source.take_turn(self._current.token, start)
+        if self._turn is None:
+            start()
 
     def opened(self, opened: Opened) -> None:
         """Send CONNECT, or prepare the current connection for that."""
@@ -140,9 +146,8 @@ class ConnectionManager:
             reconnect = self.attempt = Reconnect(self.runtime, current.connection, connect, self)
             reconnect.start()
         else:
-            handover = self.attempt = Handover(
-                self.runtime, self._session, self._traits, current.connection, connect, self
-            )
+            old, traits = current.connection, self._traits
+            handover = self.attempt = Handover(self.runtime, self._session, traits, old, connect, self)
             handover.start()
 
     def obtained(self, credentials: Credentials) -> None:
@@ -160,12 +165,14 @@ class ConnectionManager:
             self._end_attempt()
             self.begin()
 
-    def _end_attempt(self) -> Attempt:
+    def _end_attempt(self, *, close: bool = False) -> Attempt:
         attempt, self.attempt = self.attempt, _NO_ATTEMPT
         attempt.end()
+        if close:
+            attempt.close()
+        if self._turn is not None:
+            self._turn.end()
         return attempt
-
-    # What comes of it
 
     def accepted(self, connect: Connect, connack: Connack, packets: list[Packet]) -> None:
         """The new connection becomes the current one."""
@@ -197,15 +204,12 @@ class ConnectionManager:
         self._go_on()
 
     def rejected(self, token: Token, reason: int, server: str | None) -> None:
-        attempt = self._end_attempt()
-        attempt.close()
+        attempt = self._end_attempt(close=True)
         self._recovery.rejected(token, reason, server, up=self._current is not None, loss=attempt.loss)
         self.progressed()
 
     def failed(self, error: Exception) -> None:
-        attempt = self._end_attempt()
-        attempt.close()
-        self._recovery.failed(error, up=self._current is not None, loss=attempt.loss)
+        self._recovery.failed(error, up=self._current is not None, loss=self._end_attempt(close=True).loss)
         self.progressed()
 
     def reauthenticated(self, token: Token) -> None:
@@ -213,9 +217,9 @@ class ConnectionManager:
         assert current is not None
         before, current.token = current.token, token
         current.unanswered = None
-        if self.attempt.committed:  # the answer is late: CONNECT with the same token was sent
-            return
-        self._end_attempt().close()
+        if self.attempt.committed:
+            return  # the answer is late: CONNECT with the same token was sent
+        self._end_attempt(close=True)
         self._traits.reauthentication.succeeded(before)
         self._retry.rotated()
         self._observer.rotated("re-authentication", 0.0)
@@ -260,6 +264,8 @@ class ConnectionManager:
                 connect = self.attempt = attempt.connect
                 connect.listener = self
                 connect.send()
+            elif self._turn is not None:
+                self._turn.hurry()
         self._close_when_empty()
 
     def token_denied(self, token: Token) -> None:
@@ -276,8 +282,6 @@ class ConnectionManager:
         """Send from the outbox what may be sent now."""
         if self._current is not None and not self.attempt.holds and self._current.send():
             self.wake()
-
-    # The end
 
     def _close_when_empty(self) -> None:
         if self._closing is None or self._session.queued:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ...backoff import Backoff
@@ -34,6 +34,22 @@ class CredentialsSource(Protocol):
     def retry_in(self) -> float:
         """Seconds until it makes sense to ask again after a TokenError."""
         ...
+
+    def take_turn(self, token: Token, begin: Callable[[], None]) -> Turn | None:
+        """Call ``begin`` when the connection may move onto another token than ``token``, which it has. Returns the
+        client's turn, to be ended when it has moved; None if it need not wait, and ``begin`` was not called.
+        """
+        ...
+
+
+class Turn(Protocol):
+    """When a client may move onto a new token, among those that share it."""
+
+    def hurry(self) -> None:
+        """Begin at once, if it has not begun."""
+
+    def end(self) -> None:
+        """The client has moved, or does not want to any more."""
 
 
 class Settings(Value):
