@@ -219,7 +219,7 @@ class TestWaiting:
 
     def test_pubrel_for_an_unknown_identifier_does_not_wait(self, client: Client) -> None:
         client.answer("50 02 0007")
-        client.sees("62 02 0007")
+        client.sees("62 03 0007 92")
 
     def test_pubrec_waits_for_the_received_identifier_and_pubcomp_for_the_released_one(
         self, client: Client, journal: ScriptedJournal

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from devtools.servers.processes import wait_until
-from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull
-from mqtt_token_client.mqtt.codec.packets import CONNACK
+from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull, ProtocolError
+from mqtt_token_client.mqtt.codec.packets import CONNACK, NAMES, PUBACK, PUBCOMP, PUBREC
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
@@ -89,7 +89,7 @@ class TestOrder:
         box = outbox()
         put(box, "a", "b", "c")
         send(box)
-        box.acknowledged(2, 0)
+        box.acknowledged(PUBACK, 2, 0)
         box.connection_lost([])
         assert send(box) == ["a", "c"]
 
@@ -98,8 +98,8 @@ class TestOrder:
         put(box, "a", "b", "c")
         send(box)
         box.connection_lost([])
-        box.acknowledged(1, 0)
-        box.acknowledged(2, 0)
+        box.acknowledged(PUBACK, 1, 0)
+        box.acknowledged(PUBACK, 2, 0)
         assert send(box) == ["c"]
 
     def test_a_message_of_qos_0_that_did_not_go_out_whole_keeps_its_place_before_later_ones(self) -> None:
@@ -129,7 +129,7 @@ class TestOrder:
         put(box, "a", "b")
         put(box, "c", qos=0)
         assert send(box) == ["a"]
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         assert send(box) == ["b", "c"]
 
 
@@ -169,7 +169,7 @@ class TestStages:
         box = outbox()
         (only,) = put(box, "a", qos=2)
         send(box)
-        box.received(77)
+        assert box.received(77) == 0x92
         assert only.stage is Stage.SENT
 
 
@@ -179,7 +179,7 @@ class TestWindow:
         put(box, *"abcdef")
         assert send(box, 65_535) == ["a", "b", "c"]
         assert box.inflight == 3
-        box.acknowledged(2, 0)
+        box.acknowledged(PUBACK, 2, 0)
         assert send(box, 65_535) == ["d"]
 
     def test_is_the_receive_maximum_where_that_is_smaller(self) -> None:
@@ -193,7 +193,7 @@ class TestWindow:
         assert send(box, 2) == ["a", "b"]
         box.received(1)
         assert send(box, 2) == []
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBCOMP, 1, 0)
         assert send(box, 2) == ["c"]
 
     def test_does_not_hold_messages_of_qos_0(self) -> None:
@@ -206,7 +206,8 @@ class TestWindow:
         box = outbox()
         put(box, *map(str, range(30)), qos=2)
         assert len(send(box, None)) == 20
-        box.acknowledged(1, 0)
+        box.received(1)
+        box.acknowledged(PUBCOMP, 1, 0)
         assert send(box, None) == ["20"]
 
     def test_is_our_own_at_qos_1_where_the_broker_cannot_tell(self) -> None:
@@ -219,7 +220,7 @@ class TestWindow:
         put(box, *map(str, range(400)))
         assert len(send(box)) == 100
         for packet_id in range(1, 101):
-            box.acknowledged(packet_id, 0)
+            box.acknowledged(PUBACK, packet_id, 0)
         assert len(send(box)) == 200
 
     def test_grows_at_qos_2_with_the_first_answer_to_a_message(self) -> None:
@@ -236,7 +237,7 @@ class TestWindow:
         box.fail_unsent(too_large, rejection(too_large, CONNACK, 0x95))
         assert len(send(box)) == 100
         for packet_id in range(2, 102):
-            box.acknowledged(packet_id, 0)
+            box.acknowledged(PUBACK, packet_id, 0)
         assert len(send(box)) == 200
 
     def test_grows_though_the_message_that_is_timed_is_denied(self) -> None:
@@ -245,10 +246,10 @@ class TestWindow:
         send(box)
         box.denied(1)
         for packet_id in range(2, 101):
-            box.acknowledged(packet_id, 0)
+            box.acknowledged(PUBACK, packet_id, 0)
         assert len(send(box)) == 100
         for packet_id in range(101, 201):
-            box.acknowledged(packet_id, 0)
+            box.acknowledged(PUBACK, packet_id, 0)
         assert len(send(box)) == 200
 
     def test_does_not_shrink_by_the_time_between_two_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,13 +258,13 @@ class TestWindow:
         box = outbox(max_inflight=100)
         put(box, *map(str, range(300)))
         send(box)
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         send(box)
         box.connection_lost([])
         now = 60.0
         assert len(send(box)) == 100
         for packet_id in range(2, 102):
-            box.acknowledged(packet_id, 0)
+            box.acknowledged(PUBACK, packet_id, 0)
         assert len(send(box)) == 100
 
     def test_holds_though_a_message_is_acknowledged_before_it_is_sent_again(self) -> None:
@@ -271,7 +272,7 @@ class TestWindow:
         put(box, *"abcdef")
         send(box, 2)
         box.connection_lost([])
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         assert send(box, 2) == ["b", "c"]
 
     def test_counts_messages_of_an_earlier_process_from_when_they_are_sent_again(self) -> None:
@@ -282,7 +283,7 @@ class TestWindow:
         box.restore(earlier)
         put(box, "d", "e")
         assert send(box) == ["a", "b", "c"]
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         assert send(box) == ["d"]
 
     def test_holds_though_messages_of_qos_0_are_sent_again_between(self) -> None:
@@ -293,8 +294,33 @@ class TestWindow:
         send(box, 4)
         box.connection_lost(unwritten)
         assert send(box, 2) == ["a", "b", "c", "d"]
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         assert send(box, 2) == ["e"]
+
+    def test_holds_when_what_was_not_sent_again_yet_is_acknowledged(self) -> None:
+        """A broker must not do that; it may be one that counts what it gets."""
+        box = outbox()
+        put(box, *"abcdefg")
+        send(box, 6)
+        box.connection_lost([])
+        assert send(box, 2) == ["a", "b"]
+        box.acknowledged(PUBACK, 4, 0)
+        assert send(box, 2) == []
+        box.acknowledged(PUBACK, 1, 0)
+        assert send(box, 2) == ["c"]
+
+    def test_what_was_acknowledged_before_it_was_sent_again_is_not_sent_though_its_identifier_is_taken(self) -> None:
+        ids = PacketIds()
+        box = outbox(ids=ids)
+        put(box, *"abc")
+        send(box)
+        box.connection_lost([])
+        assert send(box, 1) == ["a"]
+        box.acknowledged(PUBACK, 3, 0)
+        ids._last = 2
+        assert ids.take() == 3  # by a SUBSCRIBE, say
+        box.acknowledged(PUBACK, 1, 0)
+        assert send(box) == ["b"]
 
     def test_holds_for_what_is_sent_again_too(self) -> None:
         box = outbox()
@@ -303,10 +329,10 @@ class TestWindow:
         put(box, "e")
         box.connection_lost([])
         assert send(box, 2) == ["a", "b"]
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBACK, 1, 0)
         assert send(box, 2) == ["c"]
-        box.acknowledged(2, 0)
-        box.acknowledged(3, 0)
+        box.acknowledged(PUBACK, 2, 0)
+        box.acknowledged(PUBACK, 3, 0)
         assert send(box, 2) == ["d", "e"]
 
 
@@ -326,7 +352,7 @@ class TestBound:
         box.received(1)
         with pytest.raises(OutboxFull):
             put(box, "b")
-        box.acknowledged(1, 0)
+        box.acknowledged(PUBCOMP, 1, 0)
         put(box, "b")
 
     def test_of_messages_of_an_earlier_process_counts_those_that_are_left(self) -> None:
@@ -375,6 +401,34 @@ class TestBound:
 
 
 class TestAcknowledgements:
+    @pytest.mark.parametrize(
+        ("qos", "released", "kind"),
+        [(1, False, PUBREC), (1, False, PUBCOMP), (2, False, PUBACK), (2, False, PUBCOMP), (2, True, PUBACK)],
+    )
+    @pytest.mark.parametrize("reason", [0, 0x80])
+    def test_of_another_qos_or_out_of_order_are_a_protocol_error_and_change_nothing(
+        self, qos: int, released: bool, kind: int, reason: int
+    ) -> None:
+        """Sections 4.3.2 and 4.3.3."""
+        box = outbox()
+        (only,) = put(box, "a", qos=qos)
+        send(box)
+        if released:
+            box.received(1)
+        stage = only.stage
+
+        def answer() -> None:
+            if kind == PUBREC and not reason:
+                box.received(1)
+            elif reason:
+                box.rejected(kind, 1, reason)
+            else:
+                box.acknowledged(kind, 1, reason)
+
+        with pytest.raises(ProtocolError, match=f"{NAMES[kind]} out of place, for a message of QoS {qos}"):
+            answer()
+        assert (only.done, only.stage, box.inflight) == (False, stage, 1)
+
     @pytest.mark.parametrize("qos", [1, 2])
     def test_finish_the_delivery_and_free_the_identifier(self, qos: int) -> None:
         ids = PacketIds()
@@ -382,7 +436,9 @@ class TestAcknowledgements:
         (only,) = put(box, "a", qos=qos)
         send(box)
         assert not done(only)
-        assert box.acknowledged(1, 0) is only
+        if qos == 2:
+            box.received(1)
+        assert box.acknowledged(PUBACK if qos == 1 else PUBCOMP, 1, 0) is only
         assert done(only)
         assert only.error is None
         assert (len(box.queue), box.inflight) == (0, 0)
@@ -393,16 +449,16 @@ class TestAcknowledgements:
         box = outbox()
         first, second = put(box, "a", "b")
         send(box)
-        assert box.acknowledged(2, 0) is second
+        assert box.acknowledged(PUBACK, 2, 0) is second
         assert (first.done, second.done) == (False, True)
 
     def test_of_nobody_are_nobody(self) -> None:
         box = outbox()
         put(box, "a")
         send(box)
-        assert box.acknowledged(9, 0) is None
-        assert box.acknowledged(1, 0x10) is not None  # No matching subscribers is a success
-        assert box.acknowledged(1, 0) is None
+        assert box.acknowledged(PUBACK, 9, 0) is None
+        assert box.acknowledged(PUBACK, 1, 0x10) is not None  # No matching subscribers is a success
+        assert box.acknowledged(PUBACK, 1, 0) is None
         assert len(box.queue) == 0
 
     @pytest.mark.parametrize("qos", [1, 2])
@@ -414,7 +470,7 @@ class TestAcknowledgements:
         box = outbox()
         (only,) = put(box, "pump/17", qos=qos)
         send(box)
-        box.acknowledged(1, reason)
+        box.acknowledged(PUBACK if qos == 1 else PUBREC, 1, reason)
         error = only.error
         assert isinstance(error, DeliveryFailed)
         assert error.reason == reason
@@ -427,7 +483,7 @@ class TestAcknowledgements:
         (only,) = put(box, "a", qos=2)
         send(box)
         box.received(1)
-        box.acknowledged(1, 0x92)
+        box.acknowledged(PUBCOMP, 1, 0x92)
         assert only.done
         assert only.error is None
 
@@ -439,8 +495,8 @@ class TestAcknowledgements:
             box.queue.put(one)
         send(box)
         assert len(delivered.payload) == len(rejected.payload) == 1000
-        box.acknowledged(1, 0)
-        box.acknowledged(2, 0x97)
+        box.acknowledged(PUBACK, 1, 0)
+        box.acknowledged(PUBACK, 2, 0x97)
         assert delivered.payload == rejected.payload == b""
 
     def test_of_qos_0_are_its_writing(self) -> None:
@@ -576,7 +632,7 @@ class TestIdentifiers:
         box = outbox(ids=ids)
         put(box, "a", qos=2)
         send(box)
-        box.acknowledged(1, 0x97)
+        box.acknowledged(PUBREC, 1, 0x97)
         assert ids._in_use == set()
 
     def test_of_a_message_that_is_released_stays_in_use(self, ids: PacketIds) -> None:
@@ -602,7 +658,7 @@ class TestIdentifiers:
         put(box, "c", qos=0)
         assert send(box) == ["a"]
         assert send(box) == []
-        box.acknowledged(65_535, 0)
+        box.acknowledged(PUBACK, 65_535, 0)
         assert send(box) == ["b", "c"]
 
 

@@ -19,7 +19,7 @@ from mqtt_token_client.mqtt.codec.packets import MAX_PACKET_SIZE, RejectedPublis
 from tests.unit import packets
 from tests.unit.codecs import connected
 from tests.unit.device import Make, both
-from tests.unit.packets import CONNECT, PUBACK
+from tests.unit.packets import CONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 BAD, WRONG, ALIAS, LARGE = 0x81, 0x82, 0x94, 0x95
 
@@ -359,6 +359,55 @@ class TestARejection:
         peer.expect(CONNECT)
         peer.send(bytes.fromhex("30 03 0000 00"))
         peer.expect_end()
+
+
+class TestAnswers:
+    """Each message is answered by the packets of its QoS: sections 4.3.2 and 4.3.3."""
+
+    @both
+    @pytest.mark.parametrize(
+        ("qos", "answers"),
+        [(1, [PUBREC]), (1, [PUBCOMP]), (2, [PUBACK]), (2, [PUBCOMP]), (2, [PUBREC, PUBACK])],
+    )  # fmt: skip
+    def test_of_another_qos_end_the_connection_and_the_message_is_sent_again(
+        self, make: Make, protocol: int, qos: int, answers: list[int]
+    ) -> None:
+        device = make(protocol)
+        peer = device.start()
+        delivery = device.client.publish("t", b"1", qos=qos)
+        packet_id = peer.expect(PUBLISH).packet_id
+        *before, wrong = answers
+        for kind in before:
+            peer.acknowledge(kind, packet_id)
+            peer.expect(PUBREL)
+        peer.acknowledge(wrong, packet_id)
+        peer.expect_rejection(WRONG)
+        assert f"out of place, for a message of QoS {qos}" in device.event(Disconnected).cause
+        assert not delivery.done
+        again = device.answer().packet()
+        assert again is not None
+        assert (again.kind, again.packet_id) == (PUBREL if before else PUBLISH, packet_id)
+
+    @both
+    def test_to_an_unknown_identifier_say_so(self, make: Make, protocol: int) -> None:
+        """Sections 3.6.2.1 and 3.7.2.1: Packet Identifier not found, which MQTT 3.1.1 cannot say."""
+        device = make(protocol)
+        peer = device.start()
+        peer.acknowledge(PUBREC, 7)
+        pubrel = peer.expect(PUBREL)
+        peer.acknowledge(PUBREL, 8)
+        pubcomp = peer.expect(PUBCOMP)
+        reason = 0x92 if protocol == 5 else 0
+        assert (pubrel.packet_id, pubrel.reason, pubcomp.packet_id, pubcomp.reason) == (7, reason, 8, reason)
+
+    @both
+    @pytest.mark.parametrize("kind", [PUBACK, PUBCOMP])
+    def test_that_are_last_and_to_an_unknown_identifier_are_ignored(self, make: Make, protocol: int, kind: int) -> None:
+        device = make(protocol)
+        peer = device.start()
+        peer.acknowledge(kind, 7)
+        peer.publish("t", b"1", 1, 9)
+        assert peer.expect(PUBACK).packet_id == 9
 
 
 @given(st.sampled_from(ROWS), st.data())

@@ -95,7 +95,7 @@ class TestSending:
     def test_a_receipt_for_nobody_is_released(self, client: Client) -> None:
         """The broker may hold what an earlier session of this client sent; PUBREL is what frees it."""
         client.answer("50 02 0007")
-        client.sees("62 02 0007")
+        client.sees("62 03 0007 92")
 
     def test_a_flood_waits_in_the_outbox_and_follows_in_order(self, client: Client) -> None:
         """No more than a little piles up in the link."""
@@ -151,7 +151,7 @@ class TestReceiving:
 
     def test_a_release_of_nobody_is_completed(self, client: Client) -> None:
         client.answer("62 02 0007")
-        client.sees("70 02 0007")
+        client.sees("70 03 0007 92")
 
     def test_many_are_acknowledged_in_the_order_in_which_they_came(self, client: Client) -> None:
         """[MQTT-4.6.0-2]"""

@@ -91,15 +91,14 @@ class Encoder:
         identifier = packet_id.to_bytes(2) if qos else b""
         return b"".join((bytes((command,)), pack_length(length), topic, identifier, properties, payload))
 
-    def acknowledge(self, kind: int, packet_id: int) -> bytes:
-        """PUBACK, PUBREC, PUBREL or PUBCOMP with Success, which needs no reason code (MQTT 5 section 3.4.2.1)."""
-        return b"%c\x02%c%c" % (kind | _RESERVED_FLAGS if kind == PUBREL else kind, packet_id >> 8, packet_id & 0xFF)
-
-    def reject(self, kind: int, packet_id: int, reason: int) -> bytes:
-        """PUBACK or PUBREC with a reason code from 0x80; MQTT 3.1.1 has none, and there it acknowledges."""
-        if not self.five:
-            return self.acknowledge(kind, packet_id)
-        return b"%c\x03%c%c%c" % (kind, packet_id >> 8, packet_id & 0xFF, reason)
+    def acknowledge(self, kind: int, packet_id: int, reason: int = 0) -> bytes:
+        """PUBACK, PUBREC, PUBREL or PUBCOMP. Success needs no reason code (MQTT 5 section 3.4.2.1), and MQTT 3.1.1 has
+        none: there every one of them acknowledges.
+        """
+        first, high, low = kind | _RESERVED_FLAGS if kind == PUBREL else kind, packet_id >> 8, packet_id & 0xFF
+        if reason and self.five:
+            return b"%c\x03%c%c%c" % (first, high, low, reason)
+        return b"%c\x02%c%c" % (first, high, low)
 
     def subscribe(self, packet_id: int, filters: Iterable[tuple[str, int]], properties: bytes = b"") -> bytes:
         """SUBSCRIBE (section 3.8) to filters, each with its Subscription Options (MQTT 5 section 3.8.3.1; in 3.1.1 its

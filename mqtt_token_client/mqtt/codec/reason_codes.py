@@ -22,7 +22,8 @@ class Action(Enum):
 
 
 UNSPECIFIED, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED = 0x80, 0x83, 0x87
-BAD_METHOD, TAKEN_OVER, TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x8C, 0x8E, 0x94, 0x95, 0x97
+BAD_METHOD, TAKEN_OVER, IDENTIFIER_NOT_FOUND = 0x8C, 0x8E, 0x92
+TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x94, 0x95, 0x97
 QUOTAS = frozenset((0x93, 0x96, QUOTA_EXCEEDED))  # less was announced, or is allowed, than what this client sends
 
 _T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # None: MQTT has no such code there

@@ -81,15 +81,19 @@ class CurrentConnection:
     # Called by the network connection
 
     def packets_arrived(self, connection: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
-        for packet in packets:
-            if connection.closed:
-                return
-            if isinstance(packet, Message):
-                self._session.receive_message(connection, packet)
-            elif isinstance(packet, Acknowledgement) and packet.reason < 0x80:
-                self._session.receive(connection, packet)
-            else:
-                self._rare_packet_arrived(packet)
+        try:
+            for packet in packets:
+                if connection.closed:
+                    return
+                if isinstance(packet, Message):
+                    self._session.receive_message(connection, packet)
+                elif isinstance(packet, Acknowledgement) and packet.reason < 0x80:
+                    self._session.receive(connection, packet)
+                else:
+                    self._rare_packet_arrived(packet)
+        except ProtocolError as error:
+            connection.fail(error)
+            return
         self._owner.progressed()
 
     def _rare_packet_arrived(self, packet: Packet) -> None:

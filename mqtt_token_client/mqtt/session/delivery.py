@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Generator
 from enum import Enum, auto
 from typing import Any
 
-from ...errors import DeliveryFailed, MqttTokenError
+from ...errors import DeliveryFailed, MqttTokenError, ProtocolError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
 from ...oneshot import check_timeout, wait_for
+from ..codec.packets import NAMES, PUBACK, PUBREC
 from ..codec.reason_codes import Action, action_for, reason_name
 from ..runtime.base import current
 
@@ -201,6 +202,20 @@ def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
     released = iter([message for message in messages if message.stage is Stage.RELEASED])
     by_number = sorted(messages, key=lambda message: message.number)
     return deque(next(released) if message.stage is Stage.RELEASED else message for message in by_number)
+
+
+def check_answer(message: Outgoing, kind: int) -> None:
+    """Check that PUBACK answers a message of QoS 1, and PUBREC and then PUBCOMP one of QoS 2 (MQTT 5 section 4.3).
+
+    Raises:
+        ProtocolError: it is answered by another packet.
+    """
+    if kind == PUBACK:
+        expected = message.qos == 1
+    else:
+        expected = message.qos == 2 and (kind == PUBREC or message.stage is Stage.RELEASED)
+    if not expected:
+        raise ProtocolError(f"the broker sent {NAMES[kind]} out of place, for a message of QoS {message.qos}")
 
 
 def rejection(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:

@@ -8,7 +8,12 @@ from functools import partial
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, RejectedPublish, malformed
-from ..codec.reason_codes import IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, QUOTA_EXCEEDED
+from ..codec.reason_codes import (
+    IDENTIFIER_NOT_FOUND,
+    IMPLEMENTATION_SPECIFIC,
+    PACKET_TOO_LARGE,
+    QUOTA_EXCEEDED,
+)
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
@@ -51,7 +56,7 @@ class Incoming:
         self._ids = ReceivedIds(received)
         self._malformed: set[int] = set()  # identifiers of malformed messages that have ended a connection
         self._connection: NetworkConnection[Outgoing] | None = None  # that messages of QoS 1 and 2 came over last
-        self._recording: deque[tuple[int, int, int]] = deque()  # acks: sequence number awaited, kind, identifier
+        self._recording: deque[tuple[int, bytes]] = deque()  # acks, each with the sequence number awaited
         self._call_soon: _CallSoon | None = None
 
     def open(self, call_soon: _CallSoon) -> None:
@@ -103,7 +108,7 @@ class Incoming:
         if kind == PUBREC and connection.engine.five:  # PUBREC with an error releases the identifier (section 4.3.3)
             self._ids.released(packet.packet_id)
         if self._manual_acks is None:
-            connection.write(connection.engine.reject(kind, packet.packet_id, reason))
+            connection.write(connection.engine.acknowledge(kind, packet.packet_id, reason))
         else:
             self._manual_acks.reject(packet.packet_id, kind, reason)
             self._send_due(connection, self._manual_acks)
@@ -150,38 +155,40 @@ class Incoming:
     def _send_due(self, connection: NetworkConnection[Outgoing], acks: ManualAcks) -> None:
         while (ack := acks.next()) is not None:
             if ack.rejection:
-                connection.write(connection.engine.reject(ack.kind, ack.packet_id, ack.rejection))
+                connection.write(connection.engine.acknowledge(ack.kind, ack.packet_id, ack.rejection))
             else:
                 self._acknowledge(connection, ack.kind, ack.packet_id)
 
     def released(self, connection: NetworkConnection[Outgoing], packet_id: int) -> None:
-        """PUBREL: forget the identifier, and send PUBCOMP."""
-        self._ids.released(packet_id)
+        """PUBREL: forget the identifier, and send PUBCOMP. After a lost connection it may be forgotten already, which
+        PUBCOMP says (MQTT 5 section 3.7.2.1).
+        """
+        known = self._ids.released(packet_id)
+        pubcomp = connection.engine.acknowledge(PUBCOMP, packet_id, 0 if known else IDENTIFIER_NOT_FOUND)
         if self._journal is None:
-            connection.write(connection.engine.acknowledge(PUBCOMP, packet_id))
-        else:
-            self._record(connection, PUBCOMP, packet_id, self._journal)
+            connection.write(pubcomp)
+            return
+        if known:
+            self._journal.released(packet_id)
+        self._record(connection, pubcomp, self._journal)
 
     def _acknowledge(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int) -> None:
+        packet = connection.engine.acknowledge(kind, packet_id)
         if self._journal is None or kind == PUBACK:
-            connection.write(connection.engine.acknowledge(kind, packet_id))
+            connection.write(packet)
         else:
-            self._record(connection, kind, packet_id, self._journal)
+            self._journal.received(packet_id)
+            self._record(connection, packet, self._journal)
 
-    def _record(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int, journal: Journal) -> None:
-        """Acknowledge a message of QoS 2 once the journal has it on disk."""
-        if kind == PUBREC:
-            journal.received(packet_id)
-        else:
-            journal.released(packet_id)
-        self._recording.append((journal.sync(), kind, packet_id))
+    def _record(self, connection: NetworkConnection[Outgoing], packet: bytes, journal: Journal) -> None:
+        """Write PUBREC or PUBCOMP once the journal has on disk what was reported to it."""
+        self._recording.append((journal.sync(), packet))
         self.send_recorded(connection, journal)
 
     def send_recorded(self, connection: NetworkConnection[Outgoing], journal: Journal) -> None:
         """Write the acknowledgements that the journal has on disk by now."""
         while self._recording and self._recording[0][0] <= journal.durable:
-            _, kind, packet_id = self._recording.popleft()
-            connection.write(connection.engine.acknowledge(kind, packet_id))
+            connection.write(self._recording.popleft()[1])
 
     def connection_lost(self) -> None:
         """The broker sends again what was not acknowledged."""

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator
 
 from ...errors import DeliveryFailed
 from ..codec.packets import PUBACK, PUBREC
-from ..codec.reason_codes import QUOTAS
-from .delivery import Outgoing, Stage, in_order, rejection
+from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
+from .delivery import Outgoing, Stage, check_answer, in_order, rejection
 from .flow import InflightWindow
 from .journal import Journal
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
@@ -26,9 +26,7 @@ _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 
 # MQTT 3.1.1 cannot announce this; Mosquitto closes the connection at more than its max_inflight_messages.
 _QOS_2_WINDOW_IF_NOT_ANNOUNCED = 20
-
 _MAX_COLLISIONS = 1000  # an earlier process leaves fewer identifiers in use than that
-
 _DISCONNECTED = "the client has been disconnected; call connect() again first"
 
 
@@ -56,7 +54,7 @@ class Outbox:
         self._window = InflightWindow(max_inflight)
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
-        self._unsent = 0  # how many of those in flight are in `_again`
+        self._unsent: set[int] = set()  # the identifiers of those in flight that this connection has not sent yet
         self._recording: deque[tuple[int, Outgoing]] = deque()  # the sequence number that each packet waits for
         self._denied: list[Outgoing] = []  # wait for a new token
         self._collisions = 0  # how often in a row an identifier was in use
@@ -65,8 +63,6 @@ class Outbox:
     def inflight(self) -> int:
         """How many messages have an identifier and are not acknowledged."""
         return len(self._inflight)
-
-    # Sending
 
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         """Yield the messages whose packet is to be written now, PUBREL at stage RELEASED and PUBLISH otherwise, until
@@ -81,17 +77,18 @@ class Outbox:
         return self._due(receive_maximum) if journal is None else self._due_and_recorded(receive_maximum, journal)
 
     def _due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
-        window, new, inflight = self._window, self.queue.new, self._inflight
+        window, new, inflight, unsent = self._window, self.queue.new, self._inflight, self._unsent
         most = min(receive_maximum or HIGHEST_PACKET_ID, window.size)
         most_at_qos_2 = min(receive_maximum or _QOS_2_WINDOW_IF_NOT_ANNOUNCED, window.size)
         while waiting := self._sent_before() if self._again else new:
             message = waiting[0]
             if message.qos:
-                if len(inflight) - self._unsent >= (most if message.qos == 1 else most_at_qos_2):
+                used = len(inflight) - len(unsent) if unsent else len(inflight)
+                if used >= (most if message.qos == 1 else most_at_qos_2):
                     window.full()
                     return
                 if message.packet_id:
-                    self._unsent -= 1
+                    unsent.discard(message.packet_id)
                 else:
                     packet_id = self._ids.take()
                     if not packet_id:  # all are in use; the next acknowledgement frees one
@@ -107,9 +104,8 @@ class Outbox:
 
     def _sent_before(self) -> deque[Outgoing]:
         """Return ``_again`` without those acknowledged meanwhile; the new messages if nothing is left of it."""
-        while self._again and self._again[0].packet_id and self._again[0].packet_id not in self._inflight:
+        while self._again and (first := self._again[0]).packet_id and self._inflight.get(first.packet_id) is not first:
             self._again.popleft()
-            self._unsent -= 1
         return self._again or self.queue.new
 
     def _due_and_recorded(self, receive_maximum: int | None, journal: Journal) -> Iterator[Outgoing]:
@@ -149,30 +145,36 @@ class Outbox:
 
     # Answers
 
-    def received(self, packet_id: int) -> bool:
-        """PUBREC with Success: the broker has the message. Return whether PUBREL may be written now; otherwise
-        :meth:`due` yields the message when it may. PUBREL answers a PUBREC for an unknown identifier, too.
+    def received(self, packet_id: int) -> int | None:
+        """PUBREC with Success: the broker has the message. Return the reason code of the PUBREL to write now, None if
+        :meth:`due` yields the message when it may be written. Raises as :func:`check_answer`, like the next two.
         """
-        message = self._inflight.pop(packet_id, None)
-        if message is None:
-            return True
+        if packet_id not in self._inflight:  # it is of an earlier session of this client
+            return IDENTIFIER_NOT_FOUND
+        check_answer(self._inflight[packet_id], PUBREC)
+        message = self._inflight.pop(packet_id)
         self._inflight[packet_id] = message  # as the last one: see in_order()
         if packet_id == self._window.timed:
             self._window.answered()
         message.stage = _RELEASED
         if self._journal is None:
-            return True
+            return 0
         self._journal.mark(message.number, packet_id, _RELEASED)
-        return self._is_durable(message, self._journal)
+        return 0 if self._is_durable(message, self._journal) else None
 
-    def acknowledged(self, packet_id: int, reason: int) -> Outgoing | None:
+    def acknowledged(self, kind: int, packet_id: int, reason: int) -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
         if reason in QUOTAS:
             self.quota_exceeded()
-        message = self._inflight.pop(packet_id, None)
-        if message is None:
+        if packet_id not in self._inflight:
             self._ids.finish(packet_id)
             return None
+        message = self._inflight[packet_id]
+        if kind != PUBACK or message.qos != 1:
+            check_answer(message, kind)
+        del self._inflight[packet_id]
+        if self._unsent:
+            self._unsent.discard(packet_id)
         self._ids.free(packet_id)
         self._collisions = 0
         if packet_id == self._window.timed:
@@ -188,18 +190,17 @@ class Outbox:
         message = self._inflight.get(packet_id)
         match outcome(kind, reason, repeated=message is not None and message.repeated):
             case Outcome.RELEASE:
-                return None, self.received(packet_id)
+                return None, self.received(packet_id) == 0
             case Outcome.IN_USE:  # PUBREL finishes the exchange that uses the identifier
                 return self._identifier_in_use(packet_id, reason), kind == PUBREC
             case _:
-                return self.acknowledged(packet_id, reason), False
+                return self.acknowledged(kind, packet_id, reason), False
 
     def _identifier_in_use(self, packet_id: int, reason: int) -> Outgoing | None:
         """Send a message again with another identifier. Return it if that was done too often: it has failed then."""
-        message = self._inflight.get(packet_id)
-        if message is None or (message.duplicate and message in self._again):  # it was not sent on this connection
+        if packet_id not in self._inflight or packet_id in self._unsent:  # it was not sent on this connection
             return None
-        del self._inflight[packet_id]
+        message = self._inflight.pop(packet_id)
         self._ids.give_up(packet_id, finished=False)
         self._window.forget(packet_id)
         self._collisions += 1
@@ -219,9 +220,9 @@ class Outbox:
         """PUBACK or PUBREC with Not authorized, as the token has expired: the message waits for a new token. Return
         whether there is such a message.
         """
-        message = self._inflight.pop(packet_id, None)
-        if message is None:
+        if (message := self._inflight.pop(packet_id, None)) is None:
             return False
+        self._unsent.discard(packet_id)
         self._ids.free(packet_id)
         self._window.forget(packet_id)
         self._start_anew(message)
@@ -238,7 +239,7 @@ class Outbox:
 
     def quota_exceeded(self) -> None:
         """The broker has rejected a message, or is about to end the connection, because of a quota."""
-        self._window.quota_exceeded(len(self._inflight) - self._unsent)
+        self._window.quota_exceeded(len(self._inflight) - len(self._unsent))
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
         """Send again what was in flight, in its order, and the messages of QoS 0 that were kept or were not written
@@ -254,7 +255,7 @@ class Outbox:
         self._again = in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
         self._denied.clear()
         self._recording.clear()
-        self._unsent = len(self._inflight)
+        self._unsent = set(self._inflight)
 
     def session_lost(self) -> None:
         """The broker has no session: each message in flight is a new one to it."""
@@ -274,7 +275,7 @@ class Outbox:
                 self._again.append(message)
             else:
                 self.queue.new.append(message)
-        self._unsent = len(self._inflight)
+        self._unsent = set(self._inflight)
 
     def close(self, inherited: str = "") -> int:
         """Accept no more messages, fail those that are queued, and return how many these are.
@@ -290,7 +291,7 @@ class Outbox:
         self._inflight.clear()
         self._again.clear()
         self._denied.clear()
-        self._unsent = 0
+        self._unsent.clear()
         if inherited:
             self.queue.disown([*abandoned, *self.at_qos_0.unconfirmed()], DeliveryFailed(inherited))
             return 0

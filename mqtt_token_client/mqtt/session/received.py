@@ -60,10 +60,12 @@ class ReceivedIds:
             self._acknowledged.popitem(last=False)
         return True
 
-    def released(self, packet_id: int) -> None:
-        """PUBREL: the next message with this identifier is a new one."""
+    def released(self, packet_id: int) -> bool:
+        """PUBREL: the next message with this identifier is a new one. Return whether the identifier was known."""
+        known = packet_id in self._received
         self._received.discard(packet_id)
         self._doubtful.discard(packet_id)
+        return known
 
     def forget(self, packet_id: int) -> None:
         """A message was not processed after all: when it comes again, it is new."""

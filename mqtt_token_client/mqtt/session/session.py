@@ -235,16 +235,21 @@ class Session:
     def receive(
         self, connection: NetworkConnection[Outgoing], packet: RejectedPublish | Acknowledgement | Suback | Unsuback
     ) -> None:
-        """Do what a packet asks for."""
+        """Do what a packet asks for.
+
+        Raises:
+            ProtocolError: MQTT does not allow it.
+        """
         if isinstance(packet, Acknowledgement):
             kind, packet_id, reason = packet
             if kind == PUBREL:
                 self._incoming.released(connection, packet_id)
             elif kind == PUBREC and reason < 0x80:
-                if self._outbox.received(packet_id):
-                    connection.write(connection.engine.acknowledge(PUBREL, packet_id))
+                released = self._outbox.received(packet_id)
+                if released is not None:
+                    connection.write(connection.engine.acknowledge(PUBREL, packet_id, released))
             elif reason < 0x80:
-                if self._outbox.acknowledged(packet_id, reason) is not None:
+                if self._outbox.acknowledged(kind, packet_id, reason) is not None:
                     self._delivered += 1
             else:
                 self._rejected(connection, kind, packet_id, reason)
