@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import segno
@@ -31,9 +32,9 @@ QR_LINE = re.compile(r"\x1b\[97;40m([█▀▄ ]+)\x1b\[0m\r\n")
 class Terminal:
     """A pseudo-terminal as stderr, and all that was written to it."""
 
-    def __init__(self, columns: int, encoding: str) -> None:
+    def __init__(self, columns: int, lines: int, encoding: str) -> None:
         self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.stream = open(slave, "w", encoding=encoding, errors="backslashreplace")  # noqa: PTH123, SIM115 - a handle
         self._read = b""
         self._reader = threading.Thread(target=self._collect, daemon=True)
@@ -56,9 +57,9 @@ class Terminal:
 
 @contextlib.contextmanager
 def on_terminal(
-    monkeypatch: pytest.MonkeyPatch, columns: int = 80, encoding: str = "utf-8", term: str = "xterm"
+    monkeypatch: pytest.MonkeyPatch, columns: int = 80, lines: int = 40, encoding: str = "utf-8", term: str = "xterm"
 ) -> Iterator[Terminal]:
-    terminal = Terminal(columns, encoding)
+    terminal = Terminal(columns, lines, encoding)
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stderr", terminal.stream)
     try:
@@ -119,7 +120,7 @@ class TestTerminal:
     def test_qr_code_holds_the_complete_address_with_a_quiet_zone_in_colours_of_its_own(
         self, monkeypatch: pytest.MonkeyPatch, address: str
     ) -> None:
-        lines = QR_LINE.findall(shown(monkeypatch, a_login(address), columns=200))
+        lines = QR_LINE.findall(shown(monkeypatch, a_login(address), columns=200, lines=100))
         modules = [[LIGHT_AND_DARK[block][half] for block in line] for line in lines for half in (0, 1)]
         matrix = [list(row) for row in segno.make(address, error="l", micro=False).matrix]
         size = len(matrix) + 8
@@ -128,6 +129,26 @@ class TestTerminal:
         assert [row[4:-4] for row in modules[4 : size - 4]] == matrix
         assert not any(sum(modules[:4] + modules[size - 4 : size], start=list[int]()))
         assert not any(sum((row[:4] + row[-4:] for row in modules[:size]), start=list[int]()))
+
+    @pytest.mark.parametrize("of", [{"lines": 24}, {"lines": 0}, {"columns": 0}], ids=str)
+    def test_of_24_lines_shows_qr_code_address_and_code_at_once_the_text_last(
+        self, monkeypatch: pytest.MonkeyPatch, of: dict[str, int]
+    ) -> None:
+        lines = shown(monkeypatch, a_login(), **of).replace("\r\n", "\n").split("\n")
+        assert len(lines) <= 24
+        assert lines[-5:-1] == ["To log in, scan this, or open", f"    {URI}", "and enter the code", "    WDJB-MJHT"]
+        assert QR_LINE.match(lines[0] + "\r\n")
+
+    @pytest.mark.parametrize(
+        ("of", "needed"), [({"lines": 23}, 24), ({"lines": 24, "uri": f"{URI}/{'x' * 100}"}, 25)], ids=["low", "long"]
+    )
+    def test_that_is_too_low_for_the_qr_code_shows_the_text_and_the_lines_it_needs(
+        self, monkeypatch: pytest.MonkeyPatch, of: dict[str, Any], needed: int
+    ) -> None:
+        text = shown(monkeypatch, a_login(uri=of.pop("uri", URI)), **of)
+        assert not QR_LINE.findall(text)
+        assert "    WDJB-MJHT\r\n" in text
+        assert f"A window of {needed} lines has room for a QR code." in text
 
     def test_counts_the_time_left_down_in_place_until_the_login_has_ended(
         self, monkeypatch: pytest.MonkeyPatch, passing: None
@@ -174,6 +195,7 @@ class TestTerminal:
         assert "WDJB-MJHT" in text
         assert not QR_LINE.findall(text)
         assert "scan" not in text
+        assert "QR code" not in text
 
     def test_without_segno_shows_the_rest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with on_terminal(monkeypatch) as terminal:
