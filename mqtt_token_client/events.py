@@ -75,6 +75,16 @@ class LoginRequired(Event):
     error: MqttTokenError
 
 
+class ScopeReduced(Event):
+    """The authorization server granted fewer scopes than the source requested (RFC 6749 section 5.1): ``missing`` and
+    ``granted``, both space-separated. Reported once for each such difference.
+    """
+
+    log_level: ClassVar[int] = logging.WARNING
+    missing: str
+    granted: str
+
+
 class StoreFailed(Event):
     """The token store could not load or save. The token is used all the same. It is saved again with a back-off and
     when the keeper or the client is closed; if that fails too, it is lost when the process ends.

@@ -8,7 +8,11 @@ from ..token import Token
 
 
 class TokenSource(Protocol):
-    """Obtains new tokens. A keeper calls it on one thread at a time, never on the network thread."""
+    """Obtains new tokens. A keeper calls it on one thread at a time, never on the network thread.
+
+    A source may have more attributes. ``key`` is the name of its token in a store. ``scope`` is what it requests,
+    space-separated; a token with fewer scopes is reported as :class:`ScopeReduced`.
+    """
 
     def fetch(self, previous: Token | None) -> Token:
         """Obtain a new token; ``previous`` is the one that it replaces, which may have a refresh token.

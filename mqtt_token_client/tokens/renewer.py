@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..clock import monotonic
 from ..errors import MqttTokenError, StoreLocked, TokenError, TokenRequestRefused
-from ..events import LoginRequired, RenewalFailed, TokenRenewed
+from ..events import LoginRequired, RenewalFailed, ScopeReduced, TokenRenewed
 from ..sources import TokenSource
 from ..stores.guarded import GuardedStore, NoStore
 from ..token import Token
@@ -17,7 +17,7 @@ from .notifier import Notifier
 from .renewal import RenewalPolicy
 from .saving import Saving
 from .single_flight import without_traceback
-from .validity import is_extended, is_newer, is_same, is_usable, problem
+from .validity import is_extended, is_newer, is_same, is_usable, missing_scopes, problem
 
 Enough = Callable[[Token], bool]
 
@@ -57,6 +57,7 @@ class Renewer:
         self._asked_at = -math.inf
         self._failures = 0
         self._unapproved = 0  # logins in a row
+        self._missing = ""  # scopes
         self.token: Token | None = None
         self.renewal_due = -math.inf
         self.error: MqttTokenError | None = None
@@ -198,6 +199,10 @@ class Renewer:
             self._events.collect(_renewed(token), token)
         else:
             due = self._policy.due_again(token)
+        missing = missing_scopes(getattr(self._source, "scope", None), token)
+        if missing and missing != self._missing:
+            self._events.collect(ScopeReduced(missing, token.scope or ""))
+        self._missing = missing
         with self._lock:
             self.renewal_due = max(due, self._asked_at + MIN_INTERVAL)
             self.error, self._failures, self._unapproved = None, 0, 0

@@ -45,5 +45,17 @@ def problem(token: object, previous: Token | None, refused: Token | None) -> Tok
     return None
 
 
+def missing_scopes(requested: object, token: Token) -> str:
+    """Return the scopes that were requested and not granted, space-separated.
+
+    A server that names no scope has granted what was requested (RFC 6749 section 5.1). Names that stand for others, as
+    Entra's ``/.default``, and ``offline_access``, where there is a refresh token, are not named even if granted.
+    """
+    if not isinstance(requested, str) or token.scope is None:
+        return ""
+    granted = {*token.scope.split(), *(["offline_access"] if token.refresh_token else [])}
+    return " ".join(scope for scope in requested.split() if scope not in granted and not scope.endswith("/.default"))
+
+
 def _expiry(token: Token) -> float:
     return token.since + token.lifetime

@@ -73,6 +73,11 @@ class Grant:
         return self._endpoint.revoke(token.value, "access_token")
 
     @property
+    def scope(self) -> str | None:
+        """The scopes that are requested, space-separated; None for the server's default."""
+        return dict(self._parameters).get("scope")
+
+    @property
     def key(self) -> str:
         """A name for the tokens of this source, the same in every process; it does not depend on the secret."""
         from hashlib import sha256  # needed only where tokens are stored
