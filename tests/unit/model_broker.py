@@ -142,7 +142,7 @@ class ModelBroker:
         self.acknowledges = True
         self.answers_pings = True
         self.lingers = False  # leaves a connection open for a while after another has taken over
-        self.reuses_identifiers = False  # takes the lowest that is free
+        self.reuses_identifiers = False  # takes the lowest that is free, for a message of QoS 2
         self.receive_maximum: int | None = None
         self.answers: deque[Answer] = deque()  # to the next CONNECTs; then it accepts
         self.verdicts: deque[int] = deque()  # on the next messages and subscriptions of MQTT 5; then it takes them
@@ -322,7 +322,7 @@ class ModelBroker:
             return line is not None
         session.last_id += 1
         free = (identifier for identifier in range(1, session.last_id + 1) if identifier not in session.outgoing)
-        identifier = next(free) if self.reuses_identifiers else session.last_id
+        identifier = next(free) if self.reuses_identifiers and qos == 2 else session.last_id
         session.outgoing[identifier] = (topic, number, qos, False)
         if line is not None:
             line.receipts[qos].append(identifier)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -119,9 +118,10 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.errors = InternalErrors()
         self.source = TimedSource(lambda: self.loop.now)
         self.deliveries: dict[int, Delivery] = {}
-        self.messages: list[Message] = []  # that this process has received
+        self.messages: list[Message] = []  # that this process has received, and that are not to come again
+        self.heard: set[int] = set()  # the numbers of all messages that any process has received
         self.identifiers: dict[int, int] = {}  # of QoS 2, and the message that was received with it last
-        self.recorded: set[int] = set()  # messages that must not be received again, as a journal has them
+        self.finished: set[int] = set()  # messages of QoS 2 that must not be received again, whatever happens
         self.unacknowledged: list[Message] = []  # by the application, which does that itself
         self.events: list[Event] = []
         self.told = 0  # events that were looked at
@@ -215,8 +215,9 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.settle()
 
     def on_message(self, message: Message) -> None:
-        assert int(message.payload) not in self.recorded, f"{message} comes again in spite of the journal"
+        assert int(message.payload) not in self.finished, f"{message} comes again"
         self.messages.append(message)
+        self.heard.add(int(message.payload))
         if message.qos == 2:
             self.identifiers[message.packet_id] = int(message.payload)
         if self.manual_ack and message.qos:
@@ -320,6 +321,14 @@ class ClientAndBroker(RuleBasedStateMachine):
         for line in self.broker.lines:
             self.broker.close(line)
         self.up = self.broker.closing = False
+        if self.unacknowledged:  # these come again, and everything after them may have come before
+            self.finished |= {int(one.payload) for one in self.messages if one.qos == 2 and self.is_acknowledged(one)}
+            self.messages.clear()
+            self.unacknowledged.clear()
+
+    def is_acknowledged(self, message: Message) -> bool:
+        """Whether the application has acknowledged it."""
+        return all(message is not one for one in self.unacknowledged)
 
     @precondition(lambda self: self.unacknowledged)
     @rule(count=st.integers(1, 5), oldest=st.booleans())
@@ -367,7 +376,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         before.after_fork()  # it does nothing any more, and its sockets are closed
         done = {number: delivery for number, delivery in self.deliveries.items() if delivery.done}
         self.deliveries = {**done, **recorded}
-        self.recorded |= {self.identifiers[packet_id] for packet_id in journal.loaded.received}
+        self.finished |= {self.identifiers[packet_id] for packet_id in journal.loaded.received}
         self.broker.owed_at_qos_0.clear()  # it died with them, or has received them
         self.messages.clear()
         self.unacknowledged.clear()
@@ -629,8 +638,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         assert not broker.session.outgoing, "a message to the client is not acknowledged"
         if self.journal is not None:
             assert self.journal.empty, "the journal keeps what is done"
-        got = Counter(int(message.payload) for message in self.messages)
-        assert broker.owed_at_qos_0 <= got.keys()
+        assert broker.owed_at_qos_0 <= self.heard
         for number, delivery in self.deliveries.items():
             if not self.broker.sent[number].qos and delivery.error is None:
                 assert number in broker.received or number in broker.lost, f"message {number} of QoS 0 is lost"
@@ -704,6 +712,44 @@ class TestFound:
         machine.read(1, oldest=True)
         self.a_new_session_that_the_client_was_not_told_of(machine)
         assert machine.deliveries[0].done
+        machine.all_is_well_in_the_end()
+
+    def a_message_of_qos_2_that_is_not_released(self, machine: ClientAndBroker) -> None:
+        machine.trouble("the broker is slow")
+        machine.message_comes("a", 2, 1)
+        assert [int(message.payload) for message in machine.messages] == [0]
+
+    def test_a_message_of_qos_2_is_new_to_the_next_process_if_the_broker_had_begun_a_new_session(
+        self, make: Callable[..., ClientAndBroker]
+    ) -> None:
+        """The process dies before it reads the CONNACK that would have said so."""
+        machine = make(subscriptions={"a": 2}, journal=True)
+        self.a_message_of_qos_2_that_is_not_released(machine)
+        machine.restart()
+        machine.pass_time(2.0)
+        assert machine.client.state == "connecting"
+        machine.the_process_dies_and_starts_again(DEATHS[0])
+        machine.no_more_trouble()
+        machine.message_comes("a", 2, 1)
+        assert [int(message.payload) for message in machine.messages] == [1]
+        machine.all_is_well_in_the_end()
+
+    def test_a_message_of_qos_2_is_new_to_the_next_process_if_the_lost_session_was_not_recorded(
+        self, make: Callable[..., ClientAndBroker]
+    ) -> None:
+        machine = make(subscriptions={"a": 2}, journal=True)
+        self.a_message_of_qos_2_that_is_not_released(machine)
+        machine.trouble("the disk is slow")
+        machine.restart()
+        machine.broker.attentive = True
+        machine.pass_time(2.0)
+        assert machine.client.state == "connected"
+        machine.send_down("a", 2, 1)  # this process does not read it any more
+        machine.the_power_is_cut(DEATHS[0])
+        machine.no_more_trouble()
+        machine.message_comes("a", 2, 1)
+        numbers = [int(message.payload) for message in machine.messages]
+        assert numbers == list(machine.sent_down)[1:]
         machine.all_is_well_in_the_end()
 
     def test_an_answer_to_auth_that_comes_too_late_does_not_end_the_connection(

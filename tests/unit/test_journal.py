@@ -252,18 +252,22 @@ class TestWaiting:
         self.commit(client, journal)
         client.sees("62 02 0001  34 06 0001 62 0002 00")
 
-    def test_after_a_lost_session_publish_waits_until_that_is_on_disk(
+    def test_after_a_lost_session_everything_waits_until_that_is_on_disk(
         self, client: Client, journal: ScriptedJournal
     ) -> None:
-        """Otherwise the next process would release a message that this broker has never received."""
+        """Otherwise the next process would release a message that this broker has never received, and take a new
+        message for one that was received in the lost session.
+        """
         client.publish("t", qos=2)
         self.commit(client, journal)
         client.answer("50 02 0001")
         self.commit(client, journal)
         client.read(12)
         client.reconnect(session_present=False)
-        client.send()
+        client.subscribe("t")
         client.sees_nothing()
+        self.commit(client, journal)
+        client.sees("82 07 0002 00 0001 74 01")
         self.commit(client, journal)
         client.sees("34 06 0001 74 0001 00")
 

@@ -114,6 +114,11 @@ class TestQos1:
 
 
 class TestQos2:
+    def test_one_that_an_earlier_process_received_is_new_only_without_dup(self) -> None:
+        """What is sent again has DUP; without it, the broker has begun a new session that nobody has learned of."""
+        assert not ReceivedIds([7]).is_new(message(7, qos=2, dup=True))
+        assert ReceivedIds([7]).is_new(message(7, qos=2))
+
     @pytest.mark.parametrize("dup", [False, True])
     def test_a_message_is_new_once_until_it_is_released(self, dup: bool) -> None:
         inbox = ReceivedIds()

@@ -13,7 +13,7 @@ number of everything reported so far, and the packet goes out once :attr:`Journa
     remove: acknowledged, or failed               -                                 a duplicate
     received: a message of QoS 2 was handed over  PUBREC                            it is handed over twice
     released: PUBREL received                     PUBCOMP                           a new message counts as a duplicate
-    session_lost: the broker has no session       PUBLISH of QoS 2                  the message is lost
+    session_lost: the broker has no session       SUBSCRIBE, PUBLISH                a new message counts as a duplicate
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class ReceivedIds:
 
     def __init__(self, received: Iterable[int] = ()) -> None:
         self._received: set[int] = set(received)  # QoS 2, PUBREL is awaited
-        self._doubtful: set[int] = set()  # those of a session that the broker may have lost
+        self._doubtful: set[int] = set(received)  # those of a session that the broker may have lost
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
         self._in_doubt = False

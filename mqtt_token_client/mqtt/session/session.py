@@ -72,6 +72,7 @@ class Session:
         self.known = False
         self._emit = emit
         self._journal = journal
+        self._began = 0  # what the journal must have on disk before anything is sent
         recorded = Recorded() if journal is None else journal.load(lambda: self._queue.wake())
         packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
         self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
@@ -159,6 +160,7 @@ class Session:
         self._outbox.session_lost()
         if self._journal is not None:
             self._journal.session_lost()
+            self._began = self._journal.sync()
 
     def in_doubt(self) -> None:
         """CONNECT was sent, and not answered: the broker may have begun a new session that the client does not know of,
@@ -193,6 +195,8 @@ class Session:
         other clients have had their turn: a fast publisher fills the outbox as fast as it is emptied.
         """
         if self._journal is not None:
+            if self._journal.durable < self._began:
+                return False
             self._incoming.send_recorded(connection, self._journal)
         if self._subscriptions.outdated:
             self._send_subscriptions(connection, limits)
