@@ -85,6 +85,8 @@ class ClientCore:
         fatal_error: why the first connect failed, while the phase is FAILED; otherwise None.
         first_result: set when the first connect has succeeded, or failed in a way that only a person can fix, or when
             the client is closed before that.
+        listeners: get every event, on the thread on which it happened; ``on_event`` is the first of them.
+        provider: the same.
         session: the interfaces publish and subscribe by it.
     """
 
@@ -105,10 +107,10 @@ class ClientCore:
         self._closed = OneShot()  # nothing of an earlier connection is left
         self._closed.set()
         self._settings = settings
-        self._provider = provider
+        self.provider = provider
         self._acquire = acquire
         self._release = release
-        self._on_event = on_event
+        self.listeners = [] if on_event is None else [on_event]
         self.session = Session(
             max_queued=options.max_queued,
             max_inflight=options.max_inflight,
@@ -157,7 +159,13 @@ class ClientCore:
     @property
     def token(self) -> Token | None:
         """The current token, even if it has expired; None while there is none."""
-        return self._provider.token
+        return self.provider.token
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What drives the connection; None while the client is not connected and does not want to be."""
+        manager = self._manager
+        return None if manager is None else manager.runtime
 
     def start(self) -> OneShot | None:
         """Begin to connect, unless that was done before.
@@ -175,11 +183,11 @@ class ClientCore:
             if self._phase is Phase.IDLE:
                 runtime = self._acquire()
                 try:
-                    self._provider.start(runtime, self._token_renewed, self.report)
+                    self.provider.start(runtime, self._token_renewed, self.report)
                 except BaseException:  # of a source that is watched
                     self._release()
                     raise
-                manager = ConnectionManager(runtime, self._settings, self._provider, self.session, self)
+                manager = ConnectionManager(runtime, self._settings, self.provider, self.session, self)
                 self.session.open(runtime.call_soon, manager.wake)
                 self._phase, self._manager = Phase.CONNECTING, manager
                 self.fatal_error = None
@@ -197,7 +205,7 @@ class ClientCore:
             return self._closed
 
     def _finish(self) -> None:
-        self._provider.stop()
+        self.provider.stop()
         abandoned = self.session.close()
         if abandoned:
             self.report(events.MessagesAbandoned(abandoned))
@@ -217,14 +225,14 @@ class ClientCore:
         self._check_process()
         manager = self._manager
         if manager is not None and manager.runtime.on_thread:
-            manager.runtime.run_blocking(self._provider.renew, self._asked)
+            manager.runtime.run_blocking(self.provider.renew, self._asked)
         else:
-            self._provider.renew()
+            self.provider.renew()
 
     def _asked(self, _token: Token | None, error: Exception | None) -> None:
         if type(error) is MqttTokenError:  # no thread could be started, so the keeper has nothing to report
             expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
-            self.report(events.RenewalFailed(error, self._provider.retry_in(), expires_in))
+            self.report(events.RenewalFailed(error, self.provider.retry_in(), expires_in))
 
     def _check_process(self) -> None:
         if self._phase is Phase.INHERITED:
@@ -242,12 +250,12 @@ class ClientCore:
         self._change(Phase.UP)
         self.fatal_error = None
         self.first_result.set()
-        self._provider.renew_ahead(wanted=True)
+        self.provider.renew_ahead(wanted=True)
         self.report(events.Connected(broker, session_present))
 
     def down(self, cause: str, reason: int | None, retry_in: float) -> None:
         self._change(Phase.DOWN)
-        self._provider.renew_ahead(wanted=False)  # a new connection obtains the token that it needs
+        self.provider.renew_ahead(wanted=False)  # a new connection obtains the token that it needs
         self.report(events.Disconnected(cause, reason, retry_in))
 
     def rotated(self, kind: events.RotationKind, gap: float) -> None:
@@ -261,9 +269,9 @@ class ClientCore:
 
     def report(self, event: events.Event) -> None:
         log.log(event.log_level, "%s: %s", self._settings.client_id, event)
-        if self._on_event is not None:
+        for listener in self.listeners:
             try:
-                self._on_event(event)
+                listener(event)
             except BaseException:  # sys.exit() in there must not end the thread of all clients
                 log.exception("on_event raised an exception; the network thread goes on")
 

@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import MqttTokenError
 from .display import Snapshot, verdict
 from .login import login, logout, status, token
+from .service import service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,7 +25,7 @@ def mqtt_token() -> None:
     """
 
 
-for command in (login, status, token, logout):
+for command in (login, status, token, logout, service):
     mqtt_token.add_command(command)
 
 

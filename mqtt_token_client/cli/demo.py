@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 
 from ..client import TokenClient
+from ..description import describe, short
 from ..events import Connected, Event, Rotated, TokenRenewed
 from ..sources.oauth.client_credentials import ClientCredentials
 from ..testing import AuthorizationServer, Broker
-from .display import Snapshot, describe, line, short, table
+from .display import Snapshot, line, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,6 +18,8 @@ from .keeper import RenewalPolicy, TokenKeeper
 if TYPE_CHECKING:
     from .turns import Turn
 
+_OVERDUE = 60.0  # seconds after which a renewal that has not begun will not begin any more
+
 
 def open_keeper(
     tokens: TokenSource | TokenKeeper, store: TokenStore | None, renewal: RenewalPolicy | None, key: str
@@ -64,6 +66,12 @@ class CredentialsProvider:
     def token(self) -> Token | None:
         """The current token, even if it has expired; None while there is none."""
         return self._keeper.current
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a token is valid, or a request for one is under way or planned."""
+        token = self._keeper.current
+        return (token is not None and token.expires_in > 0) or self._keeper.renewal_due > monotonic() - _OVERDUE
 
     def renew(self) -> Token:
         """Renew the token now. Blocks.

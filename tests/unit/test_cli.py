@@ -16,7 +16,8 @@ from mqtt_token_client import __version__
 from mqtt_token_client.cli import demo, main
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.demo import Traffic, Watch
-from mqtt_token_client.cli.display import Snapshot, describe, lifetime_bar, line, sparkline, table, verdict
+from mqtt_token_client.cli.display import Snapshot, lifetime_bar, line, sparkline, table, verdict
+from mqtt_token_client.description import describe
 from mqtt_token_client.errors import BrokerUnreachable, ClientClosed
 from mqtt_token_client.events import (
     Connected,

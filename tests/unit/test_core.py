@@ -70,7 +70,7 @@ class TestWithEveryEventDropped:
 
     def test_no_token_is_renewed_ahead_of_time_while_the_connection_is_lost(self, make: Make) -> None:
         device = make()
-        provider = device.client._core._provider
+        provider = device.client._core.provider
         device.client.connect(timeout=0)
         first = device.answer(session_present=False)
         assert wait_until(lambda: provider._stop_renewing is not None, PATIENCE)

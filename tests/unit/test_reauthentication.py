@@ -221,7 +221,7 @@ class TestReAuthentication:
     def test_is_a_handover_where_the_method_changes(self, make: Make) -> None:
         device = make()
         device.start()
-        device.client._core._provider._profile.method = "CUSTOM-JWT"  # type: ignore[attr-defined]  # ByMethod
+        device.client._core.provider._profile.method = "CUSTOM-JWT"  # type: ignore[attr-defined]  # ByMethod
         device.client.rotate()
         second = device.broker.accept()
         assert second.expect(CONNECT).properties[AUTHENTICATION_METHOD] == b"CUSTOM-JWT"
