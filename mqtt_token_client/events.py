@@ -183,24 +183,26 @@ class SessionLost(Event):
 class SubscriptionRefused(Event):
     """The broker rejected a topic filter (SUBACK), or announced in CONNACK that it supports no such subscription. It is
     asked for again on the next connection and with the next token, unless the reason is permanent (0x8F, 0x95, 0x9E,
-    0xA1, 0xA2).
+    0xA1, 0xA2), or ``hint`` says that the broker ended connections because of it.
     """
 
     log_level: ClassVar[int] = logging.WARNING
     _own: ClassVar[tuple[str, ...]] = ("topic_filter",)
     topic_filter: str
     reason: int
+    hint: str = ""
 
 
 class DeliveryRefused(Event):
-    """The broker rejected a message (PUBACK or PUBREC), or announced in CONNACK that it accepts no such message; its
-    ``Delivery`` has failed.
+    """The broker rejected a message (PUBACK or PUBREC), announced in CONNACK that it accepts no such message, or ended
+    the connection each time it was sent, as ``hint`` says then, with the likely cause. Its ``Delivery`` has failed.
     """
 
     log_level: ClassVar[int] = logging.WARNING
     _own: ClassVar[tuple[str, ...]] = ("topic",)
     topic: str
     reason: int
+    hint: str = ""
 
 
 class MessagesAbandoned(Event):

@@ -22,7 +22,9 @@ from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Outgoing
 from mqtt_token_client.mqtt.session.limits import Limits
-from mqtt_token_client.mqtt.session.session import Session, SessionStats
+from mqtt_token_client.mqtt.session.reports import SessionStats
+from mqtt_token_client.mqtt.session.session import Session
+from mqtt_token_client.mqtt.transport import Loss
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
 from tests.unit.codecs import connected
 from tests.unit.network_thread import call
@@ -62,7 +64,7 @@ class Client:
 
         def lose() -> None:
             self.link.close()
-            self.session.connection_lost(self.link, reason=reason)
+            self.session.connection_lost(self.link, Loss("the broker ended it", reason, by_broker=True))
             self.session.connected(session_present=session_present)
 
         call(self.loop, lose)
@@ -91,7 +93,7 @@ class Client:
     def connection_wrote(self, items: list[Outgoing]) -> None:
         self.session.written(items)
 
-    def connection_closed(self, link: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:
+    def connection_closed(self, link: NetworkConnection[Outgoing], loss: Loss) -> None:
         pass
 
     # What a test does

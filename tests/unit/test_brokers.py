@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mqtt_token_client.mqtt.transport import brokers as brokers_module
-from mqtt_token_client.mqtt.transport.address import Address
-from mqtt_token_client.mqtt.transport.brokers import Brokers
+from mqtt_token_client.mqtt.transport import address as address_module
+from mqtt_token_client.mqtt.transport.address import Address, Brokers
 
 A, B, C = (Address(f"{name}.example", 8883, True) for name in "abc")
 
@@ -18,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(brokers_module, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(address_module, "monotonic", lambda: clock.now)
     return clock
 
 

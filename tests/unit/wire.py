@@ -17,6 +17,7 @@ from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.packets import Packet
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
+from mqtt_token_client.mqtt.transport import Loss
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
 from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
 from tests.unit.codecs import connected
@@ -50,9 +51,9 @@ class Wire:
         for item in items:
             self.told.put(("wrote", item))
 
-    def connection_closed(self, link: NetworkConnection[str], cause: str, reason: int | None) -> None:
-        self.reason = reason
-        self.told.put(("closed", cause))
+    def connection_closed(self, link: NetworkConnection[str], loss: Loss) -> None:
+        self.reason = loss.reason
+        self.told.put(("closed", loss.cause))
 
     def next(self, *but: str) -> tuple[str, Any]:
         """The next notification of a kind other than those named."""

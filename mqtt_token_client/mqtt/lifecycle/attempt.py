@@ -11,7 +11,7 @@ There is one attempt at a time. Whatever becomes of it, it reports that once to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ...clock import monotonic
 from ...events import RotationKind
@@ -19,17 +19,11 @@ from ...profiles import Credentials
 from ...token import Token
 from ..codec.packets import Auth, Connack, Packet
 from ..runtime.base import Runtime, Timer
+from ..transport import Loss
 
 if TYPE_CHECKING:
     from .connect import Connect
     from .opening import Opened
-
-
-class Loss(NamedTuple):
-    """How a connection ended."""
-
-    cause: str
-    reason: int | None  # the reason code of MQTT 5, if the broker gave one
 
 
 class ConnectListener(Protocol):
@@ -60,7 +54,7 @@ class AttemptListener(ConnectListener, Protocol):
     def reauthentication_failed(self, token: Token) -> None:
         """The broker did not answer AUTH with this token in time; the current connection is still up."""
 
-    def connection_ended(self, cause: str, reason: int | None) -> None:
+    def connection_ended(self, loss: Loss) -> None:
         """The current connection has ended."""
 
 

@@ -18,6 +18,7 @@ from ..codec.packets import CONTINUE_AUTHENTICATION, Auth, Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..session.session import Session
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .attempt import Attempt, ConnectListener, Deadline
 from .opening import Opened
@@ -122,12 +123,12 @@ class Connect(Attempt):
     def connection_wrote(self, items: list[Outgoing]) -> None:
         """Do nothing: no message is sent."""
 
-    def connection_closed(self, connection: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:  # noqa: ARG002
-        if reason is not None:
-            self.listener.rejected(self.credentials.token, reason, None)
+    def connection_closed(self, connection: NetworkConnection[Outgoing], loss: Loss) -> None:  # noqa: ARG002
+        if loss.reason is not None:
+            self.listener.rejected(self.credentials.token, loss.reason, None)
         else:
             hint = _OTHER_PORT if self._broker.startswith("mqtt:") else ""
-            self.listener.failed(BrokerUnreachable(f"{self._broker}: {cause} before CONNACK{hint}"))
+            self.listener.failed(BrokerUnreachable(f"{self._broker}: {loss.cause} before CONNACK{hint}"))
 
 
 def send_auth(connection: NetworkConnection[Outgoing], reason: int, credentials: Credentials) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ...clock import monotonic
 from ...errors import ProtocolError
 from ...token import Token
 from ..codec.message import Message
 from ..codec.packets import DISCONNECT, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
 from ..session.delivery import Outgoing
 from ..session.limits import Limits
+from ..session.reports import Blame
 from ..session.session import Session
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, Loss
+from .attempt import Attempt
 from .recovery import describe
 from .retry import expires_soon
+
+_YOUNG = 30.0  # seconds
 
 
 class CurrentOwner(Protocol):
@@ -25,7 +30,7 @@ class CurrentOwner(Protocol):
     def progressed(self) -> None:
         """The connection has room for more, or an answer may have made room."""
 
-    def connection_ended(self, cause: str, reason: int | None) -> None:
+    def connection_ended(self, loss: Loss) -> None:
         """The connection has ended."""
 
     def token_denied(self, token: Token) -> None:
@@ -62,6 +67,7 @@ class CurrentConnection:
         self.token = token
         self.limits = limits
         self.unanswered: Token | None = None
+        self._began = monotonic()
         self._session = session
         self._owner = owner
 
@@ -69,14 +75,19 @@ class CurrentConnection:
         """Send from the outbox. Returns whether more is to be sent after the other connections had their turn."""
         return self._session.send(self.connection, self.limits)
 
-    def retire(self, loss: Loss | None = None) -> None:
+    def retire(self, loss: Loss | None = None) -> Blame:
         """Close the connection. The next one finishes what it did not.
 
         Args:
             loss: how it ended, if nobody planned that.
         """
         self.connection.close()
-        self._session.connection_lost(self.connection, reason=None if loss is None else loss.reason)
+        return self._session.connection_lost(self.connection, loss, early=self.is_young)
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has just begun, so that the broker may have ended it because of what was sent at once."""
+        return monotonic() < self._began + _YOUNG
 
     # Called by the network connection
 
@@ -100,7 +111,8 @@ class CurrentConnection:
         if isinstance(packet, Disconnect):
             self.connection.close()
             meaning = describe(DISCONNECT, packet.reason, packet.server)
-            self._owner.connection_ended(f"the broker ended the connection: {meaning}", packet.reason)
+            cause = f"the broker ended the connection: {meaning}"
+            self._owner.connection_ended(Loss(cause, packet.reason, by_broker=True))
         elif isinstance(packet, Auth | Connack):
             self._authentication_answered(packet)
         elif expires_soon(self.token) and self._session.denied(packet):
@@ -121,5 +133,5 @@ class CurrentConnection:
     def connection_wrote(self, items: list[Outgoing]) -> None:
         self._session.written(items)
 
-    def connection_closed(self, connection: NetworkConnection[Outgoing], cause: str, reason: int | None) -> None:  # noqa: ARG002
-        self._owner.connection_ended(cause, reason)
+    def connection_closed(self, connection: NetworkConnection[Outgoing], loss: Loss) -> None:  # noqa: ARG002
+        self._owner.connection_ended(loss)

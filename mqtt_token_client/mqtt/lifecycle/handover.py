@@ -28,8 +28,9 @@ from ..codec.packets import Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..session.session import Session
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold, Loss
+from .attempt import Attempt, AttemptListener, Deadline, Hold
 from .connect import Connect
 from .traits import BrokerTraits
 

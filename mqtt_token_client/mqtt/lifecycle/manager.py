@@ -18,8 +18,9 @@ from ..codec.packets import Connack, Packet
 from ..runtime.base import Coalesced, Runtime
 from ..session.limits import Limits
 from ..session.session import Session
-from ..transport.brokers import Brokers
-from .attempt import Attempt, Loss
+from ..transport import Loss
+from ..transport.address import Brokers
+from .attempt import Attempt
 from .closing import Closing
 from .connect import Connect
 from .current import CurrentConnection
@@ -241,24 +242,24 @@ class ConnectionManager:
 
     # Called by the current connection
 
-    def connection_ended(self, cause: str, reason: int | None) -> None:
+    def connection_ended(self, loss: Loss) -> None:
         """Begin anew, unless the attempt that is under way goes on without the connection."""
         if self._closing is not None and self._closing.disconnecting:
             self._closing.finish()
             return
-        current, attempt, loss = self._current, self.attempt, Loss(cause, reason)
+        current, attempt = self._current, self.attempt
         assert current is not None
-        current.retire(None if attempt.committed else loss)
+        blame = current.retire(None if attempt.committed else loss)
         self._current = None
         if attempt is _NO_ATTEMPT:
-            self._recovery.lost(loss, current.token, self._traits.reauthentication)
+            self._recovery.lost(loss, current.token, self._traits.reauthentication, blame)
         elif isinstance(attempt, Reauthenticate):
             self._end_attempt()
             self._recovery.lost_at_reauthentication(loss, attempt.credentials.token, self._traits.reauthentication)
         elif attempt.committed:
             attempt.connection_lost(loss)
         else:
-            self._observer.down(cause, reason, 0.0)
+            self._observer.down(loss.cause, loss.reason, 0.0)
             if isinstance(attempt, Handover | Reconnect):
                 self._end_attempt()
                 connect = self.attempt = attempt.connect

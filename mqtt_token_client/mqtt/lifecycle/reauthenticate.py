@@ -20,6 +20,7 @@ from ..codec.packets import CONTINUE_AUTHENTICATION, RE_AUTHENTICATE, Auth, Conn
 from ..codec.reason_codes import reason_name
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .attempt import Attempt, AttemptListener, Deadline
 from .connect import AUTH_STEPS, send_auth
@@ -75,9 +76,8 @@ class Reauthenticate(Attempt):
             self._listener.reauthenticated(self.credentials.token)
         elif isinstance(answer, Connack) and answer.reason >= 0x80:
             self._current.close()
-            self._listener.connection_ended(
-                f"the broker rejected the new token: {reason_name(answer.reason)}", answer.reason
-            )
+            cause = f"the broker rejected the new token: {reason_name(answer.reason)}"
+            self._listener.connection_ended(Loss(cause, answer.reason, by_broker=True))
         else:
             return False
         return True

@@ -20,8 +20,9 @@ from ...token import Token
 from ..codec.packets import Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold, Loss
+from .attempt import Attempt, AttemptListener, Deadline, Hold
 from .closing import END_TIME, OWN_CLOSE_TIME
 from .connect import Connect
 
@@ -98,11 +99,11 @@ class Reconnect(Attempt):
         self._current.end_writing()
 
     def _left_open(self) -> None:
-        self._listener.connection_ended("the broker left the connection open", None)
+        self._listener.connection_ended(Loss("the broker left the connection open"))
 
     def connection_lost(self, loss: Loss) -> None:  # noqa: ARG002 - this end was planned
         assert self._state is State.ENDING
-        self.loss = Loss("it was ended for a rotation that failed", None)
+        self.loss = Loss("it was ended for a rotation that failed")
         self._state = State.CONNECTING
         self._deadline.cancel()
         self.connect.send()

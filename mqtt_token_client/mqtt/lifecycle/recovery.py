@@ -23,8 +23,9 @@ from ...token import Token
 from ..codec.packets import CONNACK, DISCONNECT
 from ..codec.reason_codes import NOT_AUTHORIZED, TAKEN_OVER, Action, action_for, advice, reason_name
 from ..runtime.base import Runtime, Timer
-from ..transport.brokers import Brokers
-from .attempt import Loss
+from ..session.reports import Blame
+from ..transport import Loss
+from ..transport.address import Brokers
 from .retry import RetryState, expires_soon
 from .settings import CredentialsSource
 from .traits import ReauthenticationSupport
@@ -144,9 +145,18 @@ class Recovery:
 
     # A connection that was up
 
-    def lost(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
-        """The connection ended while no attempt was under way; ``token`` is the one that the broker accepted last."""
-        blamed = _blames_token(loss) or (loss.reason is None and expires_soon(token))
+    def lost(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport, blame: Blame) -> None:
+        """The connection ended while no attempt was under way.
+
+        Args:
+            loss: how.
+            token: the one that the broker accepted last.
+            reauthentication: whether that works.
+            blame: whether a packet was the cause, rather than the token.
+        """
+        if blame is Blame.FOUND:
+            self._retry.cause_found()
+        blamed = blame is Blame.NOTHING and (_blames_token(loss) or (loss.reason is None and expires_soon(token)))
         self._lost(loss, token if blamed else None, reauthentication, presented=False)
 
     def lost_at_reauthentication(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:

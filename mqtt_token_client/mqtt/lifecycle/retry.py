@@ -54,6 +54,10 @@ class RetryState:
         if monotonic() >= self._stable_at:
             self._failures = self.rejections = 0
 
+    def cause_found(self) -> None:
+        """The failures had a cause that is removed: begin with short delays again."""
+        self._failures = 0
+
     def after_failure(self, *, permanent: bool = False) -> float:
         """Count a failure that is not due to the token; return the seconds until the next attempt."""
         if permanent:

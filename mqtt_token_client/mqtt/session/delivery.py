@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import DeliveryFailed, MqttTokenError, ProtocolError
 from ...forking import reset_after_fork, works_in_one_process
@@ -15,6 +15,9 @@ from ...oneshot import check_timeout, wait_for
 from ..codec.packets import NAMES, PUBACK, PUBREC
 from ..codec.reason_codes import Action, action_for, reason_name
 from ..runtime.base import current
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 log = get_logger("mqtt_token_client.outbox")
 
@@ -172,6 +175,12 @@ class Outgoing(Delivery):
     @property
     def topic_name(self) -> str:
         return self.topic[2:].decode()
+
+    def start_anew(self, journal: Journal | None) -> None:
+        """The broker does not have the message: it is to be sent as a new one."""
+        self.packet_id, self.stage, self.duplicate = 0, Stage.NEW, False
+        if journal is not None:
+            journal.mark(self.number, 0, Stage.NEW)
 
     @property
     def repeated(self) -> bool:

@@ -64,6 +64,10 @@ class Outbox:
         """How many messages have an identifier and are not acknowledged."""
         return len(self._inflight)
 
+    def sent(self) -> list[Outgoing]:
+        """Return the messages that were sent on this connection and are not acknowledged, in no order."""
+        return [message for packet_id, message in self._inflight.items() if packet_id not in self._unsent]
+
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         """Yield the messages whose packet is to be written now, PUBREL at stage RELEASED and PUBLISH otherwise, until
         nothing waits or as many are in flight as may be. Each is at its new stage when it is yielded.
@@ -136,9 +140,10 @@ class Outbox:
         return False
 
     def fail_unsent(self, message: Outgoing, error: DeliveryFailed) -> None:
-        """A message that :meth:`due` has yielded was not written, and will not be."""
+        """A message that was not written on this connection fails, and will not be written."""
         if message.packet_id:
             del self._inflight[message.packet_id]
+            self._unsent.discard(message.packet_id)
             self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
             self._window.forget(message.packet_id)
         self.queue.finish(message, error)
@@ -207,14 +212,9 @@ class Outbox:
         if self._collisions > _MAX_COLLISIONS:
             self.queue.finish(message, rejection(message, PUBACK, reason))
             return message
-        self._start_anew(message)
+        message.start_anew(self._journal)
         self._again = in_order((*self._again, message))
         return None
-
-    def _start_anew(self, message: Outgoing) -> None:
-        message.packet_id, message.stage, message.duplicate = 0, _NEW, False
-        if self._journal is not None:
-            self._journal.mark(message.number, 0, _NEW)
 
     def denied(self, packet_id: int) -> bool:
         """PUBACK or PUBREC with Not authorized, as the token has expired: the message waits for a new token. Return
@@ -225,7 +225,7 @@ class Outbox:
         self._unsent.discard(packet_id)
         self._ids.free(packet_id)
         self._window.forget(packet_id)
-        self._start_anew(message)
+        message.start_anew(self._journal)
         self._denied.append(message)
         return True
 

@@ -40,6 +40,11 @@ class MessageQueue:
     def __len__(self) -> int:
         return self._accepted - self._finished
 
+    @property
+    def last_number(self) -> int:
+        """The number of the message that was accepted last."""
+        return self._accepted
+
     def restore(self, message: Outgoing) -> None:
         """Count a message that an earlier process accepted. Call it before ``put``, with ascending numbers or not."""
         queued = len(self) + 1

@@ -6,11 +6,12 @@ It has the messages to send, the identifiers of those received, and the subscrip
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from ... import events
-from ...value import Value
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
+from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks
 from .delivery import Outgoing
@@ -21,23 +22,15 @@ from .limits import Limits
 from .outbox import Outbox
 from .packet_ids import PacketIds
 from .publishing import write_message
+from .reports import Blame, SessionStats
 from .subscriptions import Handler, Subscriptions
+
+if TYPE_CHECKING:
+    from .suspicion import Suspicion
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
 _SHOWN_CHARACTERS = 200  # of a topic that the broker sent
-
-
-class SessionStats(Value):
-    """Numbers of a session: messages, and connections. They are reported, and nothing depends on them."""
-
-    queued: int
-    inflight: int
-    delivered: int
-    received: int
-    duplicates: int
-    connects: int
-    rotations: int
 
 
 class Session:
@@ -73,18 +66,19 @@ class Session:
         self._emit = emit
         self._journal = journal
         self._began = 0  # what the journal must have on disk before anything is sent
-        recorded = Recorded() if journal is None else journal.load(lambda: self._queue.wake())
+        recorded = Recorded() if journal is None else journal.load(lambda: self.queue.wake())
         packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
         self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
         self._outbox.restore(recorded.messages)
-        self.queue = self._queue = self._outbox.queue
-        self.publish = self._queue.put
+        self.queue = self._outbox.queue
+        self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions, on_message, emit)
         self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=recorded.received)
         self.receive_message = self._incoming.receive
         self.acknowledge = self._incoming.acknowledge
         self._delivered = self._connects = self._rotations = 0
+        self._suspicion: Suspicion | None = None
 
     # For the application, on any thread
 
@@ -101,23 +95,23 @@ class Session:
         self._subscriptions.change(
             lambda: self._subscriptions.add(topic_filter, handler, options, properties, identified=identified)
         )
-        self._queue.wake()
+        self.queue.wake()
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe from a filter before anything that is published later."""
         self._subscriptions.change(lambda: self._subscriptions.remove(topic_filter))
-        self._queue.wake()
+        self.queue.wake()
 
     @property
     def queued(self) -> int:
         """How many messages are queued, in flight or not."""
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def stats(self) -> SessionStats:
         """What has happened so far."""
         return SessionStats(
-            queued=len(self._queue),
+            queued=len(self.queue),
             inflight=self._outbox.inflight,
             delivered=self._delivered,
             received=self._incoming.handed_over,
@@ -136,7 +130,7 @@ class Session:
             wake: has :meth:`send` called soon. Both may be called on any thread.
         """
         self._incoming.open(call_soon)
-        self._queue.open(wake)
+        self.queue.open(wake)
 
     def close(self, inherited: str = "") -> int:
         """Accept no more messages, fail those that are queued, and return how many these are. If ``inherited`` says why
@@ -169,18 +163,27 @@ class Session:
         self._incoming.session_in_doubt()
         self._subscriptions.session_in_doubt()
 
-    def connection_lost(self, connection: NetworkConnection[Outgoing], *, reason: int | None = None) -> None:
-        """The connection is closed; the next one continues what it did not finish.
-
-        Args:
-            connection: that was closed.
-            reason: why the broker has ended it (MQTT 5 section 3.14.2.1); None if it did not say, or was not asked.
+    def connection_lost(
+        self, connection: NetworkConnection[Outgoing], loss: Loss | None = None, *, early: bool = True
+    ) -> Blame:
+        """The connection is closed; the next one continues what it did not finish. ``loss`` says how it ended, if
+        nobody planned that, and ``early`` whether it had just begun. Return whether a packet made the broker end it.
         """
-        if reason in QUOTAS:
+        suspected = False
+        if loss is not None and loss.reason in QUOTAS:
             self._outbox.quota_exceeded()
+        elif loss is not None and loss.by_broker and early:
+            if self._suspicion is None:
+                from .suspicion import Suspicion
+
+                self._suspicion = Suspicion(self._outbox, self._subscriptions, self._emit)
+            suspected = self._suspicion.ended(loss)
         self._outbox.connection_lost(connection.unwritten())
         self._subscriptions.connection_lost()
         self._incoming.connection_lost()
+        if self._suspicion is None or not suspected:
+            return Blame.NOTHING
+        return Blame.FOUND if self._suspicion.found() else Blame.SUSPECTED
 
     def token_renewed(self) -> None:
         """The connection has got a new token by re-authentication: ask again for what was denied."""
@@ -198,13 +201,14 @@ class Session:
             if self._journal.durable < self._began:
                 return False
             self._incoming.send_recorded(connection, self._journal)
-        if self._subscriptions.outdated:
-            self._send_subscriptions(connection, limits)
         for _ in range(_FLUSHES_A_TURN):
             if connection.closed or not connection.takes_more():
                 return False
+            if self._subscriptions.outdated:
+                self._send_subscriptions(connection, limits)
             sent = False
-            for message in self._outbox.due(limits.receive_maximum):
+            most, suspicion = limits.receive_maximum, self._suspicion
+            for message in self._outbox.due(most) if suspicion is None else suspicion.due(connection, most):
                 if self._subscriptions.outdated:  # perhaps changed just before this message was published
                     self._send_subscriptions(connection, limits)
                 if (unsendable := write_message(connection, message, limits)) is not None:
@@ -219,7 +223,10 @@ class Session:
         return True
 
     def _send_subscriptions(self, connection: NetworkConnection[Outgoing], limits: Limits) -> None:
-        for topic_filter, reason in self._subscriptions.send(connection, limits):
+        if self._suspicion is not None and not self._suspicion.may_send(connection):
+            return
+        alone = self._suspicion is not None and self._suspicion.isolating
+        for topic_filter, reason in self._subscriptions.send(connection, limits, alone=alone):
             self._emit(events.SubscriptionRefused(topic_filter, reason))
 
     def written(self, messages: list[Outgoing]) -> None:

@@ -77,6 +77,7 @@ class Subscriptions:
 
     Attributes:
         outdated: whether :meth:`send` may have something to send.
+        asked: the filters of each request that is not answered, by packet identifier, oldest first.
     """
 
     def __init__(self, packet_ids: PacketIds) -> None:
@@ -86,8 +87,8 @@ class Subscriptions:
         self._changes: deque[Callable[[], None]] = deque()  # not made yet
         self._wanted: dict[str, _Subscription] = {}
         self._unwanted: set[str] = set()  # UNSUBSCRIBE is due or not confirmed
-        # The requests that are not answered, oldest first: SUBSCRIBE with its subscriptions, UNSUBSCRIBE with None
-        self._asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
+        # SUBSCRIBE with its subscriptions, UNSUBSCRIBE with None
+        self.asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
         self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
 
@@ -106,20 +107,33 @@ class Subscriptions:
         """Refuse changes from now on, for the reason ``why``."""
         self._closed = why
 
-    def send(self, connection: NetworkConnection[Outgoing], limits: Limits) -> list[tuple[str, int]]:
-        """Make the changes, and send SUBSCRIBE and UNSUBSCRIBE for them. Return the filters that the broker does not
-        accept, as its CONNACK says, with the reason; they are forgotten.
+    def send(
+        self, connection: NetworkConnection[Outgoing], limits: Limits, *, alone: bool = False
+    ) -> list[tuple[str, int]]:
+        """Make the changes, and send SUBSCRIBE and UNSUBSCRIBE for them: if ``alone``, one filter only, once the one
+        before is answered. Return the filters that the broker does not accept, as its CONNACK says, with the reason;
+        they are forgotten.
         """
         self.outdated = False
         while self._changes:
             self._changes.popleft()()
         rejected = self.remove_rejected(limits)
         for properties, wanted in self.to_subscribe(limits):
-            if packet_id := self.ask([name for name, _ in wanted]):
-                connection.write(connection.engine.subscribe(packet_id, wanted, properties))
+            if alone and self.asked:
+                self.outdated = True
+                return rejected
+            now = wanted[:1] if alone else wanted
+            if packet_id := self.ask([name for name, _ in now]):
+                connection.write(connection.engine.subscribe(packet_id, now, properties))
+            self.outdated |= len(now) < len(wanted)
         for unwanted in self.to_unsubscribe(limits):
-            if packet_id := self.ask(unwanted):
-                connection.write(connection.engine.unsubscribe(packet_id, unwanted))
+            if alone and self.asked:
+                self.outdated = True
+                return rejected
+            now_unwanted = unwanted[:1] if alone else unwanted
+            if packet_id := self.ask(now_unwanted):
+                connection.write(connection.engine.unsubscribe(packet_id, now_unwanted))
+            self.outdated |= len(now_unwanted) < len(unwanted)
         return rejected
 
     def add(
@@ -144,9 +158,11 @@ class Subscriptions:
         self._unwanted.discard(topic_filter)
         self._index()
 
-    def remove(self, topic_filter: str) -> None:
-        """Unsubscribe from a filter that this process has subscribed to, or an earlier one in the same session."""
-        self._unwanted.add(topic_filter)
+    def remove(self, topic_filter: str, *, unsubscribe: bool = True) -> None:
+        """Forget a filter, and unsubscribe from it: this process has subscribed to it, or an earlier one in the same
+        session.
+        """
+        (self._unwanted.add if unsubscribe else self._unwanted.discard)(topic_filter)
         if self._wanted.pop(topic_filter, None) is not None:
             self._index()
 
@@ -190,7 +206,7 @@ class Subscriptions:
         """
         packet_id = self._ids.take()
         if packet_id:
-            self._asked[packet_id] = [(name, self._wanted.get(name)) for name in names]
+            self.asked[packet_id] = [(name, self._wanted.get(name)) for name in names]
         else:
             self.outdated = True
         return packet_id
@@ -223,9 +239,9 @@ class Subscriptions:
 
     def connection_lost(self) -> None:
         """Ask again for what was not answered."""
-        for packet_id in self._asked:
+        for packet_id in self.asked:
             self._ids.free(packet_id)
-        self._asked.clear()
+        self.asked.clear()
         self.token_renewed()
 
     def session_lost(self) -> None:
@@ -259,9 +275,9 @@ class Subscriptions:
 
     def _asked_last(self) -> dict[str, _Subscription | None]:
         """Return the last request for each filter, of those that are not answered."""
-        return {name: asked for filters in self._asked.values() for name, asked in filters}
+        return {name: asked for filters in self.asked.values() for name, asked in filters}
 
     def _answered(self, packet_id: int) -> list[tuple[str, _Subscription | None]]:
-        if packet_id in self._asked:  # otherwise it may be the identifier of a message
+        if packet_id in self.asked:  # otherwise it may be the identifier of a message
             self._ids.free(packet_id)
-        return self._asked.pop(packet_id, [])
+        return self.asked.pop(packet_id, [])

@@ -1,14 +1,17 @@
-"""Where a broker is, and the URL that says so."""
+"""Where brokers are, the URLs that say so, and which of several to connect to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
+from ...clock import monotonic
 from ...errors import ConfigurationError
 from ...loopback import is_loopback
 from ...value import Value
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_AVOIDED = 60.0  # seconds after a failure in which a broker is used only if all the others have failed as well
 
 
 class Address(Value):
@@ -41,6 +44,27 @@ class Address(Value):
     def __str__(self) -> str:
         scheme = "mqtt" if self.path is None else "ws"
         return f"{scheme}{'s' if self.tls else ''}://{self.authority}{self.path or ''}"
+
+
+class Brokers:
+    """The addresses of one client, in the order of its preference.
+
+    Attributes:
+        current: the one to connect to. It stays the same, also after a loss, until it fails.
+    """
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = addresses
+        self._avoided_until: dict[Address, float] = {}
+        self.current = addresses[0]
+
+    def failed(self) -> None:
+        """Report that the current broker cannot be reached or rejected the client. The next is the first that is not
+        avoided, or else the one that has been avoided for the longest time.
+        """
+        now = monotonic()
+        self._avoided_until[self.current] = now + _AVOIDED
+        self.current = min(self._addresses, key=lambda address: max(now, self._avoided_until.get(address, now)))
 
 
 def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:

@@ -16,6 +16,7 @@ from ...errors import BrokerError, BrokerRefused, ProtocolError
 from ...logs import get_logger
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
+from . import Loss
 from .keepalive import Keepalive
 from .tcp import acknowledger
 from .tls import broken_by, end_writing
@@ -48,8 +49,8 @@ class ConnectionListener(Protocol[_Item]):
     def connection_wrote(self, items: list[_Item]) -> None:
         """The operating system has all bytes that were written with these items."""
 
-    def connection_closed(self, link: NetworkConnection[_Item], cause: str, reason: int | None) -> None:
-        """It failed, with a reason code if the broker gave one. This is the last call."""
+    def connection_closed(self, link: NetworkConnection[_Item], loss: Loss) -> None:
+        """It failed. This is the last call."""
 
 
 class NetworkConnection(Generic[_Item]):
@@ -165,7 +166,7 @@ class NetworkConnection(Generic[_Item]):
                     return
                 data = self._receive()
                 if not data:
-                    self.fail("the broker closed the connection")
+                    self.fail("the broker closed the connection", by_broker=True)
                     return
                 self.received += len(data)
                 packets = self.engine.receive(data)
@@ -185,7 +186,7 @@ class NetworkConnection(Generic[_Item]):
             self.fail(error)
             return
         except OSError as error:
-            self.fail(_cause(error))
+            self.fail(_cause(error), by_broker=isinstance(error, ConnectionError | ssl.SSLEOFError))
             return
         if self._acknowledge is not None and self.sent == sent and not self.closed:
             self._acknowledge()
@@ -262,7 +263,7 @@ class NetworkConnection(Generic[_Item]):
 
         self._runtime.call_soon(read_the_rest)
 
-    def fail(self, cause: str | BrokerError) -> None:
+    def fail(self, cause: str | BrokerError, *, by_broker: bool = False) -> None:
         """Close the socket, and notify the owner soon. In MQTT 5, DISCONNECT goes out before that if the cause is that
         the broker violated the protocol (section 4.13.1).
         """
@@ -273,7 +274,9 @@ class NetworkConnection(Generic[_Item]):
             self.flush()
         self.close()
         reason = cause.reason if isinstance(cause, BrokerRefused) else None
-        self._runtime.call_soon(lambda: self.owner.connection_closed(self, str(cause), reason))
+        by_broker |= isinstance(cause, BrokerError) and not isinstance(cause, ProtocolError)
+        loss = Loss(str(cause), reason, by_broker)
+        self._runtime.call_soon(lambda: self.owner.connection_closed(self, loss))
 
     def _watch(self) -> None:
         if not self.closed:

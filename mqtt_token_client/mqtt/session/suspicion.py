@@ -1,0 +1,130 @@
+"""Which packet makes the broker end the connection: a message or a topic filter that it does not accept.
+
+MQTT 3.1.1 has no other way to reject one, and with MQTT 5 some brokers do so as well (EMQX: ``deny_action =
+disconnect``). Sent again on each new connection, it would keep everything behind it from being sent.
+
+    WATCHING    the ends are counted that the broker makes soon after a connection began, with the same packet the
+                oldest one without an answer
+    ISOLATING   there were three of them. A connection has to prove itself by an answer to PINGREQ first. Then one
+                packet at a time is sent, and the next one when it is answered. If the broker ends two connections in a
+                row with the same one on its way, that is the cause; it is given up. When all packets are answered that
+                were there then, it is WATCHING again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ... import events
+from ...errors import DeliveryFailed
+from ..codec.reason_codes import UNSPECIFIED, reason_name
+from ..transport import Loss
+from ..transport.connection import NetworkConnection
+from .delivery import Outgoing, Stage
+from .outbox import Outbox
+from .subscriptions import Subscriptions
+
+_ENDS, _ENDS_ALONE = 3, 2
+_ENDED_EACH_TIME = "the broker ended the connection each time it was sent"
+_LARGE = 65_536  # bytes of a payload that a broker may find too large
+
+# Codes of DISCONNECT that say something about a packet (MQTT 5 section 3.14.2.1). 0x87 may mean the token as well.
+_ABOUT_A_PACKET = frozenset(
+    (None, 0x80, 0x81, 0x82, 0x83, 0x87, 0x8F, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B, 0x9E, 0xA1, 0xA2)
+)
+
+
+class Suspicion:
+    """Finds the cause in one session. Runs on the network thread.
+
+    Args:
+        outbox: has the messages.
+        subscriptions: have the filters.
+        emit: gets events.
+
+    Attributes:
+        isolating: whether one packet at a time is to be sent.
+    """
+
+    def __init__(self, outbox: Outbox, subscriptions: Subscriptions, emit: Callable[[events.Event], None]) -> None:
+        self.isolating = False
+        self._outbox = outbox
+        self._subscriptions = subscriptions
+        self._emit = emit
+        self._suspect: Outgoing | str | None = None  # a message or a filter
+        self._reason: int | None = None  # of the last end, if the broker gave one
+        self._ends = 0  # of connections in a row, with it
+        self._connection: NetworkConnection[Outgoing] | None = None  # that PINGREQ was sent on
+        self._proven = False  # it was answered
+        self._last = 0  # the number of the last message that was there when isolating began
+
+    def ended(self, loss: Loss) -> bool:
+        """The broker has ended a connection soon after it began. Whether a packet may be the cause; call :meth:`found`
+        once the session has noticed the loss.
+        """
+        sent = [message for message in self._outbox.sent() if message.stage is Stage.SENT]
+        oldest = min(sent, key=lambda message: message.number, default=None)
+        asked = next((filters[0][0] for filters in self._subscriptions.asked.values()), None)
+        suspect = asked or oldest
+        if loss.reason not in _ABOUT_A_PACKET or suspect is None:
+            self._suspect, self._ends = None, 0
+            return False
+        if suspect != self._suspect:
+            self._suspect, self._ends = suspect, 0
+        self._ends += 1
+        self._reason = loss.reason
+        return self.isolating or self._ends > 1
+
+    def found(self) -> bool:
+        """Whether the cause is found; it is given up then."""
+        if not self.isolating:
+            if self._ends >= _ENDS:
+                self.isolating, self._ends, self._last = True, 0, self._outbox.queue.last_number
+            return False
+        suspect = self._suspect
+        if suspect is None or self._ends < _ENDS_ALONE:
+            return False
+        self._suspect, self._ends = None, 0
+        reason = UNSPECIFIED if self._reason is None else self._reason
+        if isinstance(suspect, str):
+            self._subscriptions.remove(suspect, unsubscribe=False)
+            self._emit(events.SubscriptionRefused(suspect, reason, f"{_ENDED_EACH_TIME}; it is not asked for again"))
+        else:
+            hint = f"{_ENDED_EACH_TIME}; {_likely_causes(suspect)}"
+            text = f"the broker rejected a message on {suspect.topic_name}: {reason_name(reason)}: {hint}"
+            self._emit(events.DeliveryRefused(suspect.topic_name, reason, hint))
+            self._outbox.fail_unsent(suspect, DeliveryFailed(text, reason=reason))
+        return True
+
+    def may_send(self, connection: NetworkConnection[Outgoing]) -> bool:
+        """Whether the next packet may be sent on a connection; asked before each."""
+        if self.isolating and self._connection is not connection:
+            self._connection, self._proven = connection, False
+            connection.keepalive.ping(self._answered)
+        return not self.isolating or (self._proven and not self._outbox.sent() and not self._subscriptions.asked)
+
+    def _answered(self) -> None:
+        self._proven = True
+        self._outbox.queue.wake()
+
+    def due(self, connection: NetworkConnection[Outgoing], receive_maximum: int | None) -> Iterator[Outgoing]:
+        """Yield what :meth:`Outbox.due` yields: while isolating one message, if it may be sent."""
+        if not self.isolating:
+            yield from self._outbox.due(receive_maximum)
+        elif self.may_send(connection):
+            for message in self._outbox.due(1):
+                if message.number > self._last:  # what was there before is done
+                    self.isolating = False
+                yield message
+                return
+
+
+def _likely_causes(message: Outgoing) -> str:
+    causes = ["this topic"]
+    if len(message.payload) >= _LARGE:
+        causes.insert(0, f"a payload of {len(message.payload)} bytes")
+    if message.retain:
+        causes.insert(0, "retain")
+    if message.qos == 2:
+        causes.insert(0, "qos=2")
+    return f"it may not accept {' or '.join(causes)} from this client"

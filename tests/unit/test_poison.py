@@ -1,0 +1,226 @@
+"""A message or a filter that makes the broker end the connection is found and given up, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mqtt_token_client import (
+    Backoff,
+    Delivery,
+    DeliveryFailed,
+    DeliveryRefused,
+    Disconnected,
+    SubscriptionRefused,
+)
+from tests.unit import packets
+from tests.unit.device import Device, Make, both
+from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, UNSUBSCRIBE, Packet
+from tests.unit.scripted_broker import Peer
+
+BACKOFF = Backoff(initial=1.0, maximum=8.0, stable_after=60.0)
+
+
+class Broker:
+    """Answers every packet until one comes that it ends the connection for."""
+
+    def __init__(self, device: Device, ends: Callable[[Packet], bool], *, reason: int | None = None) -> None:
+        self.device, self.ends, self.reason = device, ends, reason
+        self.connections = 0
+        self.peer: Peer | None = None
+        self.received: list[bytes] = []  # payloads
+        self.subscribed: list[str] = []
+
+    def serve(self, until: Callable[[], bool]) -> None:
+        while not until():
+            if self.peer is None:
+                self.peer = self.device.answer(session_present=self.connections > 0)
+                self.connections += 1
+                assert self.connections < 40
+            try:
+                packet = self.peer.packet(0.05)
+            except TimeoutError:
+                continue
+            if packet is None or self.ends(packet):
+                self.end(self.peer)
+            else:
+                self.answer(self.peer, packet)
+
+    def end(self, peer: Peer) -> None:
+        if self.reason is None:
+            peer.close()
+        else:
+            peer.disconnect(self.reason)
+        self.peer = None
+
+    def answer(self, peer: Peer, packet: Packet) -> None:
+        if packet.kind == PUBLISH:
+            self.received.append(packet.payload)
+            if packet.qos:
+                peer.acknowledge(PUBACK if packet.qos == 1 else PUBREC, packet.packet_id)
+        elif packet.kind == PUBREL:
+            peer.acknowledge(PUBCOMP, packet.packet_id)
+        elif packet.kind == SUBSCRIBE:
+            self.subscribed += packet.filters
+            peer.send(packets.suback(peer.five, packet.packet_id, list(packet.filters.values())))
+        else:
+            assert packet.kind == UNSUBSCRIBE
+
+
+def is_done(*deliveries: Delivery) -> Callable[[], bool]:
+    return lambda: all(delivery.done for delivery in deliveries)
+
+
+def on(topic: str) -> Callable[[Packet], bool]:
+    return lambda packet: packet.kind == PUBLISH and packet.topic == topic
+
+
+@both
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_message_is_given_up_and_those_before_and_behind_it_are_delivered(
+    make: Make, protocol: int, qos: int
+) -> None:
+    device = make(protocol, backoff=BACKOFF)
+    device.client.connect(timeout=0)
+    topics = ["a", "a", "poison", "a", "b", "a"]
+    deliveries = [device.client.publish(topic, b"%d" % n, qos=qos) for n, topic in enumerate(topics)]
+    broker = Broker(device, on("poison"))
+    broker.serve(is_done(*deliveries))
+    assert [delivery.error is None for delivery in deliveries] == [topic != "poison" for topic in topics]
+    assert list(dict.fromkeys(broker.received)) == [b"0", b"1", b"3", b"4", b"5"]
+    assert broker.connections == 6  # three ends, two more with it alone, and one that goes on
+    refused = device.told(DeliveryRefused)
+    assert [(event.topic, event.reason) for event in refused] == [("poison", 0x80)]
+    with pytest.raises(DeliveryFailed, match=refused[0].hint):
+        deliveries[2].wait(0)
+
+
+@pytest.mark.parametrize("reason", [0x81, 0x87, 0x90, 0x95])
+def test_a_message_that_the_broker_names_by_its_reason_is_given_up_with_it(make: Make, reason: int) -> None:
+    device = make(backoff=BACKOFF)
+    device.client.connect(timeout=0)
+    poison, other = (device.client.publish(topic, b"", qos=1) for topic in ("poison", "other"))
+    broker = Broker(device, on("poison"), reason=reason)
+    broker.serve(is_done(poison, other))
+    assert other.error is None
+    assert device.told(DeliveryRefused)[0].reason == reason
+    assert device.source.requests <= 2  # 0x87 may mean the token: once
+
+
+def test_many_messages_are_given_up_one_by_one_without_a_growing_wait(make: Make) -> None:
+    device = make(backoff=BACKOFF)
+    device.client.connect(timeout=0)
+    deliveries = [device.client.publish(topic, b"", qos=1) for topic in ("poison", "a") * 4]
+    broker = Broker(device, on("poison"))
+    broker.serve(is_done(*deliveries))
+    assert [delivery.error is None for delivery in deliveries] == [False, True] * 4
+    assert len(device.told(DeliveryRefused)) == 4
+    assert broker.connections == 3 + 4 * 2 + 1
+    assert all(lost.retry_in <= 2.0 for lost in device.told(Disconnected)[4:])
+
+
+def test_what_is_published_later_goes_out_as_fast_as_ever(make: Make) -> None:
+    device = make(backoff=BACKOFF)
+    device.client.connect(timeout=0)
+    broker = Broker(device, on("poison"))
+    broker.serve(is_done(device.client.publish("poison", b"", qos=1)))
+    for _ in range(5):
+        device.client.publish("a", b"", qos=1)
+    assert broker.peer is not None
+    broker.peer.expect_messages(5)
+
+
+@both
+def test_a_filter_is_given_up_and_the_others_are_asked_for(make: Make, protocol: int) -> None:
+    device = make(protocol, backoff=BACKOFF)
+    for topic_filter in ("a/#", "poison/#", "b/#"):
+        device.client.subscribe(topic_filter, qos=1)
+    device.client.connect(timeout=0)
+    delivery = device.client.publish("a", b"", qos=1)
+    broker = Broker(device, lambda packet: packet.kind == SUBSCRIBE and "poison/#" in packet.filters)
+    broker.serve(is_done(delivery))
+    assert set(broker.subscribed) == {"a/#", "b/#"}
+    assert [(event.topic_filter, event.reason) for event in device.told(SubscriptionRefused)] == [("poison/#", 0x80)]
+    assert "not asked for again" in device.told(SubscriptionRefused)[0].hint
+    assert delivery.error is None
+
+
+class TestHint:
+    @pytest.mark.parametrize(
+        ("options", "size", "says"),
+        [
+            ({"qos": 2}, 0, "qos=2 or this topic"),
+            ({"qos": 1, "retain": True}, 0, "retain or this topic"),
+            ({"qos": 1}, 3_000_000, "a payload of 3000000 bytes or this topic"),
+            ({"qos": 1}, 10, "may not accept this topic"),
+        ],
+    )
+    def test_names_what_a_broker_may_have_switched_off(
+        self, make: Make, options: dict[str, int], size: int, says: str
+    ) -> None:
+        device = make(4, backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        poison = device.client.publish("poison", bytes(size), **options)  # type: ignore[arg-type]
+        Broker(device, on("poison")).serve(is_done(poison))
+        assert says in device.told(DeliveryRefused)[0].hint
+
+
+class TestInnocent:
+    """A message is not given up because of what it did not cause."""
+
+    def test_a_message_behind_one_of_qos_0_that_the_broker_ends_the_connection_for(self, make: Make) -> None:
+        device = make(backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        broker = Broker(device, on("poison"))
+        for _ in range(8):
+            device.client.publish("poison", b"", qos=0)
+            delivery = device.client.publish("a", b"", qos=1)
+            broker.serve(is_done(delivery))
+            assert delivery.error is None
+
+    @both
+    def test_messages_at_a_broker_that_ends_each_connection_before_it_reads(self, make: Make, protocol: int) -> None:
+        """Another client with the same identifier, or a broker in trouble."""
+        device = make(protocol, backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        delivery = device.client.publish("a", b"", qos=1)
+        for _ in range(12):
+            device.answer(session_present=True).close()
+        Broker(device, lambda _: False).serve(is_done(delivery))
+        assert delivery.error is None
+
+    @pytest.mark.parametrize("reason", [0x89, 0x8B, 0x8D, 0x98, 0x9C, 0x9F])
+    def test_a_message_at_a_broker_that_ends_the_connection_for_another_reason(self, make: Make, reason: int) -> None:
+        device = make(backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        delivery = device.client.publish("a", b"", qos=1)
+        for _ in range(12):
+            peer = device.answer(session_present=True)
+            peer.expect(PUBLISH)
+            peer.disconnect(reason)
+        Broker(device, lambda _: False).serve(is_done(delivery))
+        assert delivery.error is None
+
+    def test_a_message_whose_answer_the_network_loses(self, make: Make) -> None:
+        device = make(backoff=BACKOFF, keepalive=5)
+        device.client.connect(timeout=0)
+        delivery = device.client.publish("a", b"", qos=1)
+        for _ in range(12):
+            peer = device.answer(session_present=True)
+            peer.expect(PUBLISH)  # nothing is answered, not even PINGREQ
+            device.event(Disconnected)
+        Broker(device, lambda _: False).serve(is_done(delivery))
+        assert delivery.error is None
+
+    def test_a_message_of_a_connection_that_lasted(self, make: Make) -> None:
+        device = make(backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        delivery = device.client.publish("a", b"", qos=1)
+        for _ in range(12):
+            peer = device.answer(session_present=True)
+            peer.expect(PUBLISH)
+            peer.expect_nothing(40.0)
+            peer.close()
+        Broker(device, lambda _: False).serve(is_done(delivery))
+        assert delivery.error is None
