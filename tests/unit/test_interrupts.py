@@ -42,19 +42,36 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        "client.connect(timeout=50)",
-        "client.connect(timeout=0); client.disconnect(timeout=50)",
-        "delivery.wait()",
-        "keeper.get()",
-    ],
+_WAITS = (
+    "client.connect(timeout=50)",
+    "client.connect(timeout=0); client.disconnect(timeout=50)",
+    "delivery.wait()",
+    "keeper.get()",
 )
-def test_ctrl_c_ends_a_wait_that_it_does_not_wake(wait: str) -> None:
+
+
+@pytest.fixture(scope="module")
+def waiting() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each of the waits. They start together, as they wait for most of their time."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            wait: stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _UNNOTICED % wait],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for wait in _WAITS
+        }
+
+
+@pytest.mark.parametrize("wait", _WAITS)
+def test_ctrl_c_ends_a_wait_that_it_does_not_wake(waiting: dict[str, subprocess.Popen[str]], wait: str) -> None:
     # The signal is handled as one is that comes just before the main thread blocks: nothing wakes it.
-    done = subprocess.run([sys.executable, "-c", _UNNOTICED % wait], capture_output=True, text=True, timeout=30)
-    assert done.stdout == "interrupted\n", done.stderr
+    output, errors = waiting[wait].communicate(timeout=30)
+    assert output == "interrupted\n", errors
 
 
 @contextlib.contextmanager
