@@ -42,6 +42,7 @@ from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.session.delivery import Stage
 from mqtt_token_client.mqtt.session.session import Session
 from mqtt_token_client.mqtt.transport.open import open_transport
+from mqtt_token_client.tokens import keeper
 from tests.unit.device import Source, password
 from tests.unit.model_broker import Answer, Line, ModelBroker, Sent
 from tests.unit.scripted_journal import ScriptedJournal
@@ -179,6 +180,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.resources.enter_context(patch("mqtt_token_client.client.acquire_network_thread", lambda: self.loop))
         self.resources.enter_context(patch("mqtt_token_client.client.release_network_thread", lambda: None))
         self.resources.enter_context(replaced("open_transport", open_transport, self.broker.open_transport))
+        self.resources.enter_context(patch.object(keeper, "off_main_thread", lambda function: function()))
         logger = logging.getLogger("mqtt_token_client")
         logger.addHandler(self.errors)
         self.resources.callback(logger.removeHandler, self.errors)
