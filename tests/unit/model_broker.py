@@ -231,10 +231,9 @@ class ModelBroker:
             self._close(line)
         elif answer in (Answer.TOKEN, Answer.TROUBLE):
             code = {Answer.TOKEN: (5, 0x87), Answer.TROUBLE: (3, 0x88)}[answer][self._five]
-            if answer is Answer.TOKEN:
-                self.bad_tokens.add(line.token)
             line.answered = True
-            self._send(line, packets.connack(self._five, code))
+            if self._send(line, packets.connack(self._five, code)) and answer is Answer.TOKEN:
+                self.bad_tokens.add(line.token)
             self._close(line)
         else:
             self._accept(line, line.connect, forget=answer is Answer.FORGET)
@@ -279,9 +278,9 @@ class ModelBroker:
         """End a connection with a reason (MQTT 5)."""
         self._read_all(line)
         if line.open:
-            self._send(line, packets.disconnect(reason))
+            received = self._send(line, packets.disconnect(reason))
             self._close(line)
-            if reason in _TOKEN_ENDED and not self._expires_with_its_first_token(line):
+            if received and reason in _TOKEN_ENDED and not self._expires_with_its_first_token(line):
                 self.bad_tokens.add(line.token)
 
     def _expires_with_its_first_token(self, line: Line) -> bool:
