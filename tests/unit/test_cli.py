@@ -144,10 +144,10 @@ def test_a_message_that_arrives_again_is_duplicated_and_counted_as_received_once
 
 
 def test_a_message_is_lost_when_its_time_is_over_and_until_it_arrives() -> None:
-    traffic = Traffic(grace=0.5)
+    traffic = Traffic(grace=0.2)
     number = traffic.send()
     assert (traffic.lost, traffic.settled) == (0, False)
-    time.sleep(0.51)
+    time.sleep(0.21)
     assert (traffic.lost, traffic.settled) == (1, True)
     traffic.receive(number)
     assert (traffic.lost, traffic.received, traffic.duplicated) == (0, 1, 0)

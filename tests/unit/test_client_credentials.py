@@ -139,7 +139,7 @@ class TestHostileAnswer:
     )
     def test_becomes_no_token_and_nothing_is_stored(self, server: OAuthServer, hostile: Answer) -> None:
         source = ClientCredentials(
-            client_id="a", client_secret="b", token_endpoint=server.token_endpoint, timeout=(0.25, 0.25)
+            client_id="a", client_secret="b", token_endpoint=server.token_endpoint, timeout=(0.1, 0.1)
         )
         server.script.append(hostile)
         store = MemoryStore()

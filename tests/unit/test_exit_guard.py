@@ -42,7 +42,7 @@ def renew():
     with ExitGuard(needed=True):
         os.kill(os.getpid(), signal.{name})
         signalled.set()
-        time.sleep(0.2)
+        time.sleep(0.1)
         print("stored", flush=True)
 
 threading.Thread(target=renew, daemon=True).start()

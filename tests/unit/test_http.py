@@ -38,7 +38,7 @@ from . import oauth_server
 from .oauth_server import OAuthServer, answer
 
 FORM = [("grant_type", "client_credentials")]
-HALF_A_SECOND = (0.25, 0.25)  # as the deadline of an exchange
+SOON = (0.1, 0.1)  # as the deadline of an exchange
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ class TestHostileAnswer:
     def test_answer_that_does_not_end_is_given_up_at_the_deadline(self, server: OAuthServer, name: str) -> None:
         server.script.append(getattr(oauth_server, name))
         before = monotonic()
-        error = failure(server.token_endpoint, timeout=HALF_A_SECOND)
+        error = failure(server.token_endpoint, timeout=SOON)
         assert isinstance(error, AuthorizationServerUnavailable)
         assert monotonic() - before < 5
 
@@ -161,12 +161,12 @@ class TestHostileAnswer:
     def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
         with OAuthServer() as server:
             server.script.append(oauth_server.HEADER_TRICKLE)
-            failure(server.token_endpoint, timeout=HALF_A_SECOND)
+            failure(server.token_endpoint, timeout=SOON)
         wait_until(lambda: not exchanges(), "end of the thread")
 
     def test_thread_of_an_exchange_ends_when_the_server_falls_silent(self, server: OAuthServer) -> None:
         server.script.append(oauth_server.SILENCE)
-        failure(server.token_endpoint, timeout=HALF_A_SECOND)
+        failure(server.token_endpoint, timeout=SOON)
         wait_until(lambda: not exchanges(), "end of the thread", timeout=3)
 
 
