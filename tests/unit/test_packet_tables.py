@@ -161,6 +161,7 @@ ROWS: list[Row] = [
     # UNSUBACK
     ("3.11", 4, "b0 02 0002", None),
     ("3.11.3", 5, "b0 04 0002 00 11", None),
+    ("3.11.3 no codes, as some brokers answer; the request would be sent again forever", 5, "b0 03 0002 00", None),
     ("3.11.3 too many codes", 5, "b0 05 0002 00 0000", WRONG),
     ("3.11 a packet identifier that nothing was asked with", 4, "b0 02 0003", WRONG),
     ("3.11 a packet identifier that nothing was asked with", 5, "b0 04 0003 00 00", WRONG),

@@ -6,8 +6,10 @@ does not allow what is there; see :class:`.packets.NotAllowedError`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ...logs import printable
 from .message import Message
 from .packets import (
     AUTH,
@@ -144,19 +146,23 @@ def read_suback(kind: int, body: bytes, *, five: bool, expected: dict[tuple[int,
         expected: the number of codes by kind and packet identifier; the one that was read is removed.
     """
     packet_id, position = body[0] << 8 | body[1], 2
+    text = ""
     if five:
-        _, position = read_properties(kind, body, 2, len(body))
+        properties, position = read_properties(kind, body, 2, len(body))
+        text = reason_string(properties)
     count = expected.pop((kind, packet_id), None)
     if count is None:
         raise NotAllowedError(f"packet identifier {packet_id} is not that of a request")
     codes = body[position:]
+    if kind == UNSUBACK and not codes:  # nor have those of some brokers in MQTT 5; they would be asked forever
+        return Unsuback(packet_id)
     if len(codes) != count:
         raise NotAllowedError(f"{len(codes)} codes for {count} filters")
     if kind == UNSUBACK:
-        return Unsuback(packet_id)
+        return Unsuback(packet_id, tuple(codes), text)
     if any(2 < code < 0x80 or (code > 0x80 and not five) for code in codes):  # [MQTT-3.9.3-2]
         raise NotAllowedError(f"codes 0x{codes.hex()}")
-    return Suback(packet_id, list(codes))
+    return Suback(packet_id, list(codes), text)
 
 
 def read_other(kind: int, body: bytes) -> Acknowledgement | Pingresp | Disconnect | Auth:
@@ -164,7 +170,8 @@ def read_other(kind: int, body: bytes) -> Acknowledgement | Pingresp | Disconnec
     if kind == PINGRESP:
         return Pingresp()
     if kind == DISCONNECT:
-        return Disconnect(body[0] if body else 0, _server_reference(body))
+        properties = _read_disconnect_properties(body)
+        return Disconnect(body[0] if body else 0, properties.get("server_reference"), reason_string(properties))
     if kind == AUTH:
         if len(body) > 1:
             _expect_end(body, read_properties(AUTH, body, 1, len(body))[1])
@@ -178,20 +185,26 @@ def _read_acknowledgement(kind: int, body: bytes) -> Acknowledgement:
         raise NotAllowedError("packet identifier 0")
     if not is_defined(reason):
         raise NotAllowedError(f"reason code 0x{reason:02x}")
-    if len(body) > 3:
-        _expect_end(body, read_properties(kind, body, 3, len(body))[1])
-    return Acknowledgement(kind, packet_id, reason)
+    if len(body) <= 3:
+        return Acknowledgement(kind, packet_id, reason)
+    properties, end = read_properties(kind, body, 3, len(body))
+    _expect_end(body, end)
+    return Acknowledgement(kind, packet_id, reason, reason_string(properties))
 
 
-def _server_reference(body: bytes) -> str | None:
-    """The Server Reference of a DISCONNECT. Its reason code counts even if its properties are malformed."""
+def _read_disconnect_properties(body: bytes) -> dict[str, Any]:
+    """The properties of a DISCONNECT. Its reason code counts even if they are malformed."""
     if len(body) < 2:
-        return None
+        return {}
     try:
-        reference: str | None = read_properties(DISCONNECT, body, 1, len(body))[0].get("server_reference")
+        return read_properties(DISCONNECT, body, 1, len(body))[0]
     except ValueError:
-        return None
-    return reference
+        return {}
+
+
+def reason_string(properties: Mapping[str, Any]) -> str:
+    """The Reason String among the properties of a packet, in a form that is safe to show; empty if there is none."""
+    return printable(properties.get("reason_string", ""))
 
 
 def _expect_end(body: bytes, end: int) -> None:

@@ -134,12 +134,12 @@ class Decoder:
             end = body + length
             if connected and end <= size:  # nearly always
                 if length == 2 and command in _ACKNOWLEDGEMENTS and (packet_id := data[body] << 8 | data[body + 1]):
-                    packets.append(acknowledgement((command & 0xF0, packet_id, 0)))
+                    packets.append(acknowledgement((command & 0xF0, packet_id, 0, "")))
                     start = end
                     continue
                 if length == 3 and command == PUBACK and five and data[body + 2] == _NO_MATCHING_SUBSCRIBERS:
                     packets.append(
-                        acknowledgement((PUBACK, data[body] << 8 | data[body + 1], _NO_MATCHING_SUBSCRIBERS))
+                        acknowledgement((PUBACK, data[body] << 8 | data[body + 1], _NO_MATCHING_SUBSCRIBERS, ""))
                     )
                     start = end
                     continue

@@ -56,23 +56,30 @@ class RejectedPublish(Value):
     violation: str = ""
 
 
+# The text of these packets is their Reason String, printable; empty if there is none.
+
+
 class Acknowledgement(NamedTuple):
     kind: int  # PUBACK, PUBREC, PUBREL or PUBCOMP
     packet_id: int
     reason: int
+    text: str = ""
 
 
 # The constructor of a NamedTuple takes twice as long.
-acknowledgement: Callable[[tuple[int, int, int]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
+acknowledgement: Callable[[tuple[int, int, int, str]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
 
 
 class Suback(Value):
     packet_id: int
     reasons: list[int]
+    text: str = ""
 
 
 class Unsuback(Value):
     packet_id: int
+    reasons: tuple[int, ...] = ()  # empty in MQTT 3.1.1
+    text: str = ""
 
 
 class Pingresp(Value):
@@ -82,6 +89,7 @@ class Pingresp(Value):
 class Disconnect(Value):
     reason: int
     server: str | None = None  # another server, which the broker names (MQTT 5 section 3.14.2.2.5)
+    text: str = ""
 
 
 class Auth(Value):

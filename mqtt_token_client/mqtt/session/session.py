@@ -252,7 +252,7 @@ class Session:
             ProtocolError: MQTT does not allow it.
         """
         if isinstance(packet, Acknowledgement):
-            kind, packet_id, reason = packet
+            kind, packet_id, reason, _ = packet
             if kind == PUBREL:
                 self._incoming.released(connection, packet_id)
             elif kind == PUBREC and reason < 0x80:
