@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .mqtt.codec.will import Will
+from .private_files import check_private
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
 from .sources.oauth.client_assertion import ClientSecretJWT, PrivateKeyJWT
@@ -71,8 +72,8 @@ class Config:
 def read_config(path: str | os.PathLike[str]) -> Config:
     """Read a file, and create the objects that it describes.
 
-    Paths in it are relative to its folder. A secret is in a file of its own (``client_secret_file``), or in this one if
-    no other user can read it.
+    Paths in it are relative to its folder; ``~`` and environment variables such as ``$CREDENTIALS_DIRECTORY`` are
+    expanded. A secret is in a file of its own (``client_secret_file``), or in this one if no other user can read it.
 
     Raises:
         ConfigurationError: there is no such file, it is not valid TOML, or an entry is wrong; the message names it.
@@ -171,6 +172,7 @@ class _Reader:
 
     def _secret(self, where: str, value: Any) -> str:
         try:
+            check_private(where, self._path(value))
             return self._path(value).read_text("utf-8").rstrip("\r\n")
         except OSError as error:
             raise ConfigurationError(f"{where}: {value}: {error.strerror}") from None
@@ -178,7 +180,15 @@ class _Reader:
             raise ConfigurationError(f"{where} must be the path of a text file") from None
 
     def _path(self, value: str) -> Path:
-        return self._file.absolute().parent / Path(value).expanduser()
+        """Return the path that an entry means.
+
+        Raises:
+            ConfigurationError: it begins with an environment variable that is not set.
+        """
+        expanded = os.path.expandvars(value)
+        if expanded.startswith("$"):
+            raise ConfigurationError(f"{value}: this environment variable is not set")
+        return self._file.absolute().parent / Path(expanded).expanduser()
 
 
 def _opened(spec: Any) -> TokenStore:

@@ -24,7 +24,8 @@ class TlsFiles(Value):
         key: path of its private key, without a passphrase; by default it is in the file of the certificate.
 
     Raises:
-        ConfigurationError: a file cannot be read now, or the key does not belong to the certificate.
+        ConfigurationError: a file cannot be read now, the key does not belong to the certificate, or every user can
+            read the key.
     """
 
     ca_bundle: str | os.PathLike[str] | None = None
@@ -37,6 +38,10 @@ class TlsFiles(Value):
         for name in ("ca_bundle", "certificate", "key"):
             if getattr(self, name) is not None:
                 check_path(name, getattr(self, name))
+        if self.certificate is not None:
+            from .private_files import check_private  # few clients have a certificate
+
+            check_private("certificate" if self.key is None else "key", self.key or self.certificate)
         self._load_client_certificate(
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.ca_bundle is None else self._trusting()
         )

@@ -76,6 +76,7 @@ class Pki:
         )
         paths = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         paths.certificate.write_bytes(certificate)
+        paths.key.touch(0o600)
         paths.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

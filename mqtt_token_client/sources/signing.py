@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..errors import ConfigurationError, TokenError
+from ..private_files import check_private
 from .oauth.grant import is_text
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Signer:
         key_id: the ``kid`` in the JWT's header; None leaves it out.
 
     Raises:
-        ConfigurationError: there is no such key, or it is not for the algorithm. It is checked here so that a mistake
-            shows when a device is installed, not at its first request for a token.
+        ConfigurationError: there is no such key, it is not for the algorithm, or every user can read its file. It is
+            checked here so that a mistake shows when a device is installed, not at its first request for a token.
     """
 
     def __init__(self, private_key: object, algorithm: object, key_id: object) -> None:
@@ -53,6 +54,7 @@ class Signer:
             # Not Path.is_file(), which raises for some names. The path is not shown: it may be a key that is not PEM.
             if not os.path.isfile(self._key):  # noqa: PTH113
                 raise ConfigurationError("private_key must be PEM text, or the path of a file that exists")
+            check_private("private_key", self._key)
         else:
             raise ConfigurationError(
                 f"private_key must be PEM text or the path of a PEM file, got {type(private_key).__name__}"

@@ -176,6 +176,25 @@ class TestClient:
         config = read(folder, f'ca_bundle = "{pki.ca}"\n{CREDENTIALS}')
         assert config.client["tls"] == TlsFiles(pki.ca)
 
+    def test_expands_environment_variables_in_paths(
+        self, folder: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As systemd hands over secrets: LoadCredential= and $CREDENTIALS_DIRECTORY."""
+        (folder / "credentials").mkdir()
+        (folder / "secret").rename(folder / "credentials" / "secret")
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder / "credentials"))
+        monkeypatch.setenv("PKI", str(pki.ca.parent))
+        text = CREDENTIALS.replace('"secret"', '"$CREDENTIALS_DIRECTORY/secret"')
+        config = read(folder, f'ca_bundle = "${{PKI}}/{pki.ca.name}"\nstore = "file:$PKI/store"\n{text}')
+        assert config.client["tls"] == TlsFiles(pki.ca)
+        assert isinstance(config.store, FileStore)
+        assert f"{pki.ca.parent}/store" in config.store.protection
+
+    def test_names_an_environment_variable_that_is_not_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+        text = CREDENTIALS.replace('"secret"', '"$CREDENTIALS_DIRECTORY/secret"')
+        assert refused(folder, text) == "$CREDENTIALS_DIRECTORY/secret: this environment variable is not set"
+
     def test_shows_the_client_certificate_that_the_file_names(self, folder: Path, pki: Pki) -> None:
         own = f'certificate = "{pki.client.certificate}"\nkey = "{pki.client.key}"\n'
         assert read(folder, own + CREDENTIALS).client["tls"] == TlsFiles(None, pki.client.certificate, pki.client.key)

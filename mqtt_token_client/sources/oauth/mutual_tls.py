@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError, InvalidTokenResponse, TokenError
+from ...private_files import check_private
 from ...tls_files import check_path, load_client_certificate
 from .client_auth import TokenRequest
 from .http import url_problem
@@ -25,12 +26,14 @@ class MutualTLS:
         key: path of the PEM file with its private key, without a passphrase.
 
     Raises:
-        ConfigurationError: a file cannot be read now, or the key does not belong to the certificate.
+        ConfigurationError: a file cannot be read now, the key does not belong to the certificate, or every user can
+            read the key.
     """
 
     def __init__(self, certificate: str | Path, key: str | Path) -> None:
         check_path("certificate", certificate)
         check_path("key", key)
+        check_private("key", key)
         self._certificate = str(certificate)
         self._key = str(key)
         if problem := self._problem():
