@@ -54,15 +54,19 @@ class TokenClient(ClientBase):
         """
         timeout = check_timeout(timeout, "connect")
         core = self._core
-        while (closing := core.start()) is not None:
-            if current.runtime is not None:
-                raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
-            closing.wait()
-        if timeout != 0 and current.runtime is None:
-            core.first_result.wait(timeout)
-            if (error := core.fatal_error) is not None:
-                self.disconnect(timeout=0)
-                raise error
+        core.awaited = timeout > 0 and current.runtime is None
+        try:
+            while (closing := core.start()) is not None:
+                if current.runtime is not None:
+                    raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
+                closing.wait()
+            if core.awaited:
+                core.first_result.wait(timeout)
+                if (error := core.fatal_error) is not None:
+                    self.disconnect(timeout=0)
+                    raise error
+        finally:
+            core.awaited = False
         return core.connected
 
     def disconnect(self, timeout: float = 5.0) -> None:

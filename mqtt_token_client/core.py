@@ -15,6 +15,7 @@ becomes of the connection reaches it by the four calls of :class:`~.mqtt.lifecyc
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -70,6 +71,13 @@ class Phase(Enum):
     INHERITED = auto()
 
 
+def _ends_connect(event: events.Event, phase: Phase) -> bool:
+    """Whether an event reports the failure at which a ``connect()`` that waits gives up."""
+    if isinstance(event, events.RenewalFailed):
+        return phase is Phase.CONNECTING and event.error.permanent and not event.expires_in
+    return phase is Phase.FAILED and isinstance(event, events.ConnectFailed | events.TokenRefused)
+
+
 class ClientCore:
     """One client. Its methods may be called on any thread, except those of the Observer.
 
@@ -82,6 +90,7 @@ class ClientCore:
         release: called when it no longer needs the runtime.
 
     Attributes:
+        awaited: whether ``connect()`` waits for the first result, and gives up at an error that only a person can fix.
         fatal_error: why the first connect failed, while the phase is FAILED; otherwise None.
         first_result: set when the first connect has succeeded, or failed in a way that only a person can fix, or when
             the client is closed before that.
@@ -102,6 +111,7 @@ class ClientCore:
         release: Callable[[], None],
     ) -> None:
         check_function("on_event", on_event)
+        self.awaited = False
         self.fatal_error: MqttTokenError | None = None
         self.first_result = OneShot()
         self._closed = OneShot()  # nothing of an earlier connection is left
@@ -125,6 +135,7 @@ class ClientCore:
         self._phase = Phase.IDLE
         self._manager: ConnectionManager | None = None  # None while IDLE
         self._renewals = 0
+        self._logged: object = None  # the last error
         reset_after_fork(self)
 
     def after_fork(self) -> None:
@@ -268,7 +279,12 @@ class ClientCore:
             self.first_result.set()
 
     def report(self, event: events.Event) -> None:
-        log.log(event.log_level, "%s: %s", self._settings.client_id, event)
+        if self.awaited and _ends_connect(event, self._phase):
+            event = events.without_retry(event)
+        error = getattr(event, "error", None)
+        repeated = error is not None and error is self._logged
+        log.log(logging.DEBUG if repeated else event.log_level, "%s: %s", self._settings.client_id, event)
+        self._logged = error or self._logged
         for listener in self.listeners:
             try:
                 listener(event)

@@ -12,6 +12,7 @@ Events are reports: nothing in the library reads them. No event holds a secret, 
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, ClassVar, Literal, Self
 
 from .errors import MqttTokenError
@@ -43,6 +44,12 @@ class Event(Value):
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return self
+
+
+def without_retry(event: Event) -> Event:
+    """Return the same event with an infinite ``retry_in``: there is no next attempt."""
+    names: tuple[str, ...] = event.__match_args__
+    return type(event)(**{name: math.inf if name == "retry_in" else getattr(event, name) for name in names})
 
 
 # The token
@@ -132,7 +139,8 @@ class Disconnected(Event):
 
 class ConnectFailed(Event):
     """An attempt to connect failed; the next one is in ``retry_in`` seconds. If ``error.permanent``, a person has to
-    fix the cause.
+    fix the cause. If ``connect()`` waits and raises such an error, there is no next attempt, and ``retry_in`` is
+    infinite, as in :class:`RenewalFailed` and :class:`TokenRefused`.
     """
 
     log_level: ClassVar[int] = logging.WARNING

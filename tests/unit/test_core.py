@@ -92,7 +92,7 @@ class TestWithEveryEventDropped:
         connecting = pool.submit(device.client.connect, PATIENCE)
         for _ in range(2):
             device.answer(0x87)
-        with pytest.raises(TokenRefusedByBroker, match="check issuer"):
+        with pytest.raises(TokenRefusedByBroker, match="check that it expects these"):
             connecting.result(PATIENCE)
         assert device.client.state == "closed"
 
