@@ -47,15 +47,16 @@ def http_date(text: str | None) -> float | None:
 class ServerClock:
     """The time of day of a server, from its HTTP ``Date`` header (RFC 9110 section 6.6.1) and the monotonic clock.
 
-    Before the first such header it is this machine's wall clock.
+    Before the first such header it is what :meth:`learn_from` was given, or else this machine's wall clock.
     """
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        self._has_date = False
 
     @property
     def known(self) -> bool:
-        """Whether a ``Date`` header was received."""
+        """Whether it is another time than that of this machine's wall clock."""
         return self._offset is not None
 
     def learn(self, date_header: str | None, at: float | None = None) -> None:
@@ -66,7 +67,18 @@ class ServerClock:
         date = http_date(date_header)
         if date is None:
             return
+        self._has_date = True
         self._offset = date - (monotonic() if at is None else at)
+
+    def learn_from(self, time_of_day: float, at: float) -> None:
+        """Set the time from something else, as some servers send no ``Date`` header. It changes nothing after one.
+
+        Args:
+            time_of_day: seconds since the epoch.
+            at: when it was that time, as a reading of :func:`monotonic`.
+        """
+        if not self._has_date:
+            self._offset = time_of_day - at
 
     def now(self) -> float:
         """Return the seconds since the epoch, by the server's clock."""

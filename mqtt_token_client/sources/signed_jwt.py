@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -10,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..clock import monotonic
-from ..errors import ConfigurationError, MqttTokenError, TokenError
-from ..logs import get_logger
+from ..errors import ConfigurationError, TokenError
 from ..token import Token
-from .oauth.http import HttpClient, url_problem
 from .signing import Signer
-
-_log = get_logger("mqtt_token_client.sources")
+from .web_clock import WebClock
 
 _TIME_CLAIMS = ("iat", "exp", "nbf")
 _MIN_LIFETIME = 5.0  # seconds
@@ -64,14 +62,10 @@ class SignedJWT:
             raise ConfigurationError(
                 f"lifetime must be {_MIN_LIFETIME:g} to {max_lifetime:g} seconds (max_lifetime), got {lifetime!r}"
             )
-        problem = None if time_from is None else url_problem(time_from, allow_insecure=True)
-        if problem:
-            raise ConfigurationError(f"time_from {problem}")
         self._claims = _checked(claims)
         self._lifetime = int(lifetime)
         self._signer = Signer(private_key, algorithm, key_id)
-        self._time_from = time_from
-        self._http = HttpClient(timeout=(5.0, 5.0))
+        self._web_clock = None if time_from is None else WebClock(time_from)
         self._key = json.dumps([algorithm, key_id, self._lifetime, self._claims], sort_keys=True)
 
     def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - this source has no use for it
@@ -80,10 +74,11 @@ class SignedJWT:
         Raises:
             TokenError: the key's file cannot be read now, or the time of day is unknown.
         """
-        unknown = self._ask_time()
-        now, clock = self._http.clock.now(), monotonic()
+        unknown = None if self._web_clock is None else self._web_clock.ask()
+        now, clock = time.time() if self._web_clock is None else self._web_clock.clock.now(), monotonic()
         if now < _CLOCK_IS_SET:
-            raise TokenError(f"the clock of this device is not set, so no broker would accept its token{unknown}")
+            why = "set it, or give time_from" if unknown is None else f"time_from: {unknown}"
+            raise TokenError(f"the clock of this device is not set, so no broker would accept its token; {why}")
         issued = int(now - min(_MAX_BACKDATING, self._lifetime / 10))
         value = self._signer.sign({**self._claims, "iat": issued, "exp": issued + self._lifetime})
         return Token(value, since=clock - (now - issued))
@@ -92,18 +87,6 @@ class SignedJWT:
     def key(self) -> str:
         """A name for the tokens of this source, the same in every process; it does not depend on the key."""
         return f"signed_jwt-{sha256(self._key.encode()).hexdigest()[:32]}"
-
-    def _ask_time(self) -> str:
-        """Request the time of day; returns why it is unknown, as the end of a message."""
-        if self._time_from is None:
-            return "; set it, or give time_from"
-        try:
-            # Not from a cache, whose Date would be that of an earlier request.
-            self._http.send("HEAD", self._time_from, headers={"Cache-Control": "no-cache"})
-        except MqttTokenError as error:  # an error of HTTP has a Date as well
-            _log.info("time_from: %s", error)
-            return f"; time_from: {error}"
-        return ""
 
 
 def _is_number(value: object) -> bool:

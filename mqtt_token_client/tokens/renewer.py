@@ -159,7 +159,7 @@ class Renewer:
         try:
             return self._source.fetch(previous)
         except TokenRequestRefused as error:
-            if previous is None or previous.refresh_token is None:
+            if previous is None or previous.refresh_token is None or not error.permanent:
                 raise
             refusal, needs_login = without_traceback(error), error.needs_login
         # Another process may have used the refresh token, without the lock or before this one had it.

@@ -251,7 +251,7 @@ class TestErrorResponse:
         ],
     )
     def test_invalid_client_names_the_arguments_to_check(self, server: OAuthServer, auth: Any, argument: str) -> None:
-        server.script.append(answer({"error": "invalid_client"}, 401))
+        server.script.append(answer({"error": "invalid_client"}, 401, date=formatdate(usegmt=True)))
         with pytest.raises(TokenRequestRefused) as caught:
             endpoint(server.token_endpoint, auth).token(GRANT)
         assert str(caught.value) == f"{server.token_endpoint}: invalid_client; check client_id and {argument}"

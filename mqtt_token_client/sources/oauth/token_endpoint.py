@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,10 +21,11 @@ from ...token import Token
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
 from .http import HttpClient, Reply, url_problem
-from .token_response import token_in
+from .token_response import issue_time, token_in
 
 _CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
 _TEMPORARY = ("temporarily_unavailable", "server_error", "slow_down")  # RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
+_CLIENT_ERRORS = ("invalid_client", "unauthorized_client")  # RFC 6749 section 5.2; Keycloak has the second for both
 _PUBLIC_FIELDS = (
     "grant_type",
     "client_id",
@@ -83,10 +85,14 @@ class TokenEndpoint:
             InvalidTokenResponse: there is no usable token in it.
         """
         try:
-            return token_in(answer, sent, self.clock)
+            token = token_in(answer, sent, self.clock)
         except InvalidTokenResponse:
             self._discovered = None  # this may be no token endpoint
             raise
+        issued = issue_time(token, answer)
+        if issued is not None:
+            self.clock.learn_from(issued, sent)
+        return token
 
     def post(
         self, endpoint: str, fields: Sequence[tuple[str, str]], expected: Sequence[str] = ()
@@ -153,26 +159,26 @@ class TokenEndpoint:
         if problem:
             raise InvalidTokenResponse(f"{endpoint} in the server's metadata {problem}")
         identify = endpoint == "device_authorization_endpoint"
-        offset_before = self.clock.now() - monotonic()
-        answered = self._try(str(url), metadata, fields, identify=identify)
-        correction = abs(self.clock.now() - monotonic() - offset_before)
-        if correction > _CLOCK_PRECISION and _rejects_assertion(*answered):  # the times in it were wrong
-            answered = self._try(str(url), metadata, fields, identify=identify)
-        return answered
+        request, reply, sent, correction = self._try(str(url), metadata, fields, identify=identify)
+        if correction > _CLOCK_PRECISION and _rejects_assertion(request, reply):  # the times in it were wrong
+            request, reply, sent, _ = self._try(str(url), metadata, fields, identify=identify)
+        return request, reply, sent
 
     def _try(
         self, url: str, metadata: Mapping[str, Any], fields: Sequence[tuple[str, str]], *, identify: bool
-    ) -> tuple[TokenRequest, Reply, float]:
+    ) -> tuple[TokenRequest, Reply, float, float]:
+        """Send a request once. The last value returned says by how many seconds the answer has changed the time."""
         request = TokenRequest(self._client_id, url, metadata, self.clock, list(fields))
         self._client_auth.authenticate(request)
         if identify and not any(name == "client_id" for name, _ in request.form):
             # RFC 8628 section 3.1 requires it only of a public client; several servers require it of all.
             request.form.append(("client_id", self._client_id))
         sent = monotonic()
+        offset = self.clock.now() - sent
         reply = self._http.send(
             "POST", request.url, form=request.form, headers=request.headers, certificate=request.certificate
         )
-        return request, reply, sent
+        return request, reply, sent, abs(self.clock.now() - monotonic() - offset)
 
     def _metadata(self) -> Mapping[str, Any]:
         if not isinstance(self._server, str):
@@ -190,13 +196,17 @@ def _read(reply: Reply, request: TokenRequest) -> dict[str, Any]:
     return answer
 
 
-def _rejects_assertion(request: TokenRequest, reply: Reply, _sent: float) -> bool:
+def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
     """Whether the server rejected the client's assertion (RFC 7523 section 3.2)."""
-    if not any(name == "client_assertion" for name, _ in request.form):
+    if not _has_assertion(request):
         return False
     with suppress(InvalidTokenResponse):
-        return bool(_read(reply, request).get("error") == "invalid_client")
+        return _read(reply, request).get("error") in _CLIENT_ERRORS
     return False
+
+
+def _has_assertion(request: TokenRequest) -> bool:
+    return any(name == "client_assertion" for name, _ in request.form)
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
@@ -208,11 +218,30 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
     text = answer.get("error_description")
     error, description = _shown(answer["error"], request), _shown(text if isinstance(text, str) else "", request)
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
-    if error == "invalid_client":
-        message += f"; check client_id and {'client_secret' if _shows_secret(request) else 'client_auth'}"
     if error in _TEMPORARY:
         return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
-    return TokenRequestRefused(message, error=error, description=description, status=reply.status)
+    by_own_clock = error in _CLIENT_ERRORS and _has_assertion(request) and not request.clock.known
+    if by_own_clock:
+        message += f"; {_own_clock()}; also"
+    if error in _CLIENT_ERRORS:
+        message += f"{'' if by_own_clock else ';'} check {_what_to_check(error, request)}"
+    refusal = TokenRequestRefused(message, error=error, description=description, status=reply.status)
+    refusal.permanent = not by_own_clock  # it may be accepted once the clock is right
+    return refusal
+
+
+def _own_clock() -> str:
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return (
+        f"the assertion has the time of this device's clock, {now}, as the server sends no Date: if that is wrong, set "
+        "the clock or give client_auth a time_from"
+    )
+
+
+def _what_to_check(error: str, request: TokenRequest) -> str:
+    what = "client_id and " + ("client_secret" if _shows_secret(request) else "client_auth")
+    # It is the error for a client that may not use this grant, but Keycloak's for a wrong secret too.
+    return what if error == "invalid_client" else f"{what}, and whether the server allows the client this grant"
 
 
 def _shows_secret(request: TokenRequest) -> bool:

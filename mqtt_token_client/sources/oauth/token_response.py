@@ -17,6 +17,7 @@ from ...token import Token
 _log = get_logger("mqtt_token_client.sources")
 
 _MAX_DURATION = 1e9  # seconds, 31 years: a greater number is a time of day instead of a duration
+_ROUNDING = 2.0  # seconds
 _VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendices A.12 and A.17
 
 
@@ -51,6 +52,16 @@ def token_in(answer: Mapping[str, Any], sent: float, clock: ServerClock) -> Toke
     if clock.known and is_finite(exp) and 0 < (remaining := exp - clock.now()) < token.lifetime:
         return issue(remaining)
     return token
+
+
+def issue_time(token: Token, answer: Mapping[str, Any]) -> float | None:
+    """Return when the token of an answer was issued, in seconds since the epoch by the server's clock; None if it does
+    not say, or if it may have been issued for an earlier request.
+    """
+    issued, expires, lifetime = token.claims.get("iat"), token.claims.get("exp"), seconds_in(answer, "expires_in")
+    if not (is_finite(issued) and is_finite(expires)) or lifetime is None:
+        return None
+    return issued if abs(expires - issued - lifetime) <= _ROUNDING else None
 
 
 def refresh_token_in(answer: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,44 @@
+"""WebClock: the time of day of a web server, for a device whose own clock may be wrong."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError, MqttTokenError
+from ..logs import get_logger
+from .oauth.http import HttpClient, url_problem
+
+_log = get_logger("mqtt_token_client.sources")
+
+
+class WebClock:
+    """The time of day that a web server's answers have in their ``Date`` header (RFC 9110 section 6.6.1).
+
+    A device without a clock chip needs a plain http URL, as no certificate is valid until its clock is right; so plain
+    http is allowed here to any machine. Nothing secret is sent there.
+
+    Args:
+        url: of any page of the server.
+
+    Attributes:
+        clock: the time of day; this device's until the server has been asked.
+
+    Raises:
+        ConfigurationError: it is not an http or https URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        problem = url_problem(url, allow_insecure=True)
+        if problem:
+            raise ConfigurationError(f"time_from {problem}")
+        self._url = url
+        self._http = HttpClient(timeout=(5.0, 5.0))
+        self.clock = self._http.clock
+
+    def ask(self) -> MqttTokenError | None:
+        """Ask the server for the time; returns the error if it did not answer. Blocks for 10 seconds at most."""
+        try:
+            # Not from a cache, whose Date would be that of an earlier request.
+            self._http.send("HEAD", self._url, headers={"Cache-Control": "no-cache"})
+        except MqttTokenError as error:  # an error of HTTP has a Date as well
+            _log.info("time_from: %s", error)
+            return error
+        return None
