@@ -636,6 +636,25 @@ class TestRevocation:
         assert any_source(server, device).revoke(Token("access")) is False
         assert server.token_requests == []
 
+    @pytest.mark.parametrize("discovered", [True, False])
+    def test_is_at_the_endpoint_that_was_given(self, server: OAuthServer, device: bool, discovered: bool) -> None:
+        server.describe(OPENID, revocation_endpoint="https://elsewhere.example")
+        server.pages["/revoke"] = answer(b"")
+        where: dict[str, Any] = {"issuer": server.origin} if discovered else {"token_endpoint": server.token_endpoint}
+        source: DeviceFlow | ClientCredentials
+        if device:
+            endpoint = None if discovered else f"{server.origin}/device"
+            where = {"token_endpoint": None, **where, "device_authorization_endpoint": endpoint}
+            source = flow(server, revocation_endpoint=f"{server.origin}/revoke", **where)
+            plain = flow(server, **where)
+        else:
+            given = {"client_id": "pump-17", "client_secret": "secret", **where}
+            source = ClientCredentials(revocation_endpoint=f"{server.origin}/revoke", **given)
+            plain = ClientCredentials(**given)  # type: ignore[assignment]
+        assert source.revoke(Token("access")) is True
+        assert server.requests[-1].path == "/revoke"
+        assert source.key == plain.key  # the stored token is found with and without it
+
     def test_is_not_there_for_a_kind_that_the_server_does_not_revoke(self, server: OAuthServer, device: bool) -> None:
         server.describe(OPENID, revocation_endpoint=f"{server.origin}/revoke")
         server.pages["/revoke"] = UNSUPPORTED

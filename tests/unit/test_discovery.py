@@ -88,6 +88,16 @@ class TestDiscover:
         assert str(caught.value).endswith("; check the issuer")
         assert caught.value.permanent
 
+    def test_without_metadata_says_what_the_server_says(self, server: OAuthServer) -> None:
+        keycloak = {"error": "Realm does not exist", "error_description": "For more on this\x1b, consult the log."}
+        server.pages[OPENID] = answer(keycloak, 404)
+        server.pages[OAUTH] = answer({"message": "no route\r\nhere"}, 404)
+        with pytest.raises(InvalidTokenResponse) as caught:
+            discover(server.origin, transport())
+        assert "HTTP 404, Realm does not exist: For more on this, consult the log." in str(caught.value)
+        assert "HTTP 404, no route here" in str(caught.value)
+        assert str(caught.value).isprintable()
+
     @pytest.mark.parametrize("path", [OPENID, OAUTH])
     def test_where_one_place_has_something_else_may_have_metadata_later(self, server: OAuthServer, path: str) -> None:
         server.pages[path] = answer(b"<html>", content_type="text/html")
@@ -115,6 +125,40 @@ class TestDiscover:
         learned = transport()
         discover(server.origin, learned)
         assert 1_000_000_000 <= learned.clock.now() < 1_000_000_060
+
+
+class TestTwoDocuments:
+    """Some servers have an endpoint in one of them only."""
+
+    def test_complete_each_other_for_an_endpoint_that_is_missing_in_the_first(self, server: OAuthServer) -> None:
+        server.describe(OPENID)
+        server.describe(OAUTH, token_endpoint="https://elsewhere.example", revocation_endpoint=f"{server.origin}/gone")
+        client = endpoint(server.origin)
+        server.pages["/gone"] = answer(b"")
+        assert client.revoke("a-token", "access_token") is True
+        client.token(GRANT)
+        assert paths(server) == [OPENID, OAUTH, "/gone", "/token"]
+
+    def test_are_not_both_read_for_an_endpoint_of_the_first(self, server: OAuthServer) -> None:
+        server.describe(OPENID, revocation_endpoint=f"{server.origin}/gone")
+        server.describe(OAUTH)
+        assert endpoint(server.origin).offers("revocation_endpoint")
+        assert paths(server) == [OPENID]
+
+    @pytest.mark.parametrize("second", [None, answer(b"<html>"), answer({"issuer": "https://evil.example"})])
+    def test_are_not_both_needed(self, server: OAuthServer, second: bytes | None) -> None:
+        server.describe(OPENID)
+        if second is not None:
+            server.pages[OAUTH] = second
+        client = endpoint(server.origin)
+        assert not client.offers("revocation_endpoint")
+        client.token(GRANT)
+
+    def test_of_which_the_second_cannot_be_read_now_leave_it_open(self, server: OAuthServer) -> None:
+        server.describe(OPENID)
+        server.pages[OAUTH] = answer(b"", 503)
+        with pytest.raises(AuthorizationServerUnavailable):
+            endpoint(server.origin).offers("revocation_endpoint")
 
 
 class TestMetadata:
@@ -159,4 +203,4 @@ class TestMetadata:
         server.describe(OPENID, token_endpoint=url)
         with pytest.raises(InvalidTokenResponse, match="token_endpoint"):
             endpoint(server.origin).token(GRANT)
-        assert paths(server) == [OPENID]
+        assert paths(server) == ([OPENID, OAUTH] if url is None else [OPENID])

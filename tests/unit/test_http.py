@@ -323,6 +323,28 @@ class TestTls:
         assert "certificate was not accepted: " in str(error)
         assert "give the file of the authority that issued it: ca_bundle='plant-ca.pem'" in str(error)
 
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nMIIB"])
+    def test_ca_bundle_without_a_certificate_is_named(self, pki: Pki, tmp_path: Path, content: bytes) -> None:
+        bundle = tmp_path / "ca.pem"
+        bundle.write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"^ca_bundle must be a PEM file; .* contains no certificate$"):
+            HttpClient(ca_bundle=bundle)
+        HttpClient(ca_bundle=tmp_path)  # a folder
+
+    @pytest.mark.parametrize("content", [b"", b"garbage", None])
+    def test_ca_bundle_that_is_being_replaced_is_trouble_that_passes(
+        self, pki: Pki, tmp_path: Path, content: bytes | None
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        bundle.write_bytes(pki.ca.read_bytes())
+        client = HttpClient(ca_bundle=bundle)
+        with OAuthServer(self.context(pki.server.certificate, pki.server.key)) as server:
+            bundle.unlink() if content is None else bundle.write_bytes(content)
+            with pytest.raises(AuthorizationServerUnavailable, match=r"ca_bundle: .*ca\.pem' contains no certificate"):
+                client.send("POST", server.token_endpoint)
+            bundle.write_bytes(pki.ca.read_bytes())
+            assert client.send("POST", server.token_endpoint).status == 200
+
     def test_trusted_certificates_that_are_not_there_are_for_a_person_to_mend(
         self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

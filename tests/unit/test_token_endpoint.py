@@ -229,6 +229,45 @@ class TestTokenResponse:
         assert "secrets" not in str(error)
 
 
+class TestAnswerThatIsNotOfOAuth:
+    @pytest.mark.parametrize(
+        ("body", "kind", "says"),
+        [
+            ({"message": "no Route matched with those values"}, "application/json", "no Route matched with those va"),
+            ({"error": {"code": 404, "message": "Method not found."}}, "application/json", "Method not found."),
+            ({"title": "Not Found", "detail": "no such tenant"}, "application/json", "Not Found: no such tenant"),
+            (b"404 page not found\r\n", "text/plain; charset=utf-8", "404 page not found"),
+        ],
+        ids=["gateway", "nested", "RFC 9457", "text"],
+    )
+    def test_is_shown_as_far_as_it_gives_the_reason(
+        self, server: OAuthServer, body: object, kind: str, says: str
+    ) -> None:
+        server.script.append(answer(body, 404, content_type=kind))
+        error = failure(server.token_endpoint)
+        assert f"HTTP 404 with {kind}, which is not an OAuth response: {says}" in str(error)
+
+    @pytest.mark.parametrize(("status", "permanent"), [(404, True), (405, True), (403, False), (200, False)])
+    def test_from_an_endpoint_that_was_given_may_mean_that_its_url_is_wrong(
+        self, server: OAuthServer, status: int, permanent: bool
+    ) -> None:
+        server.script.append(answer(b"<html>", status, content_type="text/html"))
+        error = failure(server.token_endpoint)
+        assert error.permanent is permanent
+        assert str(error).endswith("; check token_endpoint") is permanent
+
+    def test_from_an_endpoint_that_was_discovered_may_mean_that_it_has_moved(self, server: OAuthServer) -> None:
+        server.describe("/.well-known/openid-configuration")
+        server.pages["/token"] = answer(b"<html>", 404, content_type="text/html")
+        with pytest.raises(InvalidTokenResponse) as caught:
+            TokenEndpoint("pump-17", ClientSecretBasic(SECRET), server.origin, HttpClient()).token(GRANT)
+        assert not caught.value.permanent
+
+    def test_shows_no_secret_that_it_returns(self, server: OAuthServer) -> None:
+        server.script.append(answer({"message": f"no client with the secret {SECRET}"}, 404))
+        assert SECRET not in str(failure(server.token_endpoint))
+
+
 class TestErrorResponse:
     @pytest.mark.parametrize("status", [400, 401, 403, 200])
     def test_of_rfc_6749_is_a_refusal_that_a_person_mends(self, server: OAuthServer, status: int) -> None:
@@ -255,6 +294,15 @@ class TestErrorResponse:
         with pytest.raises(TokenRequestRefused) as caught:
             endpoint(server.token_endpoint, auth).token(GRANT)
         assert str(caught.value) == f"{server.token_endpoint}: invalid_client; check client_id and {argument}"
+
+    def test_unauthorized_client_may_mean_a_wrong_secret(self, server: OAuthServer) -> None:
+        """As of Keycloak."""
+        told = {"error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials"}
+        server.script.append(answer(told, 401))
+        error = failure(server.token_endpoint)
+        assert error.permanent
+        says = "; check client_id and client_secret, and whether the server allows the client this grant"
+        assert str(error).endswith(says)
 
     @pytest.mark.parametrize("description", [None, 5, ["a"]])
     def test_needs_no_description(self, server: OAuthServer, description: object) -> None:
@@ -377,6 +425,20 @@ class TestSecrets:
         assert not [one for one in [*FORMS, "that is longer", "that+is+longer"] if one in shown]
         if name == "the secret":
             assert caught.value.description == "you sent …"
+
+    @pytest.mark.parametrize("error", ["invalid_client", "invalid_grant"])
+    def test_long_text_of_the_server_keeps_its_end_where_several_have_the_cause(
+        self, server: OAuthServer, error: str
+    ) -> None:
+        usual = "Client authentication failed (e.g., unknown client, no client authentication included, or so). " * 4
+        cause = "The requested OAuth 2.0 Client does not exist."
+        server.script.append(answer({"error": error, "error_description": usual + cause}, 400))
+        refused = failure(server.token_endpoint)
+        assert isinstance(refused, TokenRequestRefused)
+        description = refused.description
+        assert description.startswith("Client authentication failed (e.g., unknown client")
+        assert description.endswith(cause)
+        assert len(description) == 200
 
     def test_text_of_the_server_is_one_short_line(self, server: OAuthServer) -> None:
         server.script.append(answer({"error": "e" * 1000, "error_description": "d\x1b[31m\n\u2028" * 1000}, 400))

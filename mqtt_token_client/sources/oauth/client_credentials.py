@@ -22,6 +22,8 @@ class ClientCredentials(Grant):
         issuer: the issuer identifier of the authorization server; its token endpoint is discovered (RFC 8414 or OpenID
             Connect Discovery 1.0).
         token_endpoint: the URL of the token endpoint, instead of ``issuer``.
+        revocation_endpoint: the URL where tokens are revoked (RFC 7009), beside ``token_endpoint``, or if the metadata
+            of the issuer has none.
         client_secret: the client's secret. It is sent in the Authorization header, unless the server's metadata
             supports only the body.
         client_auth: another client authentication, instead of ``client_secret``, such as ``ClientSecretPost``.
@@ -47,6 +49,7 @@ class ClientCredentials(Grant):
         client_id: str,
         issuer: str | None = None,
         token_endpoint: str | None = None,
+        revocation_endpoint: str | None = None,
         client_secret: str | None = None,
         client_auth: ClientAuthentication | None = None,
         scope: str | Sequence[str] | None = None,
@@ -65,6 +68,7 @@ class ClientCredentials(Grant):
             client_authentication(client_secret, client_auth),
             grant_parameters(scope, audience, resource, extra),
             HttpClient(timeout, ca_bundle, proxies, allow_insecure),
+            revocation_endpoint,
         )
 
     def fetch(self, previous: Token | None) -> Token:  # noqa: ARG002 - this grant has no use for it

@@ -66,6 +66,7 @@ class DeviceFlow(Grant):
         issuer: str | None = None,
         device_authorization_endpoint: str | None = None,
         token_endpoint: str | None = None,
+        revocation_endpoint: str | None = None,
         client_secret: str | None = None,
         client_auth: ClientAuthentication | None = None,
         scope: str | Sequence[str] | None = None,
@@ -87,6 +88,7 @@ class DeviceFlow(Grant):
             client_authentication(client_secret, client_auth, PublicClient()),
             grant_parameters(scope, audience, resource, extra),
             HttpClient(timeout, ca_bundle, proxies, allow_insecure),
+            revocation_endpoint,
         )
         self._prompt = prompt
         self._salvaged: Token | None = None

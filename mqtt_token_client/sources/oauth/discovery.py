@@ -23,8 +23,14 @@ def metadata_urls(issuer: str) -> tuple[str, str]:
     )
 
 
-def discover(issuer: str, http: HttpClient) -> dict[str, Any]:
+def discover(issuer: str, http: HttpClient, needed: str | None = None) -> dict[str, Any]:
     """Fetch the metadata of an issuer. Only its ``issuer`` is checked.
+
+    Args:
+        issuer: the issuer identifier.
+        http: sends the requests.
+        needed: the name of an endpoint. Some servers have it at one of the two URLs only: if it is missing at the
+            first, the second completes the metadata.
 
     Raises:
         AuthorizationServerUnavailable: no answer, or one that says to try again later.
@@ -33,17 +39,23 @@ def discover(issuer: str, http: HttpClient) -> dict[str, Any]:
         InvalidTokenResponse: there is no metadata at either URL; permanent if both answer with HTTP 404.
     """
     failures, statuses = [], []
+    metadata: dict[str, Any] = {}
     for url in metadata_urls(issuer):
         try:
             reply = http.send("GET", url)
             statuses.append(reply.status)
-            metadata = _read(reply)
+            found = _read(reply)
         except InvalidTokenResponse as failure:
             failures.append(str(failure))
             continue
-        if metadata.get("issuer") != issuer:
-            found = repr(metadata.get("issuer"))[:200]
-            raise IssuerMismatch(f"issuer must be the same as in {url}, letter by letter: {issuer!r} is not {found}")
+        if found.get("issuer") == issuer:
+            metadata = {**found, **metadata}
+        elif not metadata:
+            other = repr(found.get("issuer"))[:200]
+            raise IssuerMismatch(f"issuer must be the same as in {url}, letter by letter: {issuer!r} is not {other}")
+        if needed is None or needed in metadata:
+            break
+    if metadata:
         return metadata
     error = InvalidTokenResponse(f"issuer: no metadata found: {'; '.join(failures)}; check the issuer")
     error.permanent = statuses == [404, 404]  # a server that has a problem answers with something else
@@ -56,5 +68,8 @@ def _read(reply: Reply) -> dict[str, Any]:
         with suppress(ValueError, RecursionError):
             metadata = json.loads(reply.body)
     if not isinstance(metadata, dict):
-        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status}, not a JSON object")
+        from .refusals import one_line, reason_in
+
+        reason = one_line(reason_in(reply)) if reply.status != 200 else ""
+        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status}, {reason or 'not a JSON object'}")
     return metadata

@@ -27,6 +27,7 @@ class Grant:
         client_auth: authenticates the client.
         parameters: the form fields of the request that say what the token is for.
         http: sends the requests.
+        revocation_endpoint: the URL of that endpoint, beside ``endpoints`` or if the metadata of ``issuer`` has none.
 
     Raises:
         ConfigurationError: an argument is wrong, or cannot be combined with another.
@@ -42,12 +43,14 @@ class Grant:
         client_auth: ClientAuthentication,
         parameters: list[tuple[str, str]],
         http: HttpClient,
+        revocation_endpoint: str | None = None,
     ) -> None:
         if not is_text(client_id):
             raise ConfigurationError("client_id must be a string of printable characters")
         _check_choice(issuer, endpoints)
         self._addresses = dict(endpoints) if issuer is None else {"issuer": issuer}
-        for name, url in self._addresses.items():
+        given = {} if revocation_endpoint is None else {"revocation_endpoint": revocation_endpoint}
+        for name, url in {**self._addresses, **given}.items():
             problem = url_problem(url, allow_insecure=http.allow_insecure)
             if problem is None and name == "issuer" and "?" in str(url):
                 problem = "must not contain a query (RFC 8414 section 2)"
@@ -55,15 +58,16 @@ class Grant:
                 raise ConfigurationError(f"{name} {problem}")
         self._client_id = client_id
         self._parameters = parameters
-        self._endpoint = TokenEndpoint(client_id, client_auth, self._addresses if issuer is None else issuer, http)
+        server = self._addresses if issuer is None else issuer
+        self._endpoint = TokenEndpoint(client_id, client_auth, server, http, given)
 
     def revoke(self, token: Token) -> bool:
         """Revoke a token at the server: the refresh token, if there is one, else the access token (RFC 7009). Whether
         the access tokens of a refresh token are revoked with it, the server decides.
 
         Returns:
-            Whether the server revoked it. A server without a ``revocation_endpoint`` cannot, and some cannot revoke
-            access tokens.
+            Whether the server revoked it. A server without a ``revocation_endpoint``, in its metadata or as an
+            argument, cannot, and some cannot revoke access tokens.
 
         Raises:
             TokenError: the request failed, or the server rejected it.

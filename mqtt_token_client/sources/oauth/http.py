@@ -44,6 +44,19 @@ def url_problem(url: object, *, allow_insecure: bool) -> str | None:
     return None
 
 
+def holds_certificates(ca_bundle: str | os.PathLike[str]) -> bool:
+    """Whether a file of trusted certificates contains one. OpenSSL looks into a folder only when it needs one."""
+    import ssl  # loaded with requests, or for the broker
+
+    if os.path.isdir(ca_bundle):  # noqa: PTH112 - pathlib takes a while to load
+        return True
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_bundle)
+    except OSError:
+        return False
+    return True
+
+
 class Reply(Value):
     """An answer with another status than a redirect, 408, 429 and 5xx.
 
@@ -92,6 +105,8 @@ class HttpClient:
             isinstance(ca_bundle, str | os.PathLike) and os.path.exists(ca_bundle)  # noqa: PTH110 - pathlib takes a while to load
         ):
             raise ConfigurationError(f"ca_bundle must be the path of a PEM file; {ca_bundle!r} does not exist")
+        if ca_bundle is not None and not holds_certificates(ca_bundle):
+            raise ConfigurationError(f"ca_bundle must be a PEM file; {ca_bundle!r} contains no certificate")
         if proxies is not None and not _is_proxies(proxies):
             raise ConfigurationError('proxies must be a mapping such as {"https": "http://proxy.example.com:3128"}')
         self.timeout = timeout

@@ -14,6 +14,7 @@ from ...errors import (
     InvalidTokenResponse,
     MqttTokenError,
 )
+from .http import holds_certificates
 
 if TYPE_CHECKING:
     import ssl
@@ -35,17 +36,28 @@ def explain(
         ca_bundle: path of the trusted certificates, if there is one.
         proxy: host and port of the proxy, if there is one.
     """
-    import ssl
-    from http.client import BadStatusLine
-
-    from requests.exceptions import ContentDecodingError, InvalidSchema
+    from requests.exceptions import InvalidSchema
 
     if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
         return ConfigurationError(
             "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
         )
+    if ca_bundle is not None and where.startswith("https:") and not holds_certificates(ca_bundle):
+        why = f"ca_bundle: {os.fspath(ca_bundle)!r} contains no certificate now, unlike when the program began"
+        return AuthorizationServerUnavailable(f"{where}: {why}")
     if type(error) is OSError and error.errno is None:  # by requests itself: a file of certificates does not exist
         return AuthorizationServerUntrusted(f"{where}: {error}")
+    return _of_connection(error, where, ca_bundle, proxy)
+
+
+def _of_connection(
+    error: BaseException, where: str, ca_bundle: str | os.PathLike[str] | None, proxy: str | None
+) -> MqttTokenError:
+    import ssl
+    from http.client import BadStatusLine
+
+    from requests.exceptions import ContentDecodingError
+
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote, unquote_plus
 
 from ...clock import ServerClock, monotonic
 from ...errors import (
-    AuthorizationServerUnavailable,
     InvalidTokenResponse,
     TokenError,
     TokenRequestRefused,
 )
-from ...logs import printable
 from ...token import Token
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
@@ -24,17 +21,6 @@ from .http import HttpClient, Reply, url_problem
 from .token_response import issue_time, token_in
 
 _CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
-_TEMPORARY = ("temporarily_unavailable", "server_error", "slow_down")  # RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
-_CLIENT_ERRORS = ("invalid_client", "unauthorized_client")  # RFC 6749 section 5.2; Keycloak has the second for both
-_PUBLIC_FIELDS = (
-    "grant_type",
-    "client_id",
-    "scope",
-    "audience",
-    "resource",
-    "client_assertion_type",
-    "token_type_hint",
-)
 
 
 class TokenEndpoint:
@@ -46,6 +32,7 @@ class TokenEndpoint:
         server: the issuer, whose metadata is fetched before the first request and again after a failure; or the
             metadata itself, if there is no discovery.
         http: sends the requests.
+        given: endpoints that count instead of those in the metadata.
     """
 
     def __init__(
@@ -54,11 +41,13 @@ class TokenEndpoint:
         client_auth: ClientAuthentication,
         server: str | Mapping[str, Any],
         http: HttpClient,
+        given: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._client_id = client_id
         self._client_auth = client_auth
         self._server = server
         self._http = http
+        self._given = given
         self._discovered: Mapping[str, Any] | None = None
 
     @property
@@ -110,7 +99,7 @@ class TokenEndpoint:
             TokenError: as :meth:`token`.
         """
         request, reply, sent = self._send(endpoint, fields)
-        answer = _read(reply, request)
+        answer = self._read(endpoint, request, reply)
         self._discovered = request.metadata
         if _has_error(answer) and answer["error"] not in expected:
             raise _refusal(answer, reply, request)
@@ -122,7 +111,7 @@ class TokenEndpoint:
         Raises:
             TokenError: its metadata could not be fetched.
         """
-        metadata = self._metadata()
+        metadata = self._metadata(endpoint)
         offered = metadata.get(endpoint) is not None
         self._discovered = metadata if offered else None  # if it is missing now, look again the next time
         return offered
@@ -144,7 +133,7 @@ class TokenEndpoint:
             return False
         request, reply, _ = self._send("revocation_endpoint", [("token", token), ("token_type_hint", hint)])
         if reply.status >= 300:
-            refusal = _refusal(_read(reply, request), reply, request)
+            refusal = _refusal(self._read("revocation_endpoint", request, reply), reply, request)
             if isinstance(refusal, TokenRequestRefused) and refusal.error == "unsupported_token_type":
                 return False
             raise refusal
@@ -152,7 +141,7 @@ class TokenEndpoint:
         return True  # whatever the body says (section 2.2)
 
     def _send(self, endpoint: str, fields: Sequence[tuple[str, str]]) -> tuple[TokenRequest, Reply, float]:
-        metadata = self._metadata()
+        metadata = self._metadata(endpoint)
         self._discovered = None  # discover again unless the server answers: its endpoints may have moved
         url = metadata.get(endpoint)
         problem = url_problem(url, allow_insecure=self._http.allow_insecure)
@@ -180,81 +169,51 @@ class TokenEndpoint:
         )
         return request, reply, sent, abs(self.clock.now() - monotonic() - offset)
 
-    def _metadata(self) -> Mapping[str, Any]:
+    def _read(self, endpoint: str, request: TokenRequest, reply: Reply) -> dict[str, Any]:
+        answer = _object_in(reply)
+        if answer is None:
+            from .refusals import not_oauth
+
+            configured = endpoint in self._given or not isinstance(self._server, str)
+            raise not_oauth(reply, request, endpoint, configured=configured)
+        return answer
+
+    def _metadata(self, endpoint: str) -> Mapping[str, Any]:
+        """Return the server's metadata, from wherever they have this endpoint."""
+        known: Mapping[str, Any] | None = self._discovered
         if not isinstance(self._server, str):
-            return self._server
-        return self._discovered or discover(self._server, self._http)
+            known = self._server
+        elif known is None or (endpoint not in known and endpoint not in self._given):
+            known = discover(self._server, self._http, endpoint)
+        return {**known, **self._given}
 
 
-def _read(reply: Reply, request: TokenRequest) -> dict[str, Any]:
+def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> TokenError:
+    from .refusals import refusal  # with a table of entities that takes 0.5 MiB
+
+    return refusal(answer, reply, request)
+
+
+def _object_in(reply: Reply) -> dict[str, Any] | None:
+    """Return the JSON object of an answer if it is one of OAuth: a success or an error response."""
     answer = None
     with suppress(ValueError, RecursionError):
         answer = json.loads(reply.body)
     if not isinstance(answer, dict) or (reply.status >= 300 and not _has_error(answer)):
-        kind = _shown(reply.headers.get("Content-Type", "no content type"), request)
-        raise InvalidTokenResponse(f"{reply.url}: HTTP {reply.status} with {kind}, which is not an OAuth response")
+        return None
     return answer
 
 
 def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
     """Whether the server rejected the client's assertion (RFC 7523 section 3.2)."""
-    if not _has_assertion(request):
+    answer = _object_in(reply)
+    if answer is None or not _has_error(answer):
         return False
-    with suppress(InvalidTokenResponse):
-        return _read(reply, request).get("error") in _CLIENT_ERRORS
-    return False
+    from .refusals import CLIENT_ERRORS, has_assertion
 
-
-def _has_assertion(request: TokenRequest) -> bool:
-    return any(name == "client_assertion" for name, _ in request.form)
+    return has_assertion(request) and answer["error"] in CLIENT_ERRORS
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
     """Whether this is an error response (RFC 6749 section 5.2), which some servers send with HTTP 200."""
     return isinstance(answer.get("error"), str) and answer["error"] != ""
-
-
-def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> TokenError:
-    text = answer.get("error_description")
-    error, description = _shown(answer["error"], request), _shown(text if isinstance(text, str) else "", request)
-    message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
-    if error in _TEMPORARY:
-        return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
-    by_own_clock = error in _CLIENT_ERRORS and _has_assertion(request) and not request.clock.known
-    if by_own_clock:
-        message += f"; {_own_clock()}; also"
-    if error in _CLIENT_ERRORS:
-        message += f"{'' if by_own_clock else ';'} check {_what_to_check(error, request)}"
-    refusal = TokenRequestRefused(message, error=error, description=description, status=reply.status)
-    refusal.permanent = not by_own_clock  # it may be accepted once the clock is right
-    return refusal
-
-
-def _own_clock() -> str:
-    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    return (
-        f"the assertion has the time of this device's clock, {now}, as the server sends no Date: if that is wrong, set "
-        "the clock or give client_auth a time_from"
-    )
-
-
-def _what_to_check(error: str, request: TokenRequest) -> str:
-    what = "client_id and " + ("client_secret" if _shows_secret(request) else "client_auth")
-    # It is the error for a client that may not use this grant, but Keycloak's for a wrong secret too.
-    return what if error == "invalid_client" else f"{what}, and whether the server allows the client this grant"
-
-
-def _shows_secret(request: TokenRequest) -> bool:
-    return "Authorization" in request.headers or any(name == "client_secret" for name, _ in request.form)
-
-
-def _shown(text: str, request: TokenRequest) -> str:
-    """Make text from the server safe for a message: without our secrets, on one line, at most 200 characters."""
-    from html import unescape  # imported for an error only: its table of entities takes 0.5 MiB
-
-    secrets = {*request.secrets, *(value for name, value in request.form if name not in _PUBLIC_FIELDS)} - {""}
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
-    if any(secret in decoded for decoded in (unquote(text), unquote_plus(text), unescape(text)) for secret in secrets):
-        return "a text that contains a secret, not shown"
-    return printable(" ".join(text.split()))
