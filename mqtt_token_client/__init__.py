@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         TlsFilesFailed as TlsFilesFailed,
         TokenRefused as TokenRefused,
         TokenRenewed as TokenRenewed,
+        UnsubscriptionRefused as UnsubscriptionRefused,
     )
     from .mqtt.codec.message import (
         Message as Message,
@@ -210,6 +211,7 @@ _NAMES = {
         "TlsFilesFailed",
         "TokenRefused",
         "TokenRenewed",
+        "UnsubscriptionRefused",
     ),
     "tokens.keeper": (
         "RenewalPolicy",

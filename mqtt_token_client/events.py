@@ -191,7 +191,8 @@ class SessionLost(Event):
 class SubscriptionRefused(Event):
     """The broker rejected a topic filter (SUBACK), or announced in CONNACK that it supports no such subscription. It is
     asked for again on the next connection and with the next token, unless the reason is permanent (0x8F, 0x95, 0x9E,
-    0xA1, 0xA2), or ``hint`` says that the broker ended connections because of it.
+    0xA1, 0xA2), or ``hint`` says that the broker ended connections because of it. ``reason_string`` is what the broker
+    said, cut; empty if it said nothing.
     """
 
     log_level: ClassVar[int] = logging.WARNING
@@ -199,11 +200,26 @@ class SubscriptionRefused(Event):
     topic_filter: str
     reason: int
     hint: str = ""
+    reason_string: str = ""
+
+
+class UnsubscriptionRefused(Event):
+    """The broker did not remove a topic filter (UNSUBACK) and still sends its messages. It is asked again on the next
+    connection and with the next token, unless the reason is permanent (0x8F). ``reason_string`` is what the broker
+    said, cut; empty if it said nothing.
+    """
+
+    log_level: ClassVar[int] = logging.WARNING
+    _own: ClassVar[tuple[str, ...]] = ("topic_filter",)
+    topic_filter: str
+    reason: int
+    reason_string: str = ""
 
 
 class DeliveryRefused(Event):
     """The broker rejected a message (PUBACK or PUBREC), announced in CONNACK that it accepts no such message, or ended
     the connection each time it was sent, as ``hint`` says then, with the likely cause. Its ``Delivery`` has failed.
+    ``reason_string`` is what the broker said, cut; empty if it said nothing.
     """
 
     log_level: ClassVar[int] = logging.WARNING
@@ -211,6 +227,7 @@ class DeliveryRefused(Event):
     topic: str
     reason: int
     hint: str = ""
+    reason_string: str = ""
 
 
 class MessagesAbandoned(Event):

@@ -13,7 +13,7 @@ import pytest
 
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ClientClosed, DeliveryFailed, OutboxFull, ProtocolError
-from mqtt_token_client.mqtt.codec.packets import CONNACK, NAMES, PUBACK, PUBCOMP, PUBREC
+from mqtt_token_client.mqtt.codec.packets import CONNACK, NAMES, PUBACK, PUBCOMP, PUBREC, Acknowledgement
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
@@ -421,7 +421,7 @@ class TestAcknowledgements:
             if kind == PUBREC and not reason:
                 box.received(1)
             elif reason:
-                box.rejected(kind, 1, reason)
+                box.rejected(Acknowledgement(kind, 1, reason))
             else:
                 box.acknowledged(kind, 1, reason)
 

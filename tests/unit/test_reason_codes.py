@@ -41,6 +41,7 @@ _KINDS: dict[int, dict[Action, set[int]]] = {
     PacketTypes.PUBREC: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x90, 0x99}},
     PacketTypes.SUBACK: {_TOKEN: {0x87}, _BROKER: {0x80, 0x83, 0x91, 0x97}, _OURS: {0x8F, 0x9E, 0xA1, 0xA2}},
 }
+_KINDS[PacketTypes.UNSUBACK] = _KINDS[PacketTypes.SUBACK]  # section 3.11.3 has some of these codes
 _EACH = [(packet, reason) for packet in _KINDS for reason in _refusals_of(packet)]
 
 

@@ -355,6 +355,38 @@ class TestAfterALoss:
         assert client.stats.inflight == 0
 
 
+class TestReasonStrings:
+    """They are in the event that they explain: MQTT 5 sections 3.4.2.2.2, 3.5.2.2.2, 3.9.2.1.2 and 3.11.2.1.2."""
+
+    @pytest.mark.parametrize(("qos", "kind"), [(1, "40"), (2, "50")])
+    def test_of_a_rejected_message(self, client: Client, qos: int, kind: str) -> None:
+        message = client.publish("pump/17", qos=qos)
+        client.answer(f"{kind} 0b 0001 97 07 1f 0004 66756c6c")
+        assert client.told == [events.DeliveryRefused("pump/17", 0x97, reason_string="full")]
+        assert str(message.error) == "the broker rejected a message on pump/17: Quota exceeded (0x97): full"
+
+    def test_of_a_refused_subscription(self, client: Client) -> None:
+        client.subscribe("a")
+        client.answer("90 0b 0001 07 1f 0004 66756c6c 97")
+        assert client.told == [events.SubscriptionRefused("a", 0x97, reason_string="full")]
+
+    def test_of_a_refusal_to_unsubscribe(self, client: Client) -> None:
+        client.unsubscribe("a")
+        client.answer("b0 0b 0001 07 1f 0004 66756c6c 80")
+        assert client.told == [events.UnsubscriptionRefused("a", 0x80, reason_string="full")]
+
+    def test_are_printable_and_cut(self, client: Client) -> None:
+        client.subscribe("a")
+        text = b"full\n\x1b[2Jof " + b"x" * 300
+        properties = b"\x1f" + len(text).to_bytes(2) + text
+        body = b"\0\1" + variable_byte_integer(len(properties)) + properties + b"\x97"
+        client.answer((b"\x90" + variable_byte_integer(len(body)) + body).hex())
+        (event,) = client.told
+        assert isinstance(event, events.SubscriptionRefused)
+        assert event.reason_string.startswith("full [2Jof xxx")
+        assert len(event.reason_string) == 200
+
+
 class TestMqtt311:
     @pytest.fixture
     def client(self, loop: NetworkThread) -> Iterator[Client]:

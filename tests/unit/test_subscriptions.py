@@ -241,14 +241,14 @@ class TestSubscribing:
     def test_an_answer_to_nobody_changes_nothing(self) -> None:
         made = subscriptions("a")
         assert list(made.subscribed(77, [0x80])) == []
-        made.unsubscribed(78)
+        assert list(made.unsubscribed(78, [])) == []
         assert due(made) == [("a", 1)]
 
     def test_an_answer_to_nobody_frees_no_identifier_of_a_message(self) -> None:
         ids = PacketIds()
         made, of_a_message = Subscriptions(ids), ids.take()
         list(made.subscribed(of_a_message, [0]))
-        made.unsubscribed(of_a_message)
+        assert list(made.unsubscribed(of_a_message, [])) == []
         assert of_a_message in ids._in_use
 
     def test_an_answer_of_the_wrong_kind_confirms_nothing(self) -> None:
@@ -272,7 +272,7 @@ class TestUnsubscribing:
         assert unwanted(made) == ["a"]
         _, packet_id = ask(made)
         assert unwanted(made) == []
-        made.unsubscribed(packet_id)
+        assert list(made.unsubscribed(packet_id, [])) == []
         assert ask(made) == (0, 0)
 
     def test_is_due_for_what_nobody_here_wanted_since_an_earlier_program_may_have(self) -> None:
@@ -280,7 +280,7 @@ class TestUnsubscribing:
         made.remove("b")
         assert unwanted(made) == ["b"]
         _, packet_id = ask(made)
-        made.unsubscribed(packet_id)
+        assert list(made.unsubscribed(packet_id, [])) == []
         assert ask(made) == (0, 0)
 
     def test_what_is_wanted_again_is_not_due(self) -> None:
@@ -289,6 +289,48 @@ class TestUnsubscribing:
         made.add("a", handler, 1)
         assert unwanted(made) == []
         assert due(made) == [("a", 1)]
+
+
+class TestARefusalToUnsubscribe:
+    """MQTT 5 section 3.11.3."""
+
+    @pytest.mark.parametrize("reason", [0x00, 0x11])
+    def test_is_none_if_the_filter_is_gone(self, reason: int) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, packet_id = ask(made)
+        assert list(made.unsubscribed(packet_id, [reason])) == []
+        made.token_renewed()
+        assert unwanted(made) == []
+
+    @pytest.mark.parametrize("reason", [0x80, 0x83, 0x87, 0x91])
+    def test_for_now_is_reported_and_asked_again_with_the_next_token_or_connection(self, reason: int) -> None:
+        made = confirmed("a", "b")
+        made.remove("a")
+        made.remove("b")
+        _, packet_id = ask(made)
+        assert list(made.unsubscribed(packet_id, [reason, 0])) == [("a", reason)]
+        assert unwanted(made) == []
+        for again in (made.token_renewed, made.connection_lost):
+            again()
+            assert unwanted(made) == ["a"]
+            _, packet_id = ask(made)
+            assert list(made.unsubscribed(packet_id, [reason])) == [("a", reason)]
+
+    def test_for_good_is_reported_and_not_asked_again(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, packet_id = ask(made)
+        assert list(made.unsubscribed(packet_id, [0x8F])) == [("a", 0x8F)]
+        made.token_renewed()
+        assert unwanted(made) == []
+
+    def test_of_what_is_wanted_again_is_nobody(self) -> None:
+        made = confirmed("a")
+        made.remove("a")
+        _, packet_id = ask(made)
+        made.add("a", handler, 1)
+        assert list(made.unsubscribed(packet_id, [0x80])) == []
 
 
 class TestChangesWhileAnAnswerIsAwaited:
@@ -301,7 +343,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         made.add("a", handler, 1)
         assert due(made) == [("a", 1)]
         back, _ = ask(made)
-        made.unsubscribed(gone)
+        assert list(made.unsubscribed(gone, [])) == []
         assert list(made.subscribed(back, [1])) == []
         assert ask(made) == (0, 0)
 
@@ -313,7 +355,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         _, gone = ask(made)
         assert list(made.subscribed(first, [1])) == []
         assert ask(made) == (0, 0)
-        made.unsubscribed(gone)
+        assert list(made.unsubscribed(gone, [])) == []
         assert ask(made) == (0, 0)
 
     def test_another_qos_is_asked_for_after_the_first(self) -> None:
@@ -352,7 +394,7 @@ class TestChangesWhileAnAnswerIsAwaited:
         back, _ = ask(made)
         made.remove("a")
         _, second = ask(made)
-        made.unsubscribed(first)
+        assert list(made.unsubscribed(first, [])) == []
         list(made.subscribed(back, [1]))
         made.connection_lost()
         assert unwanted(made) == ["a"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .packets import CONNACK, DISCONNECT, MALFORMED_PACKET, PROTOCOL_ERROR, PUBACK, PUBREC, SUBACK
+from .packets import CONNACK, DISCONNECT, MALFORMED_PACKET, PROTOCOL_ERROR, PUBACK, PUBREC, SUBACK, UNSUBACK
 
 
 class Action(Enum):
@@ -32,7 +32,7 @@ _T, _B, _O, _X = Action.NEW_TOKEN, Action.RETRY, Action.GIVE_UP, None  # None: M
 # DISCONNECT with 0x87, Mosquitto with 0x98 if an administrator has the client kicked, RabbitMQ with 0xA0.
 # fmt: off
 _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action | None]] = {
-    #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3
+    #                                          section: 3.2.2.2  3.14.2.1    3.4.2.1, 3.5.2.1  3.9.3, 3.11.3
     #                                                   CONNACK  DISCONNECT  PUBACK, PUBREC    SUBACK
     UNSPECIFIED: ("Unspecified error",                  _B,      _B,         _B,               _B),
     MALFORMED_PACKET: ("Malformed Packet",                          _O,      _O,         _X,               _X),
@@ -72,7 +72,7 @@ _CODES: dict[int, tuple[str, Action | None, Action | None, Action | None, Action
 }
 # fmt: on
 _OF_SUCCESS = frozenset((0x00, 0x01, 0x02, 0x04, 0x10, 0x11, 0x18, 0x19))  # section 2.4
-_COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4}
+_COLUMNS = {CONNACK: 1, DISCONNECT: 2, PUBACK: 3, PUBREC: 3, SUBACK: 4, UNSUBACK: 4}
 
 _ADVICE = {
     0x81: "the broker cannot read what this client sends; try the other protocol version",
@@ -96,8 +96,8 @@ _ADVICE = {
 
 
 def action_for(packet: int, reason: int) -> Action:
-    """What to do about a CONNACK, DISCONNECT, PUBACK, PUBREC or SUBACK with this code. A code that MQTT does not have
-    there means a retry.
+    """What to do about a CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK or UNSUBACK with this code. A code that MQTT does
+    not have there means a retry.
     """
     known = _CODES.get(reason)
     found = known[_COLUMNS[packet]] if known else None

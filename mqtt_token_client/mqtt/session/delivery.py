@@ -227,7 +227,8 @@ def check_answer(message: Outgoing, kind: int) -> None:
         raise ProtocolError(f"the broker sent {NAMES[kind]} out of place, for a message of QoS {message.qos}")
 
 
-def rejection(message: Outgoing, packet: int, reason: int) -> DeliveryFailed:
-    """Return the error of a message that the broker rejected by this kind of packet."""
-    text = f"the broker rejected a message on {message.topic_name}: {reason_name(reason)} (0x{reason:02x})"
-    return DeliveryFailed(text, reason=reason, permanent=action_for(packet, reason) is not Action.RETRY)
+def rejection(message: Outgoing, packet: int, reason: int, text: str = "") -> DeliveryFailed:
+    """Return the error of a message that the broker rejected by this kind of packet, and the Reason String ``text``."""
+    cause = f"{reason_name(reason)} (0x{reason:02x})" + (f": {text}" if text else "")
+    shown = f"the broker rejected a message on {message.topic_name}: {cause}"
+    return DeliveryFailed(shown, reason=reason, permanent=action_for(packet, reason) is not Action.RETRY)

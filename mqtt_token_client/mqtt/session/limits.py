@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ...value import Value
 from ..codec.packets import Connack
 
 QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, PACKET_TOO_LARGE = 0x9B, 0x9A, 0x95
+_MAX_FILTERS = 8  # a packet: AWS IoT accepts no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
+_SUBSCRIBE_OVERHEAD = 5 + 2 + 1  # bytes: fixed header, packet identifier, empty properties
+_FILTER_OVERHEAD = 2 + 1  # bytes: its length and its options
 NO_SHARED_SUBSCRIPTIONS, NO_SUBSCRIPTION_IDENTIFIERS, NO_WILDCARDS = 0x9E, 0xA1, 0xA2
 
 
@@ -54,11 +59,19 @@ class Limits(Value):
             return PACKET_TOO_LARGE
         return None
 
-    def filter_violation(self, topic_filter: str, *, identified: bool) -> int | None:
+    def filter_violation(self, topic_filter: str, properties: bytes = b"", *, identified: bool) -> int | None:
         """Return the reason code why a filter must not be subscribed to, None if it may be.
 
         Many brokers would close the connection.
+
+        Args:
+            topic_filter: the filter.
+            properties: those of its SUBSCRIBE, packed.
+            identified: whether they have a Subscription Identifier.
         """
+        room = self._room(properties)
+        if room is not None and _size(topic_filter) > room:
+            return PACKET_TOO_LARGE
         if not self.shared and topic_filter.startswith("$share/"):
             return NO_SHARED_SUBSCRIPTIONS
         if not self.identifiers and identified:
@@ -66,3 +79,25 @@ class Limits(Value):
         if not self.wildcards and not {"+", "#"}.isdisjoint(topic_filter):
             return NO_WILDCARDS
         return None
+
+    def divide(self, filters: Iterable[str], properties: bytes = b"") -> Iterator[list[str]]:
+        """Divide filters into SUBSCRIBE or UNSUBSCRIBE packets with these ``properties`` that a broker accepts."""
+        room = self._room(properties)
+        packet: list[str] = []
+        size = 0
+        for topic_filter in filters:
+            size += _size(topic_filter)
+            if packet and (len(packet) == _MAX_FILTERS or (room is not None and size > room)):
+                yield packet
+                packet, size = [], _size(topic_filter)
+            packet.append(topic_filter)
+        if packet:
+            yield packet
+
+    def _room(self, properties: bytes) -> int | None:
+        """Return how many bytes the filters of a packet may have, None for any number."""
+        return None if self.packet_size is None else self.packet_size - _SUBSCRIBE_OVERHEAD - len(properties)
+
+
+def _size(topic_filter: str) -> int:
+    return _FILTER_OVERHEAD + len(topic_filter.encode())

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 
 from ...errors import DeliveryFailed
-from ..codec.packets import PUBACK, PUBREC
+from ..codec.packets import PUBACK, PUBREC, Acknowledgement
 from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
 from .delivery import Outgoing, Stage, check_answer, in_order, rejection
 from .flow import InflightWindow
@@ -167,7 +167,7 @@ class Outbox:
         self._journal.mark(message.number, packet_id, _RELEASED)
         return 0 if self._is_durable(message, self._journal) else None
 
-    def acknowledged(self, kind: int, packet_id: int, reason: int) -> Outgoing | None:
+    def acknowledged(self, kind: int, packet_id: int, reason: int, text: str = "") -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
         if reason in QUOTAS:
             self.quota_exceeded()
@@ -185,23 +185,23 @@ class Outbox:
         if packet_id == self._window.timed:
             self._window.answered()
         rejected = reason >= 0x80 and message.stage is not _RELEASED
-        self.queue.finish(message, rejection(message, PUBACK, reason) if rejected else None)
+        self.queue.finish(message, rejection(message, PUBACK, reason, text) if rejected else None)
         return message
 
-    def rejected(self, kind: int, packet_id: int, reason: int) -> tuple[Outgoing | None, bool]:
+    def rejected(self, packet: Acknowledgement) -> tuple[Outgoing | None, bool]:
         """A code from 0x80 on: return the message that is done, if any, and whether PUBREL may be written now."""
         from .outcomes import Outcome, outcome  # loaded only if there is a rejection
 
-        message = self._inflight.get(packet_id)
-        match outcome(kind, reason, repeated=message is not None and message.repeated):
+        message = self._inflight.get(packet.packet_id)
+        match outcome(packet.kind, packet.reason, repeated=message is not None and message.repeated):
             case Outcome.RELEASE:
-                return None, self.received(packet_id) == 0
+                return None, self.received(packet.packet_id) == 0
             case Outcome.IN_USE:  # PUBREL finishes the exchange that uses the identifier
-                return self._identifier_in_use(packet_id, reason), kind == PUBREC
+                return self._identifier_in_use(*packet[1:]), packet.kind == PUBREC
             case _:
-                return self.acknowledged(kind, packet_id, reason), False
+                return self.acknowledged(*packet), False
 
-    def _identifier_in_use(self, packet_id: int, reason: int) -> Outgoing | None:
+    def _identifier_in_use(self, packet_id: int, reason: int, text: str) -> Outgoing | None:
         """Send a message again with another identifier. Return it if that was done too often: it has failed then."""
         if packet_id not in self._inflight or packet_id in self._unsent:  # it was not sent on this connection
             return None
@@ -210,7 +210,7 @@ class Outbox:
         self._window.forget(packet_id)
         self._collisions += 1
         if self._collisions > _MAX_COLLISIONS:
-            self.queue.finish(message, rejection(message, PUBACK, reason))
+            self.queue.finish(message, rejection(message, PUBACK, reason, text))
             return message
         message.start_anew(self._journal)
         self._again = in_order((*self._again, message))

@@ -23,7 +23,7 @@ from .outbox import Outbox
 from .packet_ids import PacketIds
 from .publishing import write_message
 from .reports import Blame, SessionStats
-from .subscriptions import Handler, Subscriptions
+from .subscriptions import Handler, Subscriptions, refusals
 
 if TYPE_CHECKING:
     from .suspicion import Suspicion
@@ -263,38 +263,36 @@ class Session:
                 if self._outbox.acknowledged(kind, packet_id, reason) is not None:
                     self._delivered += 1
             else:
-                self._rejected(connection, kind, packet_id, reason)
-        elif isinstance(packet, Suback):
-            self._subscribed(packet)
+                self._rejected(connection, packet)
         elif isinstance(packet, RejectedPublish):
             if self._incoming.reject(connection, packet):
                 topic = packet.topic[:_SHOWN_CHARACTERS]
                 self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
         else:
-            self._subscriptions.unsubscribed(packet.packet_id)
+            self._request_answered(packet)
 
-    def _rejected(self, connection: NetworkConnection[Outgoing], kind: int, packet_id: int, reason: int) -> None:
-        message, release = self._outbox.rejected(kind, packet_id, reason)
+    def _rejected(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
+        message, release = self._outbox.rejected(packet)
         if release:
-            connection.write(connection.engine.acknowledge(PUBREL, packet_id))
+            connection.write(connection.engine.acknowledge(PUBREL, packet.packet_id))
         if message is not None and message.error is None:
             self._delivered += 1
         elif message is not None:
-            self._emit(events.DeliveryRefused(message.topic_name, reason))
+            self._emit(events.DeliveryRefused(message.topic_name, packet.reason, reason_string=packet.text))
 
-    def _subscribed(self, packet: Suback, ignored: Container[int] = ()) -> None:
-        for topic_filter, reason in self._subscriptions.subscribed(packet.packet_id, packet.reasons):
-            if reason not in ignored:
-                self._emit(events.SubscriptionRefused(topic_filter, reason))
+    def _request_answered(self, packet: Suback | Unsuback, ignored: Container[int] = ()) -> None:
+        for refusal in refusals(self._subscriptions, packet):
+            if refusal.reason not in ignored:
+                self._emit(refusal)
 
     def denied(self, packet: Packet) -> bool:
         """Whether the broker has rejected something for lack of rights, and the reason may be that the token has
         expired: then it waits for :meth:`token_renewed`, or for another connection.
         """
         match packet:
-            case Acknowledgement(kind, packet_id, reason) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
+            case Acknowledgement(kind, packet_id, reason, _) if reason == NOT_AUTHORIZED and kind in (PUBACK, PUBREC):
                 return self._outbox.denied(packet_id)
-            case Suback(_, reasons) if not _DENIED.isdisjoint(reasons):
-                self._subscribed(packet, ignored=_DENIED)
+            case Suback() | Unsuback() if not _DENIED.isdisjoint(packet.reasons):
+                self._request_answered(packet, ignored=_DENIED)
                 return True
         return False

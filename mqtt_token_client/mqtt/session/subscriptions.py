@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from paho.mqtt.matcher import MQTTMatcher
 
+from ... import events
 from ...errors import ClientClosed
 from ..codec.message import Message
-from ..codec.packets import SUBACK
+from ..codec.packets import SUBACK, UNSUBACK, Suback, Unsuback
 from ..codec.reason_codes import Action, action_for
 from ..transport.connection import NetworkConnection
 from .delivery import Outgoing
-from .limits import PACKET_TOO_LARGE, Limits
+from .limits import Limits
 from .packet_ids import PacketIds
 
 _REMEMBERED_TOPICS = 1024
 _LONGEST_REMEMBERED = 200  # characters of a topic; another client may send one of 64 KiB
-_MAX_FILTERS = 8  # a packet: AWS IoT accepts no more (https://docs.aws.amazon.com/general/latest/gr/iot-core.html)
-_SUBSCRIBE_OVERHEAD = 5 + 2 + 1  # bytes: fixed header, packet identifier, empty properties
-_FILTER_OVERHEAD = 2 + 1  # bytes: its length and its options
 
 Handler = Callable[[Message], object]
+Refusal = events.SubscriptionRefused | events.UnsubscriptionRefused
 
 
 def _without_group(topic_filter: str) -> str:
@@ -42,36 +41,6 @@ class _Subscription:
         self.refused = False  # until the next token or connection
 
 
-def _room(limits: Limits, properties: bytes) -> int | None:
-    """Return how many bytes the filters of a packet may have, None for any number."""
-    return None if limits.packet_size is None else limits.packet_size - _SUBSCRIBE_OVERHEAD - len(properties)
-
-
-def _size(topic_filter: str) -> int:
-    return _FILTER_OVERHEAD + len(topic_filter.encode())
-
-
-def _violation(topic_filter: str, wanted: _Subscription, limits: Limits) -> int | None:
-    room = _room(limits, wanted.properties)
-    if room is not None and _size(topic_filter) > room:
-        return PACKET_TOO_LARGE
-    return limits.filter_violation(topic_filter, identified=wanted.identified)
-
-
-def _packets(filters: list[str], room: int | None) -> Iterator[list[str]]:
-    """Divide filters into packets that a broker accepts."""
-    packet: list[str] = []
-    size = 0
-    for topic_filter in filters:
-        size += _size(topic_filter)
-        if packet and (len(packet) == _MAX_FILTERS or (room is not None and size > room)):
-            yield packet
-            packet, size = [], _size(topic_filter)
-        packet.append(topic_filter)
-    if packet:
-        yield packet
-
-
 class Subscriptions:
     """The subscriptions of one session. Runs on the network thread, except :meth:`change`.
 
@@ -86,7 +55,7 @@ class Subscriptions:
         self._ids = packet_ids
         self._changes: deque[Callable[[], None]] = deque()  # not made yet
         self._wanted: dict[str, _Subscription] = {}
-        self._unwanted: set[str] = set()  # UNSUBSCRIBE is due or not confirmed
+        self._unwanted: dict[str, bool] = {}  # UNSUBSCRIBE is due or not confirmed; whether it was refused for now
         # SUBSCRIBE with its subscriptions, UNSUBSCRIBE with None
         self.asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
         self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
@@ -155,14 +124,16 @@ class Subscriptions:
             identified: whether they have a Subscription Identifier.
         """
         self._wanted[topic_filter] = _Subscription(handler, options, properties, identified)
-        self._unwanted.discard(topic_filter)
+        self._unwanted.pop(topic_filter, None)
         self._index()
 
     def remove(self, topic_filter: str, *, unsubscribe: bool = True) -> None:
         """Forget a filter, and unsubscribe from it: this process has subscribed to it, or an earlier one in the same
         session.
         """
-        (self._unwanted.add if unsubscribe else self._unwanted.discard)(topic_filter)
+        self._unwanted.pop(topic_filter, None)
+        if unsubscribe:
+            self._unwanted[topic_filter] = False
         if self._wanted.pop(topic_filter, None) is not None:
             self._index()
 
@@ -171,7 +142,8 @@ class Subscriptions:
         found = [
             (name, reason)
             for name, wanted in self._wanted.items()
-            if not wanted.confirmed and (reason := _violation(name, wanted, limits))
+            if not wanted.confirmed
+            and (reason := limits.filter_violation(name, wanted.properties, identified=wanted.identified))
         ]
         for name, _ in found:
             del self._wanted[name]
@@ -191,14 +163,18 @@ class Subscriptions:
         return [
             (properties, [(name, self._wanted[name].options) for name in packet])
             for properties, names in due.items()
-            for packet in _packets(names, _room(limits, properties))
+            for packet in limits.divide(names, properties)
         ]
 
     def to_unsubscribe(self, limits: Limits) -> list[list[str]]:
         """Return the filters of each UNSUBSCRIBE packet."""
         asked = self._asked_last()
-        due = [name for name in self._unwanted if name not in asked or asked[name] is not None]
-        return list(_packets(due, _room(limits, b"")))
+        due = [
+            name
+            for name, refused in self._unwanted.items()
+            if not refused and (name not in asked or asked[name] is not None)
+        ]
+        return list(limits.divide(due))
 
     def ask(self, names: list[str]) -> int:
         """Return the packet identifier for a SUBSCRIBE or UNSUBSCRIBE with these filters; 0 if all are in use, and then
@@ -230,12 +206,25 @@ class Subscriptions:
         """Ask again for what was refused."""
         for wanted in self._wanted.values():
             wanted.refused = False
+        self._unwanted = dict.fromkeys(self._unwanted, False)
         self.outdated = True
 
-    def unsubscribed(self, packet_id: int) -> None:
-        """UNSUBACK: its filters are removed, unless there is a later request for them."""
-        names = {name for name, _ in self._answered(packet_id)}
-        self._unwanted -= names - self._asked_last().keys()
+    def unsubscribed(self, packet_id: int, reasons: Sequence[int]) -> Iterator[tuple[str, int]]:
+        """UNSUBACK: yield the filters that the broker has not removed, with its reason (MQTT 5 section 3.11.3). It is
+        asked again with the next token or connection, unless it never does that. A filter with a later request waits
+        for the answer to that.
+        """
+        answered = self._answered(packet_id)
+        asked_again = self._asked_last().keys()
+        for (name, _), reason in zip(answered, reasons or [0] * len(answered), strict=False):
+            if name not in self._unwanted or name in asked_again:
+                continue
+            if reason < 0x80 or action_for(UNSUBACK, reason) is Action.GIVE_UP:
+                del self._unwanted[name]
+            else:
+                self._unwanted[name] = True
+            if reason >= 0x80:
+                yield name, reason
 
     def connection_lost(self) -> None:
         """Ask again for what was not answered."""
@@ -281,3 +270,13 @@ class Subscriptions:
         if packet_id in self.asked:  # otherwise it may be the identifier of a message
             self._ids.free(packet_id)
         return self.asked.pop(packet_id, [])
+
+
+def refusals(subscriptions: Subscriptions, packet: Suback | Unsuback) -> Iterator[Refusal]:
+    """Have SUBACK and UNSUBACK taken note of, and yield what the broker refused."""
+    if isinstance(packet, Suback):
+        for name, reason in subscriptions.subscribed(packet.packet_id, packet.reasons):
+            yield events.SubscriptionRefused(name, reason, reason_string=packet.text)
+    else:
+        for name, reason in subscriptions.unsubscribed(packet.packet_id, packet.reasons):
+            yield events.UnsubscriptionRefused(name, reason, reason_string=packet.text)
