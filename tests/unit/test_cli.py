@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -71,6 +72,29 @@ def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "mqtt_token_client.cli.commands", _Interrupted())
     with pytest.raises(SystemExit, match=r"^Aborted!$"):
         main()
+
+
+def test_output_in_ascii_has_similar_characters_for_those_that_it_lacks() -> None:
+    show = "Console(width=80).print(table(Snapshot(token='…abc', token_left=3, token_lifetime=6, gaps=(0.1, 0.2))))"
+    script = (
+        "from rich.console import Console; from mqtt_token_client.cli.display import Snapshot, table; "
+        "from mqtt_token_client.cli.encoding import allow_any_encoding; allow_any_encoding(); "
+        f"{show}; print('é', '…', '█░')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "xterm"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True, env=environment)
+    shown = ended.stdout.decode("ascii")
+    assert ".abc" in shown
+    assert f"{'#' * 15}{'-' * 15}" in shown
+    assert shown.endswith("? . #-\n")
+    assert ended.stderr == b""
+
+
+def test_the_command_sets_up_its_output_first() -> None:
+    ended = run_python(
+        "sys.argv[1:] = ['--version']", "import atexit", "atexit.register(lambda: print(sys.stdout.errors))"
+    )
+    assert ended.stdout.splitlines()[-1] == "mqtt-token"
 
 
 def test_an_error_of_the_package_itself_is_not_taken_for_a_missing_extra() -> None:

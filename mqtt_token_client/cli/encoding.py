@@ -1,0 +1,24 @@
+"""Output to a terminal or a pipe whose encoding does not have every character, such as ASCII."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+
+_NAME = "mqtt-token"
+_PLAIN = str.maketrans({"…": ".", "█": "#", "░": "-", "—": "-", "’": "'", **dict.fromkeys("▁▂▃▄▅▆▇", "=")})
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(character if character.isascii() else "?" for character in text), error.end
+
+
+def allow_any_encoding() -> None:
+    """Have stdout and stderr show a similar character, or ``?``, for one that they cannot encode."""
+    codecs.register_error(_NAME, _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_NAME)
