@@ -37,9 +37,10 @@ FRAGMENTS: dict[str, dict[str, Any]] = {
         "ask_our_cloud": lambda: {"token": OPAQUE, "seconds": 60},
     },
     "docs/paho.md": {},
+    "docs/processes.md": {},
     "docs/stores.md": {"key_from_elsewhere": Fernet.generate_key()},
 }
-_ENVIRONMENT = ("PUMP_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+_ENVIRONMENT = ("PUMP_SECRET", "DASHBOARD_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -188,6 +189,22 @@ def takes_what_its_source_makes(client: TokenClient, source: TokenSource) -> Non
     placed = settings.profile.place(token, settings.client_id)
     parts = [placed.username or "", (placed.password or b"").decode(), (placed.auth_data or b"").decode()]
     assert any(token.value in part for part in (*parts, *placed.headers.values()))
+
+
+def test_the_hooks_of_a_worker_use_a_client_with_the_name_of_its_process(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks("docs/processes.md", "python"):
+        block.run(names)
+    worker = SimpleNamespace()
+    for pid in (7, 8):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        names["post_fork"](None, worker)
+        names["worker_exit"](None, worker)
+    settings = [client._settings for client, _ in made.clients]
+    assert [made_for.client_id.rpartition("-")[2] for made_for in settings] == ["7", "8"]
+    assert {made_for.session_expiry for made_for in settings} == {0}
 
 
 def test_a_wrong_name_of_an_argument_in_a_block_is_found(made: Made) -> None:
