@@ -10,6 +10,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import MqttTokenError
 from .display import Snapshot, verdict
+from .doctor import doctor
 from .login import login, logout, status, token
 from .service import service
 
@@ -25,7 +26,7 @@ def mqtt_token() -> None:
     """
 
 
-for command in (login, status, token, logout, service):
+for command in (login, status, token, logout, doctor, service):
     mqtt_token.add_command(command)
 
 

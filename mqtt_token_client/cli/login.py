@@ -59,7 +59,7 @@ def with_config(command: _Function) -> _Function:
                 raise ConfigurationError(f"{path}: store must not be memory, which is lost when the command ends")
             return command(replace(config, store=WaitingStore(config.store)), **options)
         except MqttTokenError as error:
-            raise _Failure(str(error), _exit_code(error, asks_a_person=asks_a_person)) from None
+            raise _Failure(str(error), exit_code(error, asks_a_person=asks_a_person)) from None
 
     return run  # type: ignore[return-value]  # what click makes of it
 
@@ -89,7 +89,7 @@ def login(config: Config, again: bool) -> None:
 def _was_rejected(config: Config) -> bool:
     """Whether the server rejected the refresh token of the stored token when it was last used."""
     try:
-        stored = config.store.load(_key(config))
+        stored = config.store.load(token_key(config))
     except StoreError:  # a damaged token is replaced
         return False
     return stored is not None and bool(stored.refusal)
@@ -97,10 +97,10 @@ def _was_rejected(config: Config) -> bool:
 
 def _log_in(config: Config) -> Token:
     """Obtain a token without the stored one, and store it."""
-    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
+    with config.store.lock(token_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
         token = config.source.fetch(None)
         with ExitGuard(needed=True):  # a person approved it
-            config.store.save(_key(config), token)
+            config.store.save(token_key(config), token)
     return token
 
 
@@ -115,7 +115,7 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
     renewal, it says why.
     """
     _check_client(config)
-    token = config.store.load(_key(config))
+    token = config.store.load(token_key(config))
     found = _status(config, token)
     if as_json:
         click.echo(json.dumps(found))
@@ -136,7 +136,7 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
 def token(config: Config) -> None:
     """Print a valid token, for use in a pipe, renewed if it is due. Nobody is asked to log in."""
     _check_key(config)
-    source = _Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
+    source = Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
     click.echo(_fetched(config, source).value)
 
 
@@ -145,9 +145,9 @@ def token(config: Config) -> None:
 @click.option("--local", is_flag=True, help="Delete it here without revoking it at the server.")
 def logout(config: Config, local: bool) -> None:
     """Revoke the stored token at the authorization server, if it supports that, and delete it."""
-    with config.store.lock(_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
+    with config.store.lock(token_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
         try:
-            stored = config.store.load(_key(config))
+            stored = config.store.load(token_key(config))
         except StoreError as error:  # delete it even if it cannot be read
             click.echo(f"Not revoked: {error}", err=True)
             stored = None
@@ -159,16 +159,16 @@ def logout(config: Config, local: bool) -> None:
             except MqttTokenError as error:
                 raise _Failure(
                     f"not revoked, and kept: {error}; --local deletes it here only",
-                    _exit_code(error, asks_a_person=False),
+                    exit_code(error, asks_a_person=False),
                 ) from None
-        config.store.delete(_key(config))
+        config.store.delete(token_key(config))
     if stored is None:
         click.echo("No token was stored.", err=True)
     else:
         click.echo(f"Deleted{', and revoked at the server' if revoked else '; it was not revoked'}.", err=True)
 
 
-class _Unattended:
+class Unattended:
     """A device flow that never asks a person."""
 
     uses_refresh_tokens = True
@@ -196,7 +196,7 @@ def _fetched(config: Config, source: TokenSource) -> Token:
             case RenewalFailed(error=error):
                 renewals.append(error)
 
-    keeper = TokenKeeper(source, config.store, key=_key(config), on_event=on_event)
+    keeper = TokenKeeper(source, config.store, key=token_key(config), on_event=on_event)
     found = keeper.get()
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
@@ -226,14 +226,14 @@ def _check_client(config: Config) -> None:
 def _check_key(config: Config) -> None:
     """Raise at once if no token could be stored for want of a key. A damaged one is going to be replaced."""
     try:
-        config.store.load(_key(config))
+        config.store.load(token_key(config))
     except StoreKeyMissing:
         raise
     except StoreError:
         pass
 
 
-def _key(config: Config) -> str:
+def token_key(config: Config) -> str:
     return str(getattr(config.source, "key", None) or config.client.get("client_id") or "")
 
 
@@ -281,7 +281,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _exit_code(error: MqttTokenError, *, asks_a_person: bool) -> int:
+def exit_code(error: MqttTokenError, *, asks_a_person: bool) -> int:
     if isinstance(error, ConfigurationError):
         return USAGE
     if asks_a_person and isinstance(error, TokenRequestRefused) and error.needs_login:

@@ -63,6 +63,11 @@ class FileStore:
             self._key = _credential()
 
     @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder
+
+    @property
     def protection(self) -> str:
         """Where the tokens are and how they are protected, as a phrase."""
         return f"encrypted files in {self._folder}, with {protection(self._place)}"

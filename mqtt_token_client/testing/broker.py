@@ -158,6 +158,12 @@ class Broker:
 
         self._on_loop(change)
 
+    def forbid(self, topic_filter: str) -> None:
+        """Reject messages and subscriptions to these topics from now on. In MQTT 3.1.1, which has no answer for that, a
+        message is acknowledged and dropped.
+        """
+        self._on_loop(lambda: self._sessions.forbidden.append(topic_filter))
+
     def check_tokens(self) -> None:
         """Close the connections whose tokens have been revoked since they were presented."""
         self._on_loop(self._sessions.check_tokens)

@@ -174,12 +174,16 @@ class Connection(asyncio.Protocol):
 
     def _publish(self, session: Session, message: Publish) -> None:
         is_new = message.qos < 2 or message.packet_id not in session.received
+        forbidden = self._sessions.is_forbidden(message.topic)
+        if forbidden and message.qos and self._protocol == 5:
+            self.send(packets.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id, _NOT_AUTHORIZED))
+            return
         if message.qos == 1:
             self.send(packets.acknowledge(PUBACK, message.packet_id))
         elif message.qos == 2:
             session.received.add(message.packet_id)
             self.send(packets.acknowledge(PUBREC, message.packet_id))
-        if is_new:
+        if is_new and not forbidden:
             self._sessions.publish(message, session.client_id)
 
     def _acknowledge(self, session: Session, packet: Acknowledgement) -> None:
@@ -198,6 +202,9 @@ class Connection(asyncio.Protocol):
         for topic_filter, options in packet.filters.items():
             if topic_filter.startswith("$share/"):
                 codes.append(_SHARED_NOT_SUPPORTED if self._protocol == 5 else 0x80)
+                continue
+            if self._sessions.is_forbidden(topic_filter):
+                codes.append(_NOT_AUTHORIZED if self._protocol == 5 else 0x80)
                 continue
             is_new = topic_filter not in session.subscriptions
             session.subscriptions[topic_filter] = (options, packet.identifier)

@@ -31,11 +31,13 @@ class Sessions:
     Attributes:
         connections: all that are open, accepted or not.
         rejections: reason codes of MQTT 5, with which the next CONNECTs are answered.
+        forbidden: filters of topics that nobody may publish or subscribe to.
     """
 
     def __init__(self, expiry_of: Callable[[str], float | None], published: Callable[[Publish, str], None]) -> None:
         self.connections: set[Connection] = set()
         self.rejections: deque[int] = deque()
+        self.forbidden: list[str] = []
         self._expiry_of = expiry_of
         self._published = published
         self._sessions: dict[str, Session] = {}
@@ -130,6 +132,9 @@ class Sessions:
         connection.send(packets.auth(0, method))
 
     # Messages
+
+    def is_forbidden(self, topic: str) -> bool:
+        return any(matches(one, topic) for one in self.forbidden)
 
     def publish(self, message: Publish, client_id: str | None = None) -> None:
         """Send a message to all who have subscribed to it, and keep it if it is retained."""

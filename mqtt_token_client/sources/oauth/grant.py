@@ -61,6 +61,11 @@ class Grant:
         server = self._addresses if issuer is None else issuer
         self._endpoint = TokenEndpoint(client_id, client_auth, server, http, given)
 
+    @property
+    def endpoint(self) -> TokenEndpoint:
+        """The authorization server, for use inside the library."""
+        return self._endpoint
+
     def revoke(self, token: Token) -> bool:
         """Revoke a token at the server: the refresh token, if there is one, else the access token (RFC 7009). Whether
         the access tokens of a refresh token are revoked with it, the server decides.

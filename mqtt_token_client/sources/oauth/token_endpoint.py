@@ -55,6 +55,30 @@ class TokenEndpoint:
         """The server's time of day."""
         return self._http.clock
 
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The server's metadata (RFC 8414), which is fetched if that has not been done. Blocks.
+
+        Raises:
+            TokenError: it could not be fetched.
+        """
+        return self._metadata()
+
+    def keys(self) -> set[str]:
+        """The identifiers of the keys that the server signs with, which are fetched (RFC 7517); empty if its metadata
+        do not say where they are. Blocks.
+
+        Raises:
+            TokenError: they could not be fetched.
+        """
+        url = self.metadata.get("jwks_uri")
+        if not isinstance(url, str) or url_problem(url, allow_insecure=self._http.allow_insecure):
+            return set()
+        reply = self._http.send("GET", url)
+        with suppress(ValueError, RecursionError, TypeError, AttributeError, KeyError):
+            return {key["kid"] for key in json.loads(reply.body)["keys"] if isinstance(key.get("kid"), str)}
+        return set()
+
     def token(self, grant: Sequence[tuple[str, str]]) -> Token:
         """Request a token for a grant (its ``grant_type`` and other fields).
 

@@ -1,0 +1,150 @@
+"""The broker: the connection, CONNECT, and a message there and back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Generator, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ...client import TokenClient
+from ...config import Config
+from ...description import describe
+from ...errors import MqttTokenError
+from ...events import ConnectFailed, DeliveryRefused, Disconnected, Event, SubscriptionRefused, TokenRefused
+from ...logs import printable
+from ...mqtt.transport.open import open_transport
+from ...tokens.keeper import TokenKeeper
+from .findings import FAILED, OK, Finding, failed
+
+_PEACE = 2.0  # seconds after which no other client has taken the connection over
+
+
+class _Watch:
+    """The client's events."""
+
+    def __init__(self) -> None:
+        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.seen: list[Event] = []
+
+    def wait(self, kinds: tuple[type[Event], ...], timeout: float) -> Event | None:
+        """Return the next event of a kind, None if there is none in time."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                event = self.events.get(timeout=left)
+            except Empty:
+                return None
+            self.seen.append(event)
+            if isinstance(event, kinds):
+                return event
+        return None
+
+
+def examine_broker(config: Config, keeper: TokenKeeper, topic: str | None, timeout: float) -> Iterator[Finding]:
+    watch = _Watch()
+    # Messages that wait for the device are not acknowledged, and so stay.
+    arguments = {**config.client, "on_event": watch.events.put, "manual_ack": True, "on_message": lambda _message: None}
+    try:
+        client = TokenClient(tokens=keeper, **arguments)
+    except (MqttTokenError, TypeError) as error:
+        yield Finding("configuration", FAILED, printable(str(error)))
+        return
+    if not (yield from _connection(client, keeper)):
+        return
+    try:
+        if (yield from _login(client, watch, timeout)):
+            yield from _messages(client, watch, topic or f"{config.client['client_id']}/doctor", timeout)
+    finally:
+        client.disconnect(timeout=2)
+
+
+def _connection(client: TokenClient, keeper: TokenKeeper) -> Generator[Finding, None, bool]:
+    """Open a connection to each broker, and close it; returns whether one could be opened."""
+    settings = client._settings  # noqa: SLF001 - of this library
+    works = False
+    for address in settings.brokers:
+        began = time.monotonic()
+        try:
+            headers = settings.profile.place(keeper.get(), settings.client_id).headers
+            context = None if settings.tls is None or not address.tls else settings.tls.look()
+            sock = open_transport(address, context, settings.proxy, headers)
+        except MqttTokenError as error:
+            yield failed("connection", error)
+            continue
+        with sock:
+            yield Finding("connection", OK, f"{address} in {(time.monotonic() - began) * 1000:.0f} ms{_about(sock)}")
+        works = True
+    return works
+
+
+def _about(sock: socket.socket) -> str:
+    inner = getattr(sock, "_sock", sock)
+    if not isinstance(inner, ssl.SSLSocket):
+        return ", not encrypted"
+    certificate: Any = inner.getpeercert() or {}
+    expires = certificate.get("notAfter")
+    return f", {inner.version()}" + (f", certificate until {expires}" if expires else "")
+
+
+def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Finding, None, bool]:
+    """Send CONNECT; returns whether the broker accepted it, and left it alone."""
+    try:
+        connected = client.connect(timeout=timeout)
+    except MqttTokenError as error:
+        yield failed("login", error)
+        return False
+    if not connected:
+        failure = watch.wait((ConnectFailed, TokenRefused), 0.1)
+        cause = getattr(failure, "error", None)
+        if isinstance(cause, MqttTokenError):
+            yield failed("login", cause)
+        else:
+            text = f"no answer within {timeout:g} s" if failure is None else describe(failure)
+            yield Finding("login", FAILED, text)
+        return False
+    ended = watch.wait((Disconnected,), _PEACE)
+    if isinstance(ended, Disconnected):
+        taken = ended.reason == 0x8E
+        fix = "another client uses this client id: stop the device's service, or give each its own client_id"
+        text = printable(f"accepted, and ended at once: {ended.cause}")
+        yield Finding("login", FAILED, text, fix if taken or ended.reason is None else "see the broker's log")
+        return False
+    yield Finding("login", OK, "the broker accepted the token")
+    return True
+
+
+def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) -> Iterator[Finding]:
+    """Subscribe and publish to a topic, and wait for the message."""
+    arrived, mark = threading.Event(), os.urandom(8).hex()
+
+    def received(message: Any) -> None:
+        if message.payload == mark.encode():
+            message.acknowledge()
+            arrived.set()
+
+    client.subscribe(topic, received, qos=1)
+    delivery = client.publish(topic, mark, qos=1)
+    try:
+        delivery.wait(timeout)
+    except MqttTokenError as error:
+        refused = watch.wait((DeliveryRefused, SubscriptionRefused), 0.0)
+        yield failed("publish", error, f"allow this client to publish to {topic}" if refused or error.permanent else "")
+        timeout = 0.5
+    else:
+        yield Finding("publish", OK, f"to {topic} with QoS 1")
+    if arrived.wait(timeout):
+        yield Finding("subscribe", OK, f"to {topic}, and the message came back")
+    else:
+        while not watch.events.empty():
+            watch.seen.append(watch.events.get())
+        refusal = next((event for event in watch.seen if isinstance(event, SubscriptionRefused)), None)
+        text = f"the broker rejected the subscription to {topic}" if refusal else f"nothing came back on {topic}"
+        yield Finding(
+            "subscribe", FAILED, text, f"allow this client to subscribe to {topic}, or choose another --topic"
+        )
+    client.unsubscribe(topic)

@@ -1,0 +1,343 @@
+# ruff: noqa: F811 - fixtures are arguments
+"""mqtt-token doctor: what it names as the cause of planted faults, and what it says when all is well."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from devtools.servers.pki import Certificate, Pki
+from mqtt_token_client import Backoff, ClientCredentials, TokenClient
+from mqtt_token_client.cli.commands import mqtt_token
+from mqtt_token_client.cli.doctor import broker as doctor_broker
+from mqtt_token_client.testing import AuthorizationServer, Broker
+from mqtt_token_client.testing.device_clock import DeviceClock
+from mqtt_token_client.testing.plugin import broker, clock, idp, token_source  # noqa: F401 - as fixtures
+from tests.unit.scripted_broker import ScriptedBroker
+
+
+class Device:
+    """A configuration file, which a test changes, and what doctor says about it."""
+
+    def __init__(self, folder: Path, idp: AuthorizationServer, broker: Broker) -> None:
+        self.folder = folder
+        self.secret = folder / "secret"
+        self.secret.write_text(idp.client_secret)
+        self.secret.chmod(0o600)
+        self.top: dict[str, Any] = {"broker": broker.url, "client_id": "pump-17", "store": f"file:{folder / 'store'}"}
+        self.source: dict[str, Any] = {
+            "type": "client_credentials",
+            "issuer": idp.issuer,
+            "client_id": idp.client_id,
+            "client_secret_file": "secret",
+        }
+
+    def doctor(self, *options: str) -> Result:
+        file = self.folder / "mqtt-token.toml"
+        tables = (self.top, self.source)
+        lines = ["\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items()) for table in tables]
+        file.write_text("\n[source]\n".join(lines))
+        return CliRunner().invoke(mqtt_token, ["doctor", "-c", str(file), "--timeout", "5", *options])
+
+    def cause(self) -> dict[str, str]:
+        result = self.doctor("--json")
+        assert result.exit_code, result.output
+        cause: dict[str, str] = json.loads(result.stdout)["cause"]
+        return cause
+
+
+@pytest.fixture
+def device(tmp_path: Path, idp: AuthorizationServer, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Device:
+    monkeypatch.setattr(doctor_broker, "_PEACE", 0.5)
+    return Device(tmp_path, idp, broker)
+
+
+@contextlib.contextmanager
+def tls_server(certificate: Certificate) -> Iterator[int]:
+    """Accepts TLS connections, and closes them; yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    accepted, _ = listener.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(accepted, server_side=True) as sock:
+                        sock.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_a_device_whose_setup_is_right_passes_each_step(device: Device, broker: Broker) -> None:
+    result = device.doctor()
+    assert (result.exit_code, result.output.endswith("\nAll is well.\n")) == (0, True), result.output
+    steps = [line.split("  ")[0] for line in result.output.splitlines() if "  " in line]
+    assert steps == [
+        *("configuration", "system", "store", "authorization server", "token", "clock", "claims"),
+        *("connection", "login", "publish", "subscribe"),
+    ]
+    assert broker.client_ids == set()
+
+
+def test_no_secret_is_shown(device: Device, idp: AuthorizationServer, broker: Broker) -> None:
+    broker.reject(0x87, times=2)
+    output = device.doctor().output + device.doctor("--json").output
+    assert idp.client_secret not in output
+    assert "eyJ" not in output  # how every JWT begins
+
+
+def test_messages_that_wait_for_the_device_are_left_to_it(
+    device: Device, broker: Broker, token_source: ClientCredentials
+) -> None:
+    received: list[bytes] = []
+    client = TokenClient(broker.url, token_source, client_id="pump-17")
+    client.subscribe("pump/17/command", lambda message: received.append(message.payload))
+    with client:
+        client.publish("pump/17/ready", "", qos=1).wait(5)
+    broker.publish("pump/17/command", "stop", qos=1)
+    assert device.doctor().exit_code == 0
+    client = TokenClient(broker.url, token_source, client_id="pump-17")
+    client.subscribe("pump/17/command", lambda message: received.append(message.payload))
+    with client:
+        deadline = time.monotonic() + 5
+        while not received and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert received == [b"stop"]
+
+
+# Planted faults
+
+
+def test_an_unknown_entry(device: Device) -> None:
+    device.top["brokr"] = "x"
+    cause = device.cause()
+    assert (cause["step"], "brokr: unknown entry" in cause["saw"]) == ("configuration", True)
+
+
+def test_a_missing_credential(device: Device) -> None:
+    device.secret.unlink()
+    cause = device.cause()
+    assert (cause["step"], "client_secret_file" in cause["saw"]) == ("configuration", True)
+
+
+def test_a_full_disk(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
+    cause = device.cause()
+    assert (cause["step"], "0 bytes left" in cause["saw"]) == ("system", True)
+
+
+def test_a_store_that_cannot_be_written(device: Device) -> None:
+    (device.folder / "a file").write_text("")
+    device.top["store"] = f"file:{device.folder / 'a file' / 'store'}"
+    assert device.cause()["step"] in ("configuration", "store")
+
+
+def test_a_file_system_without_flock(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    cause = device.cause()
+    assert (cause["step"], "lock" in cause["saw"]) == ("store", True)
+
+
+def test_a_wrong_issuer(device: Device) -> None:
+    device.source["issuer"] += "/realms/plant"
+    cause = device.cause()
+    assert (cause["step"], "check the issuer" in cause["saw"]) == ("authorization server", True)
+
+
+def test_an_issuer_that_another_server_answers_for(device: Device) -> None:
+    device.source["issuer"] = device.source["issuer"].replace("127.0.0.1", "localhost")
+    cause = device.cause()
+    assert (cause["step"], "letter by letter" in cause["saw"]) == ("authorization server", True)
+
+
+def test_an_authorization_server_that_is_not_there(device: Device) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    device.source["issuer"] = f"http://127.0.0.1:{port}"
+    cause = device.cause()
+    assert (cause["step"], "refused" in cause["saw"]) == ("authorization server", True)
+
+
+def test_a_captive_portal(device: Device) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as portal:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = portal.accept()
+                    with connection:
+                        connection.recv(4096)
+                        page = b"<html>Welcome to the hotel</html>"
+                        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n\r\n"
+                        connection.sendall(head.encode() + page)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        device.source["issuer"] = f"http://127.0.0.1:{portal.getsockname()[1]}"
+        cause = device.cause()
+        portal.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    assert (cause["step"], "not a JSON object" in cause["saw"]) == ("authorization server", True)
+
+
+def test_a_wrong_client_secret(device: Device) -> None:
+    device.secret.write_text("wrong")
+    cause = device.cause()
+    assert (cause["step"], "check client_id and client_secret" in cause["saw"]) == ("token", True)
+
+
+def test_a_wrong_client_id(device: Device) -> None:
+    device.source["client_id"] = "nobody"
+    cause = device.cause()
+    assert (cause["step"], "check client_id" in cause["saw"]) == ("token", True)
+
+
+def test_a_wrong_audience(device: Device, idp: AuthorizationServer, broker: Broker) -> None:
+    idp.audience = "somebody else"
+    broker._issuer = SimpleNamespace(issuer=idp.issuer, audience="mqtt", jwks=idp.jwks)
+    cause = device.cause()
+    assert (cause["step"], "aud='somebody else'" in cause["saw"]) == ("login", True)
+
+
+def test_a_key_that_is_not_in_the_jwks(
+    device: Device, idp: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AuthorizationServer() as other:
+        keys = other.jwks
+    monkeypatch.setattr(AuthorizationServer, "jwks", keys)
+    with Broker(SimpleNamespace(issuer=idp.issuer, audience="mqtt", jwks=keys)) as strict:
+        device.top["broker"] = strict.url
+        cause = device.cause()
+    assert (cause["step"], "not in the server's JWKS" in cause["saw"]) == ("signing keys", True)
+
+
+def test_a_broker_that_is_not_there(device: Device) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        device.top["broker"] = f"mqtt://127.0.0.1:{taken.getsockname()[1]}"
+    cause = device.cause()
+    assert (cause["step"], "refused" in cause["saw"]) == ("connection", True)
+
+
+def test_a_host_name_that_does_not_exist(device: Device) -> None:
+    device.top["broker"] = "mqtts://broker.invalid"
+    assert device.cause()["step"] == "connection"
+
+
+def test_tls_to_a_port_without_it(device: Device) -> None:
+    device.top["broker"] = device.top["broker"].replace("mqtt:", "mqtts:")
+    cause = device.cause()
+    assert (cause["step"], "TLS" in cause["saw"]) == ("connection", True), cause
+
+
+def test_no_tls_to_a_port_with_it(device: Device, pki: Pki) -> None:
+    with tls_server(pki.server) as port:
+        device.top["broker"] = f"mqtt://127.0.0.1:{port}"
+        cause = device.cause()
+    assert (cause["step"], "mqtts://" in cause["saw"]) == ("login", True)
+
+
+def test_an_authority_that_is_not_trusted(device: Device, pki: Pki) -> None:
+    with tls_server(pki.server) as port:
+        device.top["broker"] = f"mqtts://localhost:{port}"
+        cause = device.cause()
+    assert (cause["step"], "ca_bundle" in cause["saw"]) == ("connection", True)
+
+
+def test_a_certificate_for_another_host(device: Device, pki: Pki) -> None:
+    with tls_server(pki.other_host) as port:
+        device.top |= {"broker": f"mqtts://localhost:{port}", "ca_bundle": str(pki.ca)}
+        cause = device.cause()
+    assert (cause["step"], "another host" in cause["saw"] or "localhost" in cause["saw"]) == ("connection", True)
+
+
+def test_a_certificate_that_has_expired(device: Device, pki: Pki) -> None:
+    with tls_server(pki.issue_for_days(-20, -10)) as port:
+        device.top |= {"broker": f"mqtts://localhost:{port}", "ca_bundle": str(pki.ca)}
+        cause = device.cause()
+    assert (cause["step"], "expired" in cause["saw"]) == ("connection", True)
+
+
+def test_a_clock_that_is_wrong_where_a_certificate_is_not_valid_by_it(
+    device: Device, pki: Pki, clock: DeviceClock
+) -> None:
+    clock.set_wrong(hours=-24 * 365)
+    with tls_server(pki.issue_for_days(-20, -10)) as port:
+        device.top |= {"broker": f"mqtts://localhost:{port}", "ca_bundle": str(pki.ca)}
+        cause = device.cause()
+    assert (cause["step"], "behind the server's" in cause["saw"]) == ("clock", True)
+
+
+def test_a_clock_that_is_wrong_is_noted_where_it_harms_nothing(device: Device, clock: DeviceClock) -> None:
+    clock.set_wrong(hours=1)
+    result = device.doctor()
+    assert result.exit_code == 0
+    assert "this machine's clock is 60 min ahead of the server's" in result.output
+
+
+def test_a_proxy_that_is_not_there(device: Device) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        device.top["proxy"] = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    cause = device.cause()
+    assert (cause["step"], "proxy" in cause["saw"]) == ("connection", True)
+
+
+def test_a_version_of_mqtt_that_the_broker_does_not_speak(device: Device) -> None:
+    scripted = ScriptedBroker()
+
+    def serve() -> None:
+        scripted.accept()  # the look at the connection
+        peer = scripted.accept()
+        peer.packet()
+        peer.connack(0x84)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    device.top["broker"] = scripted.url
+    cause = device.cause()
+    thread.join(5)
+    scripted.close()
+    assert (cause["step"], "try the other protocol" in cause["saw"]) == ("login", True)
+
+
+def test_two_clients_with_one_client_id(device: Device, broker: Broker, token_source: ClientCredentials) -> None:
+    impatient = Backoff(initial=0.2, maximum=0.2)
+    with TokenClient(broker.url, token_source, client_id="pump-17", backoff=impatient):
+        cause = device.cause()
+    assert (cause["step"], "another client uses this client id" in cause["fix"]) == ("login", True)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_topic_that_the_device_may_not_use(device: Device, broker: Broker, protocol: int) -> None:
+    device.top["protocol"] = protocol
+    broker.forbid("pump-17/#")
+    cause = device.cause()
+    assert (cause["step"] in ("publish", "subscribe"), "allow this client to" in cause["fix"]) == (True, True)
+
+
+def test_a_person_who_has_to_log_in(device: Device, idp: AuthorizationServer) -> None:
+    device.source = {"type": "device_flow", "issuer": idp.issuer, "client_id": idp.device_client_id}
+    result = device.doctor()
+    assert (result.exit_code, "run mqtt-token login" in result.output) == (3, True)
