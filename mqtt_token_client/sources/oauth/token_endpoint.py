@@ -62,7 +62,7 @@ class TokenEndpoint:
         Raises:
             TokenError: it could not be fetched.
         """
-        return self._metadata()
+        return self._metadata("token_endpoint")
 
     def keys(self) -> set[str]:
         """The identifiers of the keys that the server signs with, which are fetched (RFC 7517); empty if its metadata
@@ -71,7 +71,7 @@ class TokenEndpoint:
         Raises:
             TokenError: they could not be fetched.
         """
-        url = self.metadata.get("jwks_uri")
+        url = self._metadata("jwks_uri").get("jwks_uri")
         if not isinstance(url, str) or url_problem(url, allow_insecure=self._http.allow_insecure):
             return set()
         reply = self._http.send("GET", url)
