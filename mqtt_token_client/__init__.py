@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .aio.client import (
+        AsyncTokenClient as AsyncTokenClient,
+    )
     from .backoff import (
         Backoff as Backoff,
     )
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         MessageExpired as MessageExpired,
         MessageRejected as MessageRejected,
         MessagesAbandoned as MessagesAbandoned,
+        MessagesDropped as MessagesDropped,
         MessageUnhandled as MessageUnhandled,
         RenewalFailed as RenewalFailed,
         Rotated as Rotated,
@@ -105,6 +109,7 @@ if TYPE_CHECKING:
         Username as Username,
     )
     from .sources import (
+        AsyncTokenSource as AsyncTokenSource,
         TokenSource as TokenSource,
     )
     from .sources.oauth.client_assertion import (
@@ -163,6 +168,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "aio.client": ("AsyncTokenClient",),
     "backoff": ("Backoff",),
     "client": ("TokenClient",),
     "core": ("Stats",),
@@ -201,6 +207,7 @@ _NAMES = {
         "MessageRejected",
         "MessageUnhandled",
         "MessagesAbandoned",
+        "MessagesDropped",
         "RenewalFailed",
         "Rotated",
         "RotationFailed",
@@ -235,7 +242,10 @@ _NAMES = {
     "profiles.rabbitmq": ("RabbitMQ",),
     "profiles.solace": ("Solace",),
     "profiles.username": ("Username",),
-    "sources": ("TokenSource",),
+    "sources": (
+        "AsyncTokenSource",
+        "TokenSource",
+    ),
     "sources.oauth.client_assertion": (
         "ClientSecretJWT",
         "PrivateKeyJWT",

@@ -123,7 +123,9 @@ class TokenClient(ClientBase):
         Raises:
             ConfigurationError: an argument is wrong. If the broker rejects the filter: :class:`SubscriptionRefused`.
         """
-        self._subscribe(topic_filter, handler, qos, no_local, retain_as_published, retain_handling, properties)
+        arguments.check_function("subscribe: handler", handler)
+        subscribe = self._subscription(topic_filter, qos, no_local, retain_as_published, retain_handling, properties)
+        subscribe(handler)
 
     # The token
 

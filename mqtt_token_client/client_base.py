@@ -19,7 +19,7 @@ from .mqtt.lifecycle.settings import open_settings
 from .mqtt.session.delivery import Delivery, Outgoing
 from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
-from .sources import TokenSource
+from .sources import AsyncTokenSource, TokenSource
 from .stores import TokenStore
 from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
@@ -37,7 +37,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
     def __init__(
         self,
         broker: str | Sequence[str],
-        tokens: TokenSource | TokenKeeper,
+        tokens: TokenSource | AsyncTokenSource | TokenKeeper,
         *,
         client_id: str,
         store: TokenStore | None = None,
@@ -120,7 +120,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         )
         options = arguments.SessionOptions(max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message)
         keeper = open_keeper(tokens, store, renewal, key=client_id)
-        provider = CredentialsProvider(keeper, self._settings.profile, client_id)
+        provider = CredentialsProvider(keeper, self._settings.profile, client_id, shared=keeper is tokens)
         self._open(provider, options, on_event)
 
     @abstractmethod
@@ -182,24 +182,26 @@ class ClientBase(arguments.NoPahoNames, ABC):
         self._core.session.publish(message)
         return message
 
-    def _subscribe(
+    def _subscription(
         self,
         topic_filter: str,
-        handler: Handler | None,
         qos: int,
         no_local: bool,
         retain_as_published: bool,
         retain_handling: int,
         properties: Mapping[str, Any] | None,
-    ) -> None:
-        """Check the arguments of ``subscribe``, and subscribe."""
+    ) -> Callable[[Handler | None], None]:
+        """Check the arguments of ``subscribe``; return the function that subscribes with a handler."""
         check_filter(topic_filter, "subscribe")
-        arguments.check_function("subscribe: handler", handler)
         protocol, flags = self._settings.protocol, (no_local, retain_as_published)
         options = arguments.subscription_options(topic_filter, qos, *flags, retain_handling, protocol)
         packed = arguments.subscription_properties(properties, protocol)
         identified = properties is not None and "subscription_identifier" in properties
-        self._core.session.subscribe(topic_filter, handler, options, packed, identified=identified)
+
+        def subscribe(handler: Handler | None) -> None:
+            self._core.session.subscribe(topic_filter, handler, options, packed, identified=identified)
+
+        return subscribe
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Stop receiving the messages of a topic filter."""

@@ -207,10 +207,10 @@ class ClientCore:
             return None
 
     def close(self, timeout: float) -> OneShot:
-        """Give the outbox ``timeout`` seconds, then disconnect. Returns the signal that this is done."""
+        """Give the outbox ``timeout`` seconds (0 replaces an earlier number), then disconnect. Returns the signal."""
         with self._lock:
             manager = self._manager
-            if manager is not None and self._phase is not Phase.CLOSING:
+            if manager is not None and (self._phase is not Phase.CLOSING or not timeout):
                 self._phase = Phase.CLOSING
                 manager.runtime.call_soon(functools.partial(manager.close, timeout, self._finish))
             return self._closed

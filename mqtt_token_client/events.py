@@ -258,6 +258,16 @@ class MessageRejected(Event):
     violation: str = ""
 
 
+class MessagesDropped(Event):
+    """``count`` messages for ``topic_filter`` were dropped by :class:`AsyncTokenClient`: of QoS 0, because more of them
+    waited than the subscription's ``queue`` holds; of any QoS, because the subscription ended while they waited.
+    """
+
+    log_level: ClassVar[int] = logging.WARNING
+    topic_filter: str
+    count: int
+
+
 class MessageUnhandled(Event):
     """A message was received that neither a handler nor ``on_message`` is there for, and was dropped. Reported once for
     each topic. Perhaps ``connect()`` was called before ``subscribe()``, or an earlier program left the subscription.

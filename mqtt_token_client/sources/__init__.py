@@ -21,3 +21,17 @@ class TokenSource(Protocol):
             TokenError: no token could be obtained; ``permanent`` and ``retry_after`` say what to do.
         """
         ...
+
+
+class AsyncTokenSource(Protocol):
+    """Like :class:`TokenSource`, with a coroutine function. It runs on the event loop of the :class:`AsyncTokenClient`,
+    or of the caller of :meth:`TokenKeeper.get_async`.
+    """
+
+    async def fetch(self, previous: Token | None) -> Token:
+        """Obtain a new token; ``previous`` is the one that it replaces, which may have a refresh token.
+
+        Raises:
+            TokenError: no token could be obtained; ``permanent`` and ``retry_after`` say what to do.
+        """
+        ...

@@ -10,19 +10,24 @@ from ..errors import ConfigurationError
 from ..events import Event
 from ..mqtt.runtime.base import Runtime
 from ..profiles import Credentials, Profile
-from ..sources import TokenSource
+from ..sources import AsyncTokenSource, TokenSource
 from ..stores import TokenStore
 from ..token import Token
 from .keeper import RenewalPolicy, TokenKeeper
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from .turns import Turn
 
 _OVERDUE = 60.0  # seconds after which a renewal that has not begun will not begin any more
 
 
 def open_keeper(
-    tokens: TokenSource | TokenKeeper, store: TokenStore | None, renewal: RenewalPolicy | None, key: str
+    tokens: TokenSource | AsyncTokenSource | TokenKeeper,
+    store: TokenStore | None,
+    renewal: RenewalPolicy | None,
+    key: str,
 ) -> TokenKeeper:
     """Return the keeper that was given, or a new one for a source; ``key`` names its token if the source does not.
 
@@ -50,10 +55,12 @@ class CredentialsProvider:
         keeper: holds the token; other clients may share it.
         profile: how the broker expects the token in CONNECT.
         client_id: the MQTT client identifier.
+        shared: whether the keeper is the application's own.
     """
 
-    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str) -> None:
+    def __init__(self, keeper: TokenKeeper, profile: Profile, client_id: str, *, shared: bool = False) -> None:
         self._keeper = keeper
+        self._shared = shared
         self._profile = profile
         self._client_id = client_id
         self._runtime: Runtime | None = None
@@ -86,6 +93,17 @@ class CredentialsProvider:
         except BaseException:
             self._urgent = False
             raise
+
+    def use_loop(self, loop: AbstractEventLoop) -> None:
+        """Run a source whose ``fetch`` is a coroutine function on an event loop."""
+        self._keeper.source_on_loop.use(loop)
+
+    async def leave_loop(self, seconds: float) -> None:
+        """Run no such source any more, unless it belongs to a keeper that others share; see
+        :meth:`.SourceOnLoop.leave`.
+        """
+        if not self._shared:
+            await self._keeper.source_on_loop.leave(seconds)
 
     # Called by a connection, on a worker thread
 

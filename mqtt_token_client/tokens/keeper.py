@@ -11,13 +11,14 @@ from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
-from ..sources import TokenSource
+from ..sources import AsyncTokenSource, TokenSource
 from ..stores import TokenStore
 from ..stores.guarded import GuardedStore, NoStore
 from ..token import Token
 from .exit_guard import postpone_signals
 from .notifier import Notifier, Observer
 from .off_main_thread import off_main_thread
+from .on_loop import SharedCall, SourceOnLoop
 from .renewal import RenewalPolicy
 from .renewal_timer import RenewalTimer
 from .renewer import Renewer
@@ -41,7 +42,8 @@ class TokenKeeper:
     The main thread waits for a request on another thread, so that what a signal handler raises ends only the wait.
 
     Args:
-        source: obtains new tokens.
+        source: obtains new tokens. Its ``fetch`` may be a coroutine function, if the keeper belongs to an
+            :class:`AsyncTokenClient`, or is asked by :meth:`get_async`.
         store: keeps the token across restarts; None keeps it in this object only.
         key: the name under which the store keeps it; by default the source's own ``key``.
         policy: when to renew.
@@ -56,7 +58,7 @@ class TokenKeeper:
 
     def __init__(
         self,
-        source: TokenSource,
+        source: TokenSource | AsyncTokenSource,
         store: TokenStore | None = None,
         *,
         key: str | None = None,
@@ -73,7 +75,9 @@ class TokenKeeper:
         self._flights = SingleFlight(self._lock)
         self._events = Notifier(self._lock, on_event)
         kept = NoStore() if store is None else _guarded(store, _key(source, key), self._events)
-        self._renewer = Renewer(source, kept, policy or RenewalPolicy(), self._events, self._lock)
+        self.source_on_loop = SourceOnLoop(source)
+        self._shared_get = SharedCall(self.get)
+        self._renewer = Renewer(self.source_on_loop, kept, policy or RenewalPolicy(), self._events, self._lock)
         self._watch = getattr(source, "watch", None)
         self._refreshes = bool(getattr(source, "uses_refresh_tokens", False))
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
@@ -102,12 +106,32 @@ class TokenKeeper:
             ClientClosed: there is no valid token, and the keeper is closed.
         """
         token = self.get()
+        self._renew_in_background()
+        return token
+
+    async def get_async(self) -> Token:
+        """Like :attr:`token`, for coroutines: the event loop goes on while a token is fetched. A source whose ``fetch``
+        is a coroutine function runs on this loop, any other one on a thread. If it is cancelled, the request goes on.
+
+        Raises:
+            TokenError: no token could be obtained; during a back-off the last error, without a request.
+            ClientClosed: there is no valid token, and the keeper is closed.
+        """
+        import asyncio
+
+        self.source_on_loop.use(asyncio.get_running_loop())
+        token = self.current
+        if token is None or not is_usable(token):
+            return await self._shared_get.result()
+        self._renew_in_background()
+        return token
+
+    def _renew_in_background(self) -> None:
         if self._requests.due <= monotonic():
             try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
             except RuntimeError as error:
                 self._requests.not_started(error)
-        return token
 
     @property
     def current(self) -> Token | None:
@@ -134,6 +158,7 @@ class TokenKeeper:
         with self._lock:
             if (token := self._renewer.token) is not None and enough(token):
                 return token
+        self.source_on_loop.check_caller()
         self.prepare_for_exit()
         return off_main_thread(lambda: self._requests.get(enough, refused))
 
@@ -144,6 +169,7 @@ class TokenKeeper:
             TokenError: it could not be obtained. The current token stays.
             ClientClosed: the keeper is closed.
         """
+        self.source_on_loop.check_caller()
         self.prepare_for_exit()
         return off_main_thread(self._requests.renew)
 
@@ -242,7 +268,7 @@ class TokenKeeper:
         off_main_thread(self._requests.close)
 
 
-def _key(source: TokenSource, key: str | None) -> str:
+def _key(source: object, key: str | None) -> str:
     key = getattr(source, "key", None) if key is None else key
     if not isinstance(key, str) or not key:
         raise ConfigurationError("key must be a name for the stored token, as the source has none of its own")

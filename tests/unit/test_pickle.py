@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 import mqtt_token_client as library
 from devtools.servers.pki import Pki
-from mqtt_token_client import Event, HandlerFailed, Message, MqttTokenError, Token, TokenClient, TokenKeeper
+from mqtt_token_client import (
+    AsyncTokenClient,
+    Event,
+    HandlerFailed,
+    Message,
+    MqttTokenError,
+    Token,
+    TokenClient,
+    TokenKeeper,
+)
 from tests.unit.device import Source
 
 WAYS = {
@@ -28,8 +37,8 @@ WAYS = {
 ways = pytest.mark.parametrize("way", list(WAYS.values()), ids=list(WAYS))
 _Way = Callable[[Any], Any]
 
-_NO_VALUES = {"__version__", "Profile", "TokenSource", "TokenStore", "open_store"}
-_IN_ONE_PROCESS = {"TokenClient", "TokenKeeper", "Delivery"}
+_NO_VALUES = {"__version__", "AsyncTokenSource", "Profile", "TokenSource", "TokenStore", "open_store"}
+_IN_ONE_PROCESS = {"AsyncTokenClient", "TokenClient", "TokenKeeper", "Delivery"}
 _CLASSES = [name for name in library.__all__ if name not in _NO_VALUES | _IN_ONE_PROCESS]
 _ERRORS = [name for name in _CLASSES if issubclass(getattr(library, name), MqttTokenError)]
 _EVENTS = [name for name in _CLASSES if issubclass(getattr(library, name), Event)]
@@ -224,6 +233,7 @@ class TestMessagesToAcknowledge:
 @pytest.mark.parametrize("name", sorted(_IN_ONE_PROCESS))
 def test_what_has_threads_says_that_it_does_not(name: str, way: _Way) -> None:
     made = {
+        "AsyncTokenClient": lambda: AsyncTokenClient("mqtt://localhost", Source(), client_id="c"),
         "TokenClient": lambda: TokenClient("mqtt://localhost", Source(), client_id="c"),
         "TokenKeeper": lambda: TokenKeeper(Source()),
         "Delivery": library.Delivery,

@@ -50,7 +50,6 @@ class ConnectionManager:
         observer: gets each change.
 
     Attributes:
-        runtime: the same.
         attempt: the one that is under way.
         wake: call it when a message waits in the outbox or the subscriptions have changed.
     """
@@ -88,8 +87,6 @@ class ConnectionManager:
             return "connecting"
         return "waiting" if self._recovery.waiting else "closed"
 
-    # Called by the core
-
     def rotate(self, token: Token | None = None) -> None:
         """Move onto a new token, or onto renewed TLS files, unless the connection is on them already."""
         self.runtime.check_thread()
@@ -103,8 +100,11 @@ class ConnectionManager:
             self.begin()
 
     def close(self, timeout: float, done: Callable[[], None]) -> None:
-        """Give the outbox ``timeout`` seconds, then send DISCONNECT; ``done`` is called when everything is closed."""
+        """Give the outbox ``timeout`` seconds, or, if called again, none; then disconnect, and call ``done``."""
         self.runtime.check_thread()
+        if self._closing is not None:
+            self._closing.disconnect()
+            return
         self._closing = Closing(self.runtime, self, timeout, done)
         self._close_when_empty()
 

@@ -1,0 +1,80 @@
+"""HandlerTask: calls the handler of one subscription, one message after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+
+from ..mqtt.codec.message import Message
+from ..mqtt.session.subscriptions import Handler
+from .inbox import Inbox
+from .own_loop import OwnLoop
+
+_TURN = 64  # messages; then the loop may do something else
+
+
+class HandlerTask:
+    """Calls a handler, a function or a coroutine function, for each message of an inbox, in a task that ends when there
+    is no message. So a slow one delays its own subscription only. Runs on the event loop.
+
+    Args:
+        own_loop: of the client.
+        inbox: has the messages.
+        handler: is called for each of them; it may be replaced.
+        failed: gets a message and what the handler raised.
+    """
+
+    def __init__(
+        self, own_loop: OwnLoop, inbox: Inbox, handler: Handler, failed: Callable[[Message, Exception], None]
+    ) -> None:
+        self.inbox = inbox
+        self.handler = handler
+        self._own_loop = own_loop
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = True
+        inbox.ready = self._begin
+
+    def start(self) -> None:
+        """Process the messages that wait, and those that arrive."""
+        self._stopped = False
+        self._begin()
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Process no further message. Return the task, if it is another one than the caller's: it is cancelled."""
+        self._stopped = True
+        task = self._task
+        if task is None or task is asyncio.current_task():
+            return None
+        task.cancel()
+        return task
+
+    def _begin(self) -> None:
+        if self._task is None and not self._stopped:
+            self._task = self._own_loop.bind().create_task(self._run(), name="mqtt-token-handler")
+
+    async def _run(self) -> None:
+        handled = 0
+        try:
+            while not self._stopped and (message := self.inbox.take()) is not None:
+                await self._handle(message)
+                self.inbox.processed(message)
+                handled += 1
+                if handled % _TURN == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._task = None
+
+    async def _handle(self, message: Message) -> None:
+        try:
+            result = self.handler(message)
+            if inspect.isawaitable(result):
+                await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the client was disconnected: the message is not acknowledged
+            self._failed(message, RuntimeError("it raised CancelledError"))
+        except Exception as error:  # noqa: BLE001 - of the application, reported as an event
+            self._failed(message, error)

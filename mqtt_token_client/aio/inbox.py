@@ -1,0 +1,114 @@
+"""Inbox: the messages of one subscription, on their way from the network thread to the event loop.
+
+Messages of QoS 1 and 2 are acknowledged once they are processed, so the broker's Receive Maximum limits how many of
+them are here, and none is ever dropped. Of QoS 0, which the broker sends without a limit, the oldest are dropped when
+there are too many.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+from ..mqtt.codec.message import Message
+from .acks import AckBatch
+from .own_loop import OwnLoop
+
+_REPORT_AFTER = 1.0  # seconds: one event for all that are dropped meanwhile
+
+
+class Inbox:
+    """The messages of one subscription that are not processed yet. ``put`` is called on the network thread, everything
+    else on the event loop.
+
+    Args:
+        own_loop: of the client.
+        acks: acknowledges what is processed.
+        limit: how many messages of QoS 0 may wait.
+        dropped: gets the number of messages that were dropped.
+
+    Attributes:
+        ready: called when there are messages after :meth:`take` has returned None.
+    """
+
+    def __init__(self, own_loop: OwnLoop, acks: AckBatch, limit: int, dropped: Callable[[int], None]) -> None:
+        self.ready: Callable[[], object] = lambda: None
+        self._own_loop = own_loop
+        self._acks = acks
+        self._limit = limit
+        self._report_dropped = dropped
+        self._numbers = itertools.count()  # the order of arrival, as there are two queues
+        self._at_qos_0: deque[tuple[int, Message]] = deque(maxlen=limit)
+        self._others: deque[tuple[int, Message]] = deque()
+        self._idle = True
+        self._closed = False
+        self._dropped = 0  # changed on the network thread
+        self._reported = 0  # of those
+
+    def put(self, message: Message) -> None:
+        """A message has arrived."""
+        if self._closed:
+            self._own_loop.call(self._acks.drop, message)
+            return
+        if message.qos:
+            self._others.append((next(self._numbers), message))
+        else:
+            if len(self._at_qos_0) == self._limit:
+                if self._dropped == self._reported:
+                    self._own_loop.call(self._begin_to_report)
+                self._dropped += 1
+            self._at_qos_0.append((next(self._numbers), message))
+        if self._idle:
+            self._idle = False
+            self._own_loop.call(self._wake)
+
+    def _wake(self) -> None:
+        self.ready()
+
+    def take(self) -> Message | None:
+        """Remove the oldest message and return it; None if there is none."""
+        queue, others = self._at_qos_0, self._others
+        if others and not (queue and queue[0][0] < others[0][0]):
+            queue = others
+        if queue:
+            return queue.popleft()[1]
+        self._idle = True
+        if not (self._at_qos_0 or self._others):
+            return None
+        self._idle = False  # one arrived just before that
+        return self.take()
+
+    def processed(self, message: Message) -> None:
+        """Acknowledge a message that was taken."""
+        self._acks.add(message)
+
+    def put_back(self, message: Message) -> None:
+        """A message that was taken was not processed: whoever takes the next one gets it."""
+        if message.qos:
+            self._others.appendleft((-1, message))
+
+    def clear(self) -> None:
+        """Forget the messages without an acknowledgement: the broker sends them again on the next connection."""
+        self._at_qos_0.clear()
+        self._others.clear()
+        self._idle = True
+
+    def close(self) -> None:
+        """Nobody wants the messages any more, nor those that are still on their way."""
+        self._closed = True
+        count = len(self._at_qos_0) + len(self._others)
+        for _number, message in (*self._at_qos_0, *self._others):
+            self._acks.drop(message)
+        self.clear()
+        if count:
+            self._report_dropped(count)
+
+    def _begin_to_report(self) -> None:
+        self._own_loop.bind().call_later(_REPORT_AFTER, self._report)
+
+    def _report(self) -> None:
+        count = self._dropped - self._reported
+        if count:
+            self._reported += count
+            self._report_dropped(count)

@@ -1,0 +1,131 @@
+"""Messages: the messages of one topic filter, for ``async with`` and ``async for``."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..mqtt.codec.message import Message
+from .inbox import Inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .inboxes import Inboxes
+
+_TURN = 64  # messages that are there already; then the loop may do something else
+
+
+class Messages:
+    """The messages of one topic filter.
+
+    ``async with`` subscribes; ``async for`` yields each :class:`Message`. A message of QoS 1 or 2 is acknowledged when
+    the loop asks for the next one, so the broker sends no more than Receive Maximum before that. Several tasks may
+    iterate: each message goes to one of them.
+
+    Leaving the block unsubscribes; messages that still wait are acknowledged and dropped. If the block is left by an
+    exception, as by Ctrl-C or a cancelled task, then the message that was being processed and those that wait are kept
+    for five seconds, and so is the subscription. Whoever enters :meth:`AsyncTokenClient.messages` with the same filter
+    by then gets them, that message first; if the client is disconnected by then, the broker keeps them for the next
+    connection of this client identifier.
+
+    The iteration ends when the client is disconnected.
+    """
+
+    def __init__(self, inboxes: Inboxes, topic_filter: str, limit: int, subscribe: Callable[[Inbox], None]) -> None:
+        self.topic_filter = topic_filter
+        self.limit = limit
+        self._inboxes = inboxes
+        self._subscribe = subscribe
+        self._inbox: Inbox | None = None
+        self._iterators: list[_Iterator] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        if self._inbox is not None:
+            raise RuntimeError("messages() serves for one `async with`; call it again")
+        inbox = self._inboxes.enter(self)
+        try:
+            self._subscribe(inbox)
+        except BaseException:
+            self._inboxes.remove(self.topic_filter)
+            raise
+        self._inbox = inbox
+        inbox.ready = self.wake
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._inbox is not None
+        for iterator in reversed(self._iterators):
+            iterator.stop(self._inbox, processed=kind is None)
+        self._inboxes.left(self, keep=kind is not None)
+        self.end()
+
+    def __aiter__(self) -> _Iterator:
+        if self._inbox is None:
+            raise RuntimeError(
+                "use `async with client.messages(...) as messages`, then `async for message in messages`"
+            )
+        iterator = _Iterator(self, self._inbox)
+        self._iterators.append(iterator)
+        return iterator
+
+    def end(self) -> None:
+        """Yield no further message."""
+        self._ended = True
+        self.wake()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further message is to be yielded."""
+        return self._ended
+
+    def wake(self) -> None:
+        """Have the iterators look for messages."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when there may be a message, or the end."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+
+class _Iterator:
+    """The iteration of one task."""
+
+    def __init__(self, messages: Messages, inbox: Inbox) -> None:
+        self._messages = messages
+        self._inbox = inbox
+        self._current: Message | None = None  # that is being processed
+        self._yielded = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        self.stop(self._inbox, processed=True)
+        self._yielded += 1
+        if self._yielded % _TURN == 0:
+            await asyncio.sleep(0)
+        while True:
+            if self._messages.ended:
+                raise StopAsyncIteration
+            message = self._inbox.take()
+            if message is not None:
+                self._current = message
+                return message
+            await self._messages.wait()
+
+    def stop(self, inbox: Inbox, *, processed: bool) -> None:
+        """Say whether the current message, if there is one, was processed."""
+        message, self._current = self._current, None
+        if message is not None:
+            (inbox.processed if processed else inbox.put_back)(message)

@@ -1,0 +1,249 @@
+"""Handlers on the event loop: functions and coroutine functions, one message of a subscription after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import HandlerFailed, Message, MessagesDropped
+from tests.unit.async_device import AsyncDevice, connected, ending, run, until, waiting
+from tests.unit.packets import PUBACK
+from tests.unit.scripted_broker import Peer
+
+
+async def acknowledged(peer: Peer) -> int:
+    return (await asyncio.to_thread(peer.expect, PUBACK)).packet_id
+
+
+async def expect_nothing(peer: Peer) -> None:
+    await asyncio.to_thread(peer.expect_nothing, 0.02)
+
+
+async def subscribed(peer: Peer) -> None:
+    await asyncio.to_thread(peer.expect_subscribe)
+
+
+def publish(peer: Peer, *identifiers: int, topic: str = "t") -> None:
+    for identifier in identifiers:
+        peer.publish(topic, b"%d" % identifier, 1, identifier)
+
+
+class Handler:
+    """A coroutine function that waits until it may go on, for each message."""
+
+    def __init__(self) -> None:
+        self.began: list[int] = []
+        self.ended: list[int] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, message: Message) -> None:
+        self.began.append(int(message.payload))
+        await self.gate.wait()
+        self.ended.append(int(message.payload))
+
+
+def test_a_function_is_called_on_the_loop_and_its_messages_are_acknowledged() -> None:
+    async def main() -> None:
+        got: list[int] = []
+
+        def handler(message: Message) -> None:
+            assert asyncio.get_running_loop() is loop
+            got.append(int(message.payload))
+
+        loop = asyncio.get_running_loop()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, *range(1, 101))
+            assert [await acknowledged(peer) for _ in range(100)] == list(range(1, 101))
+            assert got == list(range(1, 101))
+
+    run(main)
+
+
+def test_a_coroutine_function_gets_one_message_after_the_other_and_each_is_acknowledged_when_it_returns() -> None:
+    async def main() -> None:
+        handler = Handler()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await until(lambda: handler.began == [1])
+            await expect_nothing(peer)
+            assert handler.began == [1]
+            handler.gate.set()
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            assert handler.ended == [1, 2]
+
+    run(main)
+
+
+def test_a_slow_handler_delays_its_own_subscription_only() -> None:
+    async def main() -> None:
+        slow, got = Handler(), list[int]()
+
+        async def fast(message: Message) -> None:
+            got.append(int(message.payload))
+
+        async with connected() as (device, peer):
+            device.client.subscribe("slow", slow)
+            await subscribed(peer)
+            device.client.subscribe("fast", fast)
+            await subscribed(peer)
+            publish(peer, 1, 2, topic="slow")
+            publish(peer, *range(3, 10), topic="fast")
+            await until(lambda: len(got) == 7)
+            assert slow.began == [1]
+            slow.gate.set()
+            assert [await acknowledged(peer) for _ in range(9)] == list(range(1, 10))
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
+def test_what_a_handler_raises_is_reported_and_the_message_is_acknowledged(error: BaseException) -> None:
+    async def main() -> None:
+        async def handler(message: Message) -> None:
+            if message.payload == b"1":
+                raise error
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            event = await device.event(HandlerFailed)
+            assert event.where == "the handler of t"
+            assert event.error is error or "CancelledError" in str(event.error)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+def test_on_message_gets_what_has_no_handler(kind: str) -> None:
+    async def main() -> None:
+        got: list[int] = []
+
+        def function(message: Message) -> None:
+            got.append(int(message.payload))
+
+        async def coroutine_function(message: Message) -> None:
+            await asyncio.sleep(0)
+            got.append(int(message.payload))
+
+        handlers: dict[str, Callable[[Message], Any]] = {
+            "function": function,
+            "coroutine function": coroutine_function,
+        }
+        async with connected(on_message=handlers[kind]) as (device, peer):
+            device.client.subscribe("t")
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            assert got == [1, 2]
+
+    run(main)
+
+
+def test_another_handler_for_the_filter_replaces_the_first_one() -> None:
+    async def main() -> None:
+        first, got = Handler(), list[int]()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", first)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await until(lambda: first.began == [1] and waiting(device, "t") == 1)
+            device.client.subscribe("t", lambda message: got.append(int(message.payload)))
+            await subscribed(peer)
+            first.gate.set()
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            assert (first.ended, got) == ([1], [2])
+
+    run(main)
+
+
+def test_unsubscribe_drops_what_waits() -> None:
+    async def main() -> None:
+        handler = Handler()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await until(lambda: handler.began == [1] and waiting(device, "t") == 1)
+            device.client.unsubscribe("t")
+            await asyncio.to_thread(peer.expect_unsubscribe)
+            assert await device.event(MessagesDropped) == MessagesDropped("t", 1)
+            handler.gate.set()
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            assert handler.began == [1]
+
+    run(main)
+
+
+def test_disconnect_cancels_a_handler_whose_message_comes_again_on_the_next_connection() -> None:
+    async def main() -> None:
+        handler = Handler()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await until(lambda: handler.began == [1] and waiting(device, "t") == 1)
+            await device.end(peer)
+            assert handler.ended == []
+            handler.gate.set()
+            second = await device.start(session_present=True)
+            second.publish("t", b"1", 1, 1, dup=True)
+            second.publish("t", b"2", 1, 2, dup=True)
+            assert [await acknowledged(second) for _ in range(2)] == [1, 2]
+            assert (handler.began, handler.ended) == ([1, 1, 2], [1, 2])
+            await device.end(second)
+
+    run(main)
+
+
+def test_a_handler_may_disconnect_its_client() -> None:
+    async def main() -> None:
+        async with connected() as (device, peer):
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            async def handler(message: Message) -> None:
+                await device.client.disconnect()
+                ended.set_result(None)
+
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await ending(peer, ended)
+            assert device.client.state == "closed"
+
+    run(main)
+
+
+def test_messages_of_an_earlier_process_wait_for_the_handler() -> None:
+    async def main() -> None:
+        got: list[int] = []
+        async with connected() as (device, peer):
+            publish(peer, 1, 2)
+            await until(lambda: device.client.stats.received == 2)
+            device.client.subscribe("t", lambda message: got.append(int(message.payload)))
+            await subscribed(peer)
+            assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
+            assert got == [1, 2]
+
+    run(main)
+
+
+def test_a_handler_that_is_there_before_the_client_connects_gets_the_first_message() -> None:
+    async def main() -> None:
+        device, got = AsyncDevice(), list[int]()
+        device.client.subscribe("t", lambda message: got.append(int(message.payload)))
+        peer = await device.start(session_present=True)
+        publish(peer, 1)
+        await until(lambda: got == [1])
+        await device.end(peer)
+        device.broker.close()
+
+    run(main)
