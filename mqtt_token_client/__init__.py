@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from .client import (
         TokenClient as TokenClient,
     )
-    from .core import (
-        Stats as Stats,
-    )
     from .errors import (
         AuthorizationServerUnavailable as AuthorizationServerUnavailable,
         AuthorizationServerUntrusted as AuthorizationServerUntrusted,
@@ -34,6 +31,8 @@ if TYPE_CHECKING:
         DeliveryFailed as DeliveryFailed,
         InvalidTokenResponse as InvalidTokenResponse,
         IssuerMismatch as IssuerMismatch,
+        JournalError as JournalError,
+        JournalLocked as JournalLocked,
         MqttTokenError as MqttTokenError,
         OutboxFull as OutboxFull,
         ProtocolError as ProtocolError,
@@ -70,6 +69,9 @@ if TYPE_CHECKING:
         TokenRenewed as TokenRenewed,
         UnsubscriptionRefused as UnsubscriptionRefused,
     )
+    from .journal.disk import (
+        open_journal as open_journal,
+    )
     from .mqtt.codec.message import (
         Message as Message,
     )
@@ -78,6 +80,14 @@ if TYPE_CHECKING:
     )
     from .mqtt.session.delivery import (
         Delivery as Delivery,
+    )
+    from .mqtt.session.journal_events import (
+        JournalFailed as JournalFailed,
+        JournalRecovered as JournalRecovered,
+        Resumed as Resumed,
+    )
+    from .mqtt.session.reports import (
+        Stats as Stats,
     )
     from .profiles.aws_iot import (
         AwsIot as AwsIot,
@@ -168,108 +178,56 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    "aio.client": ("AsyncTokenClient",),
-    "backoff": ("Backoff",),
-    "client": ("TokenClient",),
-    "core": ("Stats",),
-    "errors": (
-        "AuthorizationServerUnavailable",
-        "AuthorizationServerUntrusted",
-        "BrokerError",
-        "BrokerRefused",
-        "BrokerUnreachable",
-        "CertificateRejected",
-        "ClientClosed",
-        "ConfigurationError",
-        "DeliveryFailed",
-        "InvalidTokenResponse",
-        "IssuerMismatch",
-        "MqttTokenError",
-        "OutboxFull",
-        "ProtocolError",
-        "StoreError",
-        "StoreKeyMissing",
-        "StoreLocked",
-        "TokenError",
-        "TokenRefusedByBroker",
-        "TokenRequestRefused",
-        "TokenUnchanged",
-    ),
-    "events": (
-        "Connected",
-        "ConnectFailed",
-        "DeliveryRefused",
-        "Disconnected",
-        "Event",
-        "HandlerFailed",
-        "LoginRequired",
-        "MessageExpired",
-        "MessageRejected",
-        "MessageUnhandled",
-        "MessagesAbandoned",
-        "MessagesDropped",
-        "RenewalFailed",
-        "Rotated",
-        "RotationFailed",
-        "ScopeReduced",
-        "SessionLost",
-        "StoreFailed",
-        "SubscriptionRefused",
-        "TlsFilesFailed",
-        "TokenRefused",
-        "TokenRenewed",
-        "UnsubscriptionRefused",
-    ),
-    "tokens.keeper": (
-        "RenewalPolicy",
-        "TokenKeeper",
-    ),
-    "mqtt.codec.message": ("Message",),
-    "mqtt.codec.will": ("Will",),
-    "mqtt.session.delivery": ("Delivery",),
-    "profiles.aws_iot": ("AwsIot",),
-    "profiles.bearer_header": ("BearerHeader",),
-    "profiles.clearblade": ("ClearBlade",),
-    "profiles.credentials": (
-        "Credentials",
-        "Profile",
-    ),
-    "profiles.enhanced": (
-        "EventGrid",
-        "IoTOperations",
-    ),
-    "profiles.password": ("Password",),
-    "profiles.rabbitmq": ("RabbitMQ",),
-    "profiles.solace": ("Solace",),
-    "profiles.username": ("Username",),
-    "sources": (
-        "AsyncTokenSource",
-        "TokenSource",
-    ),
-    "sources.oauth.client_assertion": (
-        "ClientSecretJWT",
-        "PrivateKeyJWT",
-    ),
-    "sources.oauth.client_auth": (
-        "ClientSecretBasic",
-        "ClientSecretPost",
-        "PublicClient",
-    ),
-    "sources.oauth.client_credentials": ("ClientCredentials",),
-    "sources.oauth.device_flow": ("DeviceFlow",),
-    "sources.oauth.device_login": ("DeviceLogin",),
-    "sources.oauth.mutual_tls": ("MutualTLS",),
-    "sources.signed_jwt": ("SignedJWT",),
-    "sources.token_file": ("TokenFile",),
-    "stores": ("TokenStore",),
-    "stores.file": ("FileStore",),
-    "stores.keyring": ("KeyringStore",),
-    "stores.memory": ("MemoryStore",),
-    "stores.opening": ("open_store",),
-    "tls_files": ("TlsFiles",),
-    "token": ("Token",),
+    "aio.client": "AsyncTokenClient",
+    "backoff": "Backoff",
+    "client": "TokenClient",
+    "errors": """
+        AuthorizationServerUnavailable AuthorizationServerUntrusted BrokerError BrokerRefused
+        BrokerUnreachable CertificateRejected ClientClosed ConfigurationError DeliveryFailed
+        InvalidTokenResponse IssuerMismatch JournalError JournalLocked MqttTokenError OutboxFull ProtocolError
+        StoreError StoreKeyMissing StoreLocked TokenError TokenRefusedByBroker TokenRequestRefused
+        TokenUnchanged
+    """,
+    "events": """
+        Connected ConnectFailed DeliveryRefused Disconnected Event HandlerFailed LoginRequired MessageExpired
+        MessageRejected MessageUnhandled MessagesAbandoned MessagesDropped RenewalFailed Rotated
+        RotationFailed ScopeReduced SessionLost StoreFailed SubscriptionRefused TlsFilesFailed TokenRefused
+        TokenRenewed UnsubscriptionRefused
+    """,
+    "tokens.keeper": "RenewalPolicy TokenKeeper",
+    "journal.disk": "open_journal",
+    "mqtt.codec.message": "Message",
+    "mqtt.codec.will": "Will",
+    "mqtt.session.delivery": "Delivery",
+    "mqtt.session.journal_events": "JournalFailed JournalRecovered Resumed",
+    "mqtt.session.reports": "Stats",
+    "profiles.aws_iot": "AwsIot",
+    "profiles.bearer_header": "BearerHeader",
+    "profiles.clearblade": "ClearBlade",
+    "profiles.credentials": "Credentials Profile",
+    "profiles.enhanced": "EventGrid IoTOperations",
+    "profiles.password": "Password",
+    "profiles.rabbitmq": "RabbitMQ",
+    "profiles.solace": "Solace",
+    "profiles.username": "Username",
+    "sources": "AsyncTokenSource TokenSource",
+    "sources.oauth.client_assertion": "ClientSecretJWT PrivateKeyJWT",
+    "sources.oauth.client_auth": "ClientSecretBasic ClientSecretPost PublicClient",
+    "sources.oauth.client_credentials": "ClientCredentials",
+    "sources.oauth.device_flow": "DeviceFlow",
+    "sources.oauth.device_login": "DeviceLogin",
+    "sources.oauth.mutual_tls": "MutualTLS",
+    "sources.signed_jwt": "SignedJWT",
+    "sources.token_file": "TokenFile",
+    "stores": "TokenStore",
+    "stores.file": "FileStore",
+    "stores.keyring": "KeyringStore",
+    "stores.memory": "MemoryStore",
+    "stores.opening": "open_store",
+    "tls_files": "TlsFiles",
+    "token": "Token",
 }
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_HOMES]
 

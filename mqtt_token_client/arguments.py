@@ -14,6 +14,7 @@ from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
 from .mqtt.session.acks import ManualAcks
 from .mqtt.session.delivery import ExpiringMessage, Outgoing
+from .mqtt.session.journal import UnopenedJournal
 from .mqtt.session.subscriptions import Handler
 from .value import Value
 
@@ -30,6 +31,7 @@ class SessionOptions(Value):
         max_queued: messages that may wait to be acknowledged.
         manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         on_message: gets the messages that no subscription has a handler for.
+        journal: keeps messages and the state of the session on disk; None without one.
 
     Raises:
         ConfigurationError: a value is out of its range or of a wrong type.
@@ -39,11 +41,14 @@ class SessionOptions(Value):
     max_queued: int
     manual_acks: ManualAcks | None
     on_message: Handler | None
+    journal: UnopenedJournal | None = None
 
     def __post_init__(self) -> None:
         check_range("max_inflight", self.max_inflight, 1, _MAX_INFLIGHT)
         check_range("max_queued", self.max_queued, 1, 2**31)
         check_function("on_message", self.on_message)
+        if self.journal is not None and not callable(getattr(self.journal, "open", None)):
+            raise ConfigurationError(f"journal must be an open_journal(path), got {type(self.journal).__name__}")
 
 
 class NoPahoNames:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import arguments, events
 from .backoff import Backoff
-from .core import ClientCore, Stats
+from .core import ClientCore
 from .mqtt.codec.checks import LARGEST_PAYLOAD, Payload, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
 from .mqtt.lifecycle.settings import open_settings
 from .mqtt.session.delivery import Delivery, Outgoing
+from .mqtt.session.journal import UnopenedJournal
+from .mqtt.session.reports import Stats
 from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import AsyncTokenSource, TokenSource
@@ -57,6 +59,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         max_packet_size: int = MAX_PACKET_SIZE,
         receive_maximum: int | None = None,
         manual_ack: bool = False,
+        journal: UnopenedJournal | None = None,
         on_message: Handler | None = None,
         on_event: Callable[[events.Event], object] | None = None,
     ) -> None:
@@ -94,11 +97,14 @@ class ClientBase(arguments.NoPahoNames, ABC):
             receive_maximum: messages of QoS 1 and 2 that the broker may send before the first of them is acknowledged,
                 from 1 to 65,535 (MQTT 5 only; Receive Maximum, section 3.1.2.11.3); None leaves it at 65,535.
             manual_ack: messages of QoS 1 and 2 are acknowledged by :meth:`Message.acknowledge`, not when they arrive.
+            journal: keeps messages and the state of the session on disk, so that they outlive this process and a power
+                cut: :func:`open_journal`. Without one they are kept in memory.
             on_message: gets the messages that no subscription has a handler for.
             on_event: gets every :class:`Event`.
 
         Raises:
             ConfigurationError: an argument is wrong.
+            JournalLocked: another process uses the journal.
         """
         if receive_maximum is None and protocol == 5:
             receive_maximum = self._default_receive_maximum
@@ -118,7 +124,9 @@ class ClientBase(arguments.NoPahoNames, ABC):
             max_packet_size=max_packet_size,
             receive_maximum=receive_maximum,
         )
-        options = arguments.SessionOptions(max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message)
+        options = arguments.SessionOptions(
+            max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message, journal
+        )
         keeper = open_keeper(tokens, store, renewal, key=client_id)
         provider = CredentialsProvider(keeper, self._settings.profile, client_id, shared=keeper is tokens)
         self._open(provider, options, on_event)
@@ -153,6 +161,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         qos: int = 0,
         retain: bool = False,
         properties: Mapping[str, Any] | None = None,
+        durable: bool = False,
     ) -> Delivery:
         """Queue a message and return at once, also while offline or rotating. Those of one QoS are sent in this order.
 
@@ -163,6 +172,8 @@ class ClientBase(arguments.NoPahoNames, ABC):
             retain: whether the broker keeps it for later subscribers.
             properties: of MQTT 5, by their names in snake_case, such as ``{"message_expiry_interval": 60}``: a message
                 that waits longer than that is not sent, and reported as :class:`MessageExpired`.
+            durable: have the journal write the message without delay, and at QoS 0 as well; ``Delivery.stored`` says
+                when it has.
 
         Returns:
             The :class:`Delivery`: whether the message is acknowledged, or why it failed.
@@ -179,7 +190,10 @@ class ClientBase(arguments.NoPahoNames, ABC):
         message = Outgoing(encoded, payload, qos, bool(retain), b"")
         if properties:
             message = arguments.with_properties(message, properties, self._settings.protocol)
-        self._core.session.publish(message)
+        if durable:
+            self._core.session.publish(message, durable=True)
+        else:
+            self._core.session.publish(message)
         return message
 
     def _subscription(

@@ -1,7 +1,6 @@
 """ClientCore: one client's lifecycle, under the blocking and the asyncio interface.
 
-The core knows nothing of how its callers wait: its interfaces wait for its one-shots, each in their own way. What
-becomes of the connection reaches it by the four calls of :class:`~.mqtt.lifecycle.observer.Observer`.
+Its interfaces wait for its one-shots, each in their own way. The connection reports by :class:`Observer`'s four calls.
 
     IDLE        connect() was not called, or disconnect() is done
     CONNECTING  there was no connection since then
@@ -30,11 +29,11 @@ from .mqtt.lifecycle.manager import ConnectionManager
 from .mqtt.lifecycle.settings import Settings
 from .mqtt.runtime.base import Runtime
 from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
+from .mqtt.session.reports import Stats
 from .mqtt.session.session import Session
 from .oneshot import OneShot
 from .token import Token
 from .tokens.credentials import CredentialsProvider
-from .value import Value
 
 log = get_logger("mqtt_token_client")
 
@@ -42,23 +41,6 @@ _INHERITED = (
     "the client was in use when this process was forked, and works in the parent process only; "
     "make a TokenClient in this process, after the fork"
 )
-
-
-class Stats(Value):
-    """What a client has done so far.
-
-    ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of the messages received
-    had been handed over before and were not handed over again.
-    """
-
-    queued: int
-    inflight: int
-    delivered: int
-    received: int
-    duplicates: int
-    connects: int
-    rotations: int
-    renewals: int
 
 
 class Phase(Enum):
@@ -121,6 +103,12 @@ class ClientCore:
         self._acquire = acquire
         self._release = release
         self.listeners = [] if on_event is None else [on_event]
+        self._lock = threading.Lock()  # for the phase
+        self._phase = Phase.IDLE
+        self._manager: ConnectionManager | None = None  # None while IDLE
+        journal = options.journal
+        if journal is not None:
+            journal.open(settings.client_id, functools.partial(_report_soon, self))
         self.session = Session(
             max_queued=options.max_queued,
             max_inflight=options.max_inflight,
@@ -130,10 +118,8 @@ class ClientCore:
             # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
             # finished, and take a new message for an old one.
             last_packet_id=random.randrange(HIGHEST_PACKET_ID),  # noqa: S311 - hides nothing
+            journal=journal,
         )
-        self._lock = threading.Lock()  # for the phase
-        self._phase = Phase.IDLE
-        self._manager: ConnectionManager | None = None  # None while IDLE
         self._renewals = 0
         self._logged: object = None  # the last error
         reset_after_fork(self)
@@ -141,7 +127,7 @@ class ClientCore:
     def after_fork(self) -> None:
         """In a child: a client in use stays its parent's, as the connection does. Any other one is as new."""
         self._lock = threading.Lock()
-        if self._manager is None and not self.session.queued:
+        if self._manager is None and not self.session.queued and self.session.journal is None:
             return
         self._phase, self._manager = Phase.INHERITED, None
         self.first_result, self._closed = OneShot(), OneShot()
@@ -181,8 +167,7 @@ class ClientCore:
     def start(self) -> OneShot | None:
         """Begin to connect, unless that was done before.
 
-        Returns:
-            None; or, while an earlier connection is closing, the signal to wait for before it is called again.
+        Returns: None; or, while an earlier connection is closing, the signal to wait for before it is called again.
 
         Raises:
             ClientClosed: the client was in use when this process was forked.
@@ -216,15 +201,22 @@ class ClientCore:
             return self._closed
 
     def _finish(self) -> None:
+        assert self._manager is not None
         self.provider.stop()
-        abandoned = self.session.close()
-        if abandoned:
+        if abandoned := self.session.close():
             self.report(events.MessagesAbandoned(abandoned))
-        with self._lock:
-            self._phase, self._manager = Phase.IDLE, None
-        self.first_result.set()
-        self._closed.set()
-        self._release()
+
+        def finished() -> None:
+            with self._lock:
+                self._phase, self._manager = Phase.IDLE, None
+            self.first_result.set()
+            self._closed.set()
+            self._release()
+
+        if self.session.journal is None:
+            finished()
+        else:
+            self.session.journal.flush(functools.partial(self._manager.runtime.call_soon, finished))
 
     def renew(self) -> None:
         """Renew the token now. It blocks; called on the runtime's thread it returns at once instead.
@@ -297,3 +289,11 @@ class ClientCore:
         with self._lock:
             if self._phase is not Phase.CLOSING:
                 self._phase = phase
+
+
+def _report_soon(core: ClientCore, event: events.Event) -> None:
+    """Report an event of any thread, on the runtime's if there is one."""
+    if (manager := core._manager) is None:  # noqa: SLF001 - of the class above
+        core.report(event)
+    else:
+        manager.runtime.call_soon(functools.partial(core.report, event))

@@ -47,6 +47,17 @@ class ClientClosed(MqttTokenError):  # noqa: N818
     permanent = True
 
 
+# On the disk, where the journal is
+
+
+class JournalError(MqttTokenError):
+    """The journal could not be read or written. The client goes on in memory."""
+
+
+class JournalLocked(JournalError):  # noqa: N818
+    """Another process, or another client of this one, uses the journal."""
+
+
 # At the authorization server, or on the way to it
 
 

@@ -39,6 +39,7 @@ class ScriptedJournal:
         self.durable = 0
         self.on_append: Callable[[], None] = lambda: None
         self.notify: Callable[[], None] = lambda: None
+        self.lost: Callable[[], None] = lambda: None
         self.loaded = Recorded()
         self.automatic = automatic
         self._seen = 0
@@ -75,17 +76,18 @@ class ScriptedJournal:
 
     # Journal
 
-    def load(self, notify: Callable[[], None]) -> Recorded:
-        self.notify = notify
+    def load(self, notify: Callable[[], None], lost: Callable[[], None]) -> Recorded:
+        self.notify, self.lost = notify, lost
         messages = []
         for number, (topic, payload, qos, retain, properties, packet_id, stage) in self._now.rows.items():
             message = Outgoing(topic, payload, qos, retain, properties)
             message.number, message.packet_id, message.stage = number, packet_id, stage
             messages.append(message)
-        self.loaded = Recorded(messages, frozenset(self._now.received), self._now.last_packet_id)
+        received, last_number = frozenset(self._now.received), max(self._now.rows, default=0)
+        self.loaded = Recorded(messages, received, self._now.last_packet_id, last_number, len(messages))
         return self.loaded
 
-    def append(self, message: Outgoing) -> None:
+    def append(self, message: Outgoing, *, urgent: bool = False) -> None:
         m = message
         with self._lock:
             self.calls.append(("append", m.number))
@@ -116,6 +118,9 @@ class ScriptedJournal:
         self.calls.append(("session_lost",))
         self._now.received.clear()
         self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
+
+    def flush(self, then: Callable[[], None]) -> None:
+        then()
 
     def sync(self) -> int:
         if self.automatic:

@@ -207,7 +207,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.begin(subscriptions)
 
     def make_session(self, **options: Any) -> Session:
-        return Session(**options, journal=self.journal)
+        return Session(**{**options, "journal": self.journal})
 
     def begin(self, subscriptions: dict[str, int]) -> None:
         """Do what an application does when it starts."""

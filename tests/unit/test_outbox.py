@@ -17,14 +17,30 @@ from mqtt_token_client.mqtt.codec.packets import CONNACK, NAMES, PUBACK, PUBCOMP
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
-from mqtt_token_client.mqtt.session.outbox import Outbox
+from mqtt_token_client.mqtt.session.journal import Reporting
+from mqtt_token_client.mqtt.session.outbox import Outbox, open_outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.queue import MessageQueue
 from tests.unit.network_thread import call
+from tests.unit.scripted_journal import ScriptedJournal
 
 
 def message(name: str, qos: int = 1) -> Outgoing:
     return Outgoing(encode_topic(name), b"", qos, False, b"")
+
+
+def restored(earlier: list[Outgoing], *, max_queued: int = 100_000, max_inflight: int = 100) -> Outbox:
+    """An outbox that continues with the messages of an earlier process."""
+    journal = ScriptedJournal(automatic=True)
+    for one in earlier:
+        journal.append(one)
+        if one.packet_id:
+            journal.mark(one.number, one.packet_id, one.stage)
+
+    def receiving() -> Reporting:
+        raise AssertionError("the journal loses nothing here")
+
+    return open_outbox(journal, PacketIds(), receiving, print, max_queued=max_queued, max_inflight=max_inflight)
 
 
 def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | None = None) -> Outbox:
@@ -276,11 +292,10 @@ class TestWindow:
         assert send(box, 2) == ["b", "c"]
 
     def test_counts_messages_of_an_earlier_process_from_when_they_are_sent_again(self) -> None:
-        box = outbox(max_inflight=3)
         earlier = [message(name) for name in "abc"]
         for number, one in enumerate(earlier, 1):
             one.number, one.packet_id, one.stage = number, number, Stage.SENT
-        box.restore(earlier)
+        box = restored(earlier, max_inflight=3)
         put(box, "d", "e")
         assert send(box) == ["a", "b", "c"]
         box.acknowledged(PUBACK, 1, 0)
@@ -356,11 +371,10 @@ class TestBound:
         put(box, "b")
 
     def test_of_messages_of_an_earlier_process_counts_those_that_are_left(self) -> None:
-        box = outbox(max_queued=3)
         earlier = [message("a"), message("b")]
         for number, one in zip((7, 9), earlier, strict=True):
             one.number = number
-        box.restore(earlier)
+        box = restored(earlier, max_queued=3)
         assert len(box.queue) == 2
         (latest,) = put(box, "c")
         assert (latest.number, len(box.queue)) == (10, 3)
@@ -747,7 +761,7 @@ class TestDelivery:
 
         waiting = threading.Thread(target=wait)
         waiting.start()
-        wait_until(lambda: delivery._event is not None, "the other thread to wait")
+        wait_until(lambda: delivery._callbacks is not None, "the other thread to wait")
         delivery.finish()
         assert seen.get(timeout=20)
         waiting.join()
@@ -773,7 +787,7 @@ class TestDelivery:
         delivery = Delivery()
         delivery.finish()
         for _ in range(2):
-            assert delivery._finished().is_set()
+            assert delivery._wait(0)
 
     def test_that_is_done_is_not_waited_for(self) -> None:
         delivery = Delivery()
@@ -794,6 +808,7 @@ class TestDelivery:
         with pytest.raises(TimeoutError, match=r"not acknowledged within 0\.01 s; it is still in progress"):
             delivery.wait(0.01)
         assert not delivery.done
+        assert delivery._callbacks is None, "whoever waits again and again leaves nothing behind"
         delivery.finish()
         delivery.wait(0)
 

@@ -37,7 +37,7 @@ WAYS = {
 ways = pytest.mark.parametrize("way", list(WAYS.values()), ids=list(WAYS))
 _Way = Callable[[Any], Any]
 
-_NO_VALUES = {"__version__", "AsyncTokenSource", "Profile", "TokenSource", "TokenStore", "open_store"}
+_NO_VALUES = {"__version__", "AsyncTokenSource", "Profile", "TokenSource", "TokenStore", "open_journal", "open_store"}
 _IN_ONE_PROCESS = {"AsyncTokenClient", "TokenClient", "TokenKeeper", "Delivery"}
 _CLASSES = [name for name in library.__all__ if name not in _NO_VALUES | _IN_ONE_PROCESS]
 _ERRORS = [name for name in _CLASSES if issubclass(getattr(library, name), MqttTokenError)]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ...errors import DeliveryFailed, MqttTokenError, ProtocolError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
-from ...oneshot import check_timeout, wait_for
+from ...oneshot import OneShot, check_timeout, wait_for
 from ..codec.packets import NAMES, PUBACK, PUBREC
 from ..codec.reason_codes import Action, action_for, reason_name
 from ..runtime.base import current
 
 if TYPE_CHECKING:
     from .journal import Journal
+    from .stored import Stored
 
 log = get_logger("mqtt_token_client.outbox")
 
@@ -49,16 +50,24 @@ class Delivery:
         error: why it failed; None while it is in progress, and once it is delivered.
     """
 
-    __slots__ = ("_callbacks", "_event", "done", "error")
+    __slots__ = ("_callbacks", "disk", "done", "error")
 
     __reduce__ = works_in_one_process
 
     def __init__(self) -> None:
         self.done = False
         self.error: MqttTokenError | None = None
-        # Made by those who wait. finish() looks for them after it has set `done`, so that it misses nobody.
-        self._event: threading.Event | None = None
+        # finish() looks for them after it has set `done`, so that it misses nobody.
         self._callbacks: list[Callable[[Delivery], object]] | None = None
+        # None: no journal has it; then whether it is on disk, or the signal for that. See `stored`.
+        self.disk: bool | OneShot | None = None
+
+    @property
+    def stored(self) -> Stored:
+        """Whether the message outlives this process: ``if delivery.stored``, ``delivery.stored.wait()``."""
+        from .stored import Stored  # few applications ask
+
+        return Stored(self)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the message is delivered.
@@ -76,7 +85,7 @@ class Delivery:
         if not self.done:
             if current.runtime is not None:
                 raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
-            if not wait_for(self._finished(), seconds):
+            if not self._wait(seconds):
                 raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
         if self.error is not None:
             raise self.error
@@ -98,27 +107,32 @@ class Delivery:
         if self.done:
             self._call_back()
 
-    def _finished(self) -> threading.Event:
-        with _waiting.lock:
-            if self._event is None:
-                self._event = threading.Event()
-        if self.done:
-            self._event.set()
-        return self._event
+    def _wait(self, seconds: float) -> bool:
+        event = threading.Event()
+
+        def done(_: Delivery) -> None:
+            event.set()
+
+        self.add_done_callback(done)
+        try:
+            return wait_for(event, seconds)
+        finally:  # or those who wait again and again would leave one each
+            with _waiting.lock:
+                self._callbacks = [callback for callback in self._callbacks or () if callback is not done] or None
 
     def finish(self, error: MqttTokenError | None = None) -> None:
         """Mark as delivered, or as failed. Called by the outbox only."""
         self.error = error
         self.done = True
-        if self._event is not None:
-            self._event.set()
         if self._callbacks is not None:
             self._call_back()
+        if self.disk is not None and isinstance(self.disk, OneShot):
+            self.disk.set()
 
     def disown(self, error: MqttTokenError) -> None:
         """In a child: it is the parent that delivers. No callback is called."""
         self.error, self.done = error, True
-        self._event = self._callbacks = None
+        self._callbacks = None
 
     def _call_back(self) -> None:
         with _waiting.lock:
@@ -161,7 +175,7 @@ class Outgoing(Delivery):
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.done = False
         self.error = None
-        self._event = self._callbacks = None
+        self._callbacks = self.disk = None
         self.topic = topic  # after its length, as PUBLISH has it
         self.payload = payload
         self.qos = qos
@@ -187,6 +201,13 @@ class Outgoing(Delivery):
         """Whether PUBLISH was sent on an earlier connection, or PUBREC was received."""
         return self.duplicate or self.stage is Stage.RELEASED
 
+    def copy(self) -> Outgoing:
+        """Return the same message with a Delivery of its own, as another process would have it."""
+        message = Outgoing(self.topic, self.payload, self.qos, self.retain, self.properties)
+        message.number, message.packet_id, message.stage = self.number, self.packet_id, self.stage
+        message.disk = self.disk is True
+        return message
+
     def __repr__(self) -> str:
         state = "in progress" if not self.done else "delivered" if self.error is None else "failed"
         return f"<Delivery to {self.topic_name!r}, qos={self.qos}: {state}>"
@@ -202,6 +223,14 @@ class ExpiringMessage(Outgoing):
     ) -> None:
         super().__init__(topic, payload, qos, retain, properties)
         self.expires_at = expires_at
+
+    def copy(self) -> Outgoing:
+        fields = self.topic, self.payload, self.qos, self.retain, self.properties
+        assert self.expires_at is not None
+        message = ExpiringMessage(*fields, self.expires_at)
+        message.number, message.packet_id, message.stage = self.number, self.packet_id, self.stage
+        message.disk = self.disk is True
+        return message
 
 
 def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:

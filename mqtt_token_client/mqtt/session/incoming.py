@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from ..codec.message import Message
@@ -18,13 +18,11 @@ from ..transport.connection import NetworkConnection
 from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
 from .dispatch import Dispatcher
-from .journal import Journal
+from .journal import CallSoon, Journal
 from .received import ReceivedIds
 
 # PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).
 _ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}
-
-_CallSoon = Callable[[Callable[[], None]], None]
 
 
 class Incoming:
@@ -57,9 +55,9 @@ class Incoming:
         self._malformed: set[int] = set()  # identifiers of malformed messages that have ended a connection
         self._connection: NetworkConnection[Outgoing] | None = None  # that messages of QoS 1 and 2 came over last
         self._recording: deque[tuple[int, bytes]] = deque()  # acks, each with the sequence number awaited
-        self._call_soon: _CallSoon | None = None
+        self._call_soon: CallSoon | None = None
 
-    def open(self, call_soon: _CallSoon) -> None:
+    def open(self, call_soon: CallSoon) -> None:
         """Let the application acknowledge messages, which ``call_soon`` brings to the network thread."""
         self._call_soon = call_soon
 
@@ -189,6 +187,12 @@ class Incoming:
         """Write the acknowledgements that the journal has on disk by now."""
         while self._recording and self._recording[0][0] <= journal.durable:
             connection.write(self._recording.popleft()[1])
+
+    def report_again(self) -> None:
+        """Report everything to a journal that has lost what it had."""
+        assert self._journal is not None
+        for packet_id in self._ids.received:
+            self._journal.received(packet_id)
 
     def connection_lost(self) -> None:
         """The broker sends again what was not acknowledged."""

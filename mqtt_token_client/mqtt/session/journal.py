@@ -21,8 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ...events import Event
 from ...value import Value
 from .delivery import Outgoing, Stage
+
+CallSoon = Callable[[Callable[[], None]], None]
 
 
 class Recorded(Value):
@@ -33,30 +36,39 @@ class Recorded(Value):
             RELEASED in the order in which that was reported [MQTT-4.6.0-4].
         received: packet identifiers of QoS 2 that were received and not released.
         last_packet_id: the identifier that was taken last, 0 if none was.
+        last_number: the highest number of a message so far.
+        count: how many messages are recorded.
     """
 
     messages: Sequence[Outgoing] = ()
     received: frozenset[int] = frozenset()
     last_packet_id: int = 0
+    last_number: int = 0
+    count: int = 0
 
 
 class Journal(Protocol):
     """The record of one client's session. It belongs to one client identifier; whoever opens it checks that.
 
-    ``append`` and ``durable`` may be used on any thread, everything else on the network thread. No method raises or
-    blocks: a journal that cannot write reports that in its own way, and goes on.
+    ``load``, ``append`` and ``durable`` may be used on any thread, everything else on the network thread. No method
+    but ``load`` blocks, and none raises: a journal that cannot write reports that in its own way, and goes on.
     """
 
     @property
     def durable(self) -> int:
         """The sequence number up to which everything is on disk. Never decreases."""
 
-    def load(self, notify: Callable[[], None]) -> Recorded:
-        """Return what is recorded. Later calls of ``notify``, on any thread, say that :attr:`durable` has grown."""
+    def load(self, notify: Callable[[], None], lost: Callable[[], None]) -> Recorded:
+        """Return what is recorded.
 
-    def append(self, message: Outgoing) -> None:
-        """publish() accepted a message of QoS 1 or 2; its ``number`` is larger than any before. ``expires_at`` is on
-        the clock of this boot.
+        Args:
+            notify: called later, on any thread, when :attr:`durable` has grown.
+            lost: called later, on any thread, when what is recorded is lost: then everything is to be reported again.
+        """
+
+    def append(self, message: Outgoing, *, urgent: bool = False) -> None:
+        """publish() accepted a message; its ``number`` is larger than any before. ``expires_at`` is on the clock of
+        this boot. If it is ``urgent``, it is written without delay.
         """
 
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:
@@ -76,3 +88,31 @@ class Journal(Protocol):
 
     def sync(self) -> int:
         """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""
+
+    def flush(self, then: Callable[[], None]) -> None:
+        """Write everything reported so far without delay, and call ``then``, on any thread, when that is on disk or has
+        failed.
+        """
+
+
+class Reporting(Protocol):
+    """A part of a session that a journal records."""
+
+    def report_again(self) -> None:
+        """Report everything to a journal that has lost what it had. Called on the network thread."""
+
+
+class UnopenedJournal(Journal, Protocol):
+    """A journal as an application gives it to a client."""
+
+    def open(self, client_id: str, emit: Callable[[Event], None]) -> None:
+        """Open it for a client, before any other call.
+
+        Args:
+            client_id: the MQTT client identifier, whose session it records.
+            emit: gets events, on any thread.
+
+        Raises:
+            JournalLocked: another process, or another client, uses it.
+            ConfigurationError: it cannot be used by this client.
+        """

@@ -1,7 +1,7 @@
 """Messages that publish() accepted and the broker has not acknowledged, in the order of their acceptance.
 
 The outbox outlives every connection: what was sent and not acknowledged is sent again on the next one, before anything
-newer. Each change of a message's stage happens here and is reported to the journal, if there is one:
+newer. Each change of a message's stage happens here:
 
     NEW       accepted, or to be sent as a new message: the session was lost, or the broker denied it
     SENT      PUBLISH was sent, PUBACK or PUBREC is awaited
@@ -11,14 +11,15 @@ newer. Each change of a message's stage happens here and is reported to the jour
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from ...errors import DeliveryFailed
+from ...events import Event
 from ..codec.packets import PUBACK, PUBREC, Acknowledgement
 from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
 from .delivery import Outgoing, Stage, check_answer, in_order, rejection
 from .flow import InflightWindow
-from .journal import Journal
+from .journal import CallSoon, Journal, Reporting
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
 from .queue import MessageQueue, WrittenMessages
 
@@ -27,7 +28,8 @@ _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 # MQTT 3.1.1 cannot announce this; Mosquitto closes the connection at more than its max_inflight_messages.
 _QOS_2_WINDOW_IF_NOT_ANNOUNCED = 20
 _MAX_COLLISIONS = 1000  # an earlier process leaves fewer identifiers in use than that
-_DISCONNECTED = "the client has been disconnected; call connect() again first"
+CLOSED = "the client was closed before the message was acknowledged"
+DISCONNECTED = "the client has been disconnected; call connect() again first"
 
 
 class Outbox:
@@ -37,12 +39,15 @@ class Outbox:
         packet_ids: shared with everything else that takes identifiers in this session.
         max_queued: how many messages may be queued, in flight or not.
         max_inflight: how many messages of QoS 1 and 2 may be unacknowledged at once, at most.
-        journal: None without one.
+        journal: records the messages; see :class:`~.recorded_outbox.RecordedOutbox`, which records their stages.
 
     Attributes:
         queue: the accepted messages; its ``put`` may be called on any thread.
         at_qos_0: what becomes of messages of QoS 0 that were written.
+        was_received: the identifiers of messages of QoS 2 that an earlier process received.
     """
+
+    was_received: frozenset[int] = frozenset()
 
     def __init__(
         self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int, journal: Journal | None = None
@@ -55,9 +60,12 @@ class Outbox:
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
         self._unsent: set[int] = set()  # the identifiers of those in flight that this connection has not sent yet
-        self._recording: deque[tuple[int, Outgoing]] = deque()  # the sequence number that each packet waits for
         self._denied: list[Outgoing] = []  # wait for a new token
         self._collisions = 0  # how often in a row an identifier was in use
+
+    def open(self, call_soon: CallSoon, wake: Callable[[], None]) -> None:  # noqa: ARG002 - RecordedOutbox needs both
+        """Accept messages, also again after :meth:`close`; ``call_soon`` runs a function on the network thread."""
+        self.queue.open(wake)
 
     @property
     def inflight(self) -> int:
@@ -75,10 +83,7 @@ class Outbox:
         Args:
             receive_maximum: the broker's (MQTT 5 section 3.2.2.3.3); None if it cannot announce one.
         """
-        if not (self.queue.new or self._again or self._recording):
-            return iter(())
-        journal = self._journal
-        return self._due(receive_maximum) if journal is None else self._due_and_recorded(receive_maximum, journal)
+        return self._due(receive_maximum) if self.queue.new or self._again else iter(())
 
     def _due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         window, new, inflight, unsent = self._window, self.queue.new, self._inflight, self._unsent
@@ -112,33 +117,6 @@ class Outbox:
             self._again.popleft()
         return self._again or self.queue.new
 
-    def _due_and_recorded(self, receive_maximum: int | None, journal: Journal) -> Iterator[Outgoing]:
-        while self._recording and self._recording[0][0] <= journal.durable:
-            _, message = self._recording.popleft()
-            if self._inflight.get(message.packet_id) is not message:
-                continue  # it was acknowledged before its time
-            if message.stage is _NEW:
-                message.stage = _SENT
-            yield message
-        for message in self._due(receive_maximum):
-            if message.qos and message.stage is _SENT and not message.duplicate:
-                self.queue.wait_for_journal()
-                journal.mark(message.number, message.packet_id, _SENT)
-                if message.qos == 2 and not self._is_durable(message, journal):
-                    message.stage = _NEW  # until it is sent
-                    continue
-            elif message.stage is _RELEASED and not self._is_durable(message, journal):
-                continue
-            yield message
-
-    def _is_durable(self, message: Outgoing, journal: Journal) -> bool:
-        """Whether everything reported so far is on disk; otherwise the next packet of a message waits for that."""
-        sequence = journal.sync()
-        if sequence <= journal.durable:
-            return True
-        self._recording.append((sequence, message))
-        return False
-
     def fail_unsent(self, message: Outgoing, error: DeliveryFailed) -> None:
         """A message that was not written on this connection fails, and will not be written."""
         if message.packet_id:
@@ -162,10 +140,7 @@ class Outbox:
         if packet_id == self._window.timed:
             self._window.answered()
         message.stage = _RELEASED
-        if self._journal is None:
-            return 0
-        self._journal.mark(message.number, packet_id, _RELEASED)
-        return 0 if self._is_durable(message, self._journal) else None
+        return 0
 
     def acknowledged(self, kind: int, packet_id: int, reason: int, text: str = "") -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
@@ -254,7 +229,6 @@ class Outbox:
         waiting = (message for message in self._again if not message.packet_id)
         self._again = in_order((*self._inflight.values(), *waiting, *at_qos_0, *self._denied))
         self._denied.clear()
-        self._recording.clear()
         self._unsent = set(self._inflight)
 
     def session_lost(self) -> None:
@@ -264,19 +238,6 @@ class Outbox:
         self._ids.session_lost()
         self._again = in_order(self._again)
 
-    def restore(self, messages: Collection[Outgoing]) -> None:
-        """Continue with the messages of an earlier process, those at RELEASED in the order of their PUBRECs."""
-        for message in in_order(messages):
-            self.queue.restore(message)
-            message.duplicate = message.stage is _SENT
-            if message.packet_id:
-                self._ids.reserve(message.packet_id)
-                self._inflight[message.packet_id] = message
-                self._again.append(message)
-            else:
-                self.queue.new.append(message)
-        self._unsent = set(self._inflight)
-
     def close(self, inherited: str = "") -> int:
         """Accept no more messages, fail those that are queued, and return how many these are.
 
@@ -284,7 +245,7 @@ class Outbox:
             inherited: why a child cannot use the outbox of its parent, which goes on with it.
         """
         waiting = (message for message in self._again if not message.packet_id)
-        abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close(inherited or _DISCONNECTED)]
+        abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close(inherited or DISCONNECTED)]
         for message in self._inflight.values():
             message.duplicate = message.stage is _SENT
             self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
@@ -296,5 +257,24 @@ class Outbox:
             self.queue.disown([*abandoned, *self.at_qos_0.unconfirmed()], DeliveryFailed(inherited))
             return 0
         for message in abandoned:
-            self.queue.finish(message, DeliveryFailed("the client was closed before the message was acknowledged"))
+            self.queue.finish(message, DeliveryFailed(CLOSED))
         return len(abandoned)
+
+
+def open_outbox(
+    journal: Journal | None,
+    packet_ids: PacketIds,
+    receiving: Callable[[], Reporting],
+    emit: Callable[[Event], None],
+    *,
+    max_queued: int,
+    max_inflight: int,
+) -> Outbox:
+    """Return the outbox of a session. ``receiving`` returns the other half of it, which the journal records too."""
+    if journal is None:
+        return Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
+    from .journal_link import JournalLink  # loaded only if there is a journal
+    from .recorded_outbox import RecordedOutbox
+
+    link = JournalLink(journal, receiving, emit)
+    return RecordedOutbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, link=link)

@@ -6,10 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ...errors import ClientClosed, MqttTokenError, OutboxFull
+from ...errors import ClientClosed, ConfigurationError, MqttTokenError, OutboxFull
 from ...forking import reset_after_fork
 from .delivery import Outgoing
-from .journal import Journal
+from .journal import Journal, Recorded
 
 
 class MessageQueue:
@@ -20,7 +20,7 @@ class MessageQueue:
 
     Args:
         max_queued: how many messages may be queued, in flight or not.
-        journal: records messages of QoS 1 and 2; None without one.
+        journal: records messages of QoS 1 and 2, and those of QoS 0 that are to be durable; None without one.
 
     Attributes:
         new: the messages that have not been sent yet, in the order of their acceptance.
@@ -45,11 +45,10 @@ class MessageQueue:
         """The number of the message that was accepted last."""
         return self._accepted
 
-    def restore(self, message: Outgoing) -> None:
-        """Count a message that an earlier process accepted. Call it before ``put``, with ascending numbers or not."""
-        queued = len(self) + 1
-        self._accepted = max(self._accepted, message.number)
-        self._finished = self._accepted - queued
+    def restore(self, recorded: Recorded) -> None:
+        """Count the messages that an earlier process accepted. Call it before ``put``."""
+        self._accepted = recorded.last_number
+        self._finished = self._accepted - recorded.count
 
     def open(self, wake: Callable[[], None]) -> None:
         """Accept messages, also again after :meth:`close`; call ``wake`` for each."""
@@ -57,13 +56,22 @@ class MessageQueue:
             self._wake = wake
             self._closed = ""
 
-    def put(self, message: Outgoing) -> None:
+    def put(self, message: Outgoing, *, durable: bool = False) -> None:
         """Accept a message, which is sent soon.
+
+        Args:
+            message: the message.
+            durable: have the journal write it without delay, at QoS 0 too.
 
         Raises:
             OutboxFull: ``max_queued`` messages are queued already.
             ClientClosed: the queue is closed.
+            ConfigurationError: ``durable`` without a journal.
         """
+        if durable and self._journal is None:
+            raise ConfigurationError(
+                "publish: durable=True needs a journal; give the client journal=open_journal(path)"
+            )
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"publish: {self._closed}")
@@ -72,8 +80,9 @@ class MessageQueue:
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
             self._accepted = message.number = self._accepted + 1
             self.new.append(message)
-            if self._journal is not None and message.qos:
-                self._journal.append(message)
+            if self._journal is not None and (message.qos or durable):
+                message.disk = False
+                self._journal.append(message, urgent=durable)
         wake = self._wake
         if wake is not None:
             wake()
@@ -106,7 +115,7 @@ class MessageQueue:
         """A message is delivered, or has failed."""
         self._finished += 1
         message.payload = b""  # the application may keep the Delivery for long
-        if self._journal is not None and message.qos:
+        if self._journal is not None and message.disk is not None:
             self._journal.remove(message.number)
         message.finish(error)
         if self._on_room is not None:

@@ -60,6 +60,11 @@ class ReceivedIds:
             self._acknowledged.popitem(last=False)
         return True
 
+    @property
+    def received(self) -> frozenset[int]:
+        """Those of QoS 2 that were received, and that the broker has not released."""
+        return frozenset(self._received)
+
     def released(self, packet_id: int) -> bool:
         """PUBREL: the next message with this identifier is a new one. Return whether the identifier was known."""
         known = packet_id in self._received

@@ -25,3 +25,13 @@ class SessionStats(Value):
     duplicates: int
     connects: int
     rotations: int
+
+
+class Stats(SessionStats):
+    """What a client has done so far.
+
+    ``queued`` messages wait, ``inflight`` of them sent and not acknowledged. ``duplicates`` of the messages received
+    had been handed over before and were not handed over again.
+    """
+
+    renewals: int

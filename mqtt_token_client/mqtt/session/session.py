@@ -17,9 +17,9 @@ from .acks import ManualAcks
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .incoming import Incoming
-from .journal import Journal, Recorded
+from .journal import CallSoon, Journal
 from .limits import Limits
-from .outbox import Outbox
+from .outbox import open_outbox
 from .packet_ids import PacketIds
 from .publishing import write_message
 from .reports import Blame, SessionStats
@@ -48,6 +48,7 @@ class Session:
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
+        journal: see above.
         queue, publish, receive_message, acknowledge: the messages to send, ``queue.put``, and methods of ``Incoming``.
     """
 
@@ -64,17 +65,18 @@ class Session:
     ) -> None:
         self.known = False
         self._emit = emit
-        self._journal = journal
+        self.journal = journal
         self._began = 0  # what the journal must have on disk before anything is sent
-        recorded = Recorded() if journal is None else journal.load(lambda: self.queue.wake())
-        packet_ids = PacketIds(recorded.last_packet_id or last_packet_id)
-        self._outbox = Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=journal)
-        self._outbox.restore(recorded.messages)
+        packet_ids = PacketIds(last_packet_id)
+        self._outbox = open_outbox(
+            journal, packet_ids, lambda: self._incoming, emit, max_queued=max_queued, max_inflight=max_inflight
+        )
         self.queue = self._outbox.queue
         self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions, on_message, emit)
-        self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=recorded.received)
+        received = self._outbox.was_received
+        self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=received)
         self.receive_message = self._incoming.receive
         self.acknowledge = self._incoming.acknowledge
         self._delivered = self._connects = self._rotations = 0
@@ -122,15 +124,12 @@ class Session:
 
     # Connections
 
-    def open(self, call_soon: Callable[[Callable[[], None]], None], wake: Callable[[], None]) -> None:
-        """Accept messages, also again after :meth:`close`.
-
-        Args:
-            call_soon: runs a function on the network thread.
-            wake: has :meth:`send` called soon. Both may be called on any thread.
+    def open(self, call_soon: CallSoon, wake: Callable[[], None]) -> None:
+        """Accept messages, also again after :meth:`close`. ``call_soon`` runs a function on the network thread, and
+        ``wake`` has :meth:`send` called soon. Both may be called on any thread.
         """
         self._incoming.open(call_soon)
-        self.queue.open(wake)
+        self._outbox.open(call_soon, wake)
 
     def close(self, inherited: str = "") -> int:
         """Accept no more messages, fail those that are queued, and return how many these are. If ``inherited`` says why
@@ -152,9 +151,9 @@ class Session:
         self._incoming.session_lost()
         self._subscriptions.session_lost()
         self._outbox.session_lost()
-        if self._journal is not None:
-            self._journal.session_lost()
-            self._began = self._journal.sync()
+        if self.journal is not None:
+            self.journal.session_lost()
+            self._began = self.journal.sync()
 
     def in_doubt(self) -> None:
         """CONNECT was sent, and not answered: the broker may have begun a new session that the client does not know of,
@@ -197,10 +196,10 @@ class Session:
         """Send what waits, as far as the connection and the broker accept it. Return whether to call it again when
         other clients have had their turn: a fast publisher fills the outbox as fast as it is emptied.
         """
-        if self._journal is not None:
-            if self._journal.durable < self._began:
+        if self.journal is not None:
+            if self.journal.durable < self._began:
                 return False
-            self._incoming.send_recorded(connection, self._journal)
+            self._incoming.send_recorded(connection, self.journal)
         for _ in range(_FLUSHES_A_TURN):
             if connection.closed or not connection.takes_more():
                 return False

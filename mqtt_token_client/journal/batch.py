@@ -1,0 +1,137 @@
+"""What has happened since the last commit, reduced to what has to be written.
+
+A message that is acknowledged before its commit is never written, and of several changes only the last one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..mqtt.session.delivery import Outgoing, Stage
+from ..value import Value
+
+# A message's stage as a number. Higher ones: PUBREC was received; the order of the numbers is that of the PUBRECs.
+NEW, SENT, FIRST_RELEASED = 0, 1, 2
+
+
+class Counters(Value):
+    """What a journal knows of its messages as a whole.
+
+    Attributes:
+        count: how many messages are recorded.
+        last_number: the highest number of a message so far.
+        last_packet_id: the packet identifier that was taken last, 0 if none was.
+        highest_sent: the highest number of a message that had an identifier. All messages above it are unsent.
+        last_stage: the highest number of a stage so far.
+    """
+
+    count: int = 0
+    last_number: int = 0
+    last_packet_id: int = 0
+    highest_sent: int = 0
+    last_stage: int = SENT
+
+
+class Batch:
+    """The changes of one commit. They can be applied twice, as after a failure nobody knows whether they were applied.
+
+    Args:
+        counters: as of the last commit.
+        ended: see the attribute.
+
+    Attributes:
+        appended: messages that are not on disk, by number.
+        marks: packet identifier and stage of messages whose row has to have them, by number.
+        removed: numbers of messages that may be on disk, and are done.
+        received: packet identifiers of QoS 2 that were received (True) or released (False).
+        sequence: the highest number of a sync() so far, 0 if there was none.
+        urgent: whether somebody waits for the commit.
+        flushed: called after the commit, or when it has failed.
+        ended: called when the journal is closed, after the last commit; None until then.
+        session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
+            attributes say comes after that.
+    """
+
+    def __init__(self, counters: Counters, ended: Callable[[], None] | None = None) -> None:
+        self.appended: dict[int, Outgoing] = {}
+        self.marks: dict[int, tuple[int, int]] = {}
+        self.removed: set[int] = set()
+        self.received: dict[int, bool] = {}
+        self.session_lost = False
+        self.sequence = 0
+        self.urgent = False
+        self.flushed: list[Callable[[], None]] = []
+        self.ended = ended
+        self._uncertain = False
+        self._counters = counters
+        self._last_number = counters.last_number
+        self._last_packet_id = counters.last_packet_id
+        self._highest_sent = counters.highest_sent
+        self._last_stage = counters.last_stage
+
+    def __bool__(self) -> bool:
+        return bool(self.appended or self.marks or self.removed or self.received or self.session_lost)
+
+    def counters(self, count: int) -> Counters:
+        """Return the counters after this batch; ``count`` messages are recorded then."""
+        return Counters(count, self._last_number, self._last_packet_id, self._highest_sent, self._last_stage)
+
+    def rebase(self, counters: Counters) -> None:
+        """The file was opened, and has these counters."""
+        self._last_number = max(self._last_number, counters.last_number)
+        self._last_packet_id = self._last_packet_id or counters.last_packet_id
+        self._highest_sent = max(self._highest_sent, counters.highest_sent)
+        self._last_stage = max(self._last_stage, counters.last_stage)
+
+    def failed(self) -> None:
+        """A commit of this batch failed, and may have reached the disk all the same: elide nothing from now on."""
+        self._uncertain = True
+
+    def sync(self, sequence: int) -> None:
+        """Somebody waits for the commit of everything up to here, which has this number; 0 for none."""
+        self.sequence = max(self.sequence, sequence)
+        self.urgent = True
+
+    def flush(self, then: Callable[[], None]) -> None:
+        """Have a function called after the commit."""
+        self.flushed.append(then)
+        self.urgent = True
+
+    def end(self, ended: Callable[[], None]) -> None:
+        """The journal is closed."""
+        self.ended, self.urgent = ended, True
+
+    # What happened, in its order
+
+    def append(self, message: Outgoing) -> None:
+        """A message was accepted."""
+        self.appended[message.number] = message
+        self._last_number = max(self._last_number, message.number)
+
+    def mark(self, number: int, packet_id: int, stage: Stage) -> None:
+        """A message has a new packet identifier and stage."""
+        if packet_id:
+            self._last_packet_id = packet_id
+            self._highest_sent = max(self._highest_sent, number)
+        if stage is Stage.RELEASED:
+            self._last_stage = max(self._last_stage + 1, FIRST_RELEASED)
+            self.marks[number] = packet_id, self._last_stage
+        else:
+            self.marks[number] = packet_id, SENT if stage is Stage.SENT else NEW
+
+    def remove(self, number: int) -> None:
+        """A message is done."""
+        self.marks.pop(number, None)
+        if self.appended.pop(number, None) is None or self._uncertain:
+            self.removed.add(number)
+
+    def receive(self, packet_id: int, is_received: bool) -> None:
+        """A message of QoS 2 with this identifier was handed over, or released."""
+        self.received[packet_id] = is_received
+
+    def lose_session(self) -> None:
+        """The broker has no session."""
+        self.session_lost = True
+        self.received.clear()
+        for number, (packet_id, _) in self.marks.items():
+            self.marks[number] = packet_id, NEW

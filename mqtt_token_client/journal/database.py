@@ -1,0 +1,264 @@
+"""The file of a journal: an SQLite database in WAL mode, flushed at each commit. Runs on the journal's thread.
+
+What each setting is for:
+
+    page_size=1024            a commit of one message writes two or three pages, and small ones
+    journal_mode=WAL,         a commit is one write and one flush, at the end of a second file (….-wal) that keeps its
+    wal_autocheckpoint=1000   size of 1 MiB, so that the file system has nothing else to write
+    synchronous=FULL          each commit is flushed: without it, a power cut loses the last ones
+    locking_mode=EXCLUSIVE    no second process; and no third file (….-shm)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from zlib import crc32
+
+from ..errors import ConfigurationError
+from ..mqtt.session.delivery import ExpiringMessage, Outgoing, Stage
+from ..mqtt.session.journal import Recorded
+from .batch import FIRST_RELEASED, NEW, SENT, Batch, Counters
+
+_APPLICATION, _VERSION = 0x4D514A4C, 1
+_SETTINGS = """
+    PRAGMA page_size=1024;
+    PRAGMA locking_mode=EXCLUSIVE;
+    PRAGMA journal_mode=WAL;
+    PRAGMA synchronous=FULL;
+    PRAGMA wal_autocheckpoint=1000;
+    PRAGMA journal_size_limit=1100000;
+    PRAGMA cache_size=-512;
+    PRAGMA temp_store=MEMORY;
+"""
+# `counters` of the last message of a commit: written with it, they cost no page of their own. A commit that appends
+# nothing writes them to `state`, which counts if no message above its `last_number` has any.
+_SCHEMA = f"""
+    BEGIN IMMEDIATE;
+    CREATE TABLE messages (
+        number INTEGER PRIMARY KEY, topic, payload, properties, flags, packet_id, stage, expires_at, checksum, counters
+    );
+    CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
+    CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
+    CREATE TABLE owner (client_id, version);
+    PRAGMA application_id={_APPLICATION};
+    PRAGMA user_version={_VERSION};
+    COMMIT;
+"""
+_COLUMNS = 10
+_ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
+_COUNTERS = struct.Struct(">IHIQ")
+
+_Row = tuple[int, bytes, bytes, bytes, int, int, int, float | None, int]
+
+
+class DamagedError(Exception):
+    """The content of the file is not what was written."""
+
+
+class Database:
+    """One open file.
+
+    Args:
+        path: of the file; it is created if necessary.
+
+    Attributes:
+        counters: as of the last commit.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+        DamagedError: its content is damaged.
+        ConfigurationError: it is no journal, or one of a newer version of this library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=64)
+        self._connection.text_factory = bytes
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        self._connection.executescript(_SETTINGS)
+        application, version = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
+        if not application and not self._value("SELECT count(*) FROM sqlite_schema"):
+            self._connection.executescript(_SCHEMA)
+        elif application != _APPLICATION:
+            if self._value("SELECT count(*) FROM sqlite_schema WHERE name IN ('messages', 'owner', 'state')"):
+                raise DamagedError("the application identifier is wrong")
+            raise ConfigurationError(f"journal: {path} is a database of another program; give another path")
+        elif version != _VERSION:
+            if version < _VERSION or self._value("SELECT max(version) FROM owner") != version:
+                raise DamagedError("the version is wrong")
+            raise ConfigurationError(
+                f"journal: {path} was written by a newer version of mqtt-token-client; install that one, "
+                "or give another path"
+            )
+        self.counters = self._read_counters()
+
+    def _value(self, query: str) -> int:
+        (value,) = self._connection.execute(query).fetchone()
+        if not isinstance(value, int):
+            raise DamagedError(f"{query} returned {value!r}")
+        return value
+
+    def close(self) -> None:
+        """Close the file. Nothing that was committed depends on it."""
+        self._connection.close()
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the file are in use."""
+        return 1024 * (self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count"))
+
+    def claim(self, client_id: str) -> str:
+        """Return the client identifier that the journal belongs to: this one, unless it has another one already."""
+        owner = self._connection.execute("SELECT client_id FROM owner").fetchone()
+        if owner is None:
+            self._connection.execute("INSERT INTO owner VALUES (?, ?)", (client_id, _VERSION))
+            return client_id
+        if not isinstance(owner[0], bytes):
+            raise DamagedError("the client identifier is not a text")
+        return owner[0].decode(errors="replace")
+
+    # Reading
+
+    def _read_counters(self) -> Counters:
+        rows = self._connection.execute(
+            "SELECT last_number, counters, 1 FROM state UNION ALL SELECT * FROM"
+            " (SELECT number, counters, 0 FROM messages WHERE counters IS NOT NULL ORDER BY number DESC LIMIT 1)"
+            " ORDER BY 1 DESC, 3 DESC LIMIT 1"
+        ).fetchall()
+        if not rows:
+            return Counters()
+        ((last_number, packed, _),) = rows
+        try:
+            count, last_packet_id, highest_sent, last_stage = _COUNTERS.unpack(packed)
+        except (struct.error, TypeError) as error:
+            raise DamagedError(f"counters: {error}") from None
+        return Counters(count, last_number, last_packet_id, highest_sent, last_stage)
+
+    def load(self) -> Recorded:
+        """Return the state of the session, with the messages that may have been sent."""
+        messages = list(self._messages("number <= ?", self.counters.highest_sent))
+        messages.sort(key=lambda found: found[1])  # those at RELEASED in the order of the PUBRECs
+        identifiers = [row[0] for row in self._connection.execute("SELECT packet_id FROM received")]
+        unsent = self.page(self.counters.highest_sent, self.counters.count)
+        return Recorded(
+            [*(message for message, _ in messages), *unsent],
+            frozenset(identifiers),
+            self.counters.last_packet_id,
+            self.counters.last_number,
+            self.counters.count,
+        )
+
+    def page(self, after: int, limit: int) -> Sequence[Outgoing]:
+        """Return the oldest messages, ``limit`` at most, whose number is above ``after``."""
+        return [message for message, _ in self._messages("number > ? ORDER BY number LIMIT ?", after, limit)]
+
+    def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, int]]:
+        columns = "number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum"
+        query = f"SELECT {columns} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
+        for row in self._connection.execute(query, values).fetchall():
+            yield _message(row), row[6]
+
+    # Writing
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch, and flush it."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            counters = self._write(batch)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.counters = counters
+
+    def _write(self, batch: Batch) -> Counters:
+        execute = self._connection.execute
+        if batch.session_lost:
+            execute("UPDATE messages SET stage=? WHERE number <= ?", (NEW, self.counters.highest_sent))
+            execute("DELETE FROM received")
+        count = self.counters.count
+        for numbers in _in_parts(batch.removed):
+            places = ",".join("?" * len(numbers))
+            count -= execute(f"DELETE FROM messages WHERE number IN ({places})", numbers).rowcount  # noqa: S608
+        counters = batch.counters(count + len(batch.appended))
+        self._insert(batch, counters)
+        for number, (packet_id, stage) in batch.marks.items():
+            if number not in batch.appended:
+                execute("UPDATE messages SET packet_id=?, stage=? WHERE number=?", (packet_id, stage, number))
+        for packet_id, is_received in batch.received.items():
+            statement = (
+                "INSERT OR IGNORE INTO received VALUES (?)"
+                if is_received
+                else ("DELETE FROM received WHERE packet_id=?")
+            )
+            execute(statement, (packet_id,))
+        return counters
+
+    def _insert(self, batch: Batch, counters: Counters) -> None:
+        numbers = sorted(batch.appended)
+        packed = _COUNTERS.pack(counters.count, counters.last_packet_id, counters.highest_sent, counters.last_stage)
+        if numbers and numbers[-1] > self.counters.last_number:
+            ending = {numbers[-1]: packed}
+        else:
+            ending = {}
+            if counters != self.counters:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (counters.last_number, packed)
+                )
+        for part in _in_parts(numbers):
+            values: list[object] = []
+            for number in part:
+                message = batch.appended[number]
+                values += _row(message, *batch.marks.get(number, (message.packet_id, NEW)))
+                values.append(ending.get(number))
+            places = ",".join(["(" + ",".join("?" * _COLUMNS) + ")"] * len(part))
+            self._connection.execute(f"INSERT OR REPLACE INTO messages VALUES {places}", values)  # noqa: S608
+
+
+def _in_parts(numbers: Collection[int]) -> Iterator[tuple[int, ...]]:
+    """Split them into parts of a few lengths, so that few statements are compiled."""
+    left, rest = len(numbers), iter(numbers)
+    for length in _ROWS_AT_ONCE:
+        while left >= length:
+            yield tuple(islice(rest, length))
+            left -= length
+
+
+def _row(message: Outgoing, packet_id: int, stage: int) -> _Row:
+    flags = message.qos | message.retain << 2
+    topic, payload, properties = message.topic, message.payload, message.properties
+    checksum = _checksum(message.number, topic, payload, properties, flags)
+    return (message.number, topic, payload, properties, flags, packet_id, stage, message.expires_at, checksum)
+
+
+def _checksum(number: int, topic: bytes, payload: bytes, properties: bytes, flags: int) -> int:
+    """SQLite has no checksums of its own, and a damaged payload must not be sent."""
+    return crc32(payload, crc32(properties, crc32(topic, crc32(b"%d,%d" % (number, flags)))))
+
+
+def _message(row: _Row) -> Outgoing:
+    number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum = row
+    try:
+        if checksum != _checksum(number, topic, payload, properties, flags):
+            raise DamagedError(f"the checksum of message {number} is wrong")
+        fields = topic, payload, flags & 3, bool(flags & 4), properties
+        message = Outgoing(*fields) if expires_at is None else ExpiringMessage(*fields, expires_at)
+        message.number, message.packet_id, message.disk = number, packet_id, True
+        message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
+    except TypeError as error:
+        raise DamagedError(f"message {number}: {error}") from None
+    return message
+
+
+assert (NEW, SENT, FIRST_RELEASED) == (0, 1, 2)

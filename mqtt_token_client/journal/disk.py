@@ -1,0 +1,155 @@
+"""The journal on disk, as an application opens it and a session reports to it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+
+from ..errors import ConfigurationError, MqttTokenError
+from ..events import Event
+from ..forking import reset_after_fork, works_in_one_process
+from ..logs import get_logger
+from ..mqtt.session.delivery import Outgoing, Stage
+from ..mqtt.session.journal import Recorded
+from ..oneshot import OneShot
+from .batch import Batch
+from .channel import Channel
+
+_log = get_logger("mqtt_token_client.journal")
+
+_LONGEST_CLOSE = 60  # seconds: a disk that takes longer may never come back
+
+
+def open_journal(path: str | os.PathLike[str], *, commit_every: float = 1.0) -> DiskJournal:
+    """Return a journal for the argument ``journal`` of a client: messages that ``publish()`` accepted, and the state of
+    the MQTT session, are kept in a file. Another process, also one after a power cut, continues where this one ended.
+
+    Args:
+        path: of the file, an SQLite database. It is created if necessary, with mode 600, and so is its folder, with
+            mode 700. Each client has its own.
+        commit_every: seconds after which a message is on disk at the latest, 1 by default. A message that the broker
+            acknowledges earlier is never written. 0 writes each message as soon as the disk takes it.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ConfigurationError(f"path must be the path of a file, got {path!r}")
+    if isinstance(commit_every, bool) or not isinstance(commit_every, int | float) or not 0 <= commit_every <= 3600:
+        raise ConfigurationError(f"commit_every must be from 0 to 3600 seconds, got {commit_every!r}")
+    try:
+        return DiskJournal(Path(path).expanduser().absolute(), float(commit_every))
+    except RuntimeError as error:  # of expanduser()
+        raise ConfigurationError(f"path: {error}") from None
+
+
+class DiskJournal:
+    """A :class:`~mqtt_token_client.mqtt.session.journal.Journal` in a file. Made by :func:`open_journal`."""
+
+    __reduce__ = works_in_one_process
+
+    def __init__(self, path: Path, commit_every: float) -> None:
+        self.path = path
+        self._commit_every = commit_every
+        self._channel = Channel()
+        self._sequence = count(1)
+        self._recorded: Recorded | None = None  # None until a client has opened it
+        self._is_closed = False
+        reset_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<journal {str(self.path)!r}>"
+
+    def after_fork(self) -> None:
+        """In a child: the file is the parent's."""
+        self._channel, self._is_closed = Channel(), True
+
+    def open(self, client_id: str, emit: Callable[[Event], None]) -> None:
+        """Open the file for a client. If the disk fails, the client goes on in memory, as :class:`JournalFailed` says.
+
+        Args:
+            client_id: the MQTT client identifier, whose session the journal has.
+            emit: gets events, on any thread.
+
+        Raises:
+            JournalLocked: another process uses the file, or another client of this one.
+            ConfigurationError: the file is another client's, or no journal of this version of the library.
+        """
+        if self._recorded is not None:
+            raise ConfigurationError(f"journal: a client uses {self.path} already; give each client its own")
+        self._channel.emit = emit
+        answer: SimpleQueue[Recorded | MqttTokenError] = SimpleQueue()
+        from .writer import run  # SQLite is loaded by those who use it only
+
+        arguments = self._channel, self.path, client_id, self._commit_every, answer.put
+        threading.Thread(target=run, args=arguments, name="mqtt-token-journal", daemon=True).start()
+        opened = answer.get()
+        if isinstance(opened, MqttTokenError):
+            raise opened
+        self._recorded = opened
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Write everything, and close the file. Called when the process ends, too; a client must not use it after
+        that.
+        """
+        if self._recorded is None or self._is_closed:
+            return
+        self._is_closed, ended = True, OneShot()
+        self._channel.put(Batch.end, ended.set)
+        self._channel.ring()
+        if not ended.wait(_LONGEST_CLOSE):
+            _log.warning("%s could not be written within %d s", self.path, _LONGEST_CLOSE)
+        atexit.unregister(self.close)
+
+    # Journal
+
+    @property
+    def durable(self) -> int:
+        return self._channel.durable
+
+    def load(self, notify: Callable[[], None], lost: Callable[[], None]) -> Recorded:
+        assert self._recorded is not None, "open() comes first"
+        self._channel.notify, self._channel.lost = notify, lost
+        return self._recorded
+
+    def append(self, message: Outgoing, *, urgent: bool = False) -> None:
+        self._channel.put(Batch.append, message)
+        if urgent:
+            self._hurry(0)
+
+    def mark(self, number: int, packet_id: int, stage: Stage) -> None:
+        self._channel.put(Batch.mark, number, packet_id, stage)
+
+    def remove(self, number: int) -> None:
+        self._channel.put(Batch.remove, number)
+
+    def received(self, packet_id: int) -> None:
+        self._channel.put(Batch.receive, packet_id, True)
+
+    def released(self, packet_id: int) -> None:
+        self._channel.put(Batch.receive, packet_id, False)
+
+    def session_lost(self) -> None:
+        self._channel.put(Batch.lose_session)
+
+    def sync(self) -> int:
+        sequence = next(self._sequence)
+        self._hurry(sequence)
+        return sequence
+
+    def flush(self, then: Callable[[], None]) -> None:
+        if self._is_closed:
+            then()
+            return
+        self._channel.put(Batch.flush, then)
+        self._channel.ring()
+
+    def _hurry(self, sequence: int) -> None:
+        self._channel.put(Batch.sync, sequence)
+        self._channel.ring()

@@ -1,0 +1,44 @@
+"""Where a journal is: one file in a folder that other users cannot write to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import JournalError
+from ..stores.folder import sync
+
+
+def create(file: Path) -> None:
+    """Create the file (mode 600) and its folder (mode 700), unless they exist.
+
+    Raises:
+        OSError: one of them cannot be created.
+        JournalError: other users can write to the folder.
+    """
+    folder = file.parent
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync(folder.parent)
+    mode = folder.stat().st_mode
+    if mode & 0o022 and not mode & stat.S_ISVTX:
+        raise JournalError(f"journal: other users can write to {folder}; chmod it to 700, or give another folder")
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        sync(folder)
+
+
+def set_aside(file: Path) -> Path:
+    """Rename a damaged file, and the second one that belongs to it; return the new name.
+
+    Raises:
+        OSError: it failed.
+    """
+    aside = file.with_name(f"{file.name}.corrupt")
+    for ending in ("-wal", ""):  # the first one is useless alone
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + ending).replace(aside.with_name(aside.name + ending))
+    sync(file.parent)
+    return aside

@@ -1,0 +1,241 @@
+"""The journal's thread: commits what has changed, and keeps it in memory while the disk fails."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..clock import monotonic
+from ..errors import ConfigurationError, JournalError, JournalLocked, MqttTokenError
+from ..mqtt.session.journal import Recorded
+from ..mqtt.session.journal_events import JournalFailed, JournalRecovered
+from ..mqtt.session.stored import note_on_disk
+from .batch import Batch, Counters
+from .channel import Channel
+from .database import DamagedError, Database
+from .place import create, set_aside
+
+_LONGEST_DELAY = 1.0  # seconds until a change is written that nobody waits for
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
+_FAILURES = (sqlite3.Error, OSError, DamagedError, JournalError)
+# Errors of SQLite that say nothing about the content of the file.
+_OF_THE_DISK = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_AUTH,
+}
+
+
+def run(
+    channel: Channel,
+    path: Path,
+    client_id: str,
+    commit_every: float,
+    opened: Callable[[Recorded | MqttTokenError], None],
+) -> None:
+    """Be the journal's thread, until the journal is closed.
+
+    Nothing but the frame of this function refers to the database. So a child that was forked never closes it: its locks
+    and its cache are the parent's.
+
+    Args:
+        channel: where the changes come from.
+        path: the file.
+        client_id: whose session it is.
+        commit_every: seconds from the first change to its commit; 0 commits at once.
+        opened: called once, with the state of the session or why the journal cannot be used.
+    """
+    writer = _Writer(channel, path, client_id, commit_every)
+    try:
+        recorded = writer.open()
+    except MqttTokenError as error:
+        opened(error)
+        return
+    opened(recorded)
+    while writer.batch.ended is None:
+        writer.work()
+    writer.close()
+
+
+class _Writer:
+    """Runs on the journal's thread."""
+
+    def __init__(self, channel: Channel, path: Path, client_id: str, commit_every: float) -> None:
+        self.batch = Batch(Counters())
+        self._channel = channel
+        self._path = path
+        self._client_id = client_id
+        self._commit_every = commit_every
+        self._database: Database | None = None  # None while the disk fails
+        self._commit_at = 0.0  # when the batch is committed, if there is anything in it
+        self._failures = 0  # in a row
+        self._retry_at = 0.0
+
+    # The file
+
+    def open(self) -> Recorded:
+        """Open the file and return what it has; nothing if the disk fails.
+
+        Raises:
+            JournalLocked: another process uses it.
+            ConfigurationError: it is no journal of this version, or another client's.
+        """
+        try:
+            recorded = self._open()
+        except (JournalLocked, ConfigurationError):
+            raise
+        except _FAILURES as error:
+            self._fail(error)
+            recorded = Recorded()
+        return recorded
+
+    def _open(self) -> Recorded:
+        create(self._path)
+        try:
+            return self._read()
+        except (sqlite3.Error, DamagedError) as error:
+            if not _is_damage(error):
+                raise
+            self._set_aside(error)
+            return self._read()
+
+    def _read(self) -> Recorded:
+        try:
+            database = Database(self._path)
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise JournalLocked(f"journal: another process uses {self._path}; give each client its own") from None
+            raise
+        try:
+            _check_owner(self._path, database.claim(self._client_id), self._client_id)
+            recorded = database.load()
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        self.batch.rebase(database.counters)
+        return recorded
+
+    def _set_aside(self, error: Exception) -> None:
+        aside = set_aside(self._path)
+        create(self._path)
+        text = f"journal: {self._path} is damaged ({error}); it was renamed to {aside.name}, and a new one begun"
+        self._channel.emit(JournalFailed(JournalError(text), 0.0))
+        self._channel.lost()
+
+    def close(self) -> None:
+        """Close the file, and say so to whoever waits for that."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+        assert self.batch.ended is not None
+        self.batch.ended()
+
+    # Its changes
+
+    def work(self) -> None:
+        """Commit what is due, or wait for it."""
+        was_empty = not self.batch
+        self._take_changes()
+        batch, now = self.batch, monotonic()
+        if was_empty:
+            self._commit_at = now + (self._commit_every or _LONGEST_DELAY)
+        if self._database is None:
+            self._report_durable()  # in memory, for now
+            if now >= self._retry_at or batch.ended is not None:
+                self._retry()
+            else:
+                self._channel.sleep(self._retry_at - now, until_next=False)
+        elif batch.urgent or (batch and now >= self._commit_at) or (batch.appended and not self._commit_every):
+            self._commit(self._database)
+        else:
+            waiting = self._commit_at - now if batch else None
+            self._channel.sleep(waiting, until_next=not batch or not self._commit_every)
+
+    def _take_changes(self) -> None:
+        changes, batch = self._channel.changes, self.batch
+        while changes:
+            change, arguments = changes.popleft()
+            change(batch, *arguments)
+
+    def _commit(self, database: Database) -> None:
+        batch = self.batch
+        try:
+            if batch:
+                database.commit(batch)
+        except _FAILURES as error:
+            self._fail(error)
+            return
+        for message in batch.appended.values():
+            note_on_disk(message)
+        self._report_durable()
+        self.batch = Batch(database.counters, batch.ended)
+
+    def _report_durable(self) -> None:
+        channel, batch = self._channel, self.batch
+        batch.urgent = False
+        flushed, batch.flushed = batch.flushed, []
+        for then in flushed:
+            then()
+        if batch.sequence > channel.durable:
+            channel.durable = batch.sequence
+            channel.notify()
+
+    # Faults
+
+    def _fail(self, error: Exception) -> None:
+        self.batch.failed()
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+        self._failures += 1
+        retry_in = min(_FIRST_RETRY * 2.0 ** (self._failures - 1), _LONGEST_RETRY)
+        self._retry_at = monotonic() + retry_in
+        if _is_damage(error):
+            with suppress(OSError):
+                self._set_aside(error)
+                self._retry_at = 0.0
+                return
+        if self._failures == 1:
+            text = f"journal: {self._path}: {error}; messages are kept in memory until it can be written again"
+            self._channel.emit(JournalFailed(JournalError(text), retry_in))
+
+    def _retry(self) -> None:
+        try:
+            self._open()
+        except (*_FAILURES, ConfigurationError) as error:
+            self._fail(error)
+            return
+        assert self._database is not None
+        self._commit(self._database)
+        if self._database is not None:
+            self._failures = 0
+            self._channel.emit(JournalRecovered(str(self._path)))
+
+
+def _check_owner(path: Path, owner: str, client_id: str) -> None:
+    if owner != client_id:
+        raise ConfigurationError(
+            f"journal: {path} belongs to the client {owner!r}, not to {client_id!r}; give each client its own"
+        )
+
+
+def _code(error: Exception) -> int:
+    """The primary result code of SQLite."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, DamagedError) or (isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_DISK)

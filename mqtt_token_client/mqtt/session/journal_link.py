@@ -1,0 +1,63 @@
+"""What a session hears from its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...events import Event
+from .journal import CallSoon, Journal, Recorded, Reporting
+from .journal_events import Resumed
+
+
+class JournalLink:
+    """Carries what a journal says, on any thread, to the network thread.
+
+    Args:
+        journal: the journal.
+        receiving: returns the receiving half of the session.
+        emit: gets events.
+
+    Attributes:
+        journal: the journal.
+    """
+
+    def __init__(self, journal: Journal, receiving: Callable[[], Reporting], emit: Callable[[Event], None]) -> None:
+        self.journal = journal
+        self._receiving = receiving
+        self._emit = emit
+        self._report_sending: Callable[[], None] = lambda: None
+        self._call_soon: CallSoon | None = None  # None until the session is open
+        self._is_lost = False
+        self._resumed = 0  # messages of an earlier process that were not reported as Resumed
+
+    def load(self, wake: Callable[[], None], sending: Reporting) -> Recorded:
+        """Return what the journal has.
+
+        Args:
+            wake: called when more of what was reported is on disk.
+            sending: the sending half of the session.
+        """
+        self._report_sending = sending.report_again
+        recorded = self.journal.load(wake, self._lost)
+        self._resumed = recorded.count
+        return recorded
+
+    def open(self, call_soon: CallSoon) -> None:
+        """The session is open; ``call_soon`` runs a function on the network thread."""
+        self._call_soon = call_soon
+        if self._is_lost:
+            call_soon(self._report_again)
+        if self._resumed:
+            self._emit(Resumed(self._resumed))
+            self._resumed = 0
+
+    def _lost(self) -> None:
+        """The journal has lost what it had. Called on any thread."""
+        self._is_lost = True
+        if self._call_soon is not None:
+            self._call_soon(self._report_again)
+
+    def _report_again(self) -> None:
+        self._is_lost = False
+        self._report_sending()
+        self._receiving().report_again()

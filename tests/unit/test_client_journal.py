@@ -1,0 +1,112 @@
+"""A client with a journal on disk, from one process to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqtt_token_client import ConfigurationError, DeliveryFailed, Resumed, TokenClient, open_journal
+from mqtt_token_client.journal.disk import DiskJournal
+from tests.unit import packets
+from tests.unit.device import Device, Make, Source
+
+Open = Callable[..., DiskJournal]
+
+
+@pytest.fixture
+def make(make_in_real_time: Make) -> Make:
+    """The journal's thread is a real one."""
+    return make_in_real_time
+
+
+@pytest.fixture
+def journal(make: Make, tmp_path: Path) -> Iterator[Open]:
+    """``journal(...)`` opens the journal as another process would; all are closed before the devices are."""
+    opened: list[DiskJournal] = []
+
+    def journal(**options: Any) -> DiskJournal:
+        opened.append(open_journal(tmp_path / "journal", **options))
+        return opened[-1]
+
+    yield journal
+    for each in opened:
+        each.close()
+
+
+def end(device: Device, journal: DiskJournal) -> None:
+    """As if the process ended: nothing else reaches the disk. The client is closed after the test."""
+    journal.close()
+    device.broker.close()
+
+
+def test_messages_of_an_earlier_process_are_sent_before_new_ones(make: Make, journal: Open) -> None:
+    first_journal = journal(commit_every=0)
+    first = make(5, journal=first_journal)
+    first.client.publish("t", b"1", qos=1)
+    first.client.publish("t", b"2", qos=1).stored.wait(10)
+    end(first, first_journal)
+    second = make(5, journal=journal())
+    second.client.publish("t", b"3", qos=1)
+    peer = second.start()
+    assert [message.payload for message in peer.expect_messages(3)] == [b"1", b"2", b"3"]
+    assert second.told(Resumed) == [Resumed(2)]
+
+
+def test_a_message_of_qos_0_is_kept_if_it_is_durable(make: Make, journal: Open) -> None:
+    first_journal = journal(commit_every=3600)
+    first = make(5, journal=first_journal)
+    first.client.publish("t", b"lost", qos=0)
+    first.client.publish("t", b"kept", qos=0, durable=True).stored.wait(10)
+    end(first, first_journal)
+    peer = make(5, journal=journal()).start()
+    assert peer.expect(packets.PUBLISH).payload == b"kept"
+    peer.expect_nothing()
+
+
+def test_an_unacknowledged_message_keeps_its_identifier(make: Make, journal: Open) -> None:
+    first_journal = journal(commit_every=0)
+    first = make(5, journal=first_journal)
+    peer = first.start()
+    first.client.publish("t", b"1", qos=2)
+    sent = peer.expect(packets.PUBLISH)
+    end(first, first_journal)
+    peer = make(5, journal=journal()).start(session_present=True)
+    again = peer.expect(packets.PUBLISH)
+    assert (again.packet_id, again.payload, again.dup) == (sent.packet_id, b"1", True)
+
+
+def test_disconnect_keeps_messages_and_connect_sends_them(make: Make, journal: Open) -> None:
+    device = make(5, journal=journal())
+    peer = device.start()
+    delivery = device.client.publish("t", b"1", qos=1)
+    peer.expect(packets.PUBLISH)
+    device.client.disconnect(0)
+    with pytest.raises(DeliveryFailed, match="the journal has it"):
+        delivery.wait(0)
+    assert device.client.stats.queued == 1
+    peer = device.start(session_present=True)
+    again = peer.expect(packets.PUBLISH)
+    peer.acknowledge(packets.PUBACK, again.packet_id)
+    device.until(lambda: device.client.stats.queued == 0)
+
+
+def test_disconnect_returns_when_everything_is_on_disk(make: Make, journal: Open) -> None:
+    device = make(5, journal=journal(commit_every=3600))
+    peer = device.start()
+    delivery = device.client.publish("t", b"1", qos=1)
+    peer.expect(packets.PUBLISH)
+    device.client.disconnect(0)
+    assert delivery.disk is True
+
+
+def test_durable_needs_a_journal(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match="durable=True needs"):
+        make(5).client.publish("t", b"", durable=True)
+
+
+def test_a_journal_must_be_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"^journal must be an open_journal\(path\), got str"):
+        TokenClient("mqtts://broker", Source(), client_id="device", journal="/var/lib/pump")  # type: ignore[arg-type]

@@ -1,0 +1,355 @@
+"""The journal on disk: what the next process finds, when it is written, and what is never written."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mqtt_token_client import events
+from mqtt_token_client.errors import ConfigurationError, DeliveryFailed, JournalLocked
+from mqtt_token_client.journal.disk import DiskJournal, open_journal
+from mqtt_token_client.mqtt.codec.topics import encode_topic
+from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
+from mqtt_token_client.mqtt.session.journal import Recorded
+from mqtt_token_client.mqtt.session.journal_events import JournalFailed, JournalRecovered
+
+NEW, SENT, RELEASED = Stage
+Open = Callable[..., DiskJournal]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox" / "journal"
+
+
+@pytest.fixture
+def told() -> list[events.Event]:
+    return []
+
+
+@pytest.fixture
+def reopen(path: Path, told: list[events.Event]) -> Iterator[Open]:
+    """Opens the journal, after closing the one before."""
+    made: list[DiskJournal] = []
+
+    def reopen(client_id: str = "pump", commit_every: float = 0) -> DiskJournal:
+        for journal in made:
+            journal.close()
+        made.append(open_journal(path, commit_every=commit_every))
+        made[-1].open(client_id, told.append)
+        return made[-1]
+
+    yield reopen
+    for journal in made:
+        journal.close()
+
+
+def message(number: int, topic: str = "t", payload: bytes = b"x", qos: int = 1) -> Outgoing:
+    one = Outgoing(encode_topic(topic), payload, qos, False, b"")
+    one.number, one.disk = number, False
+    return one
+
+
+def load(journal: DiskJournal, notify: Callable[[], None] = lambda: None) -> Recorded:
+    return journal.load(notify, lambda: None)
+
+
+def flush(journal: DiskJournal) -> None:
+    done = threading.Event()
+    journal.flush(done.set)
+    assert done.wait(10)
+
+
+def numbers(path: Path) -> list[int]:
+    """Of the messages that are on disk now, in another connection's view."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT number FROM messages ORDER BY number").fetchall()
+    connection.close()
+    return [number for (number,) in rows]
+
+
+class TestTheNextProcess:
+    def test_finds_messages_with_all_that_belongs_to_them(self, reopen: Open) -> None:
+        journal = reopen()
+        one = Outgoing(encode_topic("pump/17"), b"\x00payload", 2, True, b"\x26\x00\x01a\x00\x01b")
+        one.number = 1
+        journal.append(one)
+        journal.mark(1, 7, SENT)
+        recorded = load(reopen())
+        (found,) = recorded.messages
+        assert (found.topic, found.payload, found.qos, found.retain) == (one.topic, b"\x00payload", 2, True)
+        assert (found.properties, found.number, found.packet_id, found.stage) == (one.properties, 1, 7, SENT)
+        assert (recorded.last_packet_id, recorded.last_number, recorded.count) == (7, 1, 1)
+
+    def test_finds_the_order_of_the_pubrecs(self, reopen: Open) -> None:
+        journal = reopen()
+        for number in (1, 2, 3):
+            journal.append(message(number, qos=2))
+            journal.mark(number, number, SENT)
+        journal.sync()
+        journal.mark(3, 3, RELEASED)
+        journal = reopen()
+        journal.mark(1, 1, RELEASED)
+        found = load(reopen()).messages
+        assert [(one.number, one.stage) for one in found] == [(2, SENT), (3, RELEASED), (1, RELEASED)]
+
+    def test_does_not_find_what_is_done(self, reopen: Open) -> None:
+        journal = reopen()
+        journal.append(message(1))
+        journal.append(message(2))
+        journal.mark(1, 1, SENT)
+        journal.mark(2, 2, SENT)
+        flush(journal)
+        journal.remove(1)
+        recorded = load(reopen())
+        assert [one.number for one in recorded.messages] == [2]
+        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (1, 2, 2)
+
+    def test_finds_the_numbers_when_everything_is_done(self, reopen: Open) -> None:
+        journal = reopen()
+        journal.append(message(5))
+        journal.mark(5, 9, SENT)
+        flush(journal)
+        journal.remove(5)
+        recorded = load(reopen())
+        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (0, 5, 9)
+
+    def test_finds_received_identifiers_that_are_not_released(self, reopen: Open) -> None:
+        journal = reopen()
+        journal.received(1)
+        journal.received(2)
+        journal.released(1)
+        assert load(reopen()).received == {2}
+
+    def test_finds_every_message_as_new_after_a_lost_session(self, reopen: Open) -> None:
+        journal = reopen()
+        for number in (1, 2, 3):
+            journal.append(message(number, qos=2))
+        journal.mark(1, 1, SENT)
+        journal.mark(2, 2, RELEASED)
+        journal.received(8)
+        flush(journal)
+        journal.session_lost()
+        journal.mark(1, 1, SENT)
+        journal.received(9)
+        recorded = load(reopen())
+        found = {one.number: (one.packet_id, one.stage) for one in recorded.messages}
+        assert (found[1], found[2]) == ((1, SENT), (2, NEW))
+        assert recorded.received == {9}
+
+    def test_finds_a_denied_message_without_an_identifier(self, reopen: Open) -> None:
+        journal = reopen()
+        journal.append(message(1))
+        journal.mark(1, 4, SENT)
+        flush(journal)
+        journal.mark(1, 0, NEW)
+        (found,) = load(reopen()).messages
+        assert (found.packet_id, found.stage) == (0, NEW)
+
+    def test_finds_thousands_that_were_written_at_once(self, reopen: Open) -> None:
+        journal = reopen(commit_every=60)
+        for number in range(1, 3001):
+            journal.append(message(number, payload=b"%d" % number))
+            journal.mark(number, number, SENT)
+        for number in range(1, 3001, 3):
+            journal.remove(number)
+        recorded = load(reopen())
+        assert [int(one.payload) for one in recorded.messages] == [n for n in range(1, 3001) if n % 3 != 1]
+        assert recorded.count == 2000
+
+
+class TestCommits:
+    def test_a_message_is_stored_once_it_is_on_disk(self, reopen: Open, path: Path) -> None:
+        journal = reopen()
+        one = message(1)
+        assert not one.stored
+        journal.append(one)
+        one.stored.wait(10)
+        assert one.stored
+        journal.close()
+        assert numbers(path) == [1]
+
+    def test_a_message_that_is_done_before_its_commit_is_never_written(self, reopen: Open, path: Path) -> None:
+        journal = reopen(commit_every=60)
+        written = path.with_name("journal-wal").stat().st_size
+        for number in range(1, 100):
+            journal.append(message(number))
+            journal.mark(number, number, SENT)
+            journal.remove(number)
+        flush(journal)
+        assert path.with_name("journal-wal").stat().st_size == written
+
+    def test_an_urgent_message_does_not_wait_for_the_others(self, reopen: Open) -> None:
+        journal = reopen(commit_every=3600)
+        first, urgent = message(1), message(2)
+        journal.append(first)
+        journal.append(urgent, urgent=True)
+        urgent.stored.wait(10)
+        assert first.stored
+
+    def test_a_number_of_sync_is_durable_once_it_is_on_disk(self, reopen: Open) -> None:
+        journal = reopen(commit_every=3600)
+        grown = threading.Event()
+        load(journal, grown.set)
+        journal.append(message(1))
+        sequence = journal.sync()
+        assert grown.wait(10)
+        assert journal.durable == sequence
+
+    def test_waiting_for_a_message_that_is_acknowledged_ends(self, reopen: Open) -> None:
+        journal = reopen(commit_every=3600)
+        one = message(1)
+        journal.append(one)
+        threading.Timer(0.01, one.finish).start()
+        one.stored.wait(10)
+        assert one.stored
+
+    def test_waiting_for_a_message_that_fails_raises(self) -> None:
+        one = message(1)
+        one.finish(DeliveryFailed("rejected"))
+        with pytest.raises(DeliveryFailed, match="rejected"):
+            one.stored.wait(10)
+        assert not one.stored
+
+    def test_waiting_without_a_journal_is_an_error(self) -> None:
+        with pytest.raises(ConfigurationError, match="journal"):
+            Outgoing(encode_topic("t"), b"", 1, False, b"").stored.wait()
+
+    def test_waiting_may_be_limited(self) -> None:
+        with pytest.raises(TimeoutError, match="on disk"):
+            message(1).stored.wait(0)
+
+    def test_is_awaited_on_an_event_loop(self, reopen: Open) -> None:
+        journal = reopen()
+
+        async def store() -> bool:
+            one = message(1)
+            journal.append(one)
+            await asyncio.wait_for(one.stored, 10)
+            return bool(one.stored)
+
+        assert asyncio.run(store())
+
+    def test_callbacks_are_called_once_it_is_on_disk(self, reopen: Open) -> None:
+        journal = reopen(commit_every=3600)
+        one, called = message(1), threading.Event()
+        one.stored.add_done_callback(lambda _: called.set())
+        journal.append(one)
+        assert not called.is_set()
+        flush(journal)
+        assert called.wait(10)
+
+
+class TestFile:
+    def test_is_for_this_user_only_and_so_is_its_folder(self, reopen: Open, path: Path) -> None:
+        reopen().append(message(1))
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+    def test_of_another_client_is_refused(self, reopen: Open, path: Path) -> None:
+        reopen("pump-1")
+        with pytest.raises(ConfigurationError, match=r"belongs to the client 'pump-1', not to 'pump-2'"):
+            reopen("pump-2")
+
+    def test_that_another_client_uses_is_refused(self, reopen: Open, path: Path, told: list[events.Event]) -> None:
+        reopen()
+        with pytest.raises(JournalLocked, match="another process"):
+            open_journal(path).open("pump", told.append)
+
+    def test_that_another_process_uses_is_refused(self, reopen: Open, path: Path) -> None:
+        reopen()
+        program = f"from mqtt_token_client import open_journal; open_journal({str(path)!r}).open('pump', print)"
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+        assert "JournalLocked: journal: another process uses" in ended.stderr
+
+    def test_of_another_program_is_refused_and_left_as_it_is(self, reopen: Open, path: Path) -> None:
+        path.parent.mkdir(mode=0o700)
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE theirs (a)")
+        connection.close()
+        with pytest.raises(ConfigurationError, match="another program"):
+            reopen()
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
+        connection.close()
+
+    def test_of_a_newer_version_is_refused(self, reopen: Open, path: Path) -> None:
+        reopen().close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version=2")
+            connection.execute("UPDATE owner SET version=2")
+        connection.close()
+        with pytest.raises(ConfigurationError, match="newer version"):
+            reopen()
+
+    def test_a_journal_serves_one_client(self, reopen: Open) -> None:
+        journal = reopen()
+        with pytest.raises(ConfigurationError, match="a client uses"):
+            journal.open("pump", print)
+
+
+class TestArguments:
+    @pytest.mark.parametrize("path", ["", None, 3])
+    def test_the_path_must_be_one(self, path: object) -> None:
+        with pytest.raises(ConfigurationError, match=r"^path must be the path of a file"):
+            open_journal(path)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("seconds", [-1, "1", None, True, float("nan"), 4000])
+    def test_commit_every_must_be_seconds(self, seconds: object) -> None:
+        with pytest.raises(ConfigurationError, match=r"^commit_every must be from 0 to 3600 seconds"):
+            open_journal("j", commit_every=seconds)  # type: ignore[arg-type]
+
+
+class TestFaults:
+    def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
+        self, reopen: Open, path: Path, told: list[events.Event]
+    ) -> None:
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(b"damaged" * 1000)
+        journal = reopen()
+        assert load(journal).count == 0
+        (event,) = told
+        assert isinstance(event, JournalFailed)
+        assert "was renamed to journal.corrupt" in str(event.error)
+        assert path.with_name("journal.corrupt").read_bytes().startswith(b"damaged")
+        one = message(1)
+        journal.append(one)
+        one.stored.wait(10)
+
+    def test_a_message_whose_checksum_is_wrong_is_not_sent(
+        self, reopen: Open, path: Path, told: list[events.Event]
+    ) -> None:
+        journal = reopen()
+        journal.append(message(1))
+        journal.mark(1, 1, SENT)
+        journal.close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE messages SET payload=x'00'")
+        connection.close()
+        assert load(reopen()).messages == []
+        assert [type(event) for event in told] == [JournalFailed]
+
+    def test_without_a_place_to_write_the_client_goes_on_in_memory_and_comes_back(
+        self, reopen: Open, path: Path, told: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
+        path.parent.parent.joinpath("outbox").write_text("a file where the folder should be")
+        journal = reopen()
+        one = message(1)
+        journal.append(one)
+        assert isinstance(told[0], JournalFailed)
+        sequence = journal.sync()
+        flush(journal)
+        assert journal.durable == sequence
+        assert not one.stored
+        path.parent.unlink()
+        one.stored.wait(10)
+        assert isinstance(told[-1], JournalRecovered)
