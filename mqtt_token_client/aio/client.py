@@ -99,25 +99,24 @@ class AsyncTokenClient(ClientBase):
         timeout = check_timeout(timeout, "connect")
         core, loop = self._core, self._own_loop.bind()
         self._provider.use_loop(loop)
-        while (closing := core.start()) is not None:
-            await closing
-        self._inboxes.connected()
-        if timeout:
-            await self._wait_for_first_result(timeout)
-        return core.connected
-
-    async def _wait_for_first_result(self, timeout: float) -> None:
+        core.awaited = timeout > 0
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if timeout == math.inf else timeout):
-                    await self._core.first_result
+            while (closing := core.start()) is not None:
+                await closing
+            self._inboxes.connected()
+            if timeout:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if timeout == math.inf else timeout):
+                        await core.first_result
         except asyncio.CancelledError:
             await self.disconnect(timeout=0)
             raise
-        error = self._core.fatal_error
-        if error is not None:
+        finally:
+            core.awaited = False
+        if timeout and (error := core.fatal_error) is not None:
             await self.disconnect(timeout=0)
             raise error
+        return core.connected
 
     async def disconnect(self, timeout: float = 5.0) -> None:
         """Send the queued messages for at most ``timeout`` seconds, then DISCONNECT; the broker drops the will.
@@ -220,10 +219,7 @@ class AsyncTokenClient(ClientBase):
             qos: the highest QoS to receive messages with.
             queue: messages of QoS 0 that may wait; of more, the oldest are dropped and :class:`MessagesDropped` reports
                 how many. Those of QoS 1 and 2 are never dropped: ``receive_maximum`` limits them.
-            no_local: see :meth:`subscribe`.
-            retain_as_published: see :meth:`subscribe`.
-            retain_handling: see :meth:`subscribe`.
-            properties: see :meth:`subscribe`.
+            no_local, retain_as_published, retain_handling, properties: see :meth:`subscribe`.
 
         Raises:
             ConfigurationError: an argument is wrong, or, when the block is entered, the filter is in use already.

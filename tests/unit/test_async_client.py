@@ -22,6 +22,7 @@ from mqtt_token_client import (
     TokenRefusedByBroker,
     TokenRenewed,
 )
+from mqtt_token_client.aio import event_stream
 from tests.unit.async_device import AsyncDevice, connected, ending, run, threads, until
 from tests.unit.device import Source
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
@@ -311,15 +312,16 @@ class TestEvents:
 
         run(main)
 
-    def test_are_kept_for_a_slow_reader_up_to_a_thousand(self) -> None:
+    def test_are_kept_for_a_slow_reader_up_to_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(event_stream, "_KEPT", 3)
+
         async def main() -> None:
             async with connected() as (device, peer):
                 stream = device.client.events()
-                for number in range(1001):
+                for number in range(5):
                     device.client._core.report(MessagesAbandoned(number))
-                await asyncio.sleep(0.01)
                 await device.end(peer)
-                assert [event async for event in stream] == [MessagesAbandoned(number) for number in range(1, 1001)]
+                assert [event async for event in stream] == [MessagesAbandoned(number) for number in range(2, 5)]
 
         run(main)
 
