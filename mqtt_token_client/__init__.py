@@ -122,6 +122,9 @@ if TYPE_CHECKING:
         AsyncTokenSource as AsyncTokenSource,
         TokenSource as TokenSource,
     )
+    from .sources.oauth.assertion_file import (
+        ClientAssertionFile as ClientAssertionFile,
+    )
     from .sources.oauth.client_assertion import (
         ClientSecretJWT as ClientSecretJWT,
         PrivateKeyJWT as PrivateKeyJWT,
@@ -211,6 +214,7 @@ _NAMES = {
     "profiles.solace": "Solace",
     "profiles.username": "Username",
     "sources": "AsyncTokenSource TokenSource",
+    "sources.oauth.assertion_file": "ClientAssertionFile",
     "sources.oauth.client_assertion": "ClientSecretJWT PrivateKeyJWT",
     "sources.oauth.client_auth": "ClientSecretBasic ClientSecretPost PublicClient",
     "sources.oauth.client_credentials": "ClientCredentials",

@@ -15,6 +15,7 @@ from .mqtt.codec.will import Will
 from .private_files import check_private
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
+from .sources.oauth.assertion_file import ClientAssertionFile
 from .sources.oauth.client_assertion import ClientSecretJWT, PrivateKeyJWT
 from .sources.oauth.client_auth import ClientSecretBasic, ClientSecretPost, PublicClient
 from .sources.oauth.client_credentials import ClientCredentials
@@ -38,6 +39,7 @@ _CLIENT_AUTHS: dict[str, Callable[..., Any]] = {
     "client_secret_basic": ClientSecretBasic,
     "client_secret_post": ClientSecretPost,
     "client_secret_jwt": ClientSecretJWT,
+    "client_assertion_file": ClientAssertionFile,
     "private_key_jwt": PrivateKeyJWT,
     "tls_client_auth": MutualTLS,
     "self_signed_tls_client_auth": MutualTLS,
@@ -151,7 +153,7 @@ class _Reader:
         return TlsFiles(**{name: self._path(path) if isinstance(path, str) else path for name, path in paths.items()})
 
     def _arguments(self, where: str, table: dict[str, Any], make: Callable[..., Any]) -> dict[str, Any]:
-        """Return the arguments of a constructor; for a secret, the content of its file."""
+        """Return the arguments of a constructor; for a secret, the path of its file."""
         known = [name for name in inspect.signature(make).parameters if name not in _EXCLUDED]
         arguments: dict[str, Any] = {}
         for name, value in table.items():
@@ -159,7 +161,8 @@ class _Reader:
             if name in ("type", "method", "client_auth"):
                 continue
             if name.endswith("_file") and secret in _SECRETS and secret in known:
-                arguments[secret] = self._secret(f"{where}.{name}", value)
+                self._secret(f"{where}.{name}", value)  # so that a mistake is found now, and named as it stands here
+                arguments[secret] = self._path(value)
             elif name not in known:
                 raise ConfigurationError(f"{where}.{name}: unknown entry; the entries are {', '.join(known)}")
             elif name in _SECRETS and self._open_to_others:

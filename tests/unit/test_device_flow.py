@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import logging
 import math
 import ssl
@@ -609,6 +611,58 @@ def any_source(server: OAuthServer, device: bool) -> DeviceFlow | ClientCredenti
     if device:
         return flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None)
     return ClientCredentials(client_id="pump-17", client_secret="secret", issuer=server.origin)
+
+
+class TestProofKey:
+    """PKCE (RFC 7636), which Keycloak can demand in the device flow."""
+
+    def start(self, server: OAuthServer, methods: object) -> DeviceFlow:
+        server.describe(
+            OPENID, device_authorization_endpoint=f"{server.origin}/device", code_challenge_methods_supported=methods
+        )
+        server.pages["/device"] = device_answer()
+        return flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None)
+
+    def test_is_sent_where_the_server_supports_it(self, server: OAuthServer) -> None:
+        source = self.start(server, ["plain", "S256"])
+        for _ in range(2):
+            source.fetch(None)
+        begun = [dict(request.form) for request in server.token_requests if request.path == "/device"]
+        proofs = [dict(request.form)["code_verifier"] for request in polls(server)]
+        for form, proof in zip(begun, proofs, strict=True):
+            digest = hashlib.sha256(proof.encode()).digest()
+            assert form["code_challenge"] == base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            assert form["code_challenge_method"] == "S256"
+            assert 43 <= len(proof) <= 128
+        assert proofs[0] != proofs[1]
+
+    @pytest.mark.parametrize("methods", [None, [], ["plain"], "S256", 5])
+    def test_is_not_sent_where_it_does_not(self, server: OAuthServer, methods: object) -> None:
+        self.start(server, methods).fetch(None)
+        names = {name for request in server.token_requests for name, _ in request.form}
+        assert not names & {"code_challenge", "code_challenge_method", "code_verifier"}
+
+    def test_is_left_out_where_the_server_does_not_accept_it_in_this_flow(self, server: OAuthServer) -> None:
+        source = self.start(server, ["S256"])
+        told = {"error": "invalid_request", "error_description": "Parameter not allowed: code_challenge"}
+        server.script.extend([server.pages[OPENID], answer(told, 400)])
+        assert source.fetch(None).value.startswith("opaque-token")
+        assert "code_verifier" not in dict(polls(server)[0].form)
+
+    def test_is_left_out_where_the_server_does_not_accept_it_for_the_token(self, server: OAuthServer) -> None:
+        source = self.start(server, ["S256"])
+        told = {"error": "invalid_request", "error_description": "Parameter not allowed: code_verifier"}
+        server.script.extend([server.pages[OPENID], device_answer(), answer(told, 400)])
+        assert source.fetch(None).value.startswith("opaque-token")
+        first, second = (dict(request.form) for request in polls(server))
+        assert first.pop("code_verifier")
+        assert first == second
+
+    def test_does_not_hide_another_refusal(self, server: OAuthServer) -> None:
+        source = self.start(server, ["S256"])
+        server.pages["/device"] = answer({"error": "invalid_client"}, 401)
+        assert refused(source).error == "invalid_client"
+        assert len(server.token_requests) == 1
 
 
 @pytest.mark.parametrize("device", [True, False])

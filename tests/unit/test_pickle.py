@@ -136,6 +136,7 @@ def values(key: bytes, pki: Pki, tmp_path: Path) -> dict[str, Iterable[Any]]:
         "Backoff": [l.Backoff(), l.Backoff(0.5, 9.0, 3.0)],
         "BearerHeader": [l.BearerHeader("X-Token")],
         "ClearBlade": [l.ClearBlade()],
+        "ClientAssertionFile": [l.ClientAssertionFile(pki.client.certificate)],
         "ClientCredentials": [l.ClientCredentials(**source, client_secret="secret")],  # type: ignore[arg-type]
         "ClientSecretBasic": [l.ClientSecretBasic("secret")],
         "ClientSecretJWT": [l.ClientSecretJWT("a secret of 32 characters or more")],

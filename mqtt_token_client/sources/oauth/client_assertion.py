@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ...clock import monotonic
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, TokenError
 from ..signing import Signer
-from .client_auth import TokenRequest
+from .client_auth import TokenRequest, check_secret, read_secret
 from .grant import is_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ClientSecretJWT:
 
     Args:
         client_secret: the secret that the server shares with the client, of at least 32 bytes (48 for HS384, 64 for
-            HS512).
+            HS512); or the path of its file, as a ``pathlib.Path``, which is read for each assertion.
         algorithm: HS256, HS384 or HS512.
         audience: as in :class:`PrivateKeyJWT`.
         time_from: as in :class:`PrivateKeyJWT`.
@@ -87,7 +87,7 @@ class ClientSecretJWT:
 
     def __init__(
         self,
-        client_secret: str,
+        client_secret: str | Path,
         *,
         algorithm: str = "HS256",
         audience: str | None = None,
@@ -95,11 +95,9 @@ class ClientSecretJWT:
     ) -> None:
         if not isinstance(algorithm, str) or algorithm not in _SECRET_BYTES:
             raise ConfigurationError(f"algorithm must be one of {', '.join(_SECRET_BYTES)}, got {algorithm!r}")
-        if not is_text(client_secret) or len(client_secret.encode()) < _SECRET_BYTES[algorithm]:
-            raise ConfigurationError(
-                f"client_secret must have at least {_SECRET_BYTES[algorithm]} bytes for {algorithm}, of printable "
-                "characters without a line end"
-            )
+        problem = _secret_problem(check_secret(client_secret), algorithm)
+        if problem:
+            raise ConfigurationError(problem)
         _check_audience(audience)
         self._client_secret = client_secret
         self._algorithm = algorithm
@@ -107,15 +105,28 @@ class ClientSecretJWT:
         self._web_clock = _web_clock(time_from)
 
     def authenticate(self, request: TokenRequest) -> None:
-        """Add the assertion to the form."""
+        """Add the assertion to the form.
+
+        Raises:
+            TokenError: the file of the secret cannot be read now, or contains no secret.
+        """
         import jwt
 
-        request.secrets.append(self._client_secret)
+        secret = read_secret(self._client_secret)
+        problem = _secret_problem(secret, self._algorithm)
+        if problem:
+            raise TokenError(problem)
+        request.secrets.append(secret)
 
         def sign(claims: dict[str, Any]) -> str:
-            return jwt.encode(claims, self._client_secret, self._algorithm)
+            return jwt.encode(claims, secret, self._algorithm)
 
         _assert(request, sign, self._audience, 60, self._web_clock)
+
+
+def _secret_problem(secret: str, algorithm: str) -> str | None:
+    least = _SECRET_BYTES[algorithm]
+    return None if len(secret.encode()) >= least else f"client_secret must have at least {least} bytes for {algorithm}"
 
 
 def _web_clock(time_from: str | None) -> WebClock | None:
@@ -147,6 +158,7 @@ def _assert(
         "iat": issued,
         "exp": int(issued + lifetime),
     }
+    request.timed = True
     request.form += [
         ("client_id", request.client_id),
         ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote_plus
 
 from ...clock import ServerClock
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, TokenError
 from ...value import Value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_SECRET = 1 << 16  # characters
 
 
 class TokenRequest:
@@ -23,6 +29,7 @@ class TokenRequest:
         form: the fields of the body.
         headers: HTTP headers to add to the usual ones.
         certificate: paths of a client certificate and its key, for TLS.
+        timed: whether it contains a time by ``clock``, so that the server may reject it because of that.
         secrets: secrets that must not appear in a message if the server echoes them; the values in ``form`` need not
             be added.
     """
@@ -42,6 +49,7 @@ class TokenRequest:
         self.form = form
         self.headers: dict[str, str] = {}
         self.certificate: tuple[str, str] | None = None
+        self.timed = False
         self.secrets: list[str] = []
 
     def __repr__(self) -> str:
@@ -60,45 +68,83 @@ class ClientAuthentication(Protocol):
         ...
 
 
+def read_secret(client_secret: object) -> str:
+    """Return a client secret: the argument itself, or the content of the file if it is a ``pathlib.Path``.
+
+    Raises:
+        TokenError: the file cannot be read now, or contains no secret.
+        ConfigurationError: the argument is something else.
+    """
+    if not isinstance(client_secret, os.PathLike):
+        # A common mistake is a line end, of a file that was read whole.
+        if not isinstance(client_secret, str) or not client_secret or not client_secret.isprintable():
+            raise ConfigurationError("client_secret must be a string of printable characters, without a line end")
+        return client_secret
+    path = os.fspath(client_secret)
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes a while to load
+            secret = file.read(_MAX_SECRET).rstrip("\r\n")
+    except OSError as error:
+        raise TokenError(f"client_secret: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret or not secret.isprintable():
+        raise TokenError(f"client_secret: {path} must contain one line of printable characters")
+    return secret
+
+
+def check_secret(client_secret: object) -> str:
+    """Return a client secret, for the constructor of a client authentication.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        return read_secret(client_secret)
+    except TokenError as error:
+        raise ConfigurationError(str(error)) from None
+
+
 class _ClientSecret(Value):
-    client_secret: str
+    client_secret: str | Path
 
     _hidden = ("client_secret",)
 
     def __post_init__(self) -> None:
-        # A common mistake is a line end, of a file that was read whole.
-        if not isinstance(self.client_secret, str) or not self.client_secret or not self.client_secret.isprintable():
-            raise ConfigurationError("client_secret must be a string of printable characters, without a line end")
+        check_secret(self.client_secret)
 
 
 class ClientSecretBasic(_ClientSecret):
     """The client secret in the Authorization header, form-encoded (RFC 6749 section 2.3.1).
 
     Args:
-        client_secret: the secret that the server shares with the client.
+        client_secret: the secret that the server shares with the client; or the path of a file that contains it, as a
+            ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
-        credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(self.client_secret)}".encode()).decode()
+        secret = read_secret(self.client_secret)
+        credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(secret)}".encode()).decode()
         request.headers["Authorization"] = f"Basic {credentials}"
-        request.secrets += [self.client_secret, credentials]
+        request.secrets += [secret, credentials]
 
 
 class ClientSecretPost(_ClientSecret):
     """The client secret as a field of the body (RFC 6749 section 2.3.1), for servers that do not accept Basic.
 
     Args:
-        client_secret: the secret that the server shares with the client.
+        client_secret: the secret that the server shares with the client; or the path of a file that contains it, as a
+            ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
-        request.form += [("client_id", request.client_id), ("client_secret", self.client_secret)]
+        request.form += [("client_id", request.client_id), ("client_secret", read_secret(self.client_secret))]
 
 
 class ClientSecret(_ClientSecret):
@@ -106,16 +152,17 @@ class ClientSecret(_ClientSecret):
     (``token_endpoint_auth_methods_supported``, RFC 8414 section 2).
 
     Args:
-        client_secret: the secret that the server shares with the client.
+        client_secret: the secret that the server shares with the client; or the path of a file that contains it, as a
+            ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters.
+        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
         methods = request.metadata.get("token_endpoint_auth_methods_supported")
         post = isinstance(methods, list) and "client_secret_post" in methods and "client_secret_basic" not in methods
-        (ClientSecretPost if post else ClientSecretBasic)(self.client_secret).authenticate(request)
+        (ClientSecretPost if post else ClientSecretBasic)(read_secret(self.client_secret)).authenticate(request)
 
 
 class PublicClient(Value):

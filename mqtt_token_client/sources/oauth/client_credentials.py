@@ -24,8 +24,8 @@ class ClientCredentials(Grant):
         token_endpoint: the URL of the token endpoint, instead of ``issuer``.
         revocation_endpoint: the URL where tokens are revoked (RFC 7009), beside ``token_endpoint``, or if the metadata
             of the issuer has none.
-        client_secret: the client's secret. It is sent in the Authorization header, unless the server's metadata
-            supports only the body.
+        client_secret: the client's secret, or the path of its file as a ``pathlib.Path``, which is read for each
+            request. It is sent in the Authorization header, unless the server's metadata supports only the body.
         client_auth: another client authentication, instead of ``client_secret``, such as ``ClientSecretPost``.
         scope: the scope to request, as one space-separated string or as a list.
         audience: the parameter of that name, which Auth0 and others require.
@@ -50,7 +50,7 @@ class ClientCredentials(Grant):
         issuer: str | None = None,
         token_endpoint: str | None = None,
         revocation_endpoint: str | None = None,
-        client_secret: str | None = None,
+        client_secret: str | Path | None = None,
         client_auth: ClientAuthentication | None = None,
         scope: str | Sequence[str] | None = None,
         audience: str | None = None,

@@ -46,7 +46,7 @@ class DeviceFlow(Grant):
     Args:
         issuer: the issuer identifier of the authorization server; its endpoints are discovered.
         device_authorization_endpoint: the URL of that endpoint; with ``token_endpoint``, instead of ``issuer``.
-        client_secret: the client's secret, or
+        client_secret: the client's secret, or the path of its file, or
         client_auth: another client authentication; by default none (``PublicClient``).
         prompt: a function of one :class:`DeviceLogin` that shows it to a person. It is called on the thread that
             requests the token, and polling starts once it has returned. By default it prints to stderr. An exception
@@ -67,7 +67,7 @@ class DeviceFlow(Grant):
         device_authorization_endpoint: str | None = None,
         token_endpoint: str | None = None,
         revocation_endpoint: str | None = None,
-        client_secret: str | None = None,
+        client_secret: str | Path | None = None,
         client_auth: ClientAuthentication | None = None,
         scope: str | Sequence[str] | None = None,
         audience: str | None = None,
@@ -146,7 +146,7 @@ class DeviceFlow(Grant):
                 f"{self._addresses['issuer']}: this server does not support the device flow: its metadata has no "
                 "device_authorization_endpoint"
             )
-        answer, sent = self._endpoint.post("device_authorization_endpoint", self._parameters)
+        proof, answer, sent = self._begin()
         lifetime, interval = seconds_in(answer, "expires_in"), seconds_in(answer, "interval") or _INTERVAL
         if lifetime is None:
             raise InvalidTokenResponse("device authorization response: expires_in is missing or not a valid duration")
@@ -161,9 +161,26 @@ class DeviceFlow(Grant):
         )
         try:
             self._show(login)
-            return self._poll(device_code, interval, login.ends, lifetime)
+            return self._poll(device_code, proof, interval, login.ends, lifetime)
         finally:
             over.set()
+
+    def _begin(self) -> tuple[list[tuple[str, str]], dict[str, Any], float]:
+        """Ask for a code. The first value returned is the proof for the token requests: the fields of RFC 7636, where
+        the server supports them, as some then require them.
+        """
+        if self._endpoint.supports("code_challenge_methods_supported", "S256"):
+            from .pkce import ProofKey
+
+            key = ProofKey()
+            try:
+                answer, sent = self._endpoint.post("device_authorization_endpoint", [*self._parameters, *key.challenge])
+            except TokenRequestRefused as refusal:
+                if refusal.error != "invalid_request":  # of a server that supports it in other flows only
+                    raise
+            else:
+                return key.verifier, answer, sent
+        return [], *self._endpoint.post("device_authorization_endpoint", self._parameters)
 
     def _show(self, login: DeviceLogin) -> None:
         try:
@@ -171,9 +188,11 @@ class DeviceFlow(Grant):
         except Exception:  # noqa: BLE001 - a user's function, which has no access to a secret
             _log.exception("prompt raised an exception; the login goes on")
 
-    def _poll(self, device_code: str, interval: float, deadline: float, lifetime: float) -> Token:
+    def _poll(
+        self, device_code: str, proof: list[tuple[str, str]], interval: float, deadline: float, lifetime: float
+    ) -> Token:
         """Poll until there is an outcome (RFC 8628 section 3.5), never more often than the server allows."""
-        grant = [("grant_type", _GRANT_TYPE), ("device_code", device_code)]
+        grant = [("grant_type", _GRANT_TYPE), ("device_code", device_code), *proof]
         grant += [(name, value) for name, value in self._parameters if name == "resource"]  # RFC 8707 section 2.2
         delay, failure = interval, None
         while True:
@@ -183,7 +202,10 @@ class DeviceFlow(Grant):
             try:
                 answer, sent = self._endpoint.post("token_endpoint", grant, expected=(_PENDING, _SLOW_DOWN))
             except TokenRequestRefused as refusal:
-                raise _in_plain_words(refusal, lifetime) from None
+                if not proof or refusal.error != "invalid_request":
+                    raise _in_plain_words(refusal, lifetime) from None
+                grant, proof = [field for field in grant if field not in proof], []
+                continue
             except TokenError as error:  # none of these is the outcome of the login, and each may be temporary
                 delay, failure = max(min(2 * delay, max(_MAX_BACKOFF, interval)), error.retry_after or 0.0), error
                 continue

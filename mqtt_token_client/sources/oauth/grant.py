@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import ConfigurationError
 from ...token import Token
 from .client_auth import ClientAuthentication, ClientSecret
 from .http import HttpClient, url_problem
 from .token_endpoint import TokenEndpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CLIENT = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
 _RESERVED = frozenset((*_CLIENT, "grant_type", "device_code", "refresh_token"))
@@ -114,7 +117,9 @@ def _check_choice(issuer: str | None, endpoints: Mapping[str, str | None]) -> No
 
 
 def client_authentication(
-    client_secret: str | None, client_auth: ClientAuthentication | None, default: ClientAuthentication | None = None
+    client_secret: str | Path | None,
+    client_auth: ClientAuthentication | None,
+    default: ClientAuthentication | None = None,
 ) -> ClientAuthentication:
     """Return the client authentication that one of two arguments gives; ``default`` if neither is given.
 

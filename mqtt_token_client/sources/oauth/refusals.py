@@ -32,11 +32,6 @@ _MOST_READ = 10_000  # characters of a text
 _HEAD = LONGEST_TEXT // 3  # characters that are kept of its beginning, if it is too long
 
 
-def has_assertion(request: TokenRequest) -> bool:
-    """Whether the client authenticated by a signed assertion."""
-    return any(name == "client_assertion" for name, _ in request.form)
-
-
 def refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> TokenError:
     """Return the error that an error response means (RFC 6749 section 5.2)."""
     text = answer.get("error_description")
@@ -44,7 +39,7 @@ def refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Toke
     message = f"{reply.url}: {error}" + (f" ({description})" if description else "")
     if error in _TEMPORARY:
         return AuthorizationServerUnavailable(message, retry_after=reply.retry_after, error=error, status=reply.status)
-    by_own_clock = error in CLIENT_ERRORS and has_assertion(request) and not request.clock.known
+    by_own_clock = error in CLIENT_ERRORS and request.timed and not request.clock.known
     if by_own_clock:
         message += f"; {_own_clock()}; also"
     if error in CLIENT_ERRORS:

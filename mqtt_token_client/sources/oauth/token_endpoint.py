@@ -140,6 +140,16 @@ class TokenEndpoint:
         self._discovered = metadata if offered else None  # if it is missing now, look again the next time
         return offered
 
+    def supports(self, name: str, value: str) -> bool:
+        """Whether the server's metadata has a list of that name with this value in it.
+
+        Raises:
+            TokenError: its metadata could not be fetched.
+        """
+        self._discovered = metadata = self._metadata("token_endpoint")
+        values = metadata.get(name)
+        return isinstance(values, list) and value in values
+
     def revoke(self, token: str, hint: str) -> bool:
         """Revoke a token at the server (RFC 7009 section 2).
 
@@ -233,9 +243,9 @@ def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
     answer = _object_in(reply)
     if answer is None or not _has_error(answer):
         return False
-    from .refusals import CLIENT_ERRORS, has_assertion
+    from .refusals import CLIENT_ERRORS
 
-    return has_assertion(request) and answer["error"] in CLIENT_ERRORS
+    return request.timed and answer["error"] in CLIENT_ERRORS
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
