@@ -218,7 +218,7 @@ def test_a_key_file_is_made_once_and_told_once_with_what_it_does_not_protect_fro
 
 def test_processes_that_start_at_once_end_with_the_same_key(folder: Path) -> None:
     program = (
-        "import sys; from mqtt_token_client import FileStore, Token; import cryptography.fernet, filelock; "
+        "import sys; from mqtt_token_client import FileStore, Token; import cryptography.fernet; "
         "print('ready', flush=True); sys.stdin.read(); FileStore(sys.argv[1]).save(sys.argv[2], Token('t'))"
     )
     keys = [str(number) for number in range(6)]

@@ -32,7 +32,6 @@ _COUNT = """
 import sys
 from pathlib import Path
 from mqtt_token_client.stores.lock import file_lock
-import filelock
 counter = Path(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.read()
@@ -211,6 +210,51 @@ except BaseException:
 def test_a_child_that_was_forked_meanwhile_cannot_release_it(path: Path, impatient: None) -> None:
     with program(_LEAVE, path), pytest.raises(StoreLocked), file_lock(path):
         pass
+
+
+_OUTLIVE = """
+import os, signal, sys
+from pathlib import Path
+from mqtt_token_client.stores.lock import file_lock
+with file_lock(Path(sys.argv[1])):
+    if os.fork() == 0:
+        print("forked", flush=True)
+        sys.stdin.read()  # outlives its parent, without a use for the lock
+        os._exit(0)
+    signal.pause()
+"""
+
+
+def test_a_child_that_outlives_its_parent_holds_nothing(path: Path, impatient: None) -> None:
+    with program(_OUTLIVE, path) as parent:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
+        with file_lock(path):
+            pass
+
+
+def test_a_program_that_was_started_meanwhile_holds_nothing(path: Path, impatient: None) -> None:
+    with file_lock(path):
+        sleeping = subprocess.Popen(["sleep", "30"], close_fds=False)
+    try:
+        with file_lock(path):
+            pass
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+
+
+def test_leaves_no_file_open(path: Path, impatient: None) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with file_lock(path), pytest.raises(StoreLocked), file_lock(path):
+        pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_system_without_locks_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(StoreError, match="this system has no flock"):
+        file_lock(path).__enter__()
 
 
 @pytest.fixture(params=["file", "keyring"])
