@@ -14,8 +14,8 @@ from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
 from .mqtt.session.acks import ManualAcks
 from .mqtt.session.delivery import ExpiringMessage, Outgoing
+from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
-from .mqtt.session.subscriptions import Handler
 from .value import Value
 
 _MAX_INFLIGHT = 65_000  # leaves packet identifiers for SUBSCRIBE

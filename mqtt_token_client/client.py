@@ -12,7 +12,7 @@ from .core import ClientCore
 from .errors import ClientClosed
 from .mqtt.runtime.base import current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
-from .mqtt.session.subscriptions import Handler
+from .mqtt.session.dispatch import Handler
 from .oneshot import check_seconds, check_timeout
 from .tokens.credentials import CredentialsProvider
 

@@ -17,9 +17,9 @@ from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
 from .mqtt.lifecycle.settings import open_settings
 from .mqtt.session.delivery import Delivery, Outgoing
+from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
 from .mqtt.session.reports import Stats
-from .mqtt.session.subscriptions import Handler
 from .profiles import PlacingFunction, Profile
 from .sources import AsyncTokenSource, TokenSource
 from .stores import TokenStore

@@ -17,7 +17,7 @@ from ..mqtt.codec.checks import Payload
 from ..mqtt.lifecycle.settings import check_range
 from ..mqtt.runtime.thread import acquire_network_thread, release_network_thread
 from ..mqtt.session.acks import ManualAcks
-from ..mqtt.session.subscriptions import Handler
+from ..mqtt.session.dispatch import Handler
 from ..oneshot import check_seconds, check_timeout
 from ..tokens.credentials import CredentialsProvider
 from ..tokens.on_loop import in_thread

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 
 from ..mqtt.codec.message import Message
-from ..mqtt.session.subscriptions import Handler
+from ..mqtt.session.dispatch import Handler
 from .inbox import Inbox
 from .own_loop import OwnLoop
 

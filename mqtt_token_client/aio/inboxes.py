@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import ConfigurationError
 from ..mqtt.codec.message import Message
-from ..mqtt.session.subscriptions import Handler
+from ..mqtt.session.dispatch import Handler
 from .acks import AckBatch
 from .handlers import HandlerTask
 from .inbox import Inbox

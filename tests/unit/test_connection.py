@@ -239,7 +239,8 @@ class TestMessagesReceived:
         device.client.subscribe("a/b", exact.append)
         device.client.subscribe("a/+", wild.append)
         peer = device.start()
-        peer.expect_subscribe()
+        for _ in range(2 if protocol == 5 else 1):  # the filters overlap, so each has an identifier of its own
+            peer.expect_subscribe()
         peer.send(packets.publish(peer.five, "a/b", b"1", 1, 7, retain=True))
         peer.publish("a/c", b"2")
         peer.publish("other", b"3")

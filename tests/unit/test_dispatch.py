@@ -6,9 +6,9 @@ import pytest
 
 from mqtt_token_client.events import Event, HandlerFailed, MessageUnhandled
 from mqtt_token_client.mqtt.codec.message import Message
-from mqtt_token_client.mqtt.session.dispatch import Dispatcher
+from mqtt_token_client.mqtt.session.dispatch import Dispatcher, Handler
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
-from mqtt_token_client.mqtt.session.subscriptions import Handler, Subscriptions
+from mqtt_token_client.mqtt.session.subscriptions import Subscriptions
 
 
 def message(topic: str) -> Message:
@@ -19,7 +19,7 @@ def dispatcher(events: list[Event], on_message: Handler | None = None, **handler
     subscriptions = Subscriptions(PacketIds())
     for topic_filter, handler in handlers.items():
         subscriptions.add(topic_filter, handler, 1)
-    return Dispatcher(subscriptions, on_message, events.append)
+    return Dispatcher(subscriptions.routes, on_message, events.append)
 
 
 def test_a_message_goes_to_the_handlers_of_its_topic_and_not_to_on_message() -> None:
@@ -76,7 +76,7 @@ def test_what_a_handler_raises_is_logged_and_reported_and_the_others_are_called(
     subscriptions = Subscriptions(PacketIds())
     subscriptions.add("a", fail, 1)
     subscriptions.add("#", got.append, 1)
-    assert Dispatcher(subscriptions, None, events.append).dispatch(message("a"))
+    assert Dispatcher(subscriptions.routes, None, events.append).dispatch(message("a"))
     assert got == [message("a")]
     (event,) = events
     assert isinstance(event, HandlerFailed)

@@ -19,7 +19,12 @@ from mqtt_token_client.mqtt.session.subscriptions import Subscriptions
 from mqtt_token_client.token import Token
 
 HOSTILE = "a\x1b]0;title\x07\r\nforged line\u202e\u2028\ud800\0" * 1000
-OWN = {("SubscriptionRefused", "topic_filter"), ("DeliveryRefused", "topic"), ("MessageExpired", "topic")}
+OWN = {
+    ("SubscriptionRefused", "topic_filter"),
+    ("UnsubscriptionRefused", "topic_filter"),
+    ("DeliveryRefused", "topic"),
+    ("MessageExpired", "topic"),
+}
 EVENTS = [kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, events.Event)]
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.MqttTokenError)]
 
@@ -95,7 +100,7 @@ def test_a_log_record_holds_printable_text_only(caplog: pytest.LogCaptureFixture
 
 def test_a_thousand_long_topics_without_a_handler_take_little_memory() -> None:
     reported: list[events.Event] = []
-    dispatcher = Dispatcher(Subscriptions(PacketIds()), None, reported.append)
+    dispatcher = Dispatcher(Subscriptions(PacketIds()).routes, None, reported.append)
     tracemalloc.start()
     try:
         for number in range(1100):

@@ -225,6 +225,13 @@ def pack_properties(properties: Mapping[str, Any] | None, packet: int = PUBLISH)
     return pack_length(len(packed)) + packed
 
 
+def add_subscription_identifier(packed: bytes, identifier: int) -> bytes:
+    """Packed properties of SUBSCRIBE, which have no Subscription Identifier (section 3.8.2.1.2), with this one."""
+    _, start = read_length(packed, 0, len(packed)) if packed else (0, 0)
+    properties = b"\x0b" + pack_length(identifier) + packed[start:]
+    return pack_length(len(properties)) + properties
+
+
 def replace_expiry(packed: bytes, seconds: int) -> bytes:
     """Properties that begin with a Message Expiry Interval (section 3.3.2.3.3), with this one in its place."""
     _, start = read_length(packed, 0, len(packed))

@@ -57,6 +57,25 @@ def check_filter(topic_filter: str, where: str) -> str:
     return topic_filter
 
 
+def without_group(topic_filter: str) -> str:
+    """The filter of a shared subscription, ``$share/group/filter`` (MQTT 5 section 4.8.2); any other as it is."""
+    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether there are topics that match both filters, which are not those of shared subscriptions (section 4.7)."""
+    ones, others = one.split("/"), other.split("/")
+    if {ones[0], others[0]} & {"+", "#"} and "$" in (one[:1], other[:1]):  # [MQTT-4.7.2-1]
+        return False
+    for level, another in zip(ones, others, strict=False):
+        if "#" in (level, another):
+            return True
+        if level != another and "+" not in (level, another):
+            return False
+    rest = ones[len(others) :] or others[len(ones) :]
+    return rest in ([], ["#"])  # "a/#" matches "a" as well
+
+
 def decode_string(encoded: bytes) -> str:
     """A UTF-8 Encoded String that the broker sent (MQTT 5 section 1.5.4).
 

@@ -37,7 +37,7 @@ class Limits(Value):
     def of(cls, accepted: Connack, protocol: int) -> Limits:
         """Return the limits that a CONNACK announces."""
         if protocol != 5:
-            return cls()
+            return cls(identifiers=False)
         announced = accepted.properties
         return cls(
             announced.get("receive_maximum", 65_535),

@@ -15,7 +15,7 @@ from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks
 from .delivery import Outgoing
-from .dispatch import Dispatcher
+from .dispatch import Dispatcher, Handler
 from .incoming import Incoming
 from .journal import CallSoon, Journal
 from .limits import Limits
@@ -23,7 +23,7 @@ from .outbox import open_outbox
 from .packet_ids import PacketIds
 from .publishing import write_message
 from .reports import Blame, SessionStats
-from .subscriptions import Handler, Subscriptions, refusals
+from .subscriptions import Subscriptions, refusals
 
 if TYPE_CHECKING:
     from .suspicion import Suspicion
@@ -74,7 +74,7 @@ class Session:
         self.queue = self._outbox.queue
         self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
-        dispatcher = Dispatcher(self._subscriptions, on_message, emit)
+        dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit)
         received = self._outbox.was_received
         self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=received)
         self.receive_message = self._incoming.receive

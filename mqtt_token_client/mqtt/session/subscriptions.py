@@ -1,44 +1,25 @@
-"""The topic filters that the application wants, which of them the broker has confirmed, and their handlers."""
+"""The topic filters that the application wants, and which of them the broker has confirmed."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from paho.mqtt.matcher import MQTTMatcher
-
 from ... import events
 from ...errors import ClientClosed
-from ..codec.message import Message
-from ..codec.packets import SUBACK, UNSUBACK, Suback, Unsuback
+from ..codec.packets import SUBACK, SUBSCRIBE, UNSUBACK, Suback, Unsuback
+from ..codec.properties import add_subscription_identifier, read_properties
 from ..codec.reason_codes import Action, action_for
+from ..codec.topics import overlap, without_group
 from ..transport.connection import NetworkConnection
 from .delivery import Outgoing
+from .dispatch import Handler, Routes, Subscription, identifier_of
 from .limits import Limits
 from .packet_ids import PacketIds
 
-_REMEMBERED_TOPICS = 1024
-_LONGEST_REMEMBERED = 200  # characters of a topic; another client may send one of 64 KiB
+_RETAIN_HANDLING, _IF_NEW = 0x30, 0x10  # of the Subscription Options (MQTT 5 section 3.8.3.1)
 
-Handler = Callable[[Message], object]
 Refusal = events.SubscriptionRefused | events.UnsubscriptionRefused
-
-
-def _without_group(topic_filter: str) -> str:
-    """The filter of a shared subscription ($share/group/filter, MQTT 5 section 4.8.2)."""
-    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
-
-
-class _Subscription:
-    __slots__ = ("confirmed", "handler", "identified", "options", "properties", "refused")
-
-    def __init__(self, handler: Handler | None, options: int, properties: bytes, identified: bool) -> None:
-        self.handler = handler
-        self.options = options  # as SUBSCRIBE has them (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS
-        self.properties = properties  # as packed for MQTT 5
-        self.identified = identified  # the properties have a Subscription Identifier
-        self.confirmed = False
-        self.refused = False  # until the next token or connection
 
 
 class Subscriptions:
@@ -46,20 +27,20 @@ class Subscriptions:
 
     Attributes:
         outdated: whether :meth:`send` may have something to send.
+        routes: the handlers of each message.
         asked: the filters of each request that is not answered, by packet identifier, oldest first.
     """
 
     def __init__(self, packet_ids: PacketIds) -> None:
         self.outdated = False
+        self.routes = Routes()
         self._closed = ""  # why nothing can be changed; empty if it can
         self._ids = packet_ids
         self._changes: deque[Callable[[], None]] = deque()  # not made yet
-        self._wanted: dict[str, _Subscription] = {}
+        self._wanted: dict[str, Subscription] = {}
         self._unwanted: dict[str, bool] = {}  # UNSUBSCRIBE is due or not confirmed; whether it was refused for now
         # SUBSCRIBE with its subscriptions, UNSUBSCRIBE with None
-        self.asked: dict[int, list[tuple[str, _Subscription | None]]] = {}
-        self._matcher = MQTTMatcher()  # from a filter to the handlers of all subscriptions that have it
-        self._matched: dict[str, tuple[Handler, ...]] = {}  # by topic: walking through the matcher takes long
+        self.asked: dict[int, list[tuple[str, Subscription | None]]] = {}
 
     def change(self, change: Callable[[], None]) -> None:
         """Have a change made, before the next message is sent. May be called on any thread.
@@ -87,6 +68,8 @@ class Subscriptions:
         while self._changes:
             self._changes.popleft()()
         rejected = self.remove_rejected(limits)
+        if limits.identifiers:
+            self._identify()
         for properties, wanted in self.to_subscribe(limits):
             if alone and self.asked:
                 self.outdated = True
@@ -123,9 +106,37 @@ class Subscriptions:
             properties: those of SUBSCRIBE, packed.
             identified: whether they have a Subscription Identifier.
         """
-        self._wanted[topic_filter] = _Subscription(handler, options, properties, identified)
+        chosen = _chosen_identifier(properties) if identified else 0
+        added = Subscription(() if handler is None else (handler,), options, properties, chosen)
+        before = self._wanted.get(topic_filter)
+        if before is not None:
+            added.identifier = chosen or (0 if before.identified else before.identifier)
+            added.moving = added.identifier != before.identifier
+        for name, other in self._wanted.items():
+            if name != topic_filter and overlap(without_group(name), without_group(topic_filter)):
+                added.overlaps = other.overlaps = True
+        self._wanted[topic_filter] = added
         self._unwanted.pop(topic_filter, None)
-        self._index()
+        self.routes.rebuild(self._wanted)
+
+    def _identify(self) -> None:
+        """Give each subscription that overlaps another one an identifier of its own, so that copies can be told apart.
+        The broker has some of them already, and is not to send their retained messages again.
+        """
+        changed = False
+        asked = self._asked_last()
+        for name, one in self._wanted.items():
+            if not one.overlaps or one.identifier:
+                continue
+            changed = True
+            if one.confirmed or asked.get(name) is one:
+                handling = one.options & _RETAIN_HANDLING or _IF_NEW
+                options = one.options & ~_RETAIN_HANDLING | handling
+                one = self._wanted[name] = Subscription(one.handlers, options, one.properties, 0)
+                one.overlaps = one.moving = True
+            one.identifier = identifier_of(name)
+        if changed:
+            self.routes.rebuild(self._wanted)
 
     def remove(self, topic_filter: str, *, unsubscribe: bool = True) -> None:
         """Forget a filter, and unsubscribe from it: this process has subscribed to it, or an earlier one in the same
@@ -135,7 +146,7 @@ class Subscriptions:
         if unsubscribe:
             self._unwanted[topic_filter] = False
         if self._wanted.pop(topic_filter, None) is not None:
-            self._index()
+            self.routes.rebuild(self._wanted)
 
     def remove_rejected(self, limits: Limits) -> list[tuple[str, int]]:
         """Remove the filters that must not be sent to the broker; return them with the reason."""
@@ -148,7 +159,7 @@ class Subscriptions:
         for name, _ in found:
             del self._wanted[name]
         if found:
-            self._index()
+            self.routes.rebuild(self._wanted)
         return found
 
     def to_subscribe(self, limits: Limits) -> list[tuple[bytes, list[tuple[str, int]]]]:
@@ -159,7 +170,10 @@ class Subscriptions:
         due: dict[bytes, list[str]] = {}
         for name, wanted in self._wanted.items():
             if not wanted.confirmed and not wanted.refused and asked.get(name) is not wanted:
-                due.setdefault(wanted.properties, []).append(name)
+                properties = wanted.properties
+                if wanted.identifier and not wanted.identified and limits.identifiers:
+                    properties = add_subscription_identifier(properties, wanted.identifier)
+                due.setdefault(properties, []).append(name)
         return [
             (properties, [(name, self._wanted[name].options) for name in packet])
             for properties, names in due.items()
@@ -193,11 +207,11 @@ class Subscriptions:
             if asked is None or self._wanted.get(name) is not asked:
                 continue  # the application has changed it since
             if reason < 0x80:
-                asked.confirmed = True
+                asked.confirmed, asked.moving = True, False
                 continue
             if action_for(SUBACK, reason) is Action.GIVE_UP:
                 del self._wanted[name]
-                self._index()
+                self.routes.rebuild(self._wanted)
             else:
                 asked.refused = True
             yield name, reason
@@ -243,33 +257,20 @@ class Subscriptions:
         for wanted in self._wanted.values():
             wanted.confirmed = False
 
-    def handlers(self, topic: str) -> tuple[Handler, ...]:
-        """Return the handlers of every filter that matches a topic."""
-        found = self._matched.get(topic)
-        if found is None:
-            found = tuple(handler for handlers in self._matcher.iter_match(topic) for handler in handlers)
-            if len(self._matched) < _REMEMBERED_TOPICS and len(topic) <= _LONGEST_REMEMBERED:
-                self._matched[topic] = found
-        return found
-
-    def _index(self) -> None:
-        by_filter: dict[str, list[Handler]] = {}
-        for name, wanted in self._wanted.items():
-            if wanted.handler is not None:
-                by_filter.setdefault(_without_group(name), []).append(wanted.handler)
-        self._matcher = MQTTMatcher()
-        self._matched.clear()
-        for topic_filter, handlers in by_filter.items():
-            self._matcher[topic_filter] = handlers
-
-    def _asked_last(self) -> dict[str, _Subscription | None]:
+    def _asked_last(self) -> dict[str, Subscription | None]:
         """Return the last request for each filter, of those that are not answered."""
         return {name: asked for filters in self.asked.values() for name, asked in filters}
 
-    def _answered(self, packet_id: int) -> list[tuple[str, _Subscription | None]]:
+    def _answered(self, packet_id: int) -> list[tuple[str, Subscription | None]]:
         if packet_id in self.asked:  # otherwise it may be the identifier of a message
             self._ids.free(packet_id)
         return self.asked.pop(packet_id, [])
+
+
+def _chosen_identifier(packed: bytes) -> int:
+    """The Subscription Identifier among the packed properties of SUBSCRIBE."""
+    identifier: int = read_properties(SUBSCRIBE, packed, 0, len(packed))[0]["subscription_identifier"]
+    return identifier
 
 
 def refusals(subscriptions: Subscriptions, packet: Suback | Unsuback) -> Iterator[Refusal]:
