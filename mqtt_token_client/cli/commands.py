@@ -12,7 +12,9 @@ from ..errors import MqttTokenError
 from .display import Snapshot, verdict
 from .doctor import doctor
 from .login import login, logout, status, token
+from .publishing import pub
 from .service import service
+from .subscribing import request, sub
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +28,7 @@ def mqtt_token() -> None:
     """
 
 
-for command in (login, status, token, logout, doctor, service):
+for command in (login, status, token, logout, doctor, pub, sub, request, service):
     mqtt_token.add_command(command)
 
 

@@ -131,6 +131,9 @@ def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) ->
     delivery = client.publish(topic, mark, qos=1)
     try:
         delivery.wait(timeout)
+    except TimeoutError as error:
+        yield Finding("publish", FAILED, f"{error}", "see the broker's log")
+        return
     except MqttTokenError as error:
         refused = watch.wait((DeliveryRefused, SubscriptionRefused), 0.0)
         yield failed("publish", error, f"allow this client to publish to {topic}" if refused or error.permanent else "")

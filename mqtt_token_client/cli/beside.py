@@ -1,0 +1,81 @@
+"""A client for the command beside the device's own, and the options that its commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import click
+
+from ..client import TokenClient
+from ..config import Config
+from ..errors import ConfigurationError
+from ..profiles import Credentials, Profile, open_profile
+from ..token import Token
+
+topic_option = click.option("-t", "--topic", required=True, help="The topic.")
+qos_option = click.option("-q", "--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="0, 1 or 2.")
+client_id_option = click.option("-i", "--client-id", help="[default: that of the file, with a random ending]")
+wait_option = click.option("-W", "--wait", type=click.FloatRange(min=0.001), help="Give up after so many seconds.")
+properties_option = click.option(
+    "-P",
+    "--property",
+    "properties",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of MQTT 5, such as content_type=text/csv.",
+)
+user_properties_option = click.option(
+    "-U", "--user-property", "user", multiple=True, metavar="NAME=VALUE", help="Of MQTT 5."
+)
+
+
+class _AsDevice:
+    """The device's profile: the credentials are those of the device, whatever the client id is."""
+
+    def __init__(self, profile: Profile, client_id: str) -> None:
+        self._profile = profile
+        self._client_id = client_id
+
+    def place(self, token: Token, client_id: str) -> Credentials:  # noqa: ARG002 - as in Profile
+        return self._profile.place(token, self._client_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._profile, name)
+
+
+@contextmanager
+def connected(config: Config, client_id: str | None, **options: Any) -> Iterator[TokenClient]:
+    """A client beside the device's own: with another client id and a session of its own, but the same credentials."""
+    for name in ("broker", "client_id"):
+        if name not in config.client:
+            raise ConfigurationError(f"{config.path}: {name}: this entry is missing")
+    own = str(config.client["client_id"])
+    arguments = {
+        **{name: value for name, value in config.client.items() if name not in ("will", "clean_start")},
+        "client_id": client_id or f"{own}-{uuid4().hex[:8]}",
+        "profile": _AsDevice(open_profile(config.client.get("profile", "password")), own),
+        "session_expiry": 0,
+        **options,
+    }
+    client = TokenClient(tokens=config.source, store=config.store, **arguments)
+    with client:
+        yield client
+
+
+def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:
+    pairs = [tuple(text.partition("=")[::2]) for text in texts]
+    if any("=" not in text for text in texts):
+        raise click.UsageError(f"{option} must be NAME=VALUE")
+    return pairs  # type: ignore[return-value]  # of two each
+
+
+def message_properties(properties: Iterable[str], user: Iterable[str]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for name, value in _pairs(properties, "--property"):
+        found[name] = int(value) if value.isdecimal() else value.encode() if name == "correlation_data" else value
+    if user:
+        found["user_property"] = _pairs(user, "--user-property")
+    return found or None

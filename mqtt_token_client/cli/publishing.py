@@ -1,0 +1,131 @@
+"""``mqtt-token pub``: publishes by hand and in scripts, through every rotation."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+import click
+
+from ..config import Config
+from ..errors import MqttTokenError
+from ..mqtt.session.delivery import Delivery
+from .beside import (
+    client_id_option,
+    connected,
+    message_properties,
+    properties_option,
+    qos_option,
+    topic_option,
+    user_properties_option,
+    wait_option,
+)
+from .login import with_config
+
+_MOST_UNACKNOWLEDGED = 1000  # messages from stdin; then the next line waits
+
+
+@click.command()
+@with_config
+@topic_option
+@click.option("-m", "--message", help="The payload.")
+@click.option("-n", "--null", is_flag=True, help="An empty payload.")
+@click.option("-l", "--lines", is_flag=True, help="A message for each line of stdin.")
+@click.option("-f", "--file", type=click.File("rb"), help="The payload is this file; - is stdin.")
+@qos_option
+@click.option("-r", "--retain", is_flag=True, help="The broker keeps it for later subscribers.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Send it so many times.")
+@click.option("--delay", type=click.FloatRange(min=0), default=0.0, help="Seconds between two of these.")
+@properties_option
+@user_properties_option
+@client_id_option
+@wait_option
+@click.option("--stats", is_flag=True, help="Say at the end how many were acknowledged, and how fast.")
+@click.pass_context
+def pub(
+    context: click.Context,
+    config: Config,
+    topic: str,
+    message: str | None,
+    null: bool,
+    lines: bool,
+    file: BinaryIO | None,
+    qos: int,
+    retain: bool,
+    repeat: int,
+    delay: float,
+    properties: tuple[str, ...],
+    user: tuple[str, ...],
+    client_id: str | None,
+    wait: float | None,
+    stats: bool,
+) -> None:
+    """Publish a message, a file, or each line of stdin.
+
+    Exits with 1 if a message was not acknowledged.
+
+    \b
+        mqtt-token pub -t pump/17/temperature -m 21.5
+        journalctl -f -o json | mqtt-token pub -t pump/17/log -l
+    """
+    if [message is not None, null, lines, file is not None].count(True) != 1:
+        raise click.UsageError("give one of -m, -n, -l and -f")
+    payloads: Iterable[bytes]
+    if lines:
+        payloads = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+    else:
+        payload = b"" if null else file.read() if file is not None else (message or "").encode()
+        payloads = _repeated(payload, repeat, delay)
+    sender = _Sender()
+    more = message_properties(properties, user)
+    with connected(config, client_id) as client:
+        for one in payloads:
+            sender.send(partial(client.publish, topic, one, qos=qos, retain=retain, properties=more))
+        sender.finish(wait)
+    if stats:
+        seconds = time.monotonic() - sender.began
+        click.echo(f"{sender.delivered} of {sender.sent} acknowledged, {sender.sent / seconds:.0f} a second", err=True)
+    if sender.error is not None:
+        raise sender.error
+    context.exit(0 if sender.delivered == sender.sent else 1)
+
+
+def _repeated(payload: bytes, repeat: int, delay: float) -> Iterator[bytes]:
+    for number in range(repeat):
+        if number and delay:
+            time.sleep(delay)
+        yield payload
+
+
+class _Sender:
+    """Publishes, and waits where too many messages are not acknowledged."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.sent = self.delivered = 0
+        self.error: MqttTokenError | None = None
+        self._room = threading.Semaphore(_MOST_UNACKNOWLEDGED)
+
+    def send(self, publish: Callable[[], Delivery]) -> None:
+        self._room.acquire()
+        self.sent += 1
+        publish().add_done_callback(self._done)
+
+    def _done(self, delivery: Delivery) -> None:
+        if delivery.error is None:
+            self.delivered += 1
+        else:
+            self.error = delivery.error
+        self._room.release()
+
+    def finish(self, timeout: float | None) -> None:
+        """Wait until all are acknowledged or have failed, or the time is over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for _ in range(_MOST_UNACKNOWLEDGED):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._room.acquire(timeout=left):
+                return

@@ -1,0 +1,178 @@
+"""``mqtt-token sub`` and ``request``: messages from the broker, by hand and in scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import click
+
+from ..config import Config
+from ..errors import DeliveryFailed, MqttTokenError
+from ..events import Event, SubscriptionRefused
+from ..logs import printable
+from ..mqtt.codec.message import Message
+from .beside import (
+    client_id_option,
+    connected,
+    message_properties,
+    properties_option,
+    qos_option,
+    topic_option,
+    user_properties_option,
+    wait_option,
+)
+from .login import with_config
+
+
+@click.command()
+@with_config
+@click.option("-t", "--topic", "topics", required=True, multiple=True, help="A topic filter; may be given again.")
+@qos_option
+@click.option("-C", "--count", type=click.IntRange(min=1), help="End after so many messages.")
+@wait_option
+@click.option("-R", "--no-retained", is_flag=True, help="Leave out retained messages.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the topic before the payload.")
+@click.option("-F", "--format", "form", help="Such as '%t %q %p': topic, QoS, payload; %r retain, %% a percent sign.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
+@client_id_option
+@click.pass_context
+def sub(
+    context: click.Context,
+    config: Config,
+    topics: tuple[str, ...],
+    qos: int,
+    count: int | None,
+    wait: float | None,
+    no_retained: bool,
+    verbose: bool,
+    form: str | None,
+    as_json: bool,
+    client_id: str | None,
+) -> None:
+    """Print messages, one a line, until Ctrl-C.
+
+    Exits with 1 if --wait is over before --count messages have come.
+
+    \b
+        mqtt-token sub -t 'pump/+/temperature' -v
+        mqtt-token sub -t pump/17/state -C 1 -W 10
+    """
+    show = _json if as_json else _formatted(form or ("%t %p" if verbose else "%p"))
+    over, left = threading.Event(), count
+
+    def received(message: Message) -> None:
+        nonlocal left
+        if over.is_set() or (no_retained and message.retain):
+            return
+        try:
+            sys.stdout.buffer.write(show(message) + b"\n")
+            sys.stdout.buffer.flush()
+        except OSError:  # the next command of the pipe has ended
+            over.set()
+        if left is not None:
+            left -= 1
+            if not left:
+                over.set()
+
+    failures: list[MqttTokenError] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, SubscriptionRefused):
+            failures.append(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
+            over.set()
+
+    with connected(config, client_id, on_event=on_event) as client:
+        for topic in topics:
+            client.subscribe(topic, received, qos=qos)
+        ended = over.wait(wait)
+    if failures:
+        raise failures[0]
+    context.exit(0 if ended or count is None else 1)
+
+
+@click.command()
+@with_config
+@topic_option
+@click.option("-m", "--message", default="", help="The payload.")
+@click.option("--response-topic", help="Where the answer is expected. [default: a random one below the topic]")
+@qos_option
+@properties_option
+@user_properties_option
+@client_id_option
+@click.option(
+    "-W", "--wait", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
+)
+@click.pass_context
+def request(
+    context: click.Context,
+    config: Config,
+    topic: str,
+    message: str,
+    response_topic: str | None,
+    qos: int,
+    properties: tuple[str, ...],
+    user: tuple[str, ...],
+    client_id: str | None,
+    wait: float,
+) -> None:
+    """Publish a request and print the answer (MQTT 5 section 4.10).
+
+    Exits with 1 if no answer comes in time.
+    """
+    mark, arrived = uuid4().bytes, threading.Event()
+    answer_topic = response_topic or f"{topic}/response/{mark.hex()}"
+    more = (message_properties(properties, user) or {}) | {"response_topic": answer_topic, "correlation_data": mark}
+
+    def received(answer: Message) -> None:
+        if answer.properties.get("correlation_data", mark) == mark and not arrived.is_set():
+            sys.stdout.buffer.write(answer.payload + b"\n")
+            sys.stdout.buffer.flush()
+            arrived.set()
+
+    with connected(config, client_id) as client:
+        client.subscribe(answer_topic, received, qos=qos)
+        delivery = client.publish(topic, message, qos=qos, properties=more)
+        if not arrived.wait(wait):
+            if delivery.error is not None:
+                raise delivery.error
+            raise click.ClickException(f"no answer on {printable(answer_topic)} within {wait:g} s")
+    context.exit(0)
+
+
+def _formatted(form: str) -> Callable[[Message], bytes]:
+    parts = form.split("%%")
+
+    def show(message: Message) -> bytes:
+        fields = {
+            "t": message.topic.encode(),
+            "p": message.payload,
+            "q": b"%d" % message.qos,
+            "r": b"%d" % message.retain,
+        }
+        shown = []
+        for part in parts:
+            first, *others = part.split("%")
+            pieces = [first.encode()]
+            pieces += [fields.get(other[:1], b"%" + other[:1].encode()) + other[1:].encode() for other in others]
+            shown.append(b"".join(pieces))
+        return b"%".join(shown)
+
+    return show
+
+
+def _json(message: Message) -> bytes:
+    """The payload as text if it is UTF-8, otherwise as Base64 in ``payload_base64``."""
+    found: dict[str, Any] = {"topic": message.topic, "qos": message.qos, "retain": message.retain}
+    try:
+        found["payload"] = message.payload.decode()
+    except UnicodeDecodeError:
+        found["payload_base64"] = base64.b64encode(message.payload).decode()
+    if message.properties:
+        found["properties"] = message.properties
+    return json.dumps(found, default=lambda value: base64.b64encode(value).decode()).encode()
