@@ -254,7 +254,7 @@ def _message(row: _Row) -> Outgoing:
             raise DamagedError(f"the checksum of message {number} is wrong")
         fields = topic, payload, flags & 3, bool(flags & 4), properties
         message = Outgoing(*fields) if expires_at is None else ExpiringMessage(*fields, expires_at)
-        message.number, message.packet_id, message.disk = number, packet_id, True
+        message.number, message.packet_id = number, packet_id
         message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
     except TypeError as error:
         raise DamagedError(f"message {number}: {error}") from None

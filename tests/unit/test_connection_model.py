@@ -40,6 +40,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.session.delivery import Stage
+from mqtt_token_client.mqtt.session.recorded_outbox import RecordedOutbox
 from mqtt_token_client.mqtt.session.session import Session
 from mqtt_token_client.mqtt.transport.open import open_transport
 from mqtt_token_client.tokens import keeper
@@ -318,6 +319,10 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.pass_time(seconds + 3.0)
         assert self.client.state == "closed"
         assert all(delivery.done for delivery in self.deliveries.values()), "a message has neither arrived nor failed"
+        outbox = self.client._core.session._outbox
+        if isinstance(outbox, RecordedOutbox):  # it sends them after the next connect()
+            kept = [message for message in (*outbox._in_memory(), *outbox.queue.new) if message.disk is not None]
+            self.deliveries |= {int(message.payload.split()[0]): message for message in kept}
         assert self.loop.watched == 0, "a socket is left"
         assert self.loop.next_timer() is None, "a timer is left"
         for line in self.broker.lines:

@@ -34,6 +34,8 @@ class RecordedOutbox(Outbox):
         self.was_received = recorded.received
         packet_ids.start_after(recorded.last_packet_id)
         self.queue.restore(recorded)
+        for message in recorded.messages:
+            message.disk = True
         self._take_up(recorded.messages)
 
     def open(self, call_soon: CallSoon, wake: Callable[[], None]) -> None:
