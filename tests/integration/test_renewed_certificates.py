@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.pki import Certificate, Pki
 from devtools.servers.processes import wait_until
-from mqtt_token_client import ConnectFailed, Event, RotationFailed, TlsFiles, TlsFilesFailed, Token, TokenClient
+from mqtt_token_client import (
+    AsyncTokenClient,
+    ConnectFailed,
+    Event,
+    Rotated,
+    RotationFailed,
+    TlsFiles,
+    TlsFilesFailed,
+    Token,
+    TokenClient,
+)
 from mqtt_token_client.mqtt.lifecycle import broker_tls
 from tests.integration.traffic import Peer, Traffic
 
@@ -26,12 +37,16 @@ class _OneToken:
         return self._token
 
 
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
-    mosquitto: Mosquitto, keys: Keys, pki: Pki, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_tls, "_SHORTEST_LOOK", 0.02)
     monkeypatch.setattr(broker_tls, "_LONGEST_LOOK", 0.04)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
+    mosquitto: Mosquitto, keys: Keys, pki: Pki, protocol: int, tmp_path: Path
+) -> None:
     own = tmp_path / "own.pem"
 
     def renew(renewed: Certificate) -> None:
@@ -70,3 +85,48 @@ def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
         assert one.losses == one.of(ConnectFailed) == one.of(RotationFailed) == []
         assert {rotation.kind for rotation in one.rotations} == {"handover"}
     assert mosquitto.accepted(name) == EXCHANGES + 1
+
+
+def test_a_websocket_moves_onto_renewed_files_too(mosquitto: Mosquitto, keys: Keys, pki: Pki, tmp_path: Path) -> None:
+    bundle, events = tmp_path / "ca.pem", list[Event]()
+    bundle.write_bytes(pki.ca.read_bytes())
+    client = TokenClient(
+        f"wss://localhost:{mosquitto.wss_port}/mqtt",
+        _OneToken(keys),
+        client_id="renewed-wss",
+        tls=TlsFiles(bundle),
+        on_event=events.append,
+    )
+    with client:
+        for number in (1, 2, 3):
+            bundle.write_bytes(pki.ca.read_bytes() + b"\n" * number)
+            wait_until(lambda wanted=number: client.stats.rotations == wanted, "the rotation")  # type: ignore[misc]
+    assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+    assert mosquitto.accepted("renewed-wss") == 4
+
+
+def test_a_client_on_asyncio_moves_onto_renewed_files_too(
+    mosquitto: Mosquitto, keys: Keys, pki: Pki, tmp_path: Path
+) -> None:
+    own, events = tmp_path / "own.pem", list[Event]()
+    own.write_bytes(pki.client.certificate.read_bytes() + pki.client.key.read_bytes())
+
+    async def run() -> None:
+        client = AsyncTokenClient(
+            f"mqtts://localhost:{mosquitto.client_tls_port}",
+            _OneToken(keys),
+            client_id="renewed-aio",
+            tls=TlsFiles(pki.ca, own),
+            on_event=events.append,
+        )
+        async with client, asyncio.timeout(30):
+            for number in (1, 2, 3):
+                renewed = pki.client_certificate(f"aio-{number}")
+                own.write_bytes(renewed.certificate.read_bytes() + renewed.key.read_bytes())
+                while client.stats.rotations < number:
+                    await asyncio.sleep(0.01)
+                await client.publish("renewed", b"", qos=1)
+
+    asyncio.run(run())
+    assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+    assert mosquitto.accepted("renewed-aio") == 4
