@@ -168,7 +168,8 @@ class RotationFailed(Event):
 
 
 class TlsFilesFailed(Event):
-    """Renewed TLS files cannot be used, or the broker did not accept the new client certificate; ``error`` says why.
+    """Renewed TLS files cannot be used, or the broker did not accept the new client certificate, or the one that is
+    there expires soon or has expired; ``error`` says why.
     Those from before are used until they change again; a certificate that was not accepted is tried again in an hour.
     But if it is the broker that the new files do not trust, only the connection that is up goes on.
     """

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import TYPE_CHECKING
 
 from .errors import ConfigurationError
 from .value import Value
+
+if TYPE_CHECKING:
+    from .certificate_validity import Validity
 
 _NO_PASSPHRASE = ""  # without one given, OpenSSL would ask for it on the terminal
 
@@ -60,6 +64,18 @@ class TlsFiles(Value):
         context = self._trusting()
         self._load_client_certificate(context)
         return context
+
+    def validity(self) -> Validity | None:
+        """Return from when and until when the client certificate is valid; None if there is none."""
+        from .certificate_validity import validity
+
+        if self.certificate is None:
+            return None
+        try:
+            with open(self.certificate, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - pathlib takes long
+                return validity(file.read())
+        except OSError:
+            return None
 
     def _trusting(self) -> ssl.SSLContext:
         """Return a context that trusts the certificates of ``ca_bundle``, or else the system's."""

@@ -49,9 +49,12 @@ class Pki:
         self.other_host = self._issue("other", x509.DNSName("other.example"))
         self.client = self.client_certificate("client")
 
-    def client_certificate(self, name: str) -> Certificate:
-        """A new certificate for the client, with a key of its own, in files of this name."""
-        return self._issue(name, x509.DNSName("pump-17.example"), purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+    def client_certificate(self, name: str, days: tuple[int, int] = (-1, 7)) -> Certificate:
+        """A new certificate for the client, with a key of its own, in files of this name; it is valid from one day to
+        another, counted from today.
+        """
+        hosts = x509.DNSName("pump-17.example")
+        return self._issue(name, hosts, purpose=ExtendedKeyUsageOID.CLIENT_AUTH, days=days)
 
     def issue_for_days(self, first: int, last: int) -> Certificate:
         """A certificate for localhost and 127.0.0.1 that is valid from one day to another, counted from today."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -257,6 +258,59 @@ class TestFilesThatCannotBeUsed:
         device.event(Disconnected)
         device.answer(session_present=True)
         reported(device)
+
+
+class TestExpiry:
+    def renew(self, files: TlsFilesIn, pki: Pki, first: int, last: int) -> None:
+        files.take(pki.client_certificate(f"from{first}to{last}", (first, last)))
+
+    def test_that_is_near_is_reported_once_and_again_when_it_has_come(
+        self, make: Make, pki: Pki, files: TlsFilesIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.renew(files, pki, -12, 1)
+        device = make()
+        device.source.life = None
+        device.start()
+        (event,) = device.told(TlsFilesFailed)
+        assert "the client certificate expires soon, and was not renewed" in str(event.error)
+        device.broker.expect_no_connection(_LONG)
+        assert len(device.told(TlsFilesFailed)) == 1
+        later = time.time() + 2 * 86_400
+        monkeypatch.setattr(time, "time", lambda: later)
+        device.until(lambda: len(device.told(TlsFilesFailed)) == 2, _LONG)
+        assert "the client certificate has expired" in str(device.told(TlsFilesFailed)[1].error)
+        device.broker.expect_no_connection(_LONG)
+
+    @pytest.mark.parametrize("days", [(-5, 5), (-1, 1), (-8, 1)])
+    def test_that_is_not_near_is_not_reported(
+        self, make: Make, pki: Pki, files: TlsFilesIn, days: tuple[int, int]
+    ) -> None:
+        self.renew(files, pki, *days)
+        device = make()
+        device.start()
+        device.broker.expect_no_connection(_LONG)
+        assert not device.told(TlsFilesFailed)
+
+    def test_is_unknown_to_a_device_whose_clock_was_never_set(
+        self, make: Make, pki: Pki, files: TlsFilesIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.renew(files, pki, -12, 1)
+        device = make()
+        device.start()
+        monkeypatch.setattr(time, "time", lambda: 1000.0)
+        device.rotate().connack(session_present=True)
+        device.event(Rotated)
+        device.broker.expect_no_connection(_LONG)
+        assert len(device.told(TlsFilesFailed)) == 1
+
+    def test_ends_with_the_renewal(self, make: Make, pki: Pki, files: TlsFilesIn) -> None:
+        self.renew(files, pki, -12, 1)
+        device = make()
+        device.start()
+        self.renew(files, pki, -1, 7)
+        move(device)
+        device.broker.expect_no_connection(_LONG)
+        assert len(device.told(TlsFilesFailed)) == 1
 
 
 class TestFilesThatTheBrokerDoesNotAccept:

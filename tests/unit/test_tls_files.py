@@ -8,12 +8,16 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from devtools.servers.pki import Certificate, Pki
 from mqtt_token_client import ConfigurationError, TlsFiles, TokenClient
+from mqtt_token_client.certificate_validity import validity
 from mqtt_token_client.mqtt.transport.tls_context import open_tls
 from tests.unit.device import Source
+
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 @pytest.fixture
@@ -143,3 +147,25 @@ class TestContext:
             if not child:
                 os._exit(0 if tls._lock.acquire(timeout=5) else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+class TestValidity:
+    @pytest.mark.parametrize("days", [(-1, 7), (-400, 3000), (-1, 20_000)])  # the last in another form, after 2049
+    def test_is_that_of_the_client_certificate(self, pki: Pki, days: tuple[int, int]) -> None:
+        renewed = pki.client_certificate(f"from{days[0]}to{days[1]}", days)
+        read = TlsFiles(None, renewed.certificate, renewed.key).validity()
+        known = x509.load_pem_x509_certificate(renewed.certificate.read_bytes())
+        assert read == (known.not_valid_before_utc.timestamp(), known.not_valid_after_utc.timestamp())
+
+    def test_is_that_of_the_first_certificate_wherever_it_stands_in_the_file(self, pki: Pki, tmp_path: Path) -> None:
+        own = tmp_path / "own.pem"
+        parts = pki.client.key, pki.client.certificate, pki.ca
+        own.write_bytes(b"Subject: CN=client\n" + b"".join(part.read_bytes() for part in parts))
+        assert TlsFiles(pki.ca, own).validity() == TlsFiles(None, pki.client.certificate, pki.client.key).validity()
+
+    def test_is_none_without_a_client_certificate(self, pki: Pki) -> None:
+        assert TlsFiles(pki.ca).validity() is None
+
+    @pytest.mark.parametrize("pem", ["", "garbage", f"{BEGIN}\nMIIB\n{END}", f"{BEGIN}\n{END}", f"{BEGIN}\nMIIBAQ=="])
+    def test_is_none_of_what_cannot_be_read(self, pem: str) -> None:
+        assert validity(pem) is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ... import events
 from ...backoff import uniform
 from ...clock import monotonic
-from ...errors import CertificateRejected, MqttTokenError
+from ...errors import CertificateRejected, ConfigurationError, MqttTokenError
 from ..runtime.base import Runtime, Timer
 from ..transport.address import Address
 from ..transport.tls import context_of, new_session
@@ -126,8 +126,7 @@ class BrokerTls:
     def _look_later(self) -> None:
         self.stop()
         assert self._tls is not None
-        if self._tls.problem is not None:
-            self._report_once(self._tls.problem, self._tls.problem)
+        self._report_problem()
         if self._tls.followed:
             self._timer = self._runtime.call_later(uniform(_SHORTEST_LOOK, _LONGEST_LOOK), self._look)
 
@@ -143,7 +142,17 @@ class BrokerTls:
             if self.outdated:
                 self._renewed()
 
+    def _report_problem(self) -> None:
+        assert self._tls is not None
+        problem, expires_in = self._tls.problem, self._tls.expires_in
+        if problem is not None:
+            self._report_once(problem, problem)
+        elif expires_in is not None:
+            stage = "expires soon" if expires_in > 0 else "has expired"
+            text = f"certificate: the client certificate {stage}, and was not renewed; see what should renew its files"
+            self._report_once((self._tls.newest, stage), ConfigurationError(text))
+
     def _report_once(self, cause: object, error: MqttTokenError) -> None:
-        if cause is not self._reported:
+        if cause != self._reported:
             self._reported = cause
             self._report(events.TlsFilesFailed(error))

@@ -6,12 +6,17 @@ import functools
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ...forking import reset_after_fork
 from ...tls_files import TlsFiles
 from .tls import check_context
+
+if TYPE_CHECKING:
+    from ...certificate_validity import Validity
 
 
 class TlsContext:
@@ -19,6 +24,7 @@ class TlsContext:
 
     Args:
         make: makes the context; it raises ConfigurationError if the files cannot be used.
+        validity: reads from when and until when the client certificate is valid.
         paths: of the files.
         followed: whether a connection that is up is to move onto the files when they have changed.
 
@@ -28,12 +34,19 @@ class TlsContext:
     """
 
     def __init__(
-        self, make: Callable[[], ssl.SSLContext], paths: Iterable[str] = (), *, followed: bool = False
+        self,
+        make: Callable[[], ssl.SSLContext],
+        validity: Callable[[], Validity | None] = lambda: None,
+        paths: Iterable[str] = (),
+        *,
+        followed: bool = False,
     ) -> None:
         self.followed = followed
         self.newest: ssl.SSLContext | None = None
         self.problem: ConfigurationError | None = None
         self._make = make
+        self._read_validity = validity
+        self._validity: Validity | None = None
         self._paths = tuple(paths)
         self._states: list[tuple[int, ...]] | None = None  # of the files when they were read last
         self._lock = threading.Lock()
@@ -54,6 +67,7 @@ class TlsContext:
             if states != self._states:
                 try:
                     self.newest, self.problem = self._make(), None
+                    self._validity = self._read_validity()
                 except ConfigurationError as error:
                     if self.newest is None:
                         raise
@@ -61,6 +75,17 @@ class TlsContext:
                 self._states = states
             assert self.newest is not None
             return self.newest
+
+    @property
+    def expires_in(self) -> float | None:
+        """The seconds until the client certificate expires, if it is in the last tenth of its validity by this device's
+        clock: whatever renews certificates does so earlier. Otherwise, and if there is none, None.
+        """
+        if self._validity is None or time.time() < self._validity.begins:  # or the clock is wrong
+            return None
+        begins, ends = self._validity
+        left = ends - time.time()
+        return left if left < (ends - begins) / 10 else None
 
 
 def open_tls(tls: ssl.SSLContext | TlsFiles | None, alpn: tuple[str, ...], *, allow_insecure: bool) -> TlsContext:
@@ -96,7 +121,7 @@ def _by_files(files: TlsFiles, alpn: tuple[str, ...]) -> TlsContext:
 
     system = ssl.get_default_verify_paths()
     trusted = (system.cafile, system.capath) if files.ca_bundle is None else ()
-    return TlsContext(make, (*files.paths, *filter(None, trusted)), followed=bool(files.paths))
+    return TlsContext(make, files.validity, (*files.paths, *filter(None, trusted)), followed=bool(files.paths))
 
 
 def _state(path: str) -> tuple[int, ...]:
