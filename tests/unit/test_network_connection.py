@@ -23,6 +23,15 @@ from tests.unit.websocket_server import BINARY, CONTINUATION, PING, PONG, close_
 from tests.unit.wire import DISCONNECT, PINGRESP, Wire, publish, tcp_pair, tls_pair, websocket_pair
 
 
+@pytest.fixture
+def read_size(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The bytes that a connection reads at once; to be requested before ``wire``, as its network thread reads at once
+    what TLS sends after the handshake.
+    """
+    monkeypatch.setattr(link_module, "_READ_SIZE", 100)
+    return 100
+
+
 @pytest.fixture(params=["socketpair", "tcp", "tls", "websocket"])
 def wire(request: pytest.FixtureRequest, loop: NetworkThread, pki: Pki) -> Iterator[Wire]:
     kinds: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -245,13 +254,10 @@ class TestReading:
         undisturbed(wire.runtime, pause)
         assert wire.next() == ("sleeps", 1)
 
-    def test_a_pause_by_the_owner_holds_from_the_next_piece_on(
-        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_pause_by_the_owner_holds_from_the_next_piece_on(self, read_size: int, wire: Wire) -> None:
         """With TLS the rest has been decrypted by then, and the socket does not become readable for it."""
-        monkeypatch.setattr(link_module, "_READ_SIZE", 100)
         wire.when_packets_arrive = lambda: wire.link.pause_reading()
-        data, packet = publish(1, 100 - 7)
+        data, packet = publish(1, read_size - 7)
         wire.theirs.sendall(data * 3)
         for _ in range(3):
             assert wire.next() == packet
