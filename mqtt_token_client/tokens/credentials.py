@@ -63,6 +63,7 @@ class CredentialsProvider:
         self._shared = shared
         self._profile = profile
         self._client_id = client_id
+        self._user_name: str | None = None  # in the credentials that were made last
         self._runtime: Runtime | None = None
         self._urgent = False  # whether the application asked for the next rotation
         self._stop_renewing: Callable[[], None] | None = None
@@ -123,13 +124,16 @@ class CredentialsProvider:
             raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
         if not isinstance(placed, Credentials):
             raise ConfigurationError(f"profile: place() must return Credentials, got {type(placed).__name__}")
+        self._user_name = placed.username
         return placed
 
     def rejection_hint(self, token: Token) -> str:
-        """Say what the broker got that rejected this token, and what to check there. It is not a secret."""
+        """Say what the broker got that rejected this token, and what to check there. It is not a secret. Called on the
+        network thread, so that the profile, which is the application's, is not asked again.
+        """
         from .rejection import rejection_hint  # seldom needed
 
-        return rejection_hint(token, self._profile, self._client_id)
+        return rejection_hint(token, self._user_name, self._client_id)
 
     def retry_in(self) -> float:
         """Seconds until it makes sense to ask again after a TokenError."""

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from ..logs import printable
-from ..profiles import Profile
 from ..token import Token
 
 _CLAIMS = ("iss", "aud", "sub", "scope", "scp")  # RFC 7519 section 4.1, RFC 8693 section 4.2; scp is Okta's and Entra's
 _LONGEST_CLAIM = 100  # characters
 
 
-def rejection_hint(token: Token, profile: Profile, client_id: str) -> str:
+def rejection_hint(token: Token, user_name: str | None, client_id: str) -> str:
     """Say which user name and which token the broker got, and what to check there. None of it is a secret."""
-    sent = f"{_user_name(token, profile, client_id)}{_token(token)}"
+    sent = f"{_user_name(token, user_name, client_id)}{_token(token)}"
     return f"it got {sent}: check that it expects these, has the issuer's keys, and lets this client_id connect"
 
 
-def _user_name(token: Token, profile: Profile, client_id: str) -> str:
-    with suppress(Exception):  # of the application's profile; it has made credentials of this token before
-        name = profile.place(token, client_id).username
-        if name is None:
-            return "no user name (profile= decides that), and "
-        if token.value in name:
-            return "the token in the user name (profile= decides that): "
-        change = "profile=Password(username='…') sends another" if name == client_id else "profile= decides that"
-        return f"the user name {printable(name)!r} ({change}), and "
-    return ""
+def _user_name(token: Token, name: str | None, client_id: str) -> str:
+    if name is None:
+        return "no user name (profile= decides that), and "
+    if token.value in name:
+        return "the token in the user name (profile= decides that): "
+    change = "profile=Password(username='…') sends another" if name == client_id else "profile= decides that"
+    return f"the user name {printable(name)!r} ({change}), and "
 
 
 def _token(token: Token) -> str:

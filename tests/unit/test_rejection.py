@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
 
-from mqtt_token_client import Credentials, Password, Profile, Token, TokenRefused, TokenRefusedByBroker, Username
+from mqtt_token_client import (
+    Connected,
+    Credentials,
+    Password,
+    Profile,
+    Token,
+    TokenRefused,
+    TokenRefusedByBroker,
+    Username,
+)
 from mqtt_token_client.tokens.rejection import rejection_hint
 from tests.unit.device import Make
 from tests.unit.scripted_broker import PATIENCE
@@ -18,11 +28,6 @@ CLAIMS = {"iss": "https://id.example.com", "aud": ["plant", "mqtt"], "sub": "pum
 
 def token(claims: dict[str, Any]) -> Token:
     return Token(jwt.encode(claims, "a key of thirty-two bytes, or more"), 60)
-
-
-class Failing:
-    def place(self, token: Token, client_id: str) -> Credentials:
-        raise KeyError(token.value)
 
 
 class Nameless:
@@ -40,12 +45,11 @@ class Nameless:
         (Password(username="plant"), "it got the user name 'plant' (profile= decides that), and a token with "),
         (Username(), "it got the token in the user name (profile= decides that): a token with "),
         (Nameless(), "it got no user name (profile= decides that), and a token with "),
-        (Failing(), "it got a token with "),
     ],
 )
 def test_the_hint_begins_with_the_user_name_and_how_to_change_it(profile: Profile, begins: str) -> None:
     sent = token(CLAIMS)
-    hint = rejection_hint(sent, profile, "pump-17")
+    hint = rejection_hint(sent, profile.place(sent, "pump-17").username, "pump-17")
     assert hint.startswith(begins)
     assert sent.value not in hint
 
@@ -61,11 +65,11 @@ def test_the_hint_begins_with_the_user_name_and_how_to_change_it(profile: Profil
     ],
 )
 def test_the_hint_shows_the_claims_that_a_broker_looks_at(claims: dict[str, Any], shown: str) -> None:
-    assert shown in rejection_hint(token(claims), Password(), "pump-17")
+    assert shown in rejection_hint(token(claims), "pump-17", "pump-17")
 
 
 def test_the_hint_says_that_a_token_is_opaque() -> None:
-    hint = rejection_hint(Token("an-opaque-token", 60), Password(), "pump-17")
+    hint = rejection_hint(Token("an-opaque-token", 60), "pump-17", "pump-17")
     assert "a token that is not a JWT, which only its issuer can check" in hint
     assert "an-opaque-token" not in hint
 
@@ -85,3 +89,22 @@ def test_a_token_that_is_rejected_again_is_reported_with_the_hint(make: Make, po
     assert second.hint.startswith(
         "it got the user name 'device' (profile=Password(username='…') sends another), and a "
     )
+
+
+def test_the_profile_of_the_application_is_not_asked_on_the_network_thread(make: Make) -> None:
+    """It may block, and raise anything."""
+    asked_on: list[str] = []
+
+    class Blocking:
+        def place(self, token: Token, client_id: str) -> Credentials:
+            asked_on.append(threading.current_thread().name)
+            return Credentials(client_id, token.value.encode(), token)
+
+    device = make(profile=Blocking())
+    device.client.connect(timeout=0)
+    for _ in range(2):
+        device.answer(0x87)
+    device.until(lambda: len(device.told(TokenRefused)) == 2)
+    device.answer()
+    device.event(Connected)
+    assert set(asked_on) == {"mqtt-token-worker"}
