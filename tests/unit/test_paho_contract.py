@@ -15,6 +15,7 @@ import mqtt_token_client
 
 _PACKAGE = Path(mqtt_token_client.__file__).parent
 _FILES = sorted(_PACKAGE.rglob("*.py"))
+_WITH_CLIENT = _PACKAGE / "contrib" / "paho.py"  # serves the client of an existing application
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBSCRIBE, _SUBACK = 1, 2, 3, 4, 5, 6, 7, 8, 9
 _UNSUBSCRIBE, _UNSUBACK, _DISCONNECT, _AUTH, _WILL = 10, 11, 14, 15, PacketTypes.WILLMESSAGE
@@ -86,12 +87,13 @@ def uses_more_than_public_names(source: str) -> list[str]:
 
 
 def _is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.startswith("__") and name != "_replace"  # public, of a named tuple
 
 
 @pytest.mark.parametrize("path", _FILES, ids=[str(path.relative_to(_PACKAGE)) for path in _FILES])
 def test_only_public_names_are_used_and_no_client(path: Path) -> None:
-    assert uses_more_than_public_names(path.read_text()) == []
+    found = uses_more_than_public_names(path.read_text())
+    assert [one for one in found if path != _WITH_CLIENT or not one.endswith(": client")] == []
 
 
 @pytest.mark.parametrize(

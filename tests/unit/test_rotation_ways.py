@@ -122,9 +122,10 @@ class TestWill:
         first.close()
         assert second.expect(CONNECT).password == password(2)
         second.expect_nothing()
-        second.connack(session_present=True)
+        kept = options.get("session_expiry") != 0
+        second.connack(session_present=kept)
         second.expect_subscribe()
-        assert [(m.payload, m.dup) for m in second.expect_messages(2)] == [(b"in flight", True), (b"new", False)]
+        assert [(m.payload, m.dup) for m in second.expect_messages(2)] == [(b"in flight", kept), (b"new", False)]
         rotated = device.event(Rotated)
         assert rotated.kind == "reconnect"
         assert rotated.gap > 0.2
