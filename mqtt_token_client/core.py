@@ -106,6 +106,7 @@ class ClientCore:
         self._lock = threading.Lock()  # for the phase
         self._phase = Phase.IDLE
         self._manager: ConnectionManager | None = None  # None while IDLE
+        self._logged: object = None  # the last error
         journal = options.journal
         if journal is not None:
             journal.open(settings.client_id, functools.partial(_report_soon, self))
@@ -121,7 +122,6 @@ class ClientCore:
             journal=journal,
         )
         self._renewals = 0
-        self._logged: object = None  # the last error
         reset_after_fork(self)
 
     def after_fork(self) -> None:

@@ -40,7 +40,8 @@ class Batch:
         ended: see the attribute.
 
     Attributes:
-        appended: messages that are not on disk, by number.
+        appended: messages that are not on disk, by number, and their payloads as they were accepted: a message that is
+            delivered loses its payload, perhaps while it is written.
         marks: packet identifier and stage of messages whose row has to have them, by number.
         removed: numbers of messages that may be on disk, and are done.
         received: packet identifiers of QoS 2 that were received (True) or released (False).
@@ -53,7 +54,7 @@ class Batch:
     """
 
     def __init__(self, counters: Counters, ended: Callable[[], None] | None = None) -> None:
-        self.appended: dict[int, Outgoing] = {}
+        self.appended: dict[int, tuple[Outgoing, bytes]] = {}
         self.marks: dict[int, tuple[int, int]] = {}
         self.removed: set[int] = set()
         self.received: dict[int, bool] = {}
@@ -103,9 +104,9 @@ class Batch:
 
     # What happened, in its order
 
-    def append(self, message: Outgoing) -> None:
+    def append(self, message: Outgoing, payload: bytes) -> None:
         """A message was accepted."""
-        self.appended[message.number] = message
+        self.appended[message.number] = message, payload
         self._last_number = max(self._last_number, message.number)
 
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:

@@ -219,8 +219,8 @@ class Database:
         for part in _in_parts(numbers):
             values: list[object] = []
             for number in part:
-                message = batch.appended[number]
-                values += _row(message, *batch.marks.get(number, (message.packet_id, NEW)))
+                message, payload = batch.appended[number]
+                values += _row(message, payload, *batch.marks.get(number, (message.packet_id, NEW)))
                 values.append(ending.get(number))
             places = ",".join(["(" + ",".join("?" * _COLUMNS) + ")"] * len(part))
             self._connection.execute(f"INSERT OR REPLACE INTO messages VALUES {places}", values)  # noqa: S608
@@ -235,9 +235,9 @@ def _in_parts(numbers: Collection[int]) -> Iterator[tuple[int, ...]]:
             left -= length
 
 
-def _row(message: Outgoing, packet_id: int, stage: int) -> _Row:
+def _row(message: Outgoing, payload: bytes, packet_id: int, stage: int) -> _Row:
     flags = message.qos | message.retain << 2
-    topic, payload, properties = message.topic, message.payload, message.properties
+    topic, properties = message.topic, message.properties
     checksum = _checksum(message.number, topic, payload, properties, flags)
     return (message.number, topic, payload, properties, flags, packet_id, stage, message.expires_at, checksum)
 

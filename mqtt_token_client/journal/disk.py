@@ -119,7 +119,7 @@ class DiskJournal:
         return self._recorded
 
     def append(self, message: Outgoing, *, urgent: bool = False) -> None:
-        self._channel.put(Batch.append, message)
+        self._channel.put(Batch.append, message, message.payload)
         if urgent:
             self._hurry(0)
 

@@ -79,6 +79,7 @@ class _Writer:
         self._commit_every = commit_every
         self._database: Database | None = None  # None while the disk fails
         self._commit_at = 0.0  # when the batch is committed, if there is anything in it
+        self._is_loaded = False  # whether the session knows what the file had at the start
         self._failures = 0  # in a row
         self._retry_at = 0.0
 
@@ -97,7 +98,8 @@ class _Writer:
             raise
         except _FAILURES as error:
             self._fail(error)
-            recorded = Recorded()
+            return Recorded()
+        self._is_loaded = True
         return recorded
 
     def _open(self) -> Recorded:
@@ -177,7 +179,7 @@ class _Writer:
         except _FAILURES as error:
             self._fail(error)
             return
-        for message in batch.appended.values():
+        for message, _ in batch.appended.values():
             note_on_disk(message)
         self._report_durable()
         self.batch = Batch(database.counters, batch.ended)
@@ -214,10 +216,12 @@ class _Writer:
 
     def _retry(self) -> None:
         try:
-            self._open()
+            if self._open().count and not self._is_loaded:
+                raise JournalError("it has messages of an earlier process, which are sent when this one starts again")
         except (*_FAILURES, ConfigurationError) as error:
             self._fail(error)
             return
+        self._is_loaded = True
         assert self._database is not None
         self._commit(self._database)
         if self._database is not None:

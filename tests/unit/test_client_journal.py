@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client import ConfigurationError, DeliveryFailed, Resumed, TokenClient, open_journal
+from mqtt_token_client import ConfigurationError, DeliveryFailed, JournalFailed, Resumed, TokenClient, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
 from tests.unit import packets
 from tests.unit.device import Device, Make, Source
@@ -100,6 +100,18 @@ def test_disconnect_returns_when_everything_is_on_disk(make: Make, journal: Open
     peer.expect(packets.PUBLISH)
     device.client.disconnect(0)
     assert delivery.disk is True
+
+
+def test_a_client_whose_disk_fails_starts_and_says_so(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where the folder should be")
+    journal = open_journal(tmp_path / "file" / "journal")
+    device = make(5, journal=journal)
+    delivery = device.client.publish("t", b"1", qos=1)
+    peer = device.start()
+    peer.acknowledge(packets.PUBACK, peer.expect(packets.PUBLISH).packet_id)
+    delivery.wait(10)
+    assert len(device.told(JournalFailed)) == 1
+    journal.close()
 
 
 def test_durable_needs_a_journal(make: Make) -> None:

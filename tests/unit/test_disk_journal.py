@@ -187,6 +187,17 @@ class TestCommits:
         flush(journal)
         assert path.with_name("journal-wal").stat().st_size == written
 
+    def test_a_message_that_is_done_while_it_is_written_keeps_its_payload(self, reopen: Open) -> None:
+        """A delivered message loses its payload at once, and its removal is another commit."""
+        journal = reopen(commit_every=3600)
+        one = message(1, payload=b"kept")
+        journal.append(one)
+        one.payload = b""
+        flush(journal)
+        journal.mark(1, 1, SENT)
+        (found,) = load(reopen()).messages
+        assert found.payload == b"kept"
+
     def test_an_urgent_message_does_not_wait_for_the_others(self, reopen: Open) -> None:
         journal = reopen(commit_every=3600)
         first, urgent = message(1), message(2)
@@ -353,3 +364,23 @@ class TestFaults:
         path.parent.unlink()
         one.stored.wait(10)
         assert isinstance(told[-1], JournalRecovered)
+
+    def test_messages_that_could_not_be_read_at_the_start_stay_for_the_next_process(
+        self, reopen: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """This one counts its own messages from 1, as they do."""
+        journal = reopen()
+        journal.append(message(1, payload=b"earlier"))
+        journal.close()
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
+        path.rename(path.with_name("away"))
+        path.mkdir()
+        journal = reopen()
+        one = message(1, payload=b"later")
+        journal.append(one)
+        path.rmdir()
+        path.with_name("away").rename(path)
+        with pytest.raises(TimeoutError):
+            one.stored.wait(0.05)
+        (earlier,) = load(reopen()).messages
+        assert earlier.payload == b"earlier"

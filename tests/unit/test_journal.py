@@ -252,6 +252,24 @@ class TestWaiting:
         self.commit(client, journal)
         client.sees("62 02 0001  34 06 0001 62 0002 00")
 
+    def test_a_packet_that_need_not_wait_does_not_overtake_one_that_does(
+        self, client: Client, journal: ScriptedJournal
+    ) -> None:
+        """The journal is faster the second time."""
+        client.publish("a", qos=2)
+        client.sees_nothing()
+        journal.automatic = True
+        client.publish("b", qos=2)
+        client.send()
+        client.sees("34 06 0001 61 0001 00  34 06 0001 62 0002 00")
+        journal.automatic = False
+        client.answer("50 02 0001")
+        client.sees_nothing()
+        journal.automatic = True
+        client.answer("50 02 0002")
+        client.send()
+        client.sees("62 02 0001  62 02 0002")
+
     def test_after_a_lost_session_everything_waits_until_that_is_on_disk(
         self, client: Client, journal: ScriptedJournal
     ) -> None:
@@ -388,7 +406,8 @@ def test_a_message_published_while_another_is_recorded_is_recorded_too_and_both_
     assert journal.reported()[:2] == [("append", 1), ("append", 2)]
 
 
-def test_a_message_is_not_marked_before_it_is_recorded(make: Make) -> None:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_message_is_not_sent_before_it_is_recorded(make: Make, qos: int) -> None:
     """The network thread is faster than publish() here."""
     journal = ScriptedJournal(automatic=True)
     client = make(journal)
@@ -399,9 +418,8 @@ def test_a_message_is_not_marked_before_it_is_recorded(make: Make) -> None:
         assert go_on.wait(10)
 
     journal.on_append = wait_inside
-    publishing = threading.Thread(
-        target=client.session.publish, args=(Outgoing(encode_topic("t"), b"", 1, False, b""),)
-    )
+    message = Outgoing(encode_topic("t"), b"", qos, False, b"")
+    publishing = threading.Thread(target=client.session.publish, args=(message,), kwargs={"durable": not qos})
     publishing.start()
     assert inside.wait(10)
     sent = threading.Event()
@@ -415,4 +433,5 @@ def test_a_message_is_not_marked_before_it_is_recorded(make: Make) -> None:
     go_on.set()
     publishing.join(10)
     assert sent.wait(10)
-    assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT)]
+    client.sees("32 06 0001 74 0001 00" if qos else "30 04 0001 74 00")
+    assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT) if qos else ("remove", 1)]

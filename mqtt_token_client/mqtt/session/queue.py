@@ -77,11 +77,12 @@ class MessageQueue:
                 raise ClientClosed(f"publish: {self._closed}")
             if self._accepted - self._finished >= self._max_queued:
                 raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
+            if self._journal is not None and (message.qos or durable):
+                message.disk = False
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
             self._accepted = message.number = self._accepted + 1
             self.new.append(message)
-            if self._journal is not None and (message.qos or durable):
-                message.disk = False
+            if self._journal is not None and message.disk is not None:
                 self._journal.append(message, urgent=durable)
         wake = self._wake
         if wake is not None:

@@ -57,9 +57,10 @@ class RecordedOutbox(Outbox):
 
     def _reported(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         for message in super().due(receive_maximum):
-            if message.qos and message.stage is _SENT and not message.duplicate:
+            if message.disk is not None and message.stage is _SENT and not message.duplicate:
                 self.queue.wait_for_journal()
-                self._record.mark(message.number, message.packet_id, _SENT)
+                if message.qos:
+                    self._record.mark(message.number, message.packet_id, _SENT)
                 if message.qos == 2 and not self._is_durable(message):
                     message.stage = _NEW  # until it is sent
                     continue
@@ -70,7 +71,7 @@ class RecordedOutbox(Outbox):
     def _is_durable(self, message: Outgoing) -> bool:
         """Whether everything reported so far is on disk; otherwise the next packet of a message waits for that."""
         sequence = self._record.sync()
-        if sequence <= self._record.durable:
+        if sequence <= self._record.durable and not self._recording:  # not before those that wait already
             return True
         self._recording.append((sequence, message))
         return False
