@@ -1,4 +1,7 @@
-"""The power is cut in the middle of a write, and the next process finds what the disk may have then."""
+"""The power is cut in the middle of a write, and the next process finds what the disk may have then.
+
+The long forms are commands: ``python -m tests.integration.power_cuts --cuts 15000 --kills 1000 --failures 1000``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from devtools.disk.layer import environment
+from devtools.servers.keys import Keys
+from devtools.servers.mosquitto import Mosquitto
+from tests.integration.power_cuts import cuts, failures, kills, run
 
 
 @pytest.mark.parametrize(("synchronous", "loses"), [("FULL", False), ("NORMAL", True)])
@@ -32,3 +38,28 @@ def test_the_rig_finds_what_sqlite_loses_without_a_sync_at_each_commit(
     assert bool(told["lost"]) == loses, told
     assert told["unreadable"] == told["damaged"] == 0
     assert told["committed"] > 60
+
+
+def test_power_cuts_cost_no_stored_message_and_deliver_none_twice(
+    tmp_path: Path, mosquitto: Mosquitto, keys: Keys
+) -> None:
+    result = run(cuts(100, seed=1), mosquitto, keys, tmp_path)
+    assert result.faults == []
+    assert result.cuts == 100
+    assert result.stored > 100
+
+
+def test_kills_among_restarts_of_the_broker_cost_no_stored_message_and_deliver_none_twice(
+    tmp_path: Path, mosquitto: Mosquitto, keys: Keys
+) -> None:
+    result = run(kills(20, seed=2), mosquitto, keys, tmp_path, restarts=True)
+    assert result.faults == []
+    assert result.cuts == 20
+    assert result.stored > 20
+
+
+def test_a_disk_that_fails_costs_no_stored_message(tmp_path: Path, mosquitto: Mosquitto, keys: Keys) -> None:
+    result = run(failures(18, seed=3), mosquitto, keys, tmp_path)
+    assert result.faults == []
+    assert result.devices == 18
+    assert result.stored > 18
