@@ -12,18 +12,22 @@ from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.pki import Pki
-from mqtt_token_client import Event, Rotated, TokenClient
+from mqtt_token_client import Event, Rotated
+from tests.integration.interfaces import INTERFACES
 from tests.integration.traffic import Peer, Traffic, source, trusting
 
 RATE = 200
 NOISE = 0.03  # seconds, of a machine with other work; the figures are in the benchmarks
 
 
-@pytest.mark.parametrize("protocol", [4, 5])
-@pytest.mark.parametrize("round_trip", [0.02, 0.1])
+@pytest.mark.parametrize(
+    ("interface", "protocol", "round_trip"),
+    [("blocking", 4, 0.02), ("blocking", 5, 0.02), ("blocking", 4, 0.1), ("blocking", 5, 0.1), ("asyncio", 5, 0.02)],
+)
 class TestHandoverOverALongLine:
     def test_is_felt_for_a_round_trip_at_most_and_loses_nothing_at_any_qos(
         self,
+        interface: str,
         protocol: int,
         round_trip: float,
         keys: Keys,
@@ -42,8 +46,8 @@ class TestHandoverOverALongLine:
             if isinstance(event, Rotated):
                 rotated_at.append(time.monotonic())
 
-        name = f"gap-{protocol}-{round_trip}"
-        client = TokenClient(
+        name = f"gap-{protocol}-{round_trip}-{interface}"
+        client = INTERFACES[interface](
             f"mqtts://localhost:{proxy.port}",
             source(oidc),
             client_id=name,

@@ -9,7 +9,8 @@ import pytest
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.processes import wait_until
-from mqtt_token_client import Event, Token, TokenClient
+from mqtt_token_client import Event, Token
+from tests.integration.interfaces import INTERFACES
 from tests.integration.traffic import Peer, Traffic
 
 ROTATIONS = 100
@@ -25,13 +26,13 @@ class _Minted:
         return Token(self._keys.token(600), 600)
 
 
-@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize(("interface", "protocol"), [("blocking", 4), ("blocking", 5), ("asyncio", 5)])
 def test_a_hundred_handovers_lose_repeat_and_reorder_nothing_at_any_qos(
-    protocol: int, keys: Keys, mosquitto: Mosquitto
+    interface: str, protocol: int, keys: Keys, mosquitto: Mosquitto
 ) -> None:
     events: list[Event] = []
-    name = f"hundred-{protocol}"
-    client = TokenClient(
+    name = f"hundred-{protocol}-{interface}"
+    client = INTERFACES[interface](
         f"mqtt://127.0.0.1:{mosquitto.port}", _Minted(keys), client_id=name, protocol=protocol, on_event=events.append
     )
     with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:

@@ -14,7 +14,8 @@ from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.pki import Pki
 from devtools.servers.rabbitmq import RabbitMQ
-from mqtt_token_client import ConnectFailed, Event, RenewalFailed, SessionLost, TokenClient, TokenRefused, Will
+from mqtt_token_client import ConnectFailed, Event, RenewalFailed, SessionLost, TokenRefused, Will
+from tests.integration.interfaces import INTERFACES
 from tests.integration.traffic import Peer, Traffic, source, trusting
 
 SECONDS, RATE, LIFE = 60, 100, 5
@@ -27,11 +28,12 @@ class Case:
     tls: bool = False
     will: bool = False
     delay: int | None = None
+    interface: str = "blocking"
 
     @property
     def name(self) -> str:
         will = f"-will{self.delay or ''}" if self.will else ""
-        return f"{self.broker}-{self.protocol}{'-tls' if self.tls else ''}{will}"
+        return f"{self.broker}-{self.protocol}{'-tls' if self.tls else ''}{will}-{self.interface}"
 
     @property
     def kind(self) -> str:
@@ -48,6 +50,9 @@ CASES = [
     Case("rabbitmq", 4, will=True),
     Case("hivemq", 5),
     Case("hivemq", 5, tls=True, will=True),
+    Case("mosquitto", 5, tls=True, will=True, interface="asyncio"),
+    Case("rabbitmq", 4, interface="asyncio"),
+    Case("hivemq", 5, interface="asyncio"),
 ]
 
 
@@ -87,7 +92,7 @@ def _traffic(case: Case, oidc: AuthorizationServer, plain: int, tls: int, pki: P
     if case.will:
         arguments["will"] = Will(f"will/{case.name}", b"lost", qos=1, delay=case.delay)
     events: list[Event] = []
-    client = TokenClient(
+    client = INTERFACES[case.interface](
         url, source(oidc), client_id=case.name, protocol=case.protocol, on_event=events.append, **arguments
     )
     return Traffic(client, Peer(plain, case.name, lasting), events)

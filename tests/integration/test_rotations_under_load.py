@@ -20,7 +20,8 @@ from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.processes import wait_until
 from devtools.servers.rabbitmq import RabbitMQ
-from mqtt_token_client import Credentials, Event, Token, TokenClient, Will
+from mqtt_token_client import Credentials, Event, Token, Will
+from tests.integration.interfaces import INTERFACES
 from tests.integration.traffic import Peer, Traffic
 
 BUSY = 0.8  # of the rate, at least, is reached on a machine that has other work too
@@ -52,6 +53,7 @@ class Case:
     seconds: int = 6
     rate: int = 500
     levels: int = 3  # of QoS
+    interface: str = "blocking"
 
     @property
     def keeps_qos_0(self) -> bool:
@@ -71,11 +73,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"load-{self.broker}-{self.kind}-{self.protocol}"
+        return f"load-{self.broker}-{self.kind}-{self.protocol}-{self.interface}"
 
 
 CASES = [Case("handover", 4), Case("handover", 5), Case("reconnect", 4), Case("reconnect", 5)]
 CASES += [Case("re-authentication", 5)]
+CASES += [Case(kind, 5, "mosquitto", 20, 3, rate=300, interface="asyncio") for kind in ("handover", "reconnect")]
+CASES += [Case("re-authentication", 5, "mosquitto", 20, 3, rate=300, interface="asyncio")]
 CASES += [Case(kind, 5, "hivemq", 20, 3) for kind in ("handover", "reconnect", "re-authentication")]
 CASES += [Case("handover", 4, "rabbitmq", 20, 3, rate=200, levels=2)]  # it has no QoS 2
 
@@ -91,7 +95,7 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
 ) -> None:
     port = {"mosquitto": mosquitto.port, "hivemq": hivemq.port, "rabbitmq": rabbitmq.port}[case.broker]
     events: list[Event] = []
-    client = TokenClient(
+    client = INTERFACES[case.interface](
         f"mqtt://127.0.0.1:{port}",
         Minted(keys),
         client_id=case.name,

@@ -19,6 +19,7 @@ from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.processes import wait_until
 from mqtt_token_client import Backoff, Disconnected, Event, RenewalFailed, Token, TokenClient, TokenError, TokenRefused
 from mqtt_token_client.errors import AuthorizationServerUnavailable
+from tests.integration.interfaces import INTERFACES
 from tests.integration.test_rotations_under_load import Case
 from tests.integration.traffic import Peer, Traffic
 
@@ -26,6 +27,7 @@ ROTATIONS, HEALTHY, RATE, APART = 40, 3, 500, 40  # HEALTHY ones before each tha
 ROUND_TRIP = 0.03  # seconds, for which 15 messages are under way
 CASES = [Case("handover", 4), Case("handover", 5), Case("reconnect", 4), Case("reconnect", 5)]
 CASES += [Case("re-authentication", 5)]
+CASES += [Case("handover", 5, interface="asyncio")]
 NOT_AUTHORIZED = 0x87
 
 
@@ -146,7 +148,7 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
     events: list[Event] = []
     source, proxy, name = Troubled(keys), delay(mosquitto.port, ROUND_TRIP), f"faults-{case.name}"
     saboteur = Saboteur(proxy)
-    client = TokenClient(
+    client = INTERFACES[case.interface](
         f"mqtt://127.0.0.1:{proxy.port}",
         source,
         client_id=name,

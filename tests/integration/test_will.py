@@ -31,6 +31,7 @@ from mqtt_token_client import (
     TokenRefused,
     Will,
 )
+from tests.integration.interfaces import INTERFACES
 from tests.integration.test_rotations_under_load import ByMethod, Minted
 from tests.integration.traffic import Peer
 
@@ -55,9 +56,11 @@ class Case:
     protocol: int
     delay: int | None
     loss: Callable[[DelayProxy], None]
+    interface: str = "blocking"
 
     def __str__(self) -> str:
-        return f"{self.broker}-{self.protocol}{'-delay' if self.delay else ''}-{self.loss.__name__}"
+        delay = "-delay" if self.delay else ""
+        return f"{self.broker}-{self.protocol}{delay}-{self.loss.__name__}-{self.interface}"
 
     @property
     def kind(self) -> str:
@@ -76,6 +79,7 @@ class Outcome:
 BROKERS = [("rabbitmq", 4, None)]
 BROKERS += [(name, *rest) for name in ("mosquitto", "hivemq") for rest in ((4, None), (5, None), (5, DELAY))]
 CASES = [Case(*broker, loss) for broker in BROKERS for loss in (cut, silence)]
+CASES += [Case("mosquitto", 5, delay, cut, "asyncio") for delay in (None, DELAY)]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,7 @@ def _live(case: Case, port: int, keys: Keys) -> Outcome:
     events: list[Event] = []
     name = f"will-{case}"
     with closing(Peer(port, name, keys.token(600))) as peer, closing(DelayProxy(port, round_trip=0.002)) as proxy:
-        client = TokenClient(
+        client = INTERFACES[case.interface](
             f"mqtt://127.0.0.1:{proxy.port}",
             Minted(keys),
             client_id=name,

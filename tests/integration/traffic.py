@@ -18,7 +18,8 @@ from typing import Any
 from devtools.servers.keys import RIGHTS
 from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.processes import wait_until
-from mqtt_token_client import ClientCredentials, Delivery, Disconnected, Event, Message, Rotated, TokenClient
+from mqtt_token_client import ClientCredentials, Delivery, Disconnected, Event, Message, Rotated
+from tests.integration.interfaces import AnyClient
 
 TOPICS, TURN, STAY = 60, 12, 10  # a turn: one topic has one QoS, where that goes by number % 2, 3 or 4
 
@@ -158,7 +159,7 @@ class Peer:
 class Traffic:
     """A client under test and its peer, and everything that happens to them."""
 
-    def __init__(self, client: TokenClient, peer: Peer, events: list[Event]) -> None:
+    def __init__(self, client: AnyClient, peer: Peer, events: list[Event]) -> None:
         self.client = client
         self.peer = peer
         self.events = events

@@ -1,0 +1,102 @@
+"""TokenClient, and AsyncTokenClient behind the same methods, so that the same tests use both interfaces."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mqtt_token_client import AsyncTokenClient, Delivery, Message, Stats, TokenClient
+
+_Result = TypeVar("_Result")
+
+PATIENCE = 60.0  # seconds
+
+
+class AsyncInThread:
+    """An AsyncTokenClient on an event loop of its own, in a thread, with the methods of TokenClient that the tests use.
+    What it subscribes to is received by ``messages()``.
+
+    Args:
+        arguments: of the client.
+        options: of the client.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._client = AsyncTokenClient(*arguments, **options)
+        self._loop = asyncio.new_event_loop()
+        self._consumers: list[Future[None]] = []
+        self._thread: threading.Thread | None = None
+
+    def subscribe(self, topic_filter: str, handler: Callable[[Message], object], *, qos: int = 1) -> None:
+        entered = threading.Event()
+
+        async def consume() -> None:
+            async with self._client.messages(topic_filter, qos=qos) as messages:
+                entered.set()
+                async for message in messages:
+                    handler(message)
+
+        self._consumers.append(self._run(consume()))
+        assert entered.wait(PATIENCE)
+
+    def connect(self) -> bool:
+        return self._run(self._client.connect()).result(PATIENCE)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> Delivery:
+        async def publish() -> Delivery:
+            return self._client.publish_nowait(topic, payload, qos=qos)
+
+        return self._run(publish()).result(PATIENCE)
+
+    def rotate(self) -> None:
+        self._run(self._client.rotate()).result(PATIENCE)
+
+    def disconnect(self) -> None:
+        if self._thread is None:
+            return
+        self._run(self._client.disconnect()).result(PATIENCE)
+        for consumer in self._consumers:
+            consumer.result(PATIENCE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._thread = None
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    @property
+    def state(self) -> str:
+        return self._client.state
+
+    @property
+    def stats(self) -> Stats:
+        return self._client.stats
+
+    def block(self, function: Callable[[], object]) -> None:
+        """Have the application block the event loop with a function."""
+        self._loop.call_soon_threadsafe(function)
+
+    def __enter__(self) -> AsyncInThread:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect()
+
+    def __del__(self) -> None:
+        with suppress(RuntimeError):
+            self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> Future[_Result]:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop.run_forever, name="application")
+            self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+
+AnyClient = TokenClient | AsyncInThread
+
+INTERFACES: dict[str, Callable[..., AnyClient]] = {"blocking": TokenClient, "asyncio": AsyncInThread}
