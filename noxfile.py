@@ -57,3 +57,10 @@ def paho(session: nox.Session, paho: str) -> None:
 def lowest(session: nox.Session) -> None:
     session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket]", "--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session(python=HERE)
+def package(session: nox.Session) -> None:
+    """What would be published: built twice, the same each time, and checked."""
+    session.install(*PINNED, "build", "check-wheel-contents", "pyroma", "twine")
+    session.run("scripts/release", external=True)
