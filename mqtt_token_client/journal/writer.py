@@ -19,7 +19,9 @@ from .place import create, set_aside
 
 _LONGEST_DELAY = 1.0  # seconds until a change is written that nobody waits for
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
-_FAILURES = (sqlite3.Error, OSError, DamagedError, JournalError)
+# Python cannot decode a message of SQLite that quotes what is damaged.
+_DAMAGES = (DamagedError, UnicodeDecodeError)
+_FAILURES = (sqlite3.Error, OSError, JournalError, *_DAMAGES)
 # Errors of SQLite that say nothing about the content of the file.
 _OF_THE_DISK = {
     sqlite3.SQLITE_PERM,
@@ -62,6 +64,9 @@ def run(
     except MqttTokenError as error:
         opened(error)
         return
+    except BaseException as error:
+        opened(JournalError(f"journal: an error of this library, please report it: {type(error).__name__}"))
+        raise
     opened(recorded)
     while writer.batch.ended is None:
         writer.work()
@@ -106,7 +111,7 @@ class _Writer:
         create(self._path)
         try:
             return self._read()
-        except (sqlite3.Error, DamagedError) as error:
+        except (sqlite3.Error, *_DAMAGES) as error:
             if not _is_damage(error):
                 raise
             self._set_aside(error)
@@ -242,4 +247,4 @@ def _code(error: Exception) -> int:
 
 
 def _is_damage(error: Exception) -> bool:
-    return isinstance(error, DamagedError) or (isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_DISK)
+    return isinstance(error, _DAMAGES) or (isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_DISK)

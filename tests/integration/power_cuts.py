@@ -1,8 +1,8 @@
 """A journal's promises, across power cuts, kills and disks that fail.
 
-Run as ``python -m tests.integration.power_cuts --cuts 15000 --kills 1000 --failures 1000``, which prints what it has
-seen as JSON; test_power_cuts.py runs some. Nothing that was stored is lost, reordered within its topic and QoS or
-delivered twice at QoS 2, and no file is unreadable.
+Run as ``python -m tests.integration.power_cuts --cuts 15000 --kills 1000 --failures 1000 --damages 10000``, which
+prints what it has seen as JSON; test_power_cuts.py runs some. Nothing that was stored is lost, reordered within its
+topic and QoS or delivered twice at QoS 2, and no file is unreadable.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.pki import Pki
+from tests.integration import damaged_journal
 from tests.integration.journal_rig import Plan, Result, Rig
 
 _MEMORY = Path("/dev/shm")  # where a file costs no disk
@@ -96,10 +98,15 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=0, help="how often the power is cut")
     parser.add_argument("--kills", type=int, default=0, help="how often a process is killed")
     parser.add_argument("--failures", type=int, default=0, help="how many devices have a disk that fails")
+    parser.add_argument("--damages", type=int, default=0, help="how many damaged files are opened")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--beside", type=int, default=3, help="devices beside each other")
     arguments = parser.parse_args()
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
+    if arguments.damages:
+        with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
+            found, faults = damaged_journal.run(Path(name), arguments.damages, arguments.seed)
+            results["damages"] = {**found, "faults": faults}
     for what in (cuts, kills, failures):
         count = getattr(arguments, what.__name__)
         if not count:

@@ -335,6 +335,16 @@ class TestFaults:
         journal.append(one)
         one.stored.wait(10)
 
+    def test_a_damaged_name_that_is_no_text_is_damage_like_any_other(
+        self, reopen: Open, path: Path, told: list[events.Event]
+    ) -> None:
+        """SQLite has it in its message, which Python cannot decode then."""
+        reopen().close()
+        path.write_bytes(path.read_bytes().replace(b"tablereceived", b"table\xff\x80ceived"))
+        assert load(reopen()).count == 0
+        assert [type(event) for event in told] == [JournalFailed]
+        assert path.with_name("journal.corrupt").exists()
+
     def test_a_message_whose_checksum_is_wrong_is_not_sent(
         self, reopen: Open, path: Path, told: list[events.Event]
     ) -> None:
