@@ -215,8 +215,8 @@ class BrokerRefused(BrokerError):  # noqa: N818
 
 
 class TokenRefusedByBroker(BrokerRefused):
-    """The broker rejected two new tokens in a row. The message shows the user name that it got and the token's issuer,
-    audience, subject and scope, to compare them with what the broker expects.
+    """The broker has rejected the token for a minute. The message shows the user name that it got and the token's
+    issuer, audience, subject and scope, to compare them with what the broker expects.
     """
 
 

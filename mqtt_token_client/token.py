@@ -186,6 +186,10 @@ class Token:
         """The claims of the JWT, which are not verified; empty for an opaque token."""
         return dict(self._claims)  # type: ignore[attr-defined]
 
+    def time(self, name: str) -> float | None:
+        """The seconds since the epoch that a claim says, such as ``iat``; None if it is missing or not a number."""
+        return _number(self._claims, name)  # type: ignore[attr-defined]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Token) and self.value == other.value
 

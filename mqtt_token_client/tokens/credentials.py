@@ -133,7 +133,7 @@ class CredentialsProvider:
         """
         from .rejection import rejection_hint  # seldom needed
 
-        return rejection_hint(token, self._user_name, self._client_id)
+        return rejection_hint(token, self._user_name, self._client_id, self._keeper.server_clock)
 
     def retry_in(self) -> float:
         """Seconds until it makes sense to ask again after a TokenError."""

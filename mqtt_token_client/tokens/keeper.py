@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..clock import monotonic
+from ..clock import ServerClock, monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
@@ -78,6 +78,8 @@ class TokenKeeper:
         self.source_on_loop = SourceOnLoop(source)
         self._shared_get = SharedCall(self.get)
         self._renewer = Renewer(self.source_on_loop, kept, policy or RenewalPolicy(), self._events, self._lock)
+        clock = getattr(source, "clock", None)
+        self.server_clock = clock if isinstance(clock, ServerClock) else None  # of the authorization server
         self._watch = getattr(source, "watch", None)
         self._refreshes = bool(getattr(source, "uses_refresh_tokens", False))
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from ..clock import ServerClock, monotonic
 from ..logs import printable
 from ..token import Token
 
 _CLAIMS = ("iss", "aud", "sub", "scope", "scp")  # RFC 7519 section 4.1, RFC 8693 section 4.2; scp is Okta's and Entra's
 _LONGEST_CLAIM = 100  # characters
+_YOUNG = 60.0  # seconds since the request for a token
 
 
-def rejection_hint(token: Token, user_name: str | None, client_id: str) -> str:
-    """Say which user name and which token the broker got, and what to check there. None of it is a secret."""
+def rejection_hint(token: Token, user_name: str | None, client_id: str, server: ServerClock | None = None) -> str:
+    """Say which user name and which token the broker got, and what to check there. None of it is a secret.
+
+    Args:
+        token: that was rejected.
+        user_name: that was sent with it; None for none.
+        client_id: the client identifier.
+        server: the authorization server's clock, if the source has it.
+    """
     sent = f"{_user_name(token, user_name, client_id)}{_token(token)}"
-    return f"it got {sent}: check that it expects these, has the issuer's keys, and lets this client_id connect"
+    check = "check that it expects these, has the issuer's keys, and lets this client_id connect"
+    return f"{_clocks(token, server)}it got {sent}: {check}"
+
+
+def _clocks(token: Token, server: ServerClock | None) -> str:
+    """Say by how much a broker's clock must not be behind, if the token has just been issued: brokers check nbf and iat
+    to the second (RFC 7519 sections 4.1.5 and 4.1.6).
+    """
+    age = monotonic() - token.since
+    times = {name: value for name in ("nbf", "iat") if (value := token.time(name)) is not None}
+    if not times or age > _YOUNG:
+        return ""
+    name = max(times, key=times.__getitem__)
+    text = f"it may have rejected the token because its clock is behind: the token was issued {age:.0f} s ago"
+    if server is None or not server.known:
+        return f"{text}; otherwise "
+    ahead = times[name] - (server.now() - age)
+    return f"{text}, with {name} {ahead:.1f} s ahead of the authorization server's Date; otherwise "
 
 
 def _user_name(token: Token, name: str | None, client_id: str) -> str:

@@ -54,6 +54,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second rejection of the token counts as one that does not pass by itself, though no minute has passed."""
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry._PASSING", 0.0)
+
+
+@pytest.fixture
 def loop() -> Iterator[NetworkThread]:
     """A network thread of the test's own."""
     loop = NetworkThread()

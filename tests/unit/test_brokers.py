@@ -25,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_the_first_is_dialed_first_and_a_single_one_always() -> None:
     assert Brokers([A, B]).current == A
     single = Brokers([A])
-    single.failed()
+    single.failed(permanent=False)
     assert single.current == A
 
 
@@ -35,24 +35,24 @@ def test_each_that_fails_makes_way_for_the_next_and_then_for_the_one_that_failed
     for _ in range(7):
         dialed.append(brokers.current)
         clock.now += 5
-        brokers.failed()
+        brokers.failed(permanent=False)
     assert dialed == [A, B, C, A, B, C, A]
 
 
 def test_one_that_failed_is_avoided_for_a_while_and_then_preferred_again_by_its_place(clock: Clock) -> None:
     brokers = Brokers([A, B, C])
-    brokers.failed()
+    brokers.failed(permanent=False)
     clock.now += 59
-    brokers.failed()
+    brokers.failed(permanent=False)
     assert brokers.current == C
     clock.now += 2  # the failure of the first was 61 seconds ago, that of the second 2
-    brokers.failed()
+    brokers.failed(permanent=False)
     assert brokers.current == A
 
 
 def test_one_that_works_stays_though_a_better_one_may_work_again(clock: Clock) -> None:
     brokers = Brokers([A, B])
-    brokers.failed()
+    brokers.failed(permanent=False)
     clock.now += 100_000
     assert brokers.current == B
 
@@ -61,8 +61,8 @@ def test_failures_of_long_ago_do_not_count(clock: Clock) -> None:
     brokers = Brokers([A, B, C])
     for _ in range(4):  # the first fails again, later than the others
         clock.now += 5
-        brokers.failed()
+        brokers.failed(permanent=False)
     clock.now += 1000
     assert brokers.current == B
-    brokers.failed()
+    brokers.failed(permanent=False)
     assert brokers.current == A

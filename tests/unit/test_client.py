@@ -114,6 +114,7 @@ class TestConnect:
         assert connecting.result(PATIENCE) is True
 
     @both
+    @pytest.mark.usefixtures("impatient")
     def test_raises_for_a_token_that_is_refused_twice(
         self, make: Make, pool: ThreadPoolExecutor, protocol: int
     ) -> None:
@@ -121,7 +122,7 @@ class TestConnect:
         connected = pool.submit(device.client.connect, PATIENCE)
         for _ in range(2):
             device.answer(0x87 if protocol == 5 else 5)
-        with pytest.raises(TokenRefusedByBroker, match="rejected 2 new tokens in a row: Not authorized") as raised:
+        with pytest.raises(TokenRefusedByBroker, match="rejected the token 2 times in a row: Not authorized") as raised:
             connected.result(PATIENCE)
         assert raised.value.permanent
         assert device.client.state == "closed"

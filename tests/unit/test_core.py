@@ -87,6 +87,7 @@ class TestWithEveryEventDropped:
         assert wait_until(lambda: device.client.state == "connected", PATIENCE)
         assert device.client.stats.connects == 2
 
+    @pytest.mark.usefixtures("impatient")
     def test_connect_raises_what_only_a_person_can_fix(self, make: Make, pool: ThreadPoolExecutor) -> None:
         device = make()
         connecting = pool.submit(device.client.connect, PATIENCE)

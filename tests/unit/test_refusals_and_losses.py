@@ -6,7 +6,6 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import jwt
 import pytest
 
 from mqtt_token_client import (
@@ -72,22 +71,6 @@ class TestTokenRefused:
         assert not device.told(Disconnected)
         assert not device.told(RotationFailed)
         assert device.source.requests == 3
-
-    def test_right_after_it_was_issued_may_be_too_early_if_it_has_nbf_and_gets_a_second_chance(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry._NBF_RETRY", 0.05)
-        device = make(backoff=Backoff(initial=60.0, maximum=60.0))
-        first = Token(jwt.encode({"nbf": 0, "jti": "first"}, "k" * 32, "HS256"), 3600.0)
-        device.source.next = [first]
-        device.client.connect(timeout=0)
-        for _ in range(2):
-            peer = device.broker.accept()
-            assert peer.expect(CONNECT).password == first.value.encode()
-            peer.connack(0x87)
-        peer = device.broker.accept()
-        assert peer.expect(CONNECT).password == password(2)
-        assert [(event.times, event.retry_in) for event in device.told(TokenRefused)] == [(1, 0.05), (1, 0.0)]
 
     @both
     @pytest.mark.usefixtures("longest_delays")

@@ -74,6 +74,7 @@ def test_the_hint_says_that_a_token_is_opaque() -> None:
     assert "an-opaque-token" not in hint
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_token_that_is_rejected_again_is_reported_with_the_hint(make: Make, pool: ThreadPoolExecutor) -> None:
     device = make()
     device.source.next = [token({**CLAIMS, "jti": str(number)}) for number in range(2)]

@@ -186,14 +186,14 @@ class ConnectionManager:
         connection, token = connect.connection, connect.credentials.token
         current = CurrentConnection(connection, token, Limits.of(connack, self._settings.protocol), self._session, self)
         connection.owner = self._current = current
-        self._traits.connected(self._brokers.current, connect.credentials, connect.sock)
+        self._traits.connected(self._brokers.accepted(), connect.credentials, connect.sock)
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
         self._session.connected(session_present=connack.session_present, rotated=kind is not None)
         if kind is None:
             self._retry.connected(token)
             self._observer.up(str(self._brokers.current), session_present=connack.session_present)
         else:
-            self._retry.rotated()
+            self._retry.rotated(token)
             self._observer.rotated(kind, gap)
         # To a client that wants no session this is reported at a rotation only, where messages are lost by it.
         if known and not connack.session_present and (self._settings.session_expiry or kind is not None):
@@ -222,7 +222,7 @@ class ConnectionManager:
             return  # the answer is late: CONNECT with the same token was sent
         self._end_attempt(close=True)
         self._traits.reauthentication.succeeded(before)
-        self._retry.rotated()
+        self._retry.rotated(token)
         self._observer.rotated("re-authentication", 0.0)
         self._session.token_renewed()
         self._go_on()
@@ -252,7 +252,7 @@ class ConnectionManager:
         blame = current.retire(None if attempt.committed else loss)
         self._current = None
         if attempt is _NO_ATTEMPT:
-            self._recovery.lost(loss, current.token, self._traits.reauthentication, blame)
+            self._recovery.lost(loss, current, self._traits.reauthentication, blame)
         elif isinstance(attempt, Reauthenticate):
             self._end_attempt()
             self._recovery.lost_at_reauthentication(loss, attempt.credentials.token, self._traits.reauthentication)

@@ -32,9 +32,14 @@ from .traits import ReauthenticationSupport
 
 if TYPE_CHECKING:
     from .broker_tls import BrokerTls
+    from .current import CurrentConnection
     from .observer import Observer
 
 log = get_logger("mqtt_token_client.mqtt")
+
+_ANOTHER_CLIENT = (
+    "it has accepted and soon ended several connections in a row, as when another client uses the same client_id"
+)
 
 
 class Recovery:
@@ -107,13 +112,13 @@ class Recovery:
             self.failed(BrokerRefused(text, reason=reason, permanent=action is Action.GIVE_UP), up=up, loss=loss)
             return
         self._tls.failed(BrokerRefused(f"the broker rejected the connection: {reason_name(reason)}", reason=reason))
-        delay = self._retry.after_rejection(token)
+        elsewhere = not up and self._brokers.failed(permanent=self._retry.rejected_for_long)
+        delay = self._retry.after_rejection(token, elsewhere=elsewhere)
         if loss is not None:
             self._observer.down(loss.cause, loss.reason, delay)
-        times = max(1, self._retry.rejections)
-        hint = self._source.rejection_hint(token) if times > 1 else ""
-        if times > 1 and not up:
-            self._brokers.failed()
+        times = self._retry.rejections
+        hint = self._source.rejection_hint(token) if times > 1 or self._retry.rejected != token else ""
+        if not up and self._brokers.hopeless:
             self._observer.fatal(_rejected_again(reason, times, hint))
         self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay, hint))
         self._plan(delay)
@@ -127,17 +132,22 @@ class Recovery:
             self._tls.failed(error)
         if isinstance(error, TokenUnchanged):
             self._retry.rejected = None  # there is no other token; the broker may accept it by then
+        elsewhere, hopeless = False, error.permanent
+        if not up and not isinstance(error, TokenError):  # which no broker is to blame for
+            elsewhere = self._brokers.failed(permanent=error.permanent)
+            hopeless = self._brokers.hopeless
         if isinstance(error, TokenError):
             delay = self._source.retry_in()
+        elif error.permanent and elsewhere:
+            delay = 0.0
         else:
-            delay = self._retry.after_failure(permanent=error.permanent)
+            delay = self._retry.after_failure(permanent=hopeless)
         if loss is not None:
             self._observer.down(loss.cause, loss.reason, delay)
         if up:
             self._observer.report(events.RotationFailed(error, delay))
         else:
-            self._brokers.failed()
-            if error.permanent:
+            if hopeless:
                 self._observer.fatal(error)
             self._observer.report(events.ConnectFailed(error, delay))
         self._plan(delay)
@@ -145,19 +155,26 @@ class Recovery:
 
     # A connection that was up
 
-    def lost(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport, blame: Blame) -> None:
+    def lost(
+        self, loss: Loss, current: CurrentConnection, reauthentication: ReauthenticationSupport, blame: Blame
+    ) -> None:
         """The connection ended while no attempt was under way.
 
         Args:
             loss: how.
-            token: the one that the broker accepted last.
+            current: the connection.
             reauthentication: whether that works.
             blame: whether a packet was the cause, rather than the token.
         """
         if blame is Blame.FOUND:
             self._retry.cause_found()
-        blamed = blame is Blame.NOTHING and (_blames_token(loss) or (loss.reason is None and expires_soon(token)))
-        self._lost(loss, token if blamed else None, reauthentication, presented=False)
+        blamed = blame is Blame.NOTHING and (
+            _blames_token(loss) or (loss.reason is None and expires_soon(current.token))
+        )
+        without_cause = blame is Blame.NOTHING and not blamed and loss.by_broker and loss.reason is None
+        if self._retry.ended_at_once(without_cause=without_cause and current.is_young):
+            loss = loss._replace(cause=f"{loss.cause}; {_ANOTHER_CLIENT}")
+        self._lost(loss, current.token if blamed else None, reauthentication, presented=False)
 
     def lost_at_reauthentication(self, loss: Loss, token: Token, reauthentication: ReauthenticationSupport) -> None:
         """The connection ended before the broker answered AUTH with this token."""
@@ -199,7 +216,7 @@ def _blames_token(loss: Loss) -> bool:
 
 
 def _rejected_again(reason: int, times: int, hint: str) -> TokenRefusedByBroker:
-    cause = f"the broker rejected {times} new tokens in a row: {reason_name(reason)}"
+    cause = f"the broker rejected the token {times} times in a row: {reason_name(reason)}"
     return TokenRefusedByBroker(f"{cause}; {hint}", reason=reason, permanent=True)
 
 

@@ -12,9 +12,15 @@ _TAKE_OVERS_FORGOTTEN = 86_400.0  # seconds after which a take-over counts as th
 _NEAR_EXPIRY = 30.0  # a close without a reason so many seconds before a token expires, or in the last tenth of its
 # lifetime, counts as caused by that
 
-# Some issuers write nbf, and brokers check it to the second. If the broker's clock is a little behind, a new token is
-# not valid yet (RFC 7519 section 4.1.5).
-_NBF_GRACE, _NBF_RETRY = 5.0, 2.0  # seconds
+# Brokers check nbf and iat to the second (RFC 7519 sections 4.1.5 and 4.1.6). To one whose clock is behind, a young
+# token is not valid yet, and a newer one even less: the same one is presented again. The same helps where a broker has
+# just started and has no keys yet.
+_YOUNG = 60.0  # seconds since the request for the token
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # seconds
+_RENEWED_AT, _LONGEST_PATIENCE = 2 / 3, 3600.0  # of a token's lifetime, and seconds: then another is requested
+_PASSING = 60.0  # seconds of rejections in a row that may pass by themselves
+
+_ENDED_AT_ONCE = 3  # connections in a row, before another client with the same identifier is suspected
 
 
 class RetryState:
@@ -25,7 +31,7 @@ class RetryState:
 
     Attributes:
         rejected: the token that must not be presented again.
-        rejections: of tokens in a row.
+        rejections: in a row, of one token or of several.
     """
 
     def __init__(self, backoff: Backoff) -> None:
@@ -34,7 +40,12 @@ class RetryState:
         self._backoff = backoff
         self._failures = 0
         self._stable_at = 0.0
-        self._too_early: Token | None = None  # rejected once, and perhaps only because of that
+        self._rejected_since = 0.0
+        self._replaced = 0  # how many of the rejected tokens another one was requested for
+        self._accepted: Token | None = None  # the last one that the broker accepted
+        self._too_early: Token | None = None  # rejected, and perhaps only because of that
+        self._wait = 0.0  # until it is presented again
+        self._ended_at_once = 0
         self._denied: Token | None = None  # the last one that a request over the connection was denied for
         self._take_overs = 0
         self._taken_over_at = 0.0
@@ -42,17 +53,19 @@ class RetryState:
     def connected(self, token: Token) -> None:
         """A connection is up where none was: it counts as a success once it has been up for a while."""
         self.rejected = None
+        self._accepted = token
         self._stable_at = monotonic() + min(self._backoff.stable_after, token.lifetime / 2)
 
-    def rotated(self) -> None:
+    def rotated(self, token: Token) -> None:
         """The broker accepted a new token while a connection was up: a success."""
-        self._failures = self.rejections = 0
+        self._failures = self.rejections = self._replaced = 0
         self.rejected = None
+        self._accepted = token
 
     def reset_if_stable(self) -> None:
         """Forget the failures if the connection was up long enough to count as a success."""
         if monotonic() >= self._stable_at:
-            self._failures = self.rejections = 0
+            self._failures = self.rejections = self._replaced = 0
 
     def cause_found(self) -> None:
         """The failures had a cause that is removed: begin with short delays again."""
@@ -77,20 +90,49 @@ class RetryState:
         bound = min(self._backoff.maximum * 2.0 ** min(self._take_overs - 1, 60), _MAX_ABSENCE)
         return uniform(bound / 2, bound)
 
-    def after_rejection(self, token: Token, *, presented: bool = True) -> float:
+    def after_rejection(self, token: Token, *, presented: bool = True, elsewhere: bool = False) -> float:
         """Count the rejection of a token; return the seconds until a new one is presented: none at first, then a
-        back-off; or until the same one is presented again, if it may not have been valid yet.
+        back-off; or until the same one is presented again, if it may not be valid yet.
 
-        A token that was not ``presented`` is that of the connection that was up: one that has been rejected since then
-        is newer, and stays rejected.
+        Args:
+            token: that was rejected.
+            presented: whether the broker rejected it when it was presented. Otherwise it is that of the connection that
+                was up: one that has been rejected since then is newer, and stays rejected.
+            elsewhere: whether another broker is next, which has not rejected it.
         """
-        if token != self._too_early and "nbf" in token.claims and monotonic() - token.since < _NBF_GRACE:
-            self._too_early = token
-            return _NBF_RETRY
+        if not self.rejections:
+            self._rejected_since = monotonic()
+        self.rejections += 1
+        if elsewhere:
+            return 0.0
+        if presented and self._may_be_too_early(token):
+            return self._wait
         if self.rejected is None or presented:
             self.rejected = token
-        self.rejections += 1
-        return 0.0 if self.rejections == 1 else self._backoff.delay(self.rejections - 1)
+        self._replaced += 1
+        return 0.0 if self._replaced == 1 else self._backoff.delay(self._replaced - 1)
+
+    def _may_be_too_early(self, token: Token) -> bool:
+        """Whether to present a token again, after ``_wait`` seconds."""
+        age = monotonic() - token.since
+        if token != self._too_early:
+            if age >= _YOUNG or token == self._accepted or token.claims.keys().isdisjoint(("iat", "nbf")):
+                return False
+            self._too_early, self._wait = token, _FIRST_WAIT / 2
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        return age + self._wait < min(token.lifetime * _RENEWED_AT, _LONGEST_PATIENCE)
+
+    @property
+    def rejected_for_long(self) -> bool:
+        """Whether one more rejection shows that they do not pass by themselves, as they have gone on for so long."""
+        return self.rejections > 0 and monotonic() >= self._rejected_since + _PASSING
+
+    def ended_at_once(self, *, without_cause: bool) -> bool:
+        """Count a connection that the broker ended soon after it had accepted it. Return whether so many ended
+        ``without_cause`` that another client probably uses the same client identifier.
+        """
+        self._ended_at_once = self._ended_at_once + 1 if without_cause else 0
+        return self._ended_at_once >= _ENDED_AT_ONCE
 
     def is_first_denial(self, token: Token) -> bool:
         """Whether nothing else was denied over a connection because of this token; asked once for each denial."""

@@ -56,15 +56,35 @@ class Brokers:
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = addresses
         self._avoided_until: dict[Address, float] = {}
+        self._failures: dict[Address, bool] = {}  # since one accepted the client: whether only a person can fix it
+        self._failed_in_round: set[Address] = set()
         self.current = addresses[0]
 
-    def failed(self) -> None:
-        """Report that the current broker cannot be reached or rejected the client. The next is the first that is not
-        avoided, or else the one that has been avoided for the longest time.
+    @property
+    def hopeless(self) -> bool:
+        """Whether every broker has failed, and only a person can fix each of the causes."""
+        return len(self._failures) == len(set(self._addresses)) and all(self._failures.values())
+
+    def accepted(self) -> Address:
+        """Report that the current broker accepted the client; return which one it is."""
+        self._failures.clear()
+        self._failed_in_round.clear()
+        return self.current
+
+    def failed(self, *, permanent: bool) -> bool:
+        """Report that the current broker cannot be reached or rejected the client, and whether only a person can fix
+        the cause. The next is the first that is not avoided, or else the one that has been avoided for the longest
+        time. Return whether it has its turn for the first time since every one had one.
         """
         now = monotonic()
+        self._failures[self.current] = permanent
+        self._failed_in_round.add(self.current)
         self._avoided_until[self.current] = now + _AVOIDED
         self.current = min(self._addresses, key=lambda address: max(now, self._avoided_until.get(address, now)))
+        if self.current not in self._failed_in_round:
+            return True
+        self._failed_in_round.clear()
+        return False
 
 
 def parse_broker(url: str, *, allow_insecure: bool = False) -> Address:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from ...clock import ServerClock
 from ...errors import ConfigurationError
 from ...token import Token
 from .client_auth import ClientAuthentication, ClientSecret
@@ -83,6 +84,11 @@ class Grant:
         if token.refresh_token:
             return self._endpoint.revoke(token.refresh_token, "refresh_token")
         return self._endpoint.revoke(token.value, "access_token")
+
+    @property
+    def clock(self) -> ServerClock:
+        """The authorization server's time of day."""
+        return self._endpoint.clock
 
     @property
     def scope(self) -> str | None:

@@ -1,0 +1,127 @@
+"""A list of brokers: connect() raises once every one of them has failed for good, and not before."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from devtools.servers.pki import Pki
+from mqtt_token_client import (
+    AuthorizationServerUnavailable,
+    Backoff,
+    BrokerRefused,
+    ConnectFailed,
+    TokenRefused,
+    TokenRefusedByBroker,
+)
+from tests.unit.device import Device, Make, both, password
+from tests.unit.packets import CONNECT
+from tests.unit.scripted_broker import ScriptedBroker
+
+SLOW = Backoff(initial=60.0, maximum=60.0)
+BANNED, UNAVAILABLE, NOT_AUTHORIZED = 0x8A, 0x88, 0x87
+
+
+@pytest.fixture
+def brokers() -> Iterator[list[ScriptedBroker]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(contextlib.closing(ScriptedBroker())) for _ in range(3)]
+
+
+@pytest.fixture
+def untrusted(pki: Pki) -> Iterator[ScriptedBroker]:
+    """A broker whose certificate is not trusted."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pki.server.certificate, pki.server.key)
+    with contextlib.closing(ScriptedBroker(context)) as broker:
+        yield broker
+
+
+def device_of(make: Make, brokers: list[ScriptedBroker], **options: object) -> Device:
+    return make(broker=brokers[0], broker_url=[broker.url for broker in brokers], **{"backoff": SLOW, **options})
+
+
+def reject(broker: ScriptedBroker, code: int) -> bytes | None:
+    peer = broker.accept(70.0)
+    presented = peer.expect(CONNECT).password
+    peer.connack(code)
+    return presented
+
+
+def test_every_one_is_tried_at_once_before_connect_raises(
+    make: Make, pool: ThreadPoolExecutor, brokers: list[ScriptedBroker]
+) -> None:
+    device = device_of(make, brokers)
+    connecting = pool.submit(device.client.connect, 10)
+    for broker in brokers:
+        assert not connecting.done()
+        reject(broker, BANNED)
+    with pytest.raises(BrokerRefused, match="has banned this client"):
+        connecting.result(10)
+    assert device.source.requests == 1
+
+
+def test_one_behind_others_that_failed_for_good_is_connected_to(
+    make: Make, pool: ThreadPoolExecutor, brokers: list[ScriptedBroker]
+) -> None:
+    device = device_of(make, brokers)
+    connecting = pool.submit(device.client.connect, 10)
+    reject(brokers[0], BANNED)
+    reject(brokers[1], NOT_AUTHORIZED)
+    peer = brokers[2].accept()
+    assert peer.expect(CONNECT).password == password(1)  # which no other has to be requested for
+    peer.connack()
+    assert connecting.result(10) is True
+
+
+def test_a_certificate_that_is_not_trusted_leads_to_the_next(
+    make: Make, pool: ThreadPoolExecutor, brokers: list[ScriptedBroker], untrusted: ScriptedBroker
+) -> None:
+    device = make(broker=brokers[0], broker_url=[untrusted.url, brokers[0].url], backoff=SLOW)
+    connecting = pool.submit(device.client.connect, 10)
+    with pytest.raises(ssl.SSLError):
+        untrusted.accept()
+    device.answer()
+    assert connecting.result(10) is True
+    assert device.told(ConnectFailed)[0].error.permanent
+
+
+def test_connect_does_not_raise_while_one_of_them_may_recover(
+    make: Make, pool: ThreadPoolExecutor, brokers: list[ScriptedBroker]
+) -> None:
+    device = device_of(make, brokers[:2])
+    connecting = pool.submit(device.client.connect, 200)
+    reject(brokers[0], BANNED)
+    reject(brokers[1], UNAVAILABLE)
+    reject(brokers[0], BANNED)
+    peer = brokers[1].accept(70.0)
+    peer.expect(CONNECT)
+    peer.connack()
+    assert connecting.result(10) is True
+
+
+@both
+@pytest.mark.usefixtures("impatient")
+def test_each_gets_the_same_token_before_another_is_requested(
+    make: Make, pool: ThreadPoolExecutor, brokers: list[ScriptedBroker], protocol: int
+) -> None:
+    device = make(protocol, broker=brokers[0], broker_url=[broker.url for broker in brokers], backoff=SLOW)
+    connecting = pool.submit(device.client.connect, 200)
+    code = NOT_AUTHORIZED if protocol == 5 else 5
+    assert [reject(broker, code) for broker in brokers] == [password(1)] * 3
+    assert reject(brokers[0], code) == password(2)
+    with pytest.raises(TokenRefusedByBroker, match="4 times in a row"):
+        connecting.result(10)
+    assert [event.times for event in device.told(TokenRefused)] == [1, 2, 3, 4]
+
+
+def test_a_token_that_could_not_be_obtained_is_no_brokers_failure(make: Make, brokers: list[ScriptedBroker]) -> None:
+    device = device_of(make, brokers)
+    device.source.next = [AuthorizationServerUnavailable("busy")]
+    device.client.connect(timeout=0)
+    device.event(ConnectFailed)
+    assert brokers[0].accept(70.0).expect(CONNECT).password == password(2)
