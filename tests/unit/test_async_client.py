@@ -123,7 +123,7 @@ class TestConnecting:
         run(main)
 
     @pytest.mark.parametrize("timeout", [-1, "5", float("nan")])
-    def test_a_timeout_that_is_no_number_of_seconds_is_rejected(self, timeout: Any) -> None:
+    def test_a_timeout_that_is_not_a_number_of_seconds_is_rejected(self, timeout: Any) -> None:
         async def main() -> None:
             client = AsyncTokenClient("mqtt://localhost", Source(), client_id="device")
             for method in (client.connect, client.disconnect):

@@ -219,7 +219,7 @@ class TestBlockingJobs:
 
         run(main)
 
-    def test_are_told_that_no_thread_can_be_started(self) -> None:
+    def test_are_notified_that_no_thread_can_be_started(self) -> None:
         async def main() -> None:
             runtime = AsyncioRuntime()
             outcome: asyncio.Future[tuple[Any, Exception | None]] = asyncio.Future()

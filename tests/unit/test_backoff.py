@@ -28,7 +28,7 @@ def test_delays_fill_the_whole_of_their_bound() -> None:
     assert max(delays) > 7
 
 
-def test_what_only_a_person_can_mend_is_tried_about_as_seldom_as_possible() -> None:
+def test_what_only_a_person_can_fix_is_tried_about_as_seldom_as_possible() -> None:
     delays = [Backoff(1, 100).slow_delay() for _ in range(500)]
     assert 50 <= min(delays) < 60
     assert 90 < max(delays) <= 100

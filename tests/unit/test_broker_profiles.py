@@ -158,7 +158,7 @@ def test_a_token_that_does_not_fit_is_refused_before_a_socket_is_opened(
         ({"profile": RabbitMQ}, "must be an instance, RabbitMQ"),
     ],
 )
-def test_what_a_broker_would_refuse_is_told_in_a_line_when_the_client_is_made(
+def test_what_a_broker_would_refuse_is_reported_in_a_line_when_the_client_is_made(
     options: dict[str, Any], told: str
 ) -> None:
     given = {"broker": "mqtts://b.example", "tokens": Source(), "client_id": "pump-17", **options}

@@ -27,7 +27,7 @@ from tests.unit.scripted_broker import ScriptedBroker
 class TestTakeOver:
     """Session taken over (0x8E): another client has the same identifier, and one of the two is in the way."""
 
-    def test_is_told_and_the_session_is_taken_back_ever_later_however_long_the_connection_lasted(
+    def test_is_reported_and_the_session_is_taken_back_ever_later_however_long_the_connection_lasted(
         self, make: Make
     ) -> None:
         device = make(backoff=Backoff(initial=0.01, maximum=0.04, stable_after=0.0))
@@ -57,7 +57,7 @@ class TestTakeOver:
         assert patience.after_take_over() <= 120.0 < delays[-1]
 
 
-def test_what_ends_the_connection_and_is_ours_is_told_with_what_to_do(make: Make) -> None:
+def test_what_ends_the_connection_and_is_our_fault_is_reported_with_what_to_do(make: Make) -> None:
     device = make()
     device.start().disconnect(0x95)
     assert "Packet too large; a packet is too large for the broker" in device.event(Disconnected).cause
@@ -66,7 +66,7 @@ def test_what_ends_the_connection_and_is_ours_is_told_with_what_to_do(make: Make
 
 
 @pytest.mark.parametrize("code", [0x9C, 0x9D])
-def test_another_server_that_the_broker_names_when_it_ends_the_connection_is_told(make: Make, code: int) -> None:
+def test_another_server_that_the_broker_names_when_it_ends_the_connection_is_reported(make: Make, code: int) -> None:
     device = make()
     peer = device.start()
     reference = b"other.example.com:8883"

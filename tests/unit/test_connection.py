@@ -195,7 +195,7 @@ class TestAfterALoss:
         assert not device.told(SessionLost)
 
     @both
-    def test_filters_changed_while_offline_are_told_to_the_broker(self, make: Make, protocol: int) -> None:
+    def test_filters_changed_while_offline_are_sent_to_the_broker(self, make: Make, protocol: int) -> None:
         device = make(protocol)
         device.client.subscribe("old")
         first = device.start()

@@ -193,7 +193,7 @@ class TestRequest:
         flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None).fetch(None)
         assert [request.path for request in server.requests] == [OPENID, "/device", "/token"]
 
-    def test_server_without_device_flow_is_told_apart_until_it_has_one(self, server: OAuthServer) -> None:
+    def test_server_without_device_flow_is_distinguished_until_it_has_one(self, server: OAuthServer) -> None:
         server.describe(OPENID)
         source = flow(server, issuer=server.origin, device_authorization_endpoint=None, token_endpoint=None)
         with pytest.raises(ConfigurationError, match="does not support the device flow"):
@@ -271,7 +271,7 @@ class TestTrouble:
         assert flow(server, timeout=(0.1, 0.1)).fetch(None).value == "opaque-token-6"
 
     @pytest.mark.parametrize("name", TROUBLE)
-    def test_that_lasts_is_told_when_the_code_has_ended_and_nothing_is_stored(
+    def test_that_lasts_is_reported_when_the_code_has_expired_and_nothing_is_stored(
         self, server: OAuthServer, name: str
     ) -> None:
         server.script.extend([device_answer(expires_in=6), TROUBLE[name]])
@@ -292,7 +292,7 @@ class TestTrouble:
             assert "certificate" in str(refused(flow(server, token_endpoint=untrusted.token_endpoint)))
 
     @pytest.mark.parametrize("name", NO_TOKEN)
-    def test_of_a_token_that_is_none_ends_it_and_nothing_is_stored(self, server: OAuthServer, name: str) -> None:
+    def test_of_an_invalid_token_response_ends_it_and_nothing_is_stored(self, server: OAuthServer, name: str) -> None:
         server.script.extend([device_answer(), NO_TOKEN[name]])
         source, store = flow(server), MemoryStore()
         with pytest.raises(InvalidTokenResponse, match="token response"):
@@ -302,7 +302,7 @@ class TestTrouble:
 
 
 class TestEnd:
-    def test_by_the_person_is_told_in_plain_words(self, server: OAuthServer) -> None:
+    def test_by_the_person_is_reported_in_plain_words(self, server: OAuthServer) -> None:
         server.script.extend(
             [device_answer(), answer({"error": "access_denied", "error_description": "not mine"}, 403)]
         )
@@ -310,7 +310,7 @@ class TestEnd:
         assert str(error) == "the person refused the login (access_denied: not mine)"
         assert (error.error, error.description, error.status) == ("access_denied", "not mine", 403)
 
-    def test_by_the_server_is_told_in_plain_words(self, server: OAuthServer) -> None:
+    def test_by_the_server_is_reported_in_plain_words(self, server: OAuthServer) -> None:
         server.script.extend([device_answer(), answer({"error": "expired_token"}, 400)])
         error = refused(flow(server))
         assert str(error) == "nobody approved the login within 10 minutes (expired_token)"
@@ -413,7 +413,7 @@ class TestDeviceAuthorization:
     @pytest.mark.parametrize(
         "url", ["javascript:alert(1)", "file:///etc/passwd", "id.example.com/device", "data:text/html,x"]
     )
-    def test_response_with_an_address_that_is_no_web_page_is_rejected(
+    def test_response_with_an_address_that_is_not_a_web_page_is_rejected(
         self, server: OAuthServer, name: str, url: str
     ) -> None:
         server.script.append(device_answer(**{name: url}))

@@ -46,7 +46,7 @@ class TestDisconnect:
         assert device.client.state == "closed"
 
     @both
-    def test_fails_what_is_not_acknowledged_in_time_and_tells_how_many(
+    def test_fails_what_is_not_acknowledged_in_time_and_reports_how_many(
         self, make: Make, pool: ThreadPoolExecutor, protocol: int
     ) -> None:
         device = make(protocol, max_inflight=1)
@@ -267,7 +267,7 @@ class TestFromTwoSides:
 
 
 @pytest.mark.parametrize("timeout", [None, "5", True, -1, float("nan")])
-def test_a_timeout_that_is_no_time_is_refused(make: Make, timeout: Any) -> None:
+def test_a_timeout_that_is_not_a_duration_is_refused(make: Make, timeout: Any) -> None:
     device = make()
     device.start()
     with pytest.raises(ConfigurationError, match=r"disconnect: timeout must be seconds, 0 or more, got "):

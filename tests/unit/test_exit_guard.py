@@ -57,7 +57,7 @@ def test_a_signal_ends_the_process_at_once_while_no_guard_is_held() -> None:
     assert run("postpone_signals(); os.kill(os.getpid(), signal.SIGTERM); print('went on')") == (-signal.SIGTERM, "")
 
 
-def test_a_guard_that_is_never_released_does_not_keep_the_process_for_ever() -> None:
+def test_a_guard_that_is_never_released_does_not_keep_the_process_forever() -> None:
     program = """
 from mqtt_token_client.tokens import exit_guard
 exit_guard._LONGEST_WAIT = 0.2

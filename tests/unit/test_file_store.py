@@ -109,7 +109,7 @@ def test_a_folder_that_is_opened_to_others_later_gets_no_token(folder: Path) -> 
 
 
 @pytest.mark.parametrize("path", ["", 5, b"", "~no such user/x", "a\0b", b"bytes"])
-def test_what_is_no_path_is_refused(path: object) -> None:
+def test_something_else_than_a_path_is_refused(path: object) -> None:
     with pytest.raises(ConfigurationError, match=r"^path\b"):
         FileStore(path)  # type: ignore[arg-type]  # the mistake
 
@@ -155,7 +155,7 @@ def test_a_relative_state_home_is_ignored_as_its_specification_says(
     ["", "a passphrase", KEY[:-2], b"\xff" * 44, 5, "ä" * 44],
     ids=["empty", "a passphrase", "short", "bytes", "int", "not ASCII"],
 )
-def test_what_is_no_key_is_refused_without_showing_it(folder: Path, key: object) -> None:
+def test_something_else_than_a_key_is_refused_without_showing_it(folder: Path, key: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         FileStore(folder, key=key)  # type: ignore[arg-type]  # the mistake
     assert str(caught.value) == "key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns"
@@ -179,7 +179,9 @@ def test_the_services_credential_is_the_key(folder: Path, tmp_path: Path, monkey
     assert same(FileStore(folder, key=KEY).load("a"), LONG)
 
 
-def test_a_credential_that_is_no_key_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_that_is_not_a_key_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mqtt-token-client.key").write_text("hunter2")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(ConfigurationError, match=r"mqtt-token-client\.key must be 32 bytes") as caught:
@@ -200,7 +202,7 @@ def test_credentials_for_something_else_change_nothing(
     assert (folder / "store.key").exists()
 
 
-def test_a_key_file_is_made_once_and_told_once_with_what_it_does_not_protect_from(
+def test_a_key_file_is_made_once_and_reported_once_with_what_it_does_not_protect_from(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FileStore(folder)
@@ -389,7 +391,7 @@ def test_a_file_that_does_not_name_its_key_is_read_as_well(folder: Path) -> None
             other.load("a")
 
 
-def test_a_file_that_cannot_be_opened_is_told_and_stays(folder: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_reported_and_stays(folder: Path) -> None:
     store = FileStore(folder, key=KEY)
     store.save("a", LONG)
     file = token_file(folder)
@@ -493,7 +495,7 @@ def test_deleting_leaves_no_token_in_any_form(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["store.key", "store.lock"]
 
 
-def test_a_place_that_cannot_be_written_is_told_with_its_name(folder: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
     store = FileStore(folder / "deeper")
     folder.parent.mkdir()
     folder.write_text("in the way")

@@ -155,14 +155,14 @@ def test_where_none_answers_it_ends_in_time(host: Host, resolve: Callable[..., N
         connect("broker.test", host.port, 0.3)
 
 
-def test_where_all_refuse_that_is_told(host: Host, resolve: Callable[..., None]) -> None:
+def test_where_all_refuse_that_is_reported(host: Host, resolve: Callable[..., None]) -> None:
     resolve("127.0.0.2", "127.0.0.3")
     with pytest.raises(ConnectionRefusedError) as raised:
         connect("broker.test", host.port, 30)
     assert (raised.value.errno, raised.value.strerror) == (errno.ECONNREFUSED, "Connection refused")
 
 
-def test_a_name_that_is_not_known_is_told() -> None:
+def test_an_unknown_name_is_reported() -> None:
     with pytest.raises(socket.gaierror):
         connect("no-such-host.invalid", 1883, 30)
 

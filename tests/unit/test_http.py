@@ -75,7 +75,7 @@ class TestHostileAnswer:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("location", [None, "http://[", "https://a\x1b[31mb/"])
-    def test_redirect_to_nowhere_is_told_too(self, server: OAuthServer, location: str | None) -> None:
+    def test_redirect_to_nowhere_is_reported_too(self, server: OAuthServer, location: str | None) -> None:
         header = {} if location is None else {"location": location}
         server.script.append(answer(b"", 302, **header))
         assert str(failure(server.token_endpoint)).isprintable()
@@ -315,7 +315,7 @@ class TestTls:
             post(server.token_endpoint, ca_bundle=pki.ca)
             post(server.token_endpoint, ca_bundle=str(pki.ca))
 
-    def test_unknown_authority_is_for_a_person_to_mend(self, pki: Pki) -> None:
+    def test_unknown_authority_is_for_a_person_to_fix(self, pki: Pki) -> None:
         with OAuthServer(self.context(pki.server.certificate, pki.server.key)) as server:
             error = failure(server.token_endpoint)
         assert isinstance(error, AuthorizationServerUntrusted)
@@ -345,7 +345,7 @@ class TestTls:
             bundle.write_bytes(pki.ca.read_bytes())
             assert client.send("POST", server.token_endpoint).status == 200
 
-    def test_trusted_certificates_that_are_not_there_are_for_a_person_to_mend(
+    def test_trusted_certificates_that_are_not_there_are_for_a_person_to_fix(
         self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file.pem")
@@ -353,7 +353,7 @@ class TestTls:
         assert isinstance(error, AuthorizationServerUntrusted)
         assert "/no/such/file.pem" in str(error)
 
-    def test_certificate_of_another_host_is_for_a_person_to_mend(self, pki: Pki) -> None:
+    def test_certificate_of_another_host_is_for_a_person_to_fix(self, pki: Pki) -> None:
         with OAuthServer(self.context(pki.other_host.certificate, pki.other_host.key)) as server:
             error = failure(server.token_endpoint, ca_bundle=pki.ca)
         assert isinstance(error, AuthorizationServerUntrusted)

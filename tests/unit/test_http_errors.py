@@ -82,7 +82,7 @@ class TestProxies:
         error = failure("https://id.example.com/token")
         assert f"the proxy {address} gave no connection" in str(error)
 
-    def test_that_do_not_speak_tls_are_told_from_the_server(self) -> None:
+    def test_that_do_not_speak_tls_are_distinguished_from_the_server(self) -> None:
         with Answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as proxy:
             error = failure("https://id.example.com/token", proxies={"https": f"https://127.0.0.1:{proxy.port}"})
         assert str(error).endswith("gave no connection: it does not speak TLS; its URL must begin with http://")

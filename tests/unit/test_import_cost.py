@@ -118,7 +118,7 @@ def test_every_public_name_is_where_a_type_checker_finds_it() -> None:
         assert getattr(mqtt_token_client, name).__name__ == name
 
 
-def test_a_name_that_there_is_not_is_told_as_usual() -> None:
+def test_a_missing_name_is_reported_as_usual() -> None:
     with pytest.raises(AttributeError, match="module 'mqtt_token_client' has no attribute 'TokenCleint'"):
         _ = mqtt_token_client.TokenCleint  # type: ignore[attr-defined]
 

@@ -212,7 +212,7 @@ class TestKeepalive:
             assert self.sent(wire) == b"out"
             self.answer(wire, publish(1)[0])
 
-    def test_a_broker_that_only_sends_is_told_that_we_live(self, wire: Wire) -> None:
+    def test_a_broker_that_only_sends_gets_pingreq_too(self, wire: Wire) -> None:
         self.pass_time(wire, 30)
         self.answer(wire, publish(1)[0])
         self.pass_time(wire, 30)

@@ -55,7 +55,7 @@ class TestCurrentToken:
         assert source.asked_with == [None]
         assert events == [TokenRenewed(60.0)]
 
-    def test_that_has_ended_is_replaced_and_shown_to_the_source(self, clock: Clock) -> None:
+    def test_that_has_expired_is_replaced_and_shown_to_the_source(self, clock: Clock) -> None:
         source = Source()
         keeper, _ = keep(source)
         first = keeper.get()
@@ -250,7 +250,7 @@ class TestFailedRenewal:
         assert failed[0].expires_in == pytest.approx(20)
         assert failed[-1].retry_in == pytest.approx(keeper.renewal_due - clock.now)
 
-    def test_after_the_token_has_ended_says_that_nothing_is_left(self, clock: Clock) -> None:
+    def test_after_the_token_has_expired_says_that_nothing_is_left(self, clock: Clock) -> None:
         source = Source()
         source.next = [None, BUSY]
         keeper, events = keep(source)
@@ -279,7 +279,7 @@ class TestFailedRenewal:
         TokenKeeper(source, on_event=look).renew_when_due()
         assert frames == [None]
 
-    def test_of_the_first_token_is_raised_and_told(self, clock: Clock) -> None:
+    def test_of_the_first_token_is_raised_and_reported(self, clock: Clock) -> None:
         source = Source()
         source.always = BUSY
         keeper, events = keep(source)
@@ -289,7 +289,7 @@ class TestFailedRenewal:
             (BUSY, 0.0)
         ]
 
-    def test_once_the_token_has_ended_is_raised_without_a_request_until_the_retry(self, clock: Clock) -> None:
+    def test_once_the_token_has_expired_is_raised_without_a_request_until_the_retry(self, clock: Clock) -> None:
         source = Source()
         source.always = BUSY
         keeper, events = keep(source)
@@ -345,7 +345,7 @@ class TestFailedRenewal:
             waits.add(keeper.renewal_due - clock.now)
         assert 7 <= min(waits) < max(waits) <= 8
 
-    def test_that_a_person_must_mend_is_retried_slowly(self, clock: Clock) -> None:
+    def test_that_a_person_must_fix_is_retried_slowly(self, clock: Clock) -> None:
         source = Source()
         source.always = TokenRequestRefused("no", error="invalid_client")
         for _ in range(50):
@@ -398,7 +398,7 @@ class TestFailedRenewal:
         assert keeper.current is None
 
     @pytest.mark.parametrize("left", [-5.0, 0.0, 0.9])
-    def test_is_a_token_that_has_ended_already_and_the_old_one_stays(self, clock: Clock, left: float) -> None:
+    def test_is_a_token_that_has_expired_already_and_the_old_one_stays(self, clock: Clock, left: float) -> None:
         source = Source()
         keeper, events = keep(source)
         first = keeper.get()
@@ -408,7 +408,7 @@ class TestFailedRenewal:
         assert keeper.current is first
         assert isinstance(events[-1], RenewalFailed)
 
-    def test_by_an_interrupt_is_no_failure_of_the_source(self, clock: Clock) -> None:
+    def test_by_an_interrupt_is_not_a_failure_of_the_source(self, clock: Clock) -> None:
         source = Source()
         source.next = [KeyboardInterrupt()]
         keeper, events = keep(source)
@@ -465,7 +465,7 @@ class TestSameTokenAgain:
             clock.now += 61
         assert events == [TokenRenewed(60.0)] * 3
 
-    def test_whose_life_is_told_in_whole_seconds_is_no_renewal(self, clock: Clock) -> None:
+    def test_whose_lifetime_is_given_in_whole_seconds_is_not_a_renewal(self, clock: Clock) -> None:
         source = Source()
         source.next = [Token("cached", 60.0), lambda: Token("cached", 20.9)]
         keeper, events = keep(source)
@@ -533,7 +533,7 @@ class TestRefusedToken:
 
 
 class TestListener:
-    def test_that_raises_is_logged_and_the_others_are_told(
+    def test_that_raises_is_logged_and_the_others_are_notified(
         self, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         def wrong(_event: Event) -> None:
@@ -554,7 +554,7 @@ class TestListener:
         keeper.renew()
         assert seen == [keeper.current]
 
-    def test_that_was_removed_is_told_nothing(self, clock: Clock) -> None:
+    def test_that_was_removed_is_not_notified(self, clock: Clock) -> None:
         keeper, events = keep(Source())
         keeper.remove_listener(events.append)
         keeper.remove_listener(events.append)
@@ -563,7 +563,7 @@ class TestListener:
 
 
 class TestClose:
-    def test_ends_renewals_and_leaves_the_live_token(self, clock: Clock) -> None:
+    def test_ends_renewals_and_leaves_the_valid_token(self, clock: Clock) -> None:
         source = Source()
         keeper, _ = keep(source)
         first = keeper.get()

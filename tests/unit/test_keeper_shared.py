@@ -59,7 +59,7 @@ class TestKeepersOfOneStore:
         assert {token.value for token in tokens} == {"token 1"}
         assert source.requests == 1
 
-    def test_take_over_what_another_has_renewed_and_tell_of_it(self, clock: Clock) -> None:
+    def test_take_over_what_another_has_renewed_and_report_it(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()
         first, _ = keep(source, store)
         second, events = keep(source, store)
@@ -100,7 +100,7 @@ class TestKeepersOfOneStore:
         clock.now += 5.0
         assert keeper.renew() == Token("token 2")
 
-    def test_are_not_told_of_their_own_one_again_when_its_age_is_guessed_anew(self, clock: Clock) -> None:
+    def test_do_not_get_their_own_one_again_when_its_age_is_guessed_anew(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()
         store.load = lambda _key: Token("of unknown age", 60.0, since=clock.now - 45)  # type: ignore[method-assign,assignment]
         keeper, events = keep(source, store)
@@ -115,7 +115,7 @@ class TestKeepersOfOneStore:
         assert keeper.get() == Token("of unknown age")
         assert kinds(events) == [RenewalFailed]
 
-    def test_ask_where_the_one_stored_meanwhile_has_ended(self, clock: Clock) -> None:
+    def test_ask_where_the_one_stored_meanwhile_has_expired(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()
         keeper, _ = keep(source, store)
         keeper.get()
@@ -151,7 +151,7 @@ class TestLockThatSomebodyElseHolds:
         (ValueError("a text with a secret in it"), "store: lock() raised ValueError"),
     ],
 )
-def test_a_lock_that_does_not_work_is_told_of_and_done_without(error: Exception, told: str) -> None:
+def test_a_lock_that_does_not_work_is_reported_and_not_used(error: Exception, told: str) -> None:
     keeper, events = keep(Source(), Locked(error))
     assert keeper.get() == Token("token 1")
     assert kinds(events) == [StoreFailed, TokenRenewed]
@@ -301,7 +301,7 @@ class TestRefreshTokenRejectedWithAnotherError:
         assert source.asked_with[3].refresh_token == "expired"
 
 
-def test_a_listener_that_asks_for_the_token_that_is_being_asked_for_is_told_so() -> None:
+def test_a_listener_that_asks_for_the_token_that_is_being_requested_gets_an_error() -> None:
     source, asked = Source(), list[object]()
     store = MemoryStore()
     store.save(source.key, Token("ended", 5.0, since=monotonic() - 60, refresh_token="used"))

@@ -137,7 +137,7 @@ def test_is_not_written_for_the_same_token_again(clock: Clock) -> None:
         (MqttTokenError("the keyring is locked"), "the keyring is locked"),
     ],
 )
-def test_that_fails_is_told_and_the_token_used_all_the_same(
+def test_that_fails_is_reported_and_the_token_used_all_the_same(
     clock: Clock, broken: str, error: Exception, told: str
 ) -> None:
     keeper, events = keep(Source(), Broken(broken, error=error))
@@ -149,7 +149,7 @@ def test_that_fails_is_told_and_the_token_used_all_the_same(
     assert keeper.get().value == "token 1"
 
 
-def test_that_returns_no_token_is_told(clock: Clock) -> None:
+def test_that_returns_no_token_is_reported(clock: Clock) -> None:
     store: Any = Broken(error=ValueError())
     store.kept.save("a source", {"access_token": "a"})
     keeper, events = keep(Source(), store)

@@ -91,7 +91,7 @@ def test_those_that_share_a_failure_do_not_ask_again_when_the_retry_is_due_at_on
     assert scene.source.requests == 1
 
 
-def test_a_live_token_is_read_without_waiting_for_a_renewal(pool: ThreadPoolExecutor) -> None:
+def test_a_valid_token_is_read_without_waiting_for_a_renewal(pool: ThreadPoolExecutor) -> None:
     scene = Scene(1, Token("fresh", 60.0), at=2)
     first = scene.keeper.get()
     renewing = pool.submit(scene.keeper.renew)

@@ -101,7 +101,7 @@ def test_what_names_no_backend_is_refused(name: object) -> None:
 
 
 @pytest.mark.parametrize("service", ["", None, b"x"])
-def test_what_is_no_service_name_is_refused(service: object) -> None:
+def test_something_else_than_a_service_name_is_refused(service: object) -> None:
     with pytest.raises(ConfigurationError, match=r"^service must "):
         KeyringStore(service)  # type: ignore[arg-type]  # the mistake
 
@@ -147,7 +147,9 @@ def test_the_null_backend_is_found_out() -> None:
         UnicodeDecodeError("a", b"", 0, 0, SECRET),
     ],
 )
-def test_whatever_a_backend_raises_only_its_type_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_backend_raises_only_its_type_is_shown(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Failing, "error", error)
     store = over("Failing")
     for use in uses(store):
@@ -160,7 +162,7 @@ def test_whatever_a_backend_raises_only_its_type_is_told(error: BaseException, m
 @pytest.mark.parametrize(
     "head", ["", "{}", "[1]", '["a", 1, "x"]', '["a", 0, "x"]', "[" * 100_000, '["a", "many", 0]', "something else"]
 )
-def test_what_is_no_token_is_told_and_replaced(head: str) -> None:
+def test_something_else_than_a_token_is_reported_and_replaced(head: str) -> None:
     store = over("Good")
     store.save("a", LONG)
     Good.kept["mqtt-token-client", "a head"] = head

@@ -111,7 +111,7 @@ def test_a_subscription_of_a_kind_that_the_broker_has_not_is_refused_and_not_sen
 
 
 @pytest.mark.parametrize("code", [0x9C, 0x9D])
-def test_another_server_that_the_broker_names_is_told(make: Make, code: int) -> None:
+def test_another_server_that_the_broker_names_is_reported(make: Make, code: int) -> None:
     device = make()
     device.client.connect(timeout=0)
     broker = device.broker.accept()

@@ -88,7 +88,7 @@ class TestRequest:
         "alias",
         ["http://id.example.com/token", "http://127.0.0.1/token", "https://user@id.example.com/", "token", 5, None],
     )
-    def test_goes_to_no_alias_that_is_no_https_address(
+    def test_goes_to_no_alias_that_is_not_an_https_address(
         self, pki: Pki, auth: MutualTLS, server: OAuthServer, alias: object
     ) -> None:
         server.describe(METADATA_PATH, mtls_endpoint_aliases={"token_endpoint": alias})

@@ -65,7 +65,7 @@ class TestWriting:
         wire.write(b"three")
         assert wire.read(13) == b"one two three"
 
-    def test_an_item_is_told_once_its_bytes_are_written(self, wire: Wire) -> None:
+    def test_an_item_is_reported_once_its_bytes_are_written(self, wire: Wire) -> None:
         wire.write(b"a", "first")
         wire.write(b"b")
         wire.write(b"c", "second")
@@ -87,7 +87,7 @@ class TestWriting:
         assert early + late == list(data)
         assert call(wire.runtime, lambda: (wire.link.takes_more(), not wire.link.backlog)) == (True, True)
 
-    def test_that_there_is_room_again_is_told(self, wire: Wire) -> None:
+    def test_that_there_is_room_again_is_reported(self, wire: Wire) -> None:
         wire.write(bytes(4_000_000))
         assert not wire.link.takes_more()
         assert wire.rest() == []
@@ -162,7 +162,7 @@ class TestWriting:
 
 
 class TestReading:
-    def test_packets_are_told_in_order(self, wire: Wire) -> None:
+    def test_packets_are_reported_in_order(self, wire: Wire) -> None:
         made = [publish(number, 10_000 * (number % 7)) for number in range(60)]
         wire.theirs.sendall(b"".join(data for data, _ in made))
         assert [wire.next() for _ in made] == [packet for _, packet in made]
@@ -314,7 +314,7 @@ class TestAcknowledgementsOfTcp:
 
 
 class TestLoss:
-    def test_that_the_broker_closed_is_told_once_after_what_it_sent(self, wire: Wire) -> None:
+    def test_that_the_broker_closed_is_reported_once_after_what_it_sent(self, wire: Wire) -> None:
         wire.theirs.sendall(PINGRESP)
         wire.theirs.close()
         assert wire.next() == ("packet", Pingresp())
@@ -335,7 +335,7 @@ class TestLoss:
             assert unwrapped.exception() is not None or unwrapped.result().recv(1) == b""
         wire.close()
 
-    def test_the_close_of_a_websocket_is_told_with_its_code(self, loop: NetworkThread) -> None:
+    def test_the_close_of_a_websocket_is_reported_with_its_code(self, loop: NetworkThread) -> None:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         peer.sock.sendall(close_frame(1000))
@@ -343,7 +343,7 @@ class TestLoss:
         assert wire.reason is None
         wire.close()
 
-    def test_the_close_of_a_websocket_for_the_tokens_sake_is_told_with_a_reason(self, loop: NetworkThread) -> None:
+    def test_the_close_of_a_websocket_because_of_the_token_is_reported_with_a_reason(self, loop: NetworkThread) -> None:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         peer.sock.sendall(close_frame(3000))
@@ -351,7 +351,7 @@ class TestLoss:
         assert wire.reason == 0x87
         wire.close()
 
-    def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_told_after_it(
+    def test_the_close_of_a_websocket_that_came_while_reading_was_paused_is_reported_after_it(
         self, loop: NetworkThread
     ) -> None:
         ours, peer = websocket_pair()
@@ -364,7 +364,7 @@ class TestLoss:
         assert wire.next() == ("closed", "the broker closed the WebSocket: 1000 Normal Closure")
         wire.close()
 
-    def test_a_reset_is_told_once(self, tcp: Wire) -> None:
+    def test_a_reset_is_reported_once(self, tcp: Wire) -> None:
         tcp.reset()
         assert tcp.next() == ("closed", "the connection broke: Connection reset by peer")
         tcp.write(b"late", "late")
@@ -379,7 +379,7 @@ class TestLoss:
         assert cause.startswith("the connection broke: ")
         assert tcp.link.unwritten() == ["all"]
 
-    def test_a_reset_seen_by_writing_first_is_told_once(self, tcp: Wire) -> None:
+    def test_a_reset_seen_by_writing_first_is_reported_once(self, tcp: Wire) -> None:
         def reset_then_write() -> None:
             tcp.reset()
             for _ in range(2):
@@ -432,7 +432,7 @@ class TestLoss:
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
-    def test_an_owner_that_closes_and_raises_is_not_told(self, wire: Wire) -> None:
+    def test_an_owner_that_closes_and_raises_is_not_notified(self, wire: Wire) -> None:
         def close_and_fail() -> None:
             wire.link.close()
             raise ValueError
@@ -444,7 +444,7 @@ class TestLoss:
 
 
 class TestClose:
-    def test_is_not_told_and_ends_the_connection(self, wire: Wire) -> None:
+    def test_is_not_reported_and_ends_the_connection(self, wire: Wire) -> None:
         call(wire.runtime, wire.link.close)
         assert wire.theirs.recv(1) == b""
         call(wire.runtime, wire.link.close)

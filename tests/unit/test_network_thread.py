@@ -170,7 +170,7 @@ class TestTimers:
 
 
 class TestSockets:
-    def test_are_told_when_they_are_ready_until_they_are_watched_no_more(
+    def test_are_notified_when_they_are_ready_until_they_are_no_longer_watched(
         self, loop: NetworkThread, told: queue.Queue[int]
     ) -> None:
         ours, theirs = socket.socketpair()
@@ -332,7 +332,7 @@ class TestRest:
 
 
 class TestBlockingJobs:
-    def test_run_elsewhere_and_their_result_is_told_on_the_network_thread(
+    def test_run_elsewhere_and_their_result_arrives_on_the_network_thread(
         self, loop: NetworkThread, told: queue.Queue[Any]
     ) -> None:
         call(
@@ -341,7 +341,7 @@ class TestBlockingJobs:
         )
         assert next_of(told) == (False, None, True)
 
-    def test_their_error_is_told(self, loop: NetworkThread, told: queue.Queue[Any]) -> None:
+    def test_their_error_is_reported(self, loop: NetworkThread, told: queue.Queue[Any]) -> None:
         error = OSError("of a job")
 
         def fail() -> None:
@@ -350,7 +350,7 @@ class TestBlockingJobs:
         call(loop, lambda: loop.run_blocking(fail, lambda *outcome: told.put(outcome)))
         assert next_of(told) == (None, error)
 
-    def test_one_that_calls_sys_exit_is_told_as_an_error_and_frees_its_worker(
+    def test_one_that_calls_sys_exit_is_reported_as_an_error_and_frees_its_worker(
         self, loop: NetworkThread, told: queue.Queue[Any]
     ) -> None:
         for _ in range(_WORKERS + 1):
@@ -360,7 +360,7 @@ class TestBlockingJobs:
             assert isinstance(error, Exception)
             assert "SystemExit" in str(error)
 
-    def test_their_result_is_told_though_the_loop_was_stopped_meanwhile(self, told: queue.Queue[Any]) -> None:
+    def test_their_result_arrives_though_the_loop_was_stopped_meanwhile(self, told: queue.Queue[Any]) -> None:
         """Otherwise a socket that a worker has opened would be nobody's."""
         loop, go_on = NetworkThread(), threading.Event()
         call(loop, lambda: loop.run_blocking(go_on.wait, lambda *outcome: told.put(outcome)))

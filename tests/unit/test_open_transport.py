@@ -827,7 +827,7 @@ class TestProxies:
         assert answers(open_transport(plain(1883, "broker.test"), None, check_proxy(url)))
 
     @pytest.mark.parametrize("credentials", ["pump:another-secret@", ""])
-    def test_that_refuse_make_the_broker_unreachable_and_no_secret_is_told(
+    def test_that_refuse_make_the_broker_unreachable_and_no_secret_is_shown(
         self, serve: Callable[..., Server], kind: str, credentials: str
     ) -> None:
         proxy = Proxy(0)

@@ -491,7 +491,7 @@ class TestAcknowledgements:
         assert str(error) == f"the broker rejected a message on pump/17: {name} (0x{reason:x})"
         assert len(box.queue) == 0
 
-    def test_of_what_was_released_are_no_refusal(self) -> None:
+    def test_of_what_was_released_are_not_a_rejection(self) -> None:
         """PUBCOMP with Packet Identifier not found: the broker had the message, and is done with it."""
         box = outbox()
         (only,) = put(box, "a", qos=2)
@@ -524,7 +524,7 @@ class TestAcknowledgements:
 
 
 class TestClose:
-    def test_fails_all_that_waits_and_tells_how_many(self) -> None:
+    def test_fails_all_that_waits_and_reports_how_many(self) -> None:
         box = outbox(max_inflight=2)
         messages = put(box, *"abcd")
         send(box)

@@ -199,7 +199,7 @@ def test_values_that_survived_still_work(values: dict[str, Any], name: str) -> N
 
 
 @ways
-def test_a_login_that_has_ended_has_ended_in_each_copy(way: _Way) -> None:
+def test_a_login_that_has_expired_has_expired_in_each_copy(way: _Way) -> None:
     login = library.DeviceLogin("CODE", "https://as.example", None, 3.0)
     login._over.set()
     assert way(login).ended

@@ -59,6 +59,6 @@ def test_profile_is_opened_by_name_or_is_itself() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["passwort", 5, None, object()])
-def test_what_is_no_profile_is_refused(wrong: Any) -> None:
+def test_something_else_than_a_profile_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="profile"):
         open_profile(wrong)

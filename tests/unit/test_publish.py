@@ -195,7 +195,7 @@ def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make_in_
     assert turns < 100_000
 
 
-def test_unsubscribing_from_what_an_earlier_program_has_left_is_told_to_the_broker(make: Make) -> None:
+def test_unsubscribing_from_what_an_earlier_program_has_left_is_sent_to_the_broker(make: Make) -> None:
     device = make()
     peer = device.start(session_present=True)
     device.client.unsubscribe("old/#")

@@ -61,12 +61,12 @@ def test_no_code_that_mqtt_lists_is_forgotten(packet: int, reason: int) -> None:
 
 
 @pytest.mark.parametrize(("reason", "name"), [(0x00, "Normal disconnection"), (0xEE, "reason code 0xee")])
-def test_the_names_of_what_is_no_refusal_and_of_what_nobody_knows(reason: int, name: str) -> None:
+def test_the_names_of_codes_that_reject_nothing_and_of_unknown_ones(reason: int, name: str) -> None:
     assert reason_name(reason) == name
 
 
 @pytest.mark.parametrize("reason", sorted(set().union(*(kinds[_OURS] for kinds in _KINDS.values()))))
-def test_what_a_person_must_mend_has_an_advice_of_its_own(reason: int) -> None:
+def test_what_a_person_must_fix_has_advice_of_its_own(reason: int) -> None:
     assert advice(reason) != advice(0xEE)
 
 
@@ -78,5 +78,5 @@ def test_an_advice_names_what_to_change(reason: int, says: str) -> None:
     assert says in advice(reason)
 
 
-def test_without_one_the_log_of_the_broker_tells_more() -> None:
+def test_without_one_the_log_of_the_broker_says_more() -> None:
     assert advice(0xEE) == "see the broker's log"

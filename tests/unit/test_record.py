@@ -51,7 +51,7 @@ def jwt(**claims: Any) -> str:
 
 
 @pytest.mark.parametrize("step", [0.0, 86400.0, -86400.0, -NOW])
-def test_in_the_same_boot_the_elapsed_clock_tells_the_age_wherever_the_wall_clock_goes(
+def test_in_the_same_boot_the_elapsed_clock_gives_the_age_wherever_the_wall_clock_goes(
     device: Device, step: float
 ) -> None:
     stored = dump(Token("a", LIFE))
@@ -60,7 +60,7 @@ def test_in_the_same_boot_the_elapsed_clock_tells_the_age_wherever_the_wall_cloc
     assert parse(stored).expires_in == pytest.approx(LIFE - 600)
 
 
-def test_after_a_reboot_the_wall_clock_tells_the_age(device: Device) -> None:
+def test_after_a_reboot_the_wall_clock_gives_the_age(device: Device) -> None:
     token = Token("a", LIFE)
     device.goes_on(100)
     stored = dump(token)
@@ -68,7 +68,7 @@ def test_after_a_reboot_the_wall_clock_tells_the_age(device: Device) -> None:
     assert parse(stored).expires_in == pytest.approx(LIFE - 620)
 
 
-def test_a_token_that_ended_while_the_device_was_off_has_ended(device: Device) -> None:
+def test_a_token_that_expired_while_the_device_was_off_has_expired(device: Device) -> None:
     stored = dump(Token("a", LIFE, refresh_token="r"))
     device.reboots(seconds_off=10 * LIFE)
     token = parse(stored)
@@ -132,7 +132,7 @@ def test_a_token_without_an_end_has_none_after_a_reboot(device: Device, clock: f
     assert parse(stored).age_known  # it does not matter, and so it is not due
 
 
-def test_a_token_that_tells_its_end_is_judged_by_its_issuers_clock(device: Device) -> None:
+def test_a_token_with_exp_is_judged_by_its_issuers_clock(device: Device) -> None:
     device.wall = 0.0  # the clock was not set yet when the token came
     stored = dump(Token(jwt(iat=NOW, exp=NOW + LIFE)))
     device.reboots(seconds_off=0)
@@ -191,7 +191,7 @@ def test_a_record_gives_back_the_token(
     clock=st.floats(0, 1e11),
     uptime=st.floats(0, 1e9),
 )
-def test_after_a_reboot_no_clock_makes_a_token_live_longer_than_it_does(
+def test_after_a_reboot_no_clock_makes_a_token_valid_for_longer_than_it_is(
     lifetime: float, age: float, clock: float, uptime: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -225,7 +225,7 @@ _WRONG: list[tuple[str, Any]] = [
     ],
     ids=lambda damage: str(damage)[:60] + str(damage)[-10:],
 )  # fmt: skip
-def test_what_is_no_record_is_told_without_showing_it(damage: str | bytes) -> None:
+def test_something_else_than_a_record_is_reported_without_showing_it(damage: str | bytes) -> None:
     with pytest.raises(StoreError, match="not a token record") as caught:
         parse(damage)
     assert caught.value.__context__ is None
@@ -233,7 +233,7 @@ def test_what_is_no_record_is_told_without_showing_it(damage: str | bytes) -> No
 
 
 @pytest.mark.parametrize(("name", "number"), [("since", math.nan), ("born", math.nan), ("born", -math.inf)])
-def test_a_time_that_is_none_gives_no_token_without_an_end(name: str, number: float) -> None:
+def test_an_invalid_time_gives_no_token_that_never_expires(name: str, number: float) -> None:
     try:
         found = parse(json.dumps(GOOD | {name: number}))
     except StoreError:

@@ -532,9 +532,7 @@ def cases(every: Iterator[Case]) -> pytest.MarkDecorator:
 
 
 @cases(on_the_second())
-def test_a_connection_that_comes_to_nothing_is_told_and_tried_again_and_nothing_is_lost(
-    begin: Begin, case: Case
-) -> None:
+def test_a_connection_that_fails_is_reported_and_tried_again_and_nothing_is_lost(begin: Begin, case: Case) -> None:
     play = begin(case)
     broker, client = play.broker, play.client
     accepted = case.moment in (WITH_CONNACK, AFTER_CONNACK, BEFORE_LAST_WORDS)
@@ -593,7 +591,7 @@ def test_a_connection_that_comes_to_nothing_is_told_and_tried_again_and_nothing_
 
 
 @cases(on_the_first())
-def test_a_first_connection_that_is_lost_in_a_rotation_is_told_and_the_new_one_has_it_all(
+def test_a_current_connection_that_is_lost_in_a_rotation_is_reported_and_the_new_one_gets_everything(
     begin: Begin, case: Case
 ) -> None:
     play = begin(case)

@@ -136,7 +136,7 @@ class TestHandover:
         assert [second.expect(PUBACK).packet_id for _ in range(2)] == [200, 201]
 
     @both
-    def test_hands_over_nothing_of_the_second_before_the_first_has_ended(
+    def test_hands_over_nothing_of_the_new_one_before_the_current_one_has_ended(
         self, make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._DRAIN_TIME", 60.0)

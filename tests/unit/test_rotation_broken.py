@@ -209,7 +209,7 @@ class TestFirstConnectionCut:
         device.broker.expect_no_connection(1.2)
         carries_on(device, second)
 
-    def test_right_after_connack_is_no_loss(self, make: Make) -> None:
+    def test_right_after_connack_is_not_a_loss(self, make: Make) -> None:
         device = make()
         first = device.start()
         second = device.rotate()

@@ -233,7 +233,7 @@ class TestRenewal:
         assert source.requests == 2
 
 
-def test_a_rotation_without_a_session_tells_that_it_is_a_new_one(make: Make) -> None:
+def test_a_rotation_without_a_session_reports_that_it_is_a_new_one(make: Make) -> None:
     device = make(session_expiry=0)
     device.start()
     device.rotate().connack(session_present=False)

@@ -64,7 +64,7 @@ class TestSending:
 
     @pytest.mark.parametrize(("qos", "kind"), [(1, "40"), (2, "50")])
     @pytest.mark.parametrize("reason", [0x80, 0x87])
-    def test_a_refused_message_fails_and_is_told(self, client: Client, qos: int, kind: str, reason: int) -> None:
+    def test_a_rejected_message_fails_and_is_reported(self, client: Client, qos: int, kind: str, reason: int) -> None:
         message = client.publish("pump/17", qos=qos)
         client.answer(f"{kind} 03 0001 {reason:x}")
         assert isinstance(message.error, DeliveryFailed)

@@ -61,7 +61,7 @@ class TestToken:
         assert claims == CLAIMS | {"iat": claims["iat"], "exp": claims["iat"] + 3600}
         assert jwt.get_unverified_header(token.value) == {"alg": algorithm, "typ": "JWT"}
 
-    def test_was_issued_some_seconds_ago_and_lives_that_much_shorter(self, wall: Any) -> None:
+    def test_was_issued_some_seconds_ago_and_is_valid_for_that_much_less(self, wall: Any) -> None:
         wall(RIGHT + 0.9)
         before = monotonic()
         token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600).fetch(None)
@@ -69,7 +69,7 @@ class TestToken:
         assert token.since == pytest.approx(before - 5.9, abs=0.5)
         assert token.lifetime == 3600
 
-    def test_that_is_short_still_lives_for_most_of_its_life(self) -> None:
+    def test_that_is_short_is_still_valid_for_most_of_its_lifetime(self) -> None:
         assert SignedJWT(EC_PEM, "ES256", {}, 5).fetch(None).expires_in > 3
 
     def test_names_the_key_if_it_is_told_to(self) -> None:
@@ -145,7 +145,7 @@ class TestTime:
         server.script.append(told(RIGHT))
         source.fetch(None)
 
-    def test_of_a_clock_that_was_never_set_is_told_with_what_to_do(self, wall: Any) -> None:
+    def test_of_a_clock_that_was_never_set_is_reported_with_what_to_do(self, wall: Any) -> None:
         wall(1000.0)
         with pytest.raises(TokenError, match=r"clock of this device is not set.*set it, or give time_from"):
             SignedJWT(EC_PEM, "ES256", CLAIMS, 3600).fetch(None)

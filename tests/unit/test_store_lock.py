@@ -131,7 +131,7 @@ def test_a_lock_file_that_was_left_costs_nothing_and_stays(path: Path, impatient
     assert path.read_text() in ("left by somebody", "")
 
 
-def test_is_told_when_somebody_holds_it_too_long(path: Path, impatient: None) -> None:
+def test_is_reported_when_somebody_holds_it_too_long(path: Path, impatient: None) -> None:
     with file_lock(path), ThreadPoolExecutor() as pool:
         error = pool.submit(file_lock(path).__enter__).exception()
     assert isinstance(error, TokenError)  # as for whoever waits for a token
@@ -156,7 +156,7 @@ def test_is_nobody_elses_to_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["a file/a.lock", "."])
-def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
+def test_a_place_where_no_file_can_be_is_reported(tmp_path: Path, place: str) -> None:
     (tmp_path / "a file").touch()
     with pytest.raises(StoreError, match=r"cannot be locked: (Is a directory|Not a directory|File exists)"):
         file_lock(tmp_path / place).__enter__()

@@ -186,7 +186,7 @@ class TestSubscribing:
         assert len(made.to_subscribe(Limits(packet_size=size))) == 1
         assert len(made.to_subscribe(Limits(packet_size=size - 1))) == 2
 
-    def test_a_filter_that_is_too_long_for_the_broker_is_told_and_forgotten(self) -> None:
+    def test_a_filter_that_is_too_long_for_the_broker_is_reported_and_forgotten(self) -> None:
         made = subscriptions("a" * 50, "b" * 8, "c" * 9)
         assert made.remove_rejected(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
         assert len(Codec(5).subscribe(1, due(made))) <= 19
@@ -216,7 +216,7 @@ class TestSubscribing:
         assert not ids._in_use
 
     @pytest.mark.parametrize("reason", [0x8F, 0x9E, 0xA1, 0xA2])
-    def test_a_filter_that_will_never_do_is_told_and_forgotten(self, reason: int) -> None:
+    def test_a_filter_that_can_never_be_accepted_is_reported_and_forgotten(self, reason: int) -> None:
         made = subscriptions("a", "b")
         packet_id, _ = ask(made)
         assert list(made.subscribed(packet_id, [1, reason])) == [("b", reason)]
@@ -239,7 +239,7 @@ class TestSubscribing:
         assert due(made) == [("b", 1)]
         assert list(routed(made, "b")) == [handler]
 
-    def test_a_granted_qos_that_is_lower_is_no_refusal(self) -> None:
+    def test_a_granted_qos_that_is_lower_is_not_a_rejection(self) -> None:
         made = Subscriptions(PacketIds())
         made.add("a", handler, 2)
         packet_id, _ = ask(made)

@@ -150,7 +150,7 @@ class TestTerminal:
         assert "    WDJB-MJHT\r\n" in text
         assert f"A window of {needed} lines has room for a QR code." in text
 
-    def test_counts_the_time_left_down_in_place_until_the_login_has_ended(
+    def test_counts_the_time_left_down_in_place_until_the_login_has_expired(
         self, monkeypatch: pytest.MonkeyPatch, passing: None
     ) -> None:
         login = a_login()

@@ -81,7 +81,7 @@ def test_the_lifetime_may_be_changed_while_it_runs() -> None:
         assert ask(server).json()["expires_in"] == 2
 
 
-def test_it_fails_as_often_as_it_was_told_and_then_recovers() -> None:
+def test_it_fails_as_often_as_asked_and_then_recovers() -> None:
     with AuthorizationServer() as server:
         server.fail(429, times=2, retry_after=7)
         answers = [ask(server) for _ in range(3)]
@@ -94,7 +94,7 @@ def test_it_fails_as_often_as_it_was_told_and_then_recovers() -> None:
 
 
 @pytest.mark.parametrize("lifetime", [0, -1, float("nan")])
-def test_a_lifetime_that_is_none_is_refused(lifetime: float) -> None:
+def test_an_invalid_lifetime_is_refused(lifetime: float) -> None:
     with pytest.raises(ConfigurationError, match="lifetime"):
         AuthorizationServer(lifetime=lifetime)
 

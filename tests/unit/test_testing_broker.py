@@ -86,7 +86,7 @@ def test_a_client_of_mqtt_5_gets_in(server: AuthorizationServer, broker: Broker)
     assert connack_of(broker, token_of(server), mqtt.MQTTv5) == 0
 
 
-def test_what_is_no_mqtt_is_closed_and_harms_nobody(server: AuthorizationServer, broker: Broker) -> None:
+def test_anything_but_mqtt_is_closed_and_harms_nobody(server: AuthorizationServer, broker: Broker) -> None:
     for nonsense in (
         b"GET / HTTP/1.1\r\n" + b"Host: localhost\r\n" * 5,
         b"\x10\xff\xff\xff\xff\xff",

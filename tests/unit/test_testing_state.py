@@ -74,7 +74,7 @@ def test_the_state_is_for_its_owner_only_and_holds_no_refresh_token(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"keys": {"keys": []}}', '{"keys": "the secret"}'])
-def test_a_file_that_is_no_state_is_left_alone_and_not_quoted(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_state_is_left_alone_and_not_quoted(tmp_path: Path, content: str) -> None:
     state = tmp_path / "state.json"
     state.write_text(content)
     with pytest.raises(ConfigurationError, match=r"state: .*delete it") as caught:

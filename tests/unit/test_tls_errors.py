@@ -54,5 +54,5 @@ def test_an_alert_says_what_the_server_wants(reason: str, says: str) -> None:
     assert handshake_problem(alert(reason), "certificate=").startswith(says)
 
 
-def test_an_end_of_a_connection_that_was_open_is_no_alert() -> None:
+def test_an_end_of_a_connection_that_was_open_is_not_an_alert() -> None:
     assert alert_problem(alert("UNEXPECTED_EOF_WHILE_READING"), "certificate=") == ""

@@ -100,7 +100,7 @@ class TestClaims:
     @pytest.mark.parametrize(
         "value", ["opaque", "a.b.c", "a..c", f"a.{urlsafe_b64encode(b'[1]').decode()}.c", "a.ü.c", "..."]
     )
-    def test_of_a_token_that_is_no_jwt_are_none(self, value: str) -> None:
+    def test_of_a_token_that_is_not_a_jwt_are_empty(self, value: str) -> None:
         assert read_claims(value) == {}
 
     @given(st.text(min_size=1))

@@ -115,7 +115,7 @@ class TestTokenResponse:
         assert caplog.messages[-1].endswith(shown)
 
     @pytest.mark.parametrize(("told", "lifetime"), [(1800, 1800), ("1800", 1800), (0, math.inf), (None, math.inf)])
-    def test_may_tell_the_lifetime_of_the_refresh_token(
+    def test_may_give_the_lifetime_of_the_refresh_token(
         self, server: OAuthServer, told: object, lifetime: float, caplog: pytest.LogCaptureFixture
     ) -> None:
         cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
@@ -223,7 +223,7 @@ class TestTokenResponse:
         assert type(error) is InvalidTokenResponse
         assert "\n" not in str(error)
 
-    def test_of_a_page_only_status_and_kind_are_told(self, server: OAuthServer) -> None:
+    def test_of_a_page_only_status_and_kind_are_reported(self, server: OAuthServer) -> None:
         server.script.append(answer(b"<html>secrets of the page</html>", 403, content_type="text/html"))
         assert "HTTP 403 with text/html" in str(error := failure(server.token_endpoint))
         assert "secrets" not in str(error)
@@ -270,7 +270,7 @@ class TestAnswerThatIsNotOfOAuth:
 
 class TestErrorResponse:
     @pytest.mark.parametrize("status", [400, 401, 403, 200])
-    def test_of_rfc_6749_is_a_refusal_that_a_person_mends(self, server: OAuthServer, status: int) -> None:
+    def test_of_rfc_6749_is_a_refusal_that_a_person_fixes(self, server: OAuthServer, status: int) -> None:
         told = {"error": "invalid_client", "error_description": "no such\r\n\tclient"}
         server.script.append(answer(told, status, date=formatdate(1_000_000_000)))
         error = failure(server.token_endpoint)
@@ -447,7 +447,7 @@ class TestSecrets:
         assert (len(error.error), len(error.description)) == (200, 200)
         assert str(error).isprintable()
 
-    def test_what_is_no_secret_stays_readable(self, server: OAuthServer) -> None:
+    def test_what_is_not_secret_stays_readable(self, server: OAuthServer) -> None:
         server.script.append(answer({"error": "invalid_scope", "error_description": "pump-17 has no scope mqtt"}, 400))
         with pytest.raises(TokenRequestRefused, match="pump-17 has no scope mqtt"):
             endpoint(server.token_endpoint).token([*GRANT, ("scope", "mqtt"), ("empty", "")])

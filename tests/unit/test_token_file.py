@@ -82,7 +82,7 @@ class TestContent:
         ],
         ids=lambda content: content[:30],
     )
-    def test_that_is_no_whole_token_is_trouble_that_passes_and_is_not_shown(self, path: Path, content: bytes) -> None:
+    def test_that_is_not_a_whole_token_is_a_passing_problem_and_is_not_shown(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
         with pytest.raises(TokenError) as caught:
             TokenFile(path).fetch(None)
@@ -108,7 +108,7 @@ class TestContent:
         path.write_text("opaque")
         assert source.fetch(None).value == "opaque"
 
-    def test_that_is_a_folder_is_told(self, path: Path) -> None:
+    def test_that_is_a_folder_is_reported(self, path: Path) -> None:
         path.mkdir()
         with pytest.raises(TokenError, match="directory"):
             TokenFile(path).fetch(None)
@@ -131,7 +131,7 @@ class TestAge:
             (NOW - 1e8, NOW, NOW, None),  # stepped back by years since
         ],
     )
-    def test_is_told_by_what_makes_sense(
+    def test_is_reported_by_what_makes_sense(
         self, path: Path, wall: Callable[[float], None], clock: float, written: float, issued: float, age: float | None
     ) -> None:
         wall(clock)
@@ -375,7 +375,7 @@ class TestWatch:
         end()
         assert "RuntimeError" in caplog.text
 
-    def test_ends_when_it_is_told_to_also_twice_and_by_what_it_calls(self, path: Path) -> None:
+    def test_ends_when_it_is_stopped_also_twice_and_by_what_it_calls(self, path: Path) -> None:
         source = TokenFile(path)
         calls: list[str] = []
 
@@ -391,14 +391,12 @@ class TestWatch:
         path.write_text("second")
         assert len(calls) == 1
 
-    def test_of_no_folder_is_told_in_the_log_and_ends_there(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_of_no_folder_is_logged_and_ends_there(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         TokenFile(tmp_path / "none" / "token").watch(lambda: None)()
         assert [record.levelno for record in caplog.records if "is not watched" in record.message] == [logging.WARNING]
         wait_until(lambda: not _watching(), "the end of the watch")
 
-    def test_without_watchdog_is_told_in_the_log_and_does_nothing(
+    def test_without_watchdog_is_logged_and_does_nothing(
         self, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "watchdog.observers", None)
@@ -412,7 +410,7 @@ class TestWatch:
 
 class TestArguments:
     @pytest.mark.parametrize("wrong", [None, "", 5, b"/run/token"])
-    def test_path_that_is_none_is_told(self, wrong: Any) -> None:
+    def test_invalid_path_is_reported(self, wrong: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^path must "):
             TokenFile(wrong)
 

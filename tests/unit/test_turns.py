@@ -131,7 +131,7 @@ def test_the_end_of_one_is_the_beginning_of_the_next_in_order(herd: Herd) -> Non
     assert herd.under_way == MOST_AT_ONCE
 
 
-def test_an_urgent_one_begins_at_once_beside_the_others(herd: Herd) -> None:
+def test_an_urgent_one_begins_at_once_along_with_the_others(herd: Herd) -> None:
     herd.take(10, valid_for=100.0)
     herd.take(1, valid_for=100.0, urgent=True)
     assert herd.began == {0: 1000.0, 10: 1000.0}

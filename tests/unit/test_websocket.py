@@ -274,7 +274,7 @@ class TestSending:
             sending.result(20)
         assert arrived == data
 
-    def test_after_the_broker_closed_tells_why(self, ends: Ends) -> None:
+    def test_after_the_broker_closed_says_why(self, ends: Ends) -> None:
         websocket = ends.open(close_frame(1001))
         with pytest.raises(BrokenPipeError) as raised:
             websocket.send(b"late")
@@ -358,7 +358,7 @@ class TestReceiving:
             (frame(0x8), "the broker closed the WebSocket: 1005 No Status Rcvd"),  # RFC 6455 section 7.1.5
         ],
     )
-    def test_the_close_code_is_told_after_what_came_before_and_is_answered(
+    def test_the_close_code_is_reported_after_what_came_before_and_is_answered(
         self, ends: Ends, closing: bytes, says: str
     ) -> None:
         websocket = ends.open()
@@ -401,7 +401,7 @@ class TestReceiving:
         ],
         ids=["text", "continuation", "masked", "reserved bit", "reserved opcode"],
     )
-    def test_what_is_none_of_mqtts_ends_it(self, ends: Ends, data: bytes, says: str) -> None:
+    def test_anything_but_mqtt_ends_it(self, ends: Ends, data: bytes, says: str) -> None:
         websocket = ends.open()
         ends.peer.sock.sendall(data)
         with pytest.raises(BrokerError, match=f"^{says}"):
