@@ -43,6 +43,11 @@ class SourceOnLoop:
         """The source's own, if it has one."""
         return getattr(self._source, "salvage", None)
 
+    @property
+    def scope(self) -> Any:
+        """The scopes that the source requests, if it says so."""
+        return getattr(self._source, "scope", None)
+
     def fetch(self, previous: Token | None) -> Token:
         """Obtain a token. Blocks."""
         result: Any = self._source.fetch(previous)

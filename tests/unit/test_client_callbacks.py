@@ -53,6 +53,7 @@ class TestHandlers:
         device.client.subscribe("a/+", others.append)
         peer = device.start()
         peer.expect_subscribe()
+        peer.expect_subscribe()
         for number in (1, 2):
             peer.publish("a/b", b"%d" % number, 1, number)
             assert peer.expect(PUBACK).packet_id == number

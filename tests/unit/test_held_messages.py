@@ -34,14 +34,15 @@ class TestAMessageWithTwoHandlers:
     def test_is_acknowledged_when_both_have_processed_it(
         self, client: Client, publish: str, acknowledgement: str
     ) -> None:
-        handled: list[Message] = []
-        client.subscribe("t", "#", handler=handled.append)
+        first, second = list[Message](), list[Message]()
+        client.subscribe("t", handler=first.append)
+        client.read(1)
+        client.subscribe("#", handler=second.append)
         client.read(1)
         client.answer(publish)
-        first, second = handled
-        process(client, first)
+        process(client, *first)
         client.sees_nothing()
-        process(client, second)
+        process(client, *second)
         client.sees(acknowledgement)
 
     def test_is_not_acknowledged_by_what_the_application_calls(self, client: Client) -> None:

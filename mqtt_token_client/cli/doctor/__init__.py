@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ...logs import get_logger
 from ..login import REJECTED, TEMPORARY, exit_code
 from .examination import examine
 from .findings import FAILED, NOTE, OK, Finding, likeliest_cause
@@ -41,7 +42,7 @@ def doctor(context: click.Context, path: str, topic: str | None, timeout: float,
     Exit codes: 0 all is well; 1 temporary failure; 2 wrong configuration;
     3 a person has to log in; 4 rejected, and the cause needs fixing.
     """
-    logging.getLogger("mqtt_token_client").addHandler(logging.NullHandler())  # the findings say it all
+    get_logger("mqtt_token_client").logger.addHandler(logging.NullHandler())  # the findings say it all
     findings: list[Finding] = []
     for finding in examine(path, topic, timeout):
         findings.append(finding)
