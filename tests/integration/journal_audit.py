@@ -62,7 +62,7 @@ class Message:
     delivered: tuple[int, int] | None = None  # in which life, after how many changes of the folder
     handed_over: list[tuple[int, int]] = field(default_factory=list)  # to this device
     session_lost: bool = False  # while it was on its way: it may arrive again
-    forgotten: bool = False  # see Story._connected()
+    forgotten: bool = False  # perhaps by the broker, see Story._connected()
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Story:
     messages: dict[int, Message] = field(default_factory=dict)
     syncs: list[list[int]] = field(default_factory=list)  # of each life: after how many changes
     faults: list[str] = field(default_factory=list)
+    forgotten: int = 0  # by the broker: lost, see _connected()
     _disk_failed: bool = False
     _lost: bool = False  # the broker has lost the session, and the device has not been told
     _told: tuple[int, int] | None = None  # in which life, after how many changes, it was told of the last loss
@@ -165,8 +166,11 @@ class Story:
                     self.faults.append(f"reordered: message {number} of {topic} arrived after {last[topic, qos]}")
                 last[topic, qos] = number
         for number, message in self.messages.items():
-            if not times[number] and (message.stored or message.delivered) and not message.forgotten:
-                self.faults.append(f"lost: message {number}, {message}")
+            if not times[number] and (message.stored or message.delivered):
+                if message.forgotten:
+                    self.forgotten += 1
+                else:
+                    self.faults.append(f"lost: message {number}, {message}")
             if message.qos == 2 and times[number] > 1 and not message.session_lost:
                 self.faults.append(f"twice: message {number} arrived {times[number]} times, {message}")
             if message.topic == "loop" and times[number] and not message.session_lost:

@@ -152,7 +152,7 @@ class Rig:
             result.stored += sum(one.stored for one in story.messages.values())
             result.delivered += sum(one.delivered is not None for one in story.messages.values())
             result.handed_over += sum(len(one.handed_over) for one in story.messages.values())
-            result.forgotten += sum(one.forgotten for one in story.messages.values())
+            result.forgotten += story.forgotten
             result.faults += [f"{plan}: {fault}" for fault in story.faults]
             if story.faults:
                 sys.stderr.write(f"{plan}: {story.faults[:3]}\n")
