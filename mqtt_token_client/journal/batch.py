@@ -63,7 +63,7 @@ class Batch:
         self.urgent = False
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
-        self._uncertain = False
+        self._uncertain: set[int] = set()  # messages that may be on disk
         self._counters = counters
         self._last_number = counters.last_number
         self._last_packet_id = counters.last_packet_id
@@ -85,8 +85,8 @@ class Batch:
         self._last_stage = max(self._last_stage, counters.last_stage)
 
     def failed(self) -> None:
-        """A commit of this batch failed, and may have reached the disk all the same: elide nothing from now on."""
-        self._uncertain = True
+        """A commit of this batch failed, and may have reached the disk all the same: elide nothing of it."""
+        self._uncertain.update(self.appended)
 
     def sync(self, sequence: int) -> None:
         """Somebody waits for the commit of everything up to here, which has this number; 0 for none."""
@@ -123,7 +123,7 @@ class Batch:
     def remove(self, number: int) -> None:
         """A message is done."""
         self.marks.pop(number, None)
-        if self.appended.pop(number, None) is None or self._uncertain:
+        if self.appended.pop(number, None) is None or number in self._uncertain:
             self.removed.add(number)
 
     def receive(self, packet_id: int, is_received: bool) -> None:

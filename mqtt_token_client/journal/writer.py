@@ -182,6 +182,7 @@ class _Writer:
             if batch:
                 database.commit(batch)
         except _FAILURES as error:
+            batch.failed()
             self._fail(error)
             return
         for message, _ in batch.appended.values():
@@ -202,7 +203,6 @@ class _Writer:
     # Faults
 
     def _fail(self, error: Exception) -> None:
-        self.batch.failed()
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()

@@ -15,6 +15,7 @@ import pytest
 
 from mqtt_token_client import events
 from mqtt_token_client.errors import ConfigurationError, DeliveryFailed, JournalLocked
+from mqtt_token_client.journal.batch import Batch, Counters
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
@@ -394,3 +395,13 @@ class TestFaults:
             one.stored.wait(0.05)
         (earlier,) = load(reopen()).messages
         assert earlier.payload == b"earlier"
+
+    def test_a_disk_that_fails_for_long_costs_no_memory_for_what_is_done(self) -> None:
+        batch = Batch(Counters())
+        batch.append(message(1), b"x")
+        batch.failed()  # the first one may be on disk all the same
+        batch.append(message(2), b"x")
+        batch.remove(1)
+        batch.remove(2)
+        assert batch.removed == {1}
+        assert not batch.appended
