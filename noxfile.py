@@ -25,6 +25,7 @@ def _runs(python: str) -> bool:
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # on which `make test` runs everything
 OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != HERE and _runs(f"python{version}")]
+DEBIAN_13 = "3.13" if _runs("python3.13") else HERE
 # What depends on paho: its tables and its matcher, and what is built on them.
 ON_PAHO = (
     "paho_contract",
@@ -53,9 +54,17 @@ def paho(session: nox.Session, paho: str) -> None:
     session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_PAHO), *session.posargs)
 
 
-@nox.session(python=HERE, default=False)
+@nox.session(python=HERE)
 def lowest(session: nox.Session) -> None:
-    session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket]", "--group", "test")
+    """With the lowest versions that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket,watch]", "--group", "test")
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session(python=DEBIAN_13)
+def debian13(session: nox.Session) -> None:
+    """With what Debian 13 has, and its Python where that is here."""
+    session.install("--constraint", "devtools/debian13.txt", "-e", ".[demo,proxy,websocket,watch]", "--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
 
 

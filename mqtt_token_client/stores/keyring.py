@@ -231,9 +231,17 @@ def _generation(head: str | None) -> str | None:
 
 
 def _backend(name: str) -> type[KeyringBackend]:
-    """Return the class of a backend by its name, which may be any importable one."""
-    from keyring.backend import KeyringBackend
+    """Return the class of a backend by its name, which may be any importable one.
 
+    Raises:
+        ConfigurationError: there is no such class, or the library ``keyring`` is not installed.
+    """
+    try:
+        from keyring.backend import KeyringBackend
+    except ImportError:
+        raise ConfigurationError(
+            "the library keyring is not installed: pip install keyring, or store tokens in files"
+        ) from None
     module, _, attribute = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     try:
         found: object = getattr(importlib.import_module(module), attribute)
@@ -253,7 +261,10 @@ def _system_backends() -> list[type[KeyringBackend]]:
     bus = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "bus")
     if sys.platform == "linux" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS") and not bus.exists():
         raise StoreError("keyring: there is no D-Bus session, which a keyring needs")
-    return [_backend(name) for name in _SYSTEM]
+    try:
+        return [_backend(name) for name in _SYSTEM]
+    except ConfigurationError as error:
+        raise StoreError(f"keyring: {error}") from None
 
 
 def _best(classes: list[type[KeyringBackend]]) -> KeyringBackend:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jwt
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from cryptography.fernet import Fernet
 
 from devtools.servers.secret_check import remember_secret
@@ -23,6 +23,7 @@ from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.config import read_config
 from mqtt_token_client.token import Token
+from tests.unit.command_line import cli_runner
 from tests.unit.oauth_server import OAuthServer, answer, token_answer
 
 SECRET = "the secret of the client of the command"
@@ -59,7 +60,7 @@ class Command:
         self.server.pages["/.well-known/openid-configuration"] = answer(metadata)
 
     def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(mqtt_token, [arguments[0], "-c", str(self.file), *arguments[1:]])
+        return cli_runner().invoke(mqtt_token, [arguments[0], "-c", str(self.file), *arguments[1:]])
 
     def stored(self) -> Token | None:
         config = read_config(self.file)

@@ -18,8 +18,10 @@ from keyring.backends import SecretService
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ConfigurationError, StoreError
 from mqtt_token_client.stores import keyring as keyring_store, limit
+from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.stores.keyring import KeyringStore
 from mqtt_token_client.stores.memory import MemoryStore
+from mqtt_token_client.stores.opening import open_store
 from mqtt_token_client.token import Token
 from tests.store_contract import LONG, SHORT, StoreContract, same
 
@@ -346,3 +348,27 @@ def test_threads_that_use_one_store_at_once_do_not_mix_tokens() -> None:
         thread.join(30)
     assert failed == []
     assert all(store.load(f"key {number}") == kept.load(f"key {number}") for number in range(6))
+
+
+class TestWithoutTheLibrary:
+    """A headless device may leave out keyring and the packages that it brings."""
+
+    @pytest.fixture(autouse=True)
+    def missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setitem(sys.modules, "keyring.backend", None)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+        monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+    def test_the_store_says_what_to_install(self) -> None:
+        with pytest.raises(
+            StoreError, match=r"^keyring: the library keyring is not installed: pip install keyring, or "
+        ):
+            KeyringStore().load("key")
+
+    def test_a_backend_that_is_named_says_so_at_once(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^the library keyring is not installed"):
+            KeyringStore(backend="keyring.backends.SecretService.Keyring")
+
+    def test_the_best_store_is_files(self) -> None:
+        assert isinstance(open_store(), FileStore)
