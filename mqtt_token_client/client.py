@@ -8,6 +8,7 @@ from typing import Any
 
 from . import arguments, events
 from .client_base import ClientBase
+from .clock import monotonic
 from .core import ClientCore
 from .errors import ClientClosed
 from .mqtt.runtime.base import current
@@ -30,6 +31,7 @@ class TokenClient(ClientBase):
         options: arguments.SessionOptions,
         on_event: Callable[[events.Event], object] | None,
     ) -> None:
+        self._connects_later = False  # once disconnect() is done, for which connect() did not wait
         self._core = ClientCore(
             self._settings, provider, options, on_event, acquire_network_thread, release_network_thread
         )
@@ -40,7 +42,8 @@ class TokenClient(ClientBase):
         """Connect, and stay connected until :meth:`disconnect`.
 
         Args:
-            timeout: seconds to wait for the first connection; 0 does not wait, None waits without a limit.
+            timeout: seconds to wait for the first connection, and before it for the end of a ``disconnect()`` of
+                another thread; 0 does not wait, None waits without a limit.
 
         Returns:
             Whether it is connected by now. If not, it goes on trying; ``on_event`` gets the reasons.
@@ -55,19 +58,28 @@ class TokenClient(ClientBase):
         timeout = check_timeout(timeout, "connect")
         core = self._core
         core.awaited = timeout > 0 and current.runtime is None
+        ends = monotonic() + timeout
         try:
             while (closing := core.start()) is not None:
                 if current.runtime is not None:
                     raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
-                closing.wait()
+                if not closing.wait(ends - monotonic()):
+                    self._connects_later = True
+                    closing.add_callback(self._connect_now)
+                    return False
             if core.awaited:
-                core.first_result.wait(timeout)
+                core.first_result.wait(ends - monotonic())
                 if (error := core.fatal_error) is not None:
                     self.disconnect(timeout=0)
                     raise error
         finally:
             core.awaited = False
         return core.connected
+
+    def _connect_now(self) -> None:
+        if self._connects_later:
+            self._connects_later = False
+            self._core.start()
 
     def disconnect(self, timeout: float = 5.0) -> None:
         """Send the queued messages for at most ``timeout`` seconds, then DISCONNECT; the broker drops the will.
@@ -77,7 +89,9 @@ class TokenClient(ClientBase):
         Raises:
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
-        closed = self._core.close(check_seconds(timeout, "disconnect"))
+        seconds = check_seconds(timeout, "disconnect")
+        self._connects_later = False
+        closed = self._core.close(seconds)
         if current.runtime is None:
             closed.wait()
 

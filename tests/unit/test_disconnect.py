@@ -255,15 +255,53 @@ class TestFromTwoSides:
         last = peer.expect(PUBLISH)
         disconnecting = pool.submit(device.client.disconnect, PATIENCE)
         device.until(lambda: device.client.state == "closed")
-        connecting = pool.submit(device.client.connect, 0)
+        connecting = pool.submit(device.client.connect, None)
         peer.expect_nothing(0.05)
         assert not connecting.done()
         peer.acknowledge(PUBACK, last.packet_id)
         end(peer, disconnecting)
-        connecting.result(PATIENCE)
         second = device.answer()
+        assert connecting.result(PATIENCE)
         device.client.publish("t", b"next", qos=1)
         assert second.expect(PUBLISH).payload == b"next"
+
+    @pytest.mark.parametrize("timeout", [0, 1])
+    def test_a_connect_that_comes_meanwhile_waits_no_longer_than_its_timeout_and_connects_later(
+        self, make: Make, pool: ThreadPoolExecutor, timeout: float
+    ) -> None:
+        device = make()
+        peer = device.start()
+        device.client.publish("t", b"last", qos=1)
+        last = peer.expect(PUBLISH)
+        disconnecting = pool.submit(device.client.disconnect, 100)
+        device.until(lambda: device.client.state == "closed")
+        began = time.monotonic()
+        assert not device.client.connect(timeout)
+        assert time.monotonic() - began == pytest.approx(timeout, abs=0.01)
+        peer.acknowledge(PUBACK, last.packet_id)
+        end(peer, disconnecting)
+        second = device.answer()
+        device.until(lambda: device.client.state == "connected")
+        device.client.publish("t", b"next", qos=1)
+        assert second.expect(PUBLISH).payload == b"next"
+
+    def test_a_connect_that_did_not_wait_is_forgotten_when_disconnect_is_called_again(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        peer = device.start()
+        device.client.publish("t", b"last", qos=1)
+        last = peer.expect(PUBLISH)
+        disconnecting = pool.submit(device.client.disconnect, 100)
+        device.until(lambda: device.client.state == "closed")
+        assert not device.client.connect(0)
+        again = pool.submit(device.client.disconnect, 100)
+        peer.expect_nothing(0.05)
+        peer.acknowledge(PUBACK, last.packet_id)
+        end(peer, disconnecting)
+        again.result(PATIENCE)
+        device.broker.expect_no_connection()
+        assert device.client.state == "closed"
 
 
 @pytest.mark.parametrize("timeout", [None, "5", True, -1, float("nan")])
