@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from .mqtt.codec.packets import SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
 from .mqtt.session.acks import ManualAcks
-from .mqtt.session.delivery import ExpiringMessage, Outgoing
+from .mqtt.session.delivery import Delivery, ExpiringMessage, Outgoing
 from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
 from .value import Value
@@ -32,6 +32,7 @@ class SessionOptions(Value):
         manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         on_message: gets the messages that no subscription has a handler for.
         journal: keeps messages and the state of the session on disk; None without one.
+        reply_by: publishes the responses to messages.
 
     Raises:
         ConfigurationError: a value is out of its range or of a wrong type.
@@ -41,7 +42,8 @@ class SessionOptions(Value):
     max_queued: int
     manual_acks: ManualAcks | None
     on_message: Handler | None
-    journal: UnopenedJournal | None = None
+    journal: UnopenedJournal | None
+    reply_by: Callable[..., Delivery]
 
     def __post_init__(self) -> None:
         check_range("max_inflight", self.max_inflight, 1, _MAX_INFLIGHT)

@@ -125,7 +125,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
             receive_maximum=receive_maximum,
         )
         options = arguments.SessionOptions(
-            max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message, journal
+            max_inflight, max_queued, arguments.manual_acks(manual_ack), on_message, journal, self._publish
         )
         keeper = open_keeper(tokens, store, renewal, key=client_id)
         provider = CredentialsProvider(keeper, self._settings.profile, client_id, shared=keeper is tokens)

@@ -115,6 +115,7 @@ class ClientCore:
             max_inflight=options.max_inflight,
             emit=self.report,
             on_message=options.on_message,
+            reply_by=options.reply_by,
             manual_acks=options.manual_acks,
             # Anywhere: a broker may remember identifiers of an earlier process, whose messages of QoS 2 were not
             # finished, and take a new message for an old one.

@@ -71,6 +71,8 @@ class AsyncTokenClient(ClientBase):
             options.max_queued,
             options.manual_acks or ManualAcks(by_handlers=True),
             self._inboxes.put,
+            options.journal,
+            options.reply_by,
         )
         self._core = ClientCore(
             self._settings, provider, options, self._events.report, acquire_network_thread, release_network_thread

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from mqtt_token_client.errors import ConfigurationError
+from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.codec.topics import check_filter, check_topic
+from mqtt_token_client.mqtt.session.packet_ids import PacketIds
+from mqtt_token_client.mqtt.session.subscriptions import Subscriptions
 
 _LONGEST = "t" * 65_535
 
@@ -92,3 +95,15 @@ class TestFilters:
     def test_that_are_too_long_are_rejected(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^subscribe: topic_filter has 65536 bytes, the maximum is 65535"):
             check_filter(_LONGEST + "t", "subscribe")
+
+
+@pytest.mark.parametrize("level", ["+", "a", ""])
+def test_a_filter_of_the_most_levels_matches_and_one_more_is_refused(level: str) -> None:
+    """The matcher calls itself for each level, and Python allows about a thousand calls."""
+    longest = check_filter("/".join([level] * 255 + ["#"]), "subscribe")
+    made = Subscriptions(PacketIds())
+    made.add(longest, print, 1)
+    topic = "/".join(["a" if level == "+" else level] * 300)
+    assert made.routes.handlers(Message(topic, b"", 0, False, False), ()) == (print,)
+    with pytest.raises(ConfigurationError, match="subscribe: topic_filter has 257 levels, the maximum is 256"):
+        check_filter("+/" + longest, "subscribe")

@@ -7,6 +7,9 @@ import functools
 from ...errors import ConfigurationError
 from .packets import NotAllowedError
 
+# Of a filter: paho-mqtt's matcher calls itself for each. Brokers allow fewer (EMQX 128, AWS IoT 8).
+_MOST_LEVELS = 256
+
 
 def check_topic(topic: str, where: str, argument: str = "topic") -> bytes:
     """Check the topic name of a message, and encode it (MQTT 5 section 4.7).
@@ -43,10 +46,13 @@ def check_filter(topic_filter: str, where: str) -> str:
         where: the method that it was given to, for the error message.
 
     Raises:
-        ConfigurationError: it is not a string, is empty or too long, contains NUL, or a wildcard is misplaced.
+        ConfigurationError: it is not a string, is empty or too long, contains NUL, has too many levels, or a wildcard
+            is misplaced.
     """
     _encode(topic_filter, where, "topic_filter")
     levels = topic_filter.split("/")
+    if len(levels) > _MOST_LEVELS:
+        raise ConfigurationError(f"{where}: topic_filter has {len(levels)} levels, the maximum is {_MOST_LEVELS}")
     not_last = any("#" in level for level in levels[:-1])
     if not_last or any(wildcard in level and level != wildcard for level in levels for wildcard in "+#"):
         raise ConfigurationError(

@@ -14,8 +14,9 @@ from paho.mqtt.matcher import MQTTMatcher
 
 from ... import events
 from ...logs import get_logger
-from ..codec.message import Message
+from ..codec.message import Message, cannot_reply
 from ..codec.topics import without_group
+from .delivery import Delivery
 
 log = get_logger("mqtt_token_client.session")
 
@@ -137,9 +138,17 @@ class Dispatcher:
         routes: know the handlers of each message.
         on_message: gets the messages that have no handler; None without one.
         emit: gets events.
+        reply_by: publishes the responses to messages, see :meth:`Message.reply`.
     """
 
-    def __init__(self, routes: Routes, on_message: Handler | None, emit: Callable[[events.Event], None]) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        on_message: Handler | None,
+        emit: Callable[[events.Event], None],
+        reply_by: Callable[..., Delivery] = cannot_reply,
+    ) -> None:
+        self._reply_by = reply_by
         self._routes = routes
         self._default = () if on_message is None else (on_message,)
         self._emit = emit
@@ -154,6 +163,8 @@ class Dispatcher:
             if handlers is not None:
                 self._report_unhandled(message.topic)
             return ()
+        if "response_topic" in message.properties:
+            message.reply_by = self._reply_by
         for handler in handlers:
             try:
                 handler(message)

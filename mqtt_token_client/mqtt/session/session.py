@@ -9,12 +9,13 @@ from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from ... import events
+from ..codec.message import cannot_reply
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .acks import ManualAcks
-from .delivery import Outgoing
+from .delivery import Delivery, Outgoing
 from .dispatch import Dispatcher, Handler
 from .incoming import Incoming
 from .journal import CallSoon, Journal
@@ -45,6 +46,7 @@ class Session:
         manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
         last_packet_id: the packet identifier before the first that is taken, unless the journal knows it.
         journal: records the session, and continues that of an earlier process; None without one.
+        reply_by: publishes the responses to messages.
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
@@ -52,7 +54,7 @@ class Session:
         queue, publish, receive_message, acknowledge: the messages to send, ``queue.put``, and methods of ``Incoming``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a client
         self,
         *,
         max_queued: int,
@@ -62,6 +64,7 @@ class Session:
         manual_acks: ManualAcks | None = None,
         last_packet_id: int = 0,
         journal: Journal | None = None,
+        reply_by: Callable[..., Delivery] = cannot_reply,
     ) -> None:
         self.known = False
         self._emit = emit
@@ -74,7 +77,7 @@ class Session:
         self.queue = self._outbox.queue
         self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
-        dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit)
+        dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit, reply_by)
         received = self._outbox.was_received
         self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=received)
         self.receive_message = self._incoming.receive
