@@ -250,7 +250,7 @@ def test_a_websocket_where_there_is_none_is_unreachable(mosquitto: Mosquitto) ->
         open_transport(Address("127.0.0.1", mosquitto.port, False, "/mqtt"), None, None)
 
 
-def test_a_web_server_that_is_no_broker_is_for_a_person_to_mend(oidc: AuthorizationServer) -> None:
+def test_a_web_server_that_is_no_broker_is_for_a_person_to_fix(oidc: AuthorizationServer) -> None:
     port = int(oidc.issuer.split(":")[2].split("/")[0])
     with pytest.raises(ConfigurationError, match="the WebSocket upgrade was answered with HTTP 4"):
         open_transport(Address("127.0.0.1", port, False, "/mqtt"), None, None)

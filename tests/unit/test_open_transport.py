@@ -484,7 +484,7 @@ def tls_server(certificate: Certificate, ca: Path | None = None, tickets: int = 
 
 
 def tls_echo_by(contexts: list[ssl.SSLContext], resumed: list[bool | None] | None = None) -> Handler:
-    """An echo whose so-manieth connection has the so-manieth context, or the last; tells which were resumed."""
+    """An echo whose n-th connection has the n-th context, or the last; it records which were resumed."""
     order = iter(contexts)
     current = contexts[0]
 
