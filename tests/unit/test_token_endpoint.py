@@ -234,11 +234,12 @@ class TestAnswerThatIsNotOfOAuth:
         ("body", "kind", "says"),
         [
             ({"message": "no Route matched with those values"}, "application/json", "no Route matched with those va"),
+            ({"error": "Realm does not exist"}, "application/json", "Realm does not exist"),
             ({"error": {"code": 404, "message": "Method not found."}}, "application/json", "Method not found."),
             ({"title": "Not Found", "detail": "no such tenant"}, "application/json", "Not Found: no such tenant"),
             (b"404 page not found\r\n", "text/plain; charset=utf-8", "404 page not found"),
         ],
-        ids=["gateway", "nested", "RFC 9457", "text"],
+        ids=["gateway", "Keycloak", "nested", "RFC 9457", "text"],
     )
     def test_is_shown_as_far_as_it_gives_the_reason(
         self, server: OAuthServer, body: object, kind: str, says: str

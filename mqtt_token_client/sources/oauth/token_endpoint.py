@@ -229,11 +229,13 @@ def _refusal(answer: dict[str, Any], reply: Reply, request: TokenRequest) -> Tok
 
 
 def _object_in(reply: Reply) -> dict[str, Any] | None:
-    """Return the JSON object of an answer if it is one of OAuth: a success or an error response."""
+    """Return the JSON object of an answer if it is one of OAuth: a success or an error response. HTTP 404 and 405 mean
+    that there is no such endpoint, also with a body that looks like an error of OAuth, as Keycloak's does.
+    """
     answer = None
     with suppress(ValueError, RecursionError):
         answer = json.loads(reply.body)
-    if not isinstance(answer, dict) or (reply.status >= 300 and not _has_error(answer)):
+    if not isinstance(answer, dict) or reply.status in (404, 405) or (reply.status >= 300 and not _has_error(answer)):
         return None
     return answer
 
