@@ -45,7 +45,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         store: TokenStore | None = None,
         profile: str | Profile | PlacingFunction = "password",
         protocol: int = 5,
-        keepalive: int = 60,
+        keepalive: int = 45,
         session_expiry: int = 3600,
         clean_start: bool = False,
         will: Will | None = None,

@@ -103,8 +103,9 @@ class StoreFailed(Event):
 
 class TokenRefused(Event):
     """The broker rejected the token, for the ``times``-th time in a row; the next attempt is in ``retry_in`` seconds.
-    ``reason`` is the MQTT 5 reason code; from the second time on, ``hint`` says what the broker got and what to check
-    there. A connection that was up stays up, unless the broker ended it.
+    ``reason`` is the MQTT 5 reason code. ``hint`` says what the broker got and what to check there: from the second
+    time on, and from the first if the token had just been issued, as the broker's clock may be behind. A connection
+    that was up stays up, unless the broker ended it.
     """
 
     log_level: ClassVar[int] = logging.WARNING

@@ -52,6 +52,7 @@ class ThisLibrary(Threaded):
             f"{scheme}://{HOST}:{place.port}",
             self._source(place),
             client_id=place.name,
+            keepalive=60,
             protocol=place.protocol,
             session_expiry=3600 if place.issuer else 0,
             tls=context(place.ca),

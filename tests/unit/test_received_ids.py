@@ -143,3 +143,57 @@ class TestQos2:
         inbox.is_new(message(7, qos=2))
         inbox.session_lost()
         assert inbox.is_new(message(7, qos=2))
+
+
+class TestReleasedAtQos2:
+    """A broker that has not seen PUBCOMP when the next connection takes over sends the message again, as EMQX does."""
+
+    def released(self, *payloads: bytes) -> ReceivedIds:
+        inbox = ReceivedIds()
+        for packet_id, payload in enumerate(payloads, 1):
+            assert inbox.is_new(message(packet_id, payload, qos=2))
+            inbox.released(packet_id)
+        return inbox
+
+    def test_it_is_not_handed_over_again(self) -> None:
+        inbox = self.released(b"a", b"b")
+        inbox.connection_lost()
+        assert not inbox.is_new(message(1, b"a", qos=2, dup=True))
+        assert not inbox.is_new(message(2, b"b", qos=2, dup=True))
+
+    def test_once_only(self) -> None:
+        inbox = self.released(b"a")
+        inbox.connection_lost()
+        assert not inbox.is_new(message(1, b"a", qos=2, dup=True))
+        inbox.released(1)
+        assert inbox.is_new(message(1, b"a", qos=2))
+
+    def test_nor_with_another_content_or_without_dup_or_on_the_same_connection(self) -> None:
+        inbox = self.released(b"a", b"b", b"c")
+        assert inbox.is_new(message(3, b"c", qos=2, dup=True))
+        inbox.connection_lost()
+        assert inbox.is_new(message(1, b"x", qos=2, dup=True))
+        assert inbox.is_new(message(2, b"b", qos=2))
+
+    def test_nor_on_the_connection_after_the_next(self) -> None:
+        inbox = self.released(b"a")
+        inbox.connection_lost()
+        inbox.connection_lost()
+        assert inbox.is_new(message(1, b"a", qos=2, dup=True))
+
+    def test_nor_from_a_broker_that_uses_identifiers_again_at_once(self) -> None:
+        inbox = self.released(b"a")
+        assert inbox.is_new(message(1, b"a", qos=2))
+        inbox.released(1)
+        inbox.connection_lost()
+        assert inbox.is_new(message(1, b"a", qos=2, dup=True))
+
+    def test_nor_in_a_new_session(self) -> None:
+        inbox = self.released(b"a")
+        inbox.connection_lost()
+        inbox.session_lost()
+        assert inbox.is_new(message(1, b"a", qos=2, dup=True))
+
+    def test_only_the_last_ones_are_remembered(self) -> None:
+        inbox = self.released(*(b"%d" % number for number in range(1500)))
+        assert len(inbox._released) == 1024

@@ -197,6 +197,7 @@ class Incoming:
     def connection_lost(self) -> None:
         """The broker sends again what was not acknowledged."""
         self._connection = None
+        self._ids.connection_lost()
         self._recording.clear()
         if self._manual_acks is not None:
             self._manual_acks.connection_lost()

@@ -3,6 +3,7 @@
 QoS 2: by the packet identifier until PUBREL (MQTT 5 section 4.3.3). QoS 1: a resumed session sends again, with DUP and
 the original identifier (section 4.4), what was unacknowledged when the old connection was lost; that includes messages
 whose PUBACK was on its way. Such a message was handed over already: it is acknowledged again and not handed over twice.
+Some brokers do the same with messages of QoS 2 whose PUBCOMP was on its way, though PUBREL had released them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class ReceivedIds:
     """
 
     def __init__(self, received: Iterable[int] = ()) -> None:
-        self._received: set[int] = set(received)  # QoS 2, PUBREL is awaited
+        # QoS 2, PUBREL is awaited: identifier and fingerprint, 0 for those of an earlier process
+        self._received: dict[int, int] = dict.fromkeys(received, 0)
+        self._released: OrderedDict[int, int] = OrderedDict()  # since then, oldest first, on this connection
+        self._released_before: OrderedDict[int, int] = OrderedDict()  # on the one before
         self._doubtful: set[int] = set(received)  # those of a session that the broker may have lost
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
@@ -38,9 +42,21 @@ class ReceivedIds:
             if known and message.packet_id in self._doubtful and not message.duplicate:
                 known = False  # what is sent again has DUP [MQTT-3.3.1-1]
             self._doubtful.discard(message.packet_id)
-            self._received.add(message.packet_id)
+            fingerprint = hash((message.topic, message.payload))
+            if not known:
+                known = self._was_released(message, fingerprint)
+            self._received[message.packet_id] = fingerprint
             return not known
         return self._is_new_at_qos_1(message)
+
+    def _was_released(self, message: Message, fingerprint: int) -> bool:
+        """Whether a broker sends a message of QoS 2 again that it released on the connection before."""
+        before = self._released_before.pop(message.packet_id, None)
+        if message.duplicate:
+            return before == fingerprint and not self._identifiers_return
+        if before is not None or message.packet_id in self._released:
+            self._identifiers_return = True
+        return False
 
     def _is_new_at_qos_1(self, message: Message) -> bool:
         fingerprint = hash((message.topic, message.payload))
@@ -67,15 +83,24 @@ class ReceivedIds:
 
     def released(self, packet_id: int) -> bool:
         """PUBREL: the next message with this identifier is a new one. Return whether the identifier was known."""
-        known = packet_id in self._received
-        self._received.discard(packet_id)
         self._doubtful.discard(packet_id)
-        return known
+        fingerprint = self._received.pop(packet_id, None)
+        if fingerprint is None:
+            return False
+        self._released[packet_id] = fingerprint
+        if len(self._released) > _REMEMBERED:
+            self._released.popitem(last=False)
+        return True
 
     def forget(self, packet_id: int) -> None:
         """A message was not processed after all: when it comes again, it is new."""
         self._acknowledged.pop(packet_id, None)
         self.released(packet_id)
+        self._released.pop(packet_id, None)
+
+    def connection_lost(self) -> None:
+        """The broker may send again what was not finished."""
+        self._released_before, self._released = self._released, OrderedDict()
 
     def session_in_doubt(self) -> None:
         """The broker may have begun a new session: a known identifier may be another message's."""
@@ -85,6 +110,8 @@ class ReceivedIds:
     def session_lost(self) -> None:
         """The broker begins anew, and so do its identifiers."""
         self._received.clear()
+        self._released.clear()
+        self._released_before.clear()
         self._doubtful.clear()
         self._acknowledged.clear()
         self._identifiers_return = self._in_doubt = False

@@ -23,7 +23,7 @@ def open_transport(
     proxy: str | None,
     headers: Mapping[str, str] | None = None,
     *,
-    keepalive: int = 60,
+    keepalive: int = 45,
     session: ssl.SSLSession | None = None,
 ) -> socket.socket:
     """A connected socket that does not block, past its TLS and its WebSocket handshake.
