@@ -43,7 +43,7 @@ _SCHEMA = f"""
     );
     CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
     CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
-    CREATE TABLE owner (client_id, version);
+    CREATE TABLE owner (client_id, version, checksum);
     PRAGMA application_id={_APPLICATION};
     PRAGMA user_version={_VERSION};
     COMMIT;
@@ -118,13 +118,15 @@ class Database:
 
     def claim(self, client_id: str) -> str:
         """Return the client identifier that the journal belongs to: this one, unless it has another one already."""
-        owner = self._connection.execute("SELECT client_id FROM owner").fetchone()
-        if owner is None:
-            self._connection.execute("INSERT INTO owner VALUES (?, ?)", (client_id, _VERSION))
+        rows = self._connection.execute("SELECT client_id, checksum FROM owner").fetchall()
+        if not rows:
+            owner = client_id.encode()
+            self._connection.execute("INSERT INTO owner VALUES (?, ?, ?)", (client_id, _VERSION, crc32(owner)))
             return client_id
-        if not isinstance(owner[0], bytes):
-            raise DamagedError("the client identifier is not a text")
-        return owner[0].decode(errors="replace")
+        ((found, checksum),) = rows
+        if not isinstance(found, bytes) or crc32(found) != checksum:
+            raise DamagedError("the checksum of the client identifier is wrong")
+        return found.decode()
 
     # Reading
 

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError, JournalError, JournalLocked, MqttTokenE
 from ..mqtt.session.journal import Recorded
 from ..mqtt.session.journal_events import JournalFailed, JournalRecovered
 from ..mqtt.session.stored import note_on_disk
+from ..stores.folder import sync
 from .batch import Batch, Counters
 from .channel import Channel
 from .database import DamagedError, Database
@@ -21,6 +22,7 @@ _LONGEST_DELAY = 1.0  # seconds until a change is written that nobody waits for
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
 # Python cannot decode a message of SQLite that quotes what is damaged.
 _DAMAGES = (DamagedError, UnicodeDecodeError)
+_DAMAGES_IN_A_ROW = 3
 _FAILURES = (sqlite3.Error, OSError, JournalError, *_DAMAGES)
 # Errors of SQLite that say nothing about the content of the file.
 _OF_THE_DISK = {
@@ -85,7 +87,7 @@ class _Writer:
         self._database: Database | None = None  # None while the disk fails
         self._commit_at = 0.0  # when the batch is committed, if there is anything in it
         self._is_loaded = False  # whether the session knows what the file had at the start
-        self._failures = 0  # in a row
+        self._failures = self._damages = 0  # in a row
         self._retry_at = 0.0
 
     # The file
@@ -109,13 +111,13 @@ class _Writer:
 
     def _open(self) -> Recorded:
         create(self._path)
-        try:
-            return self._read()
-        except (sqlite3.Error, *_DAMAGES) as error:
-            if not _is_damage(error):
-                raise
-            self._set_aside(error)
-            return self._read()
+        while True:
+            try:
+                return self._read()
+            except (sqlite3.Error, *_DAMAGES) as error:
+                if not _is_damage(error):
+                    raise
+                self._found_damage(error)
 
     def _read(self) -> Recorded:
         try:
@@ -127,12 +129,24 @@ class _Writer:
         try:
             _check_owner(self._path, database.claim(self._client_id), self._client_id)
             recorded = database.load()
+            sync(self._path.parent)  # SQLite does not mind if this fails, and the second file is new
         except BaseException:
             database.close()
             raise
         self._database = database
         self.batch.rebase(database.counters)
         return recorded
+
+    def _found_damage(self, error: Exception) -> bool:
+        """Set the file aside the third time in a row, as SQLite says the same of a read that has failed for once.
+        Return whether that was done.
+        """
+        self._damages += 1
+        if self._damages < _DAMAGES_IN_A_ROW:
+            return False
+        self._damages = 0
+        self._set_aside(error)
+        return True
 
     def _set_aside(self, error: Exception) -> None:
         aside = set_aside(self._path)
@@ -187,6 +201,7 @@ class _Writer:
             return
         for message, _ in batch.appended.values():
             note_on_disk(message)
+        self._damages = 0
         self._report_durable()
         self.batch = Batch(database.counters, batch.ended)
 
@@ -207,14 +222,14 @@ class _Writer:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+        if _is_damage(error):
+            with suppress(OSError):
+                self._failures += self._found_damage(error)
+                self._retry_at = 0.0
+                return
         self._failures += 1
         retry_in = min(_FIRST_RETRY * 2.0 ** (self._failures - 1), _LONGEST_RETRY)
         self._retry_at = monotonic() + retry_in
-        if _is_damage(error):
-            with suppress(OSError):
-                self._set_aside(error)
-                self._retry_at = 0.0
-                return
         if self._failures == 1:
             text = f"journal: {self._path}: {error}; messages are kept in memory until it can be written again"
             self._channel.emit(JournalFailed(JournalError(text), retry_in))
@@ -229,7 +244,7 @@ class _Writer:
         self._is_loaded = True
         assert self._database is not None
         self._commit(self._database)
-        if self._database is not None:
+        if self._database is not None and self._failures:
             self._failures = 0
             self._channel.emit(JournalRecovered(str(self._path)))
 

@@ -16,6 +16,7 @@ import pytest
 from mqtt_token_client import events
 from mqtt_token_client.errors import ConfigurationError, DeliveryFailed, JournalLocked
 from mqtt_token_client.journal.batch import Batch, Counters
+from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
@@ -345,6 +346,36 @@ class TestFaults:
         assert load(reopen()).count == 0
         assert [type(event) for event in told] == [JournalFailed]
         assert path.with_name("journal.corrupt").exists()
+
+    def test_a_damaged_client_identifier_is_not_another_client(
+        self, reopen: Open, path: Path, told: list[events.Event]
+    ) -> None:
+        reopen().close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE owner SET client_id='bump'")
+        connection.close()
+        reopen()
+        assert [type(event) for event in told] == [JournalFailed]
+
+    def test_a_read_that_fails_for_once_is_no_damage(
+        self, reopen: Open, path: Path, told: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite reports EIO as a malformed file."""
+        journal = reopen()
+        journal.append(message(1))
+        journal.close()
+        loading = Database.load
+        failed: list[Database] = []
+
+        def fail_twice(database: Database) -> Recorded:
+            if len(failed) < 2:
+                failed.append(database)
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            return loading(database)
+
+        monkeypatch.setattr(Database, "load", fail_twice)
+        assert load(reopen()).count == 1
+        assert told == []
 
     def test_a_message_whose_checksum_is_wrong_is_not_sent(
         self, reopen: Open, path: Path, told: list[events.Event]
