@@ -104,8 +104,9 @@ class StoreFailed(Event):
 class TokenRefused(Event):
     """The broker rejected the token, for the ``times``-th time in a row; the next attempt is in ``retry_in`` seconds.
     ``reason`` is the MQTT 5 reason code. ``hint`` says what the broker got and what to check there: from the second
-    time on, and from the first if the token had just been issued, as the broker's clock may be behind. A connection
-    that was up stays up, unless the broker ended it.
+    time on, and from the first if the token had just been issued, as the broker's clock may be behind.
+    ``reason_string`` is what the broker said, cut; empty if it said nothing. A connection that was up stays up, unless
+    the broker ended it.
     """
 
     log_level: ClassVar[int] = logging.WARNING
@@ -114,6 +115,7 @@ class TokenRefused(Event):
     times: int
     retry_in: float
     hint: str = ""
+    reason_string: str = ""
 
 
 # The connection

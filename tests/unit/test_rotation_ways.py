@@ -21,7 +21,16 @@ from mqtt_token_client import (
 )
 from tests.unit import packets
 from tests.unit.device import Device, Make, Source, both, password
-from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, WILL_DELAY_INTERVAL, Packet
+from tests.unit.packets import (
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PUBLISH,
+    SESSION_EXPIRY_INTERVAL,
+    SUBSCRIBE,
+    WILL_DELAY_INTERVAL,
+    Packet,
+)
 from tests.unit.scripted_broker import Peer, ScriptedBroker
 
 
@@ -155,6 +164,23 @@ class TestWill:
         second.connack(session_present=True)
         first.expect_end()
         assert device.event(Rotated).kind == "handover"
+
+    @pytest.mark.parametrize(("announced", "way"), [(0, "reconnect"), (5, "handover")])
+    def test_depends_on_the_session_expiry_that_the_broker_uses_instead(
+        self, make: Make, announced: int, way: str
+    ) -> None:
+        """MQTT 5 section 3.2.2.3.2: without a session the will is not held back (section 3.1.3.2.2)."""
+        device = make(5, will=Will("gone", b"", delay=9), session_expiry=60)
+        first = device.start(properties={SESSION_EXPIRY_INTERVAL: announced})
+        device.client.rotate()
+        second = device.broker.accept()
+        if way == "reconnect":
+            first.expect(DISCONNECT)
+            first.close()
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        first.close()
+        assert device.event(Rotated).kind == way
 
 
 class TestTls:

@@ -11,7 +11,7 @@ There is one attempt at a time. Whatever becomes of it, it reports that once to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from ...clock import monotonic
 from ...events import RotationKind
@@ -26,14 +26,23 @@ if TYPE_CHECKING:
     from .opening import Opened
 
 
+class Rejection(NamedTuple):
+    """How the broker rejected a connection."""
+
+    token: Token  # that was presented
+    reason: int  # the reason code of MQTT 5
+    server: str | None = None  # another one, which the broker names (MQTT 5 section 4.11)
+    text: str = ""  # the Reason String, printable
+
+
 class ConnectListener(Protocol):
     """Gets the result of a :class:`~.connect.Connect`: one of these calls, once."""
 
     def accepted(self, connect: Connect, connack: Connack, packets: list[Packet]) -> None:
         """The broker accepted the connection; these packets came right after CONNACK."""
 
-    def rejected(self, token: Token, reason: int, server: str | None) -> None:
-        """The broker rejected the connection, and perhaps named another server (MQTT 5 section 4.11)."""
+    def rejected(self, rejection: Rejection) -> None:
+        """The broker rejected the connection."""
 
     def failed(self, error: Exception) -> None:
         """There is no connection, for another reason."""

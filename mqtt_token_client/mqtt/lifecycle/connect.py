@@ -14,13 +14,14 @@ from enum import Enum, auto
 
 from ...errors import BrokerUnreachable, ProtocolError
 from ...profiles import Credentials
-from ..codec.packets import CONTINUE_AUTHENTICATION, Auth, Connack, Packet
+from ..codec.bodies import reason_string
+from ..codec.packets import CONTINUE_AUTHENTICATION, Auth, Connack, Disconnect, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..session.session import Session
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, ConnectListener, Deadline
+from .attempt import Attempt, ConnectListener, Deadline, Rejection
 from .opening import Opened
 
 _OTHER_PORT = "; perhaps this port speaks TLS (mqtts://) or WebSocket (ws://)"
@@ -82,13 +83,16 @@ class Connect(Attempt):
     def _answered(self, answer: Packet, more: list[Packet]) -> None:
         if isinstance(answer, Auth) and answer.reason == CONTINUE_AUTHENTICATION:
             self._continue()
+        elif isinstance(answer, Disconnect) and answer.reason >= 0x80:  # in the place of CONNACK, but with a reason
+            self.listener.rejected(Rejection(self.credentials.token, answer.reason, answer.server, answer.text))
         elif not isinstance(answer, Connack):
             self.listener.failed(ProtocolError("the first packet of the broker was not CONNACK"))
         else:
             self._state = State.ANSWERED
             self._deadline.cancel()
             if answer.reason:
-                self.listener.rejected(self.credentials.token, answer.reason, answer.properties.get("server_reference"))
+                server, text = answer.properties.get("server_reference"), reason_string(answer.properties)
+                self.listener.rejected(Rejection(self.credentials.token, answer.reason, server, text))
             else:
                 self.listener.accepted(self, answer, more)
 
@@ -125,10 +129,11 @@ class Connect(Attempt):
 
     def connection_closed(self, connection: NetworkConnection[Outgoing], loss: Loss) -> None:  # noqa: ARG002
         if loss.reason is not None:
-            self.listener.rejected(self.credentials.token, loss.reason, None)
+            self.listener.rejected(Rejection(self.credentials.token, loss.reason))
         else:
             hint = _OTHER_PORT if self._broker.startswith("mqtt:") else ""
-            self.listener.failed(BrokerUnreachable(f"{self._broker}: {loss.cause} before CONNACK{hint}"))
+            when = "" if "CONNACK" in loss.cause else " before CONNACK"
+            self.listener.failed(BrokerUnreachable(f"{self._broker}: {loss.cause}{when}{hint}"))
 
 
 def send_auth(connection: NetworkConnection[Outgoing], reason: int, credentials: Credentials) -> None:

@@ -110,7 +110,7 @@ class CurrentConnection:
     def _rare_packet_arrived(self, packet: Packet) -> None:
         if isinstance(packet, Disconnect):
             self.connection.close()
-            meaning = describe(DISCONNECT, packet.reason, packet.server)
+            meaning = describe(DISCONNECT, packet.reason, packet.server, packet.text)
             cause = f"the broker ended the connection: {meaning}"
             self._owner.connection_ended(Loss(cause, packet.reason, by_broker=True))
         elif isinstance(packet, Auth | Connack):

@@ -23,14 +23,13 @@ from typing import ClassVar
 
 from ...clock import monotonic
 from ...events import RotationKind
-from ...token import Token
 from ..codec.packets import Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..session.session import Session
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold
+from .attempt import Attempt, AttemptListener, Deadline, Hold, Rejection
 from .connect import Connect
 from .traits import BrokerTraits
 
@@ -169,8 +168,8 @@ class Handover(Attempt):
         self._deadline.set(_DRAIN_TIME_IN_VAIN if in_vain else _DRAIN_TIME, self.conclude)
         self._current.read()
 
-    def rejected(self, token: Token, reason: int, server: str | None) -> None:
-        self._listener.rejected(token, reason, server)
+    def rejected(self, rejection: Rejection) -> None:
+        self._listener.rejected(rejection)
 
     def failed(self, error: Exception) -> None:
         self._listener.failed(error)

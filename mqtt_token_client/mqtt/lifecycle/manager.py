@@ -20,7 +20,7 @@ from ..session.limits import Limits
 from ..session.session import Session
 from ..transport import Loss
 from ..transport.address import Brokers
-from .attempt import Attempt
+from .attempt import Attempt, Rejection
 from .closing import Closing
 from .connect import Connect
 from .current import CurrentConnection
@@ -143,7 +143,7 @@ class ConnectionManager:
         if current is None:
             self.attempt = connect
             connect.send()
-        elif self._settings.takeover_fires_will:
+        elif self._settings.takeover_fires_will(current.limits.session_expiry):
             reconnect = self.attempt = Reconnect(self.runtime, current.connection, connect, self)
             reconnect.start()
         else:
@@ -204,9 +204,9 @@ class ConnectionManager:
         connection.resume_reading()
         self._go_on()
 
-    def rejected(self, token: Token, reason: int, server: str | None) -> None:
+    def rejected(self, rejection: Rejection) -> None:
         attempt = self._end_attempt(close=True)
-        self._recovery.rejected(token, reason, server, up=self._current is not None, loss=attempt.loss)
+        self._recovery.rejected(rejection, up=self._current is not None, loss=attempt.loss)
         self.progressed()
 
     def failed(self, error: Exception) -> None:

@@ -15,7 +15,7 @@ from ..codec.codec import Codec
 from ..runtime.base import Runtime
 from ..transport.address import Address
 from ..transport.open import open_transport
-from .attempt import Attempt, AttemptListener
+from .attempt import Attempt, AttemptListener, Rejection
 from .connect_packet import connect_packet
 from .settings import CredentialsSource, Settings
 
@@ -129,7 +129,7 @@ class Opening(Attempt):
             elif self._state is State.ENDED:
                 pass
             elif isinstance(error, UpgradeRejected):
-                self._listener.rejected(error.token, error.reason, None)
+                self._listener.rejected(Rejection(error.token, error.reason))
             else:
                 assert error is not None
                 self._listener.failed(error)

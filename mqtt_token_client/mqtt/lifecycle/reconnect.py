@@ -16,13 +16,12 @@ from enum import Enum, auto
 from typing import ClassVar
 
 from ...events import RotationKind
-from ...token import Token
 from ..codec.packets import Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold
+from .attempt import Attempt, AttemptListener, Deadline, Hold, Rejection
 from .closing import END_TIME, OWN_CLOSE_TIME
 from .connect import Connect
 
@@ -114,9 +113,9 @@ class Reconnect(Attempt):
         assert self._state is State.CONNECTING
         self._listener.accepted(connect, connack, packets)
 
-    def rejected(self, token: Token, reason: int, server: str | None) -> None:
+    def rejected(self, rejection: Rejection) -> None:
         if self._state is not State.ENDING:  # otherwise it is noticed again when CONNECT is due
-            self._listener.rejected(token, reason, server)
+            self._listener.rejected(rejection)
 
     def failed(self, error: Exception) -> None:
         if self._state is not State.ENDING:

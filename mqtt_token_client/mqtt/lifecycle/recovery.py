@@ -26,6 +26,7 @@ from ..runtime.base import Runtime, Timer
 from ..session.reports import Blame
 from ..transport import Loss
 from ..transport.address import Brokers
+from .attempt import Rejection
 from .retry import RetryState, expires_soon
 from .settings import CredentialsSource
 from .traits import ReauthenticationSupport
@@ -96,19 +97,18 @@ class Recovery:
 
     # An attempt came to nothing
 
-    def rejected(self, token: Token, reason: int, server: str | None, *, up: bool, loss: Loss | None) -> None:
+    def rejected(self, rejection: Rejection, *, up: bool, loss: Loss | None) -> None:
         """The broker rejected a connection.
 
         Args:
-            token: that was presented.
-            reason: the reason code of MQTT 5.
-            server: that the broker named instead, if it did.
+            rejection: how.
             up: whether a connection is up.
             loss: how the attempt has ended the connection that was up, if it did.
         """
+        token, reason, server, said = rejection
         action = action_for(CONNACK, reason)
         if action is not Action.NEW_TOKEN:
-            text = f"{self._brokers.current} rejected the connection: {describe(CONNACK, reason, server)}"
+            text = f"{self._brokers.current} rejected the connection: {describe(CONNACK, reason, server, said)}"
             self.failed(BrokerRefused(text, reason=reason, permanent=action is Action.GIVE_UP), up=up, loss=loss)
             return
         self._tls.failed(BrokerRefused(f"the broker rejected the connection: {reason_name(reason)}", reason=reason))
@@ -119,8 +119,8 @@ class Recovery:
         times = self._retry.rejections
         hint = self._source.rejection_hint(token) if times > 1 or self._retry.rejected != token else ""
         if not up and self._brokers.hopeless:
-            self._observer.fatal(_rejected_again(reason, times, hint))
-        self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay, hint))
+            self._observer.fatal(_rejected_again(reason, times, hint, said))
+        self._observer.report(events.TokenRefused(reason, reason_name(reason), times, delay, hint, said))
         self._plan(delay)
 
     def failed(self, error: Exception, *, up: bool, loss: Loss | None) -> None:
@@ -215,15 +215,22 @@ def _blames_token(loss: Loss) -> bool:
     return loss.reason is not None and action_for(DISCONNECT, loss.reason) is Action.NEW_TOKEN
 
 
-def _rejected_again(reason: int, times: int, hint: str) -> TokenRefusedByBroker:
-    cause = f"the broker rejected the token {times} times in a row: {reason_name(reason)}"
+def _rejected_again(reason: int, times: int, hint: str, said: str) -> TokenRefusedByBroker:
+    cause = f"the broker rejected the token {times} times in a row: {_named(reason, said)}"
     return TokenRefusedByBroker(f"{cause}; {hint}", reason=reason, permanent=True)
 
 
-def describe(packet: int, reason: int, server: str | None) -> str:
-    """Say what the reason code of a CONNACK or DISCONNECT means, and what a person can do about it."""
+def describe(packet: int, reason: int, server: str | None, said: str) -> str:
+    """Say what the reason code of a CONNACK or DISCONNECT means, what the broker ``said`` (Reason String), and what a
+    person can do about it.
+    """
+    name = _named(reason, said)
     if server is not None:
-        return f"{reason_name(reason)}; it names {printable(server)!r} instead: give that as broker"
+        return f"{name}; it names {printable(server)!r} instead: give that as broker"
     if action_for(packet, reason) is Action.GIVE_UP:
-        return f"{reason_name(reason)}; {advice(reason)}"
-    return reason_name(reason)
+        return f"{name}; {advice(reason)}"
+    return name
+
+
+def _named(reason: int, said: str) -> str:
+    return f"{reason_name(reason)}: {said}" if said else reason_name(reason)

@@ -71,12 +71,17 @@ class Settings(Value):
 
     _hidden = ("proxy",)  # it may hold a password
 
-    @property
-    def takeover_fires_will(self) -> bool:
-        """Whether a broker may publish the will when a second connection takes the session over [MQTT-3.1.4-3]."""
+    def takeover_fires_will(self, announced_expiry: int | None) -> bool:
+        """Whether a broker may publish the will when a second connection takes the session over [MQTT-3.1.4-3].
+
+        Args:
+            announced_expiry: Session Expiry Interval that the broker uses instead (MQTT 5 section 3.2.2.3.2), if it
+                announced one.
+        """
         if self.will is None:
             return False
-        return not (self.protocol == 5 and self.will.delay and self.session_expiry)
+        session_expiry = self.session_expiry if announced_expiry is None else announced_expiry
+        return not (self.protocol == 5 and self.will.delay and session_expiry)
 
 
 def open_settings(

@@ -23,6 +23,8 @@ class Limits(Value):
         qos: the highest QoS of a message.
         retain: whether the broker retains messages.
         shared, identifiers, wildcards: whether the broker accepts such subscriptions.
+        session_expiry: seconds that the broker keeps the session instead of those that CONNECT asked for; None if it
+            keeps it as asked.
     """
 
     receive_maximum: int | None = None
@@ -32,6 +34,7 @@ class Limits(Value):
     shared: bool = True
     identifiers: bool = True
     wildcards: bool = True
+    session_expiry: int | None = None
 
     @classmethod
     def of(cls, accepted: Connack, protocol: int) -> Limits:
@@ -47,6 +50,7 @@ class Limits(Value):
             bool(announced.get("shared_subscription_available", 1)),
             bool(announced.get("subscription_identifier_available", 1)),
             bool(announced.get("wildcard_subscription_available", 1)),
+            announced.get("session_expiry_interval"),
         )
 
     def violation(self, qos: int, retain: bool, size: int) -> int | None:
