@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from .mqtt.session.journal_events import (
         JournalFailed as JournalFailed,
+        JournalFull as JournalFull,
         JournalRecovered as JournalRecovered,
         Resumed as Resumed,
     )
@@ -202,7 +203,7 @@ _NAMES = {
     "mqtt.codec.message": "Message",
     "mqtt.codec.will": "Will",
     "mqtt.session.delivery": "Delivery",
-    "mqtt.session.journal_events": "JournalFailed JournalRecovered Resumed",
+    "mqtt.session.journal_events": "JournalFailed JournalFull JournalRecovered Resumed",
     "mqtt.session.reports": "Stats",
     "profiles.aws_iot": "AwsIot",
     "profiles.bearer_header": "BearerHeader",

@@ -13,7 +13,7 @@ from .mqtt.codec.packets import SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
 from .mqtt.session.acks import ManualAcks
-from .mqtt.session.delivery import Delivery, ExpiringMessage, Outgoing
+from .mqtt.session.delivery import Delivery, Outgoing
 from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
 from .value import Value
@@ -113,8 +113,8 @@ def with_properties(message: Outgoing, properties: Mapping[str, Any], protocol: 
     fields = message.topic, message.payload, message.qos, message.retain
     if seconds := properties.get(_EXPIRY):
         packed = pack_properties({_EXPIRY: seconds, **properties})  # first, as it is replaced later
-        return ExpiringMessage(*fields, packed, monotonic() + seconds)
-    return Outgoing(*fields, packed)
+        return message.expiring(packed, monotonic() + seconds)
+    return type(message)(*fields, packed)
 
 
 def subscription_options(

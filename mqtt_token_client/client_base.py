@@ -16,7 +16,7 @@ from .mqtt.codec.packets import MAX_PACKET_SIZE
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
 from .mqtt.codec.will import Will
 from .mqtt.lifecycle.settings import open_settings
-from .mqtt.session.delivery import Delivery, Outgoing
+from .mqtt.session.delivery import Delivery
 from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
 from .mqtt.session.reports import Stats
@@ -162,6 +162,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         retain: bool = False,
         properties: Mapping[str, Any] | None = None,
         durable: bool = False,
+        replace: bool = False,
     ) -> Delivery:
         """Queue a message and return at once, also while offline or rotating. Those of one QoS are sent in this order.
 
@@ -174,6 +175,8 @@ class ClientBase(arguments.NoPahoNames, ABC):
                 that waits longer than that is not sent, and reported as :class:`MessageExpired`.
             durable: have the journal write the message without delay, and at QoS 0 as well; ``Delivery.stored`` says
                 when it has.
+            replace: drop an older message of this topic that was published with ``replace`` and has not been sent.
+                Needs a journal, too.
 
         Returns:
             The :class:`Delivery`: whether the message is acknowledged, or why it failed.
@@ -187,13 +190,14 @@ class ClientBase(arguments.NoPahoNames, ABC):
         if not isinstance(payload, bytes) or len(payload) > LARGEST_PAYLOAD:
             payload = check_payload(payload)
         check_qos(qos, "publish")
-        message = Outgoing(encoded, payload, qos, bool(retain), b"")
+        session = self._core.session
+        message = session.message_type(encoded, payload, qos, bool(retain), b"")
         if properties:
             message = arguments.with_properties(message, properties, self._settings.protocol)
-        if durable:
-            self._core.session.publish(message, durable=True)
+        if durable or replace:
+            session.publish(message, durable=durable, replace=replace)
         else:
-            self._core.session.publish(message)
+            session.publish(message)
         return message
 
     def _subscription(

@@ -5,7 +5,7 @@ A message that is acknowledged before its commit is never written, and of severa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..mqtt.session.delivery import Outgoing, Stage
 from ..value import Value
@@ -47,6 +47,7 @@ class Batch:
         received: packet identifiers of QoS 2 that were received (True) or released (False).
         sequence: the highest number of a sync() so far, 0 if there was none.
         urgent: whether somebody waits for the commit.
+        reads: what to read: numbers above the first one, up to the second one of them, and who gets them.
         flushed: called after the commit, or when it has failed.
         ended: called when the journal is closed, after the last commit; None until then.
         session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
@@ -61,6 +62,7 @@ class Batch:
         self.session_lost = False
         self.sequence = 0
         self.urgent = False
+        self.reads: list[tuple[int, int, Callable[[Sequence[Outgoing], bool], None]]] = []
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
         self._uncertain: set[int] = set()  # messages that may be on disk
@@ -97,6 +99,10 @@ class Batch:
         """Have a function called after the commit."""
         self.flushed.append(then)
         self.urgent = True
+
+    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+        """Read messages, once those that were reported so far are on disk."""
+        self.reads.append((after, limit, then))
 
     def end(self, ended: Callable[[], None]) -> None:
         """The journal is closed."""

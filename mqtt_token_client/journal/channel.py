@@ -20,6 +20,7 @@ class Channel:
     Attributes:
         changes: methods of :class:`~.batch.Batch` with their arguments, in the order in which they happened.
         durable: the sequence number up to which everything is on disk.
+        size: bytes of the file that are in use.
         notify: called when that has grown.
         lost: called when the content of the file is lost, so that everything has to be reported again.
         emit: gets events.
@@ -28,6 +29,7 @@ class Channel:
     def __init__(self) -> None:
         self.changes: deque[tuple[Callable[..., None], Any]] = deque()
         self.durable = 0
+        self.size = 0
         self.notify: Callable[[], None] = lambda: None
         self.lost: Callable[[], None] = lambda: None
         self.emit: Callable[[events.Event], None] = lambda _: None

@@ -19,7 +19,7 @@ from pathlib import Path
 from zlib import crc32
 
 from ..errors import ConfigurationError
-from ..mqtt.session.delivery import ExpiringMessage, Outgoing, Stage
+from ..mqtt.session.delivery import Outgoing, RecordedExpiringMessage, RecordedMessage, Stage
 from ..mqtt.session.journal import Recorded
 from .batch import FIRST_RELEASED, NEW, SENT, Batch, Counters
 
@@ -50,6 +50,7 @@ _SCHEMA = f"""
 """
 _COLUMNS = 10
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
+_FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
 _COUNTERS = struct.Struct(">IHIQ")
 
 _Row = tuple[int, bytes, bytes, bytes, int, int, int, float | None, int]
@@ -150,7 +151,7 @@ class Database:
         messages = list(self._messages("number <= ?", self.counters.highest_sent))
         messages.sort(key=lambda found: found[1])  # those at RELEASED in the order of the PUBRECs
         identifiers = [row[0] for row in self._connection.execute("SELECT packet_id FROM received")]
-        unsent = self.page(self.counters.highest_sent, self.counters.count)
+        unsent, _ = self.page(self.counters.highest_sent, _FIRST_PAGE)
         return Recorded(
             [*(message for message, _ in messages), *unsent],
             frozenset(identifiers),
@@ -159,14 +160,23 @@ class Database:
             self.counters.count,
         )
 
-    def page(self, after: int, limit: int) -> Sequence[Outgoing]:
-        """Return the oldest messages, ``limit`` at most, whose number is above ``after``."""
-        return [message for message, _ in self._messages("number > ? ORDER BY number LIMIT ?", after, limit)]
+    def page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+        """Return the oldest messages whose number is above ``after``, up to ``limit`` of them and a few megabytes; and
+        whether these are all.
+        """
+        page: list[Outgoing] = []
+        size = 0
+        for message, _ in self._messages("number > ? ORDER BY number LIMIT ?", after, limit):
+            page.append(message)
+            size += len(message.payload)
+            if size > _MAX_PAGE_BYTES:
+                return page, False
+        return page, len(page) < limit
 
     def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, int]]:
         columns = "number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum"
         query = f"SELECT {columns} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
-        for row in self._connection.execute(query, values).fetchall():
+        for row in self._connection.execute(query, values):
             yield _message(row), row[6]
 
     # Writing
@@ -238,7 +248,7 @@ def _in_parts(numbers: Collection[int]) -> Iterator[tuple[int, ...]]:
 
 
 def _row(message: Outgoing, payload: bytes, packet_id: int, stage: int) -> _Row:
-    flags = message.qos | message.retain << 2
+    flags = message.qos | message.retain << 2 | getattr(message, "replaces", False) << 3
     topic, properties = message.topic, message.properties
     checksum = _checksum(message.number, topic, payload, properties, flags)
     return (message.number, topic, payload, properties, flags, packet_id, stage, message.expires_at, checksum)
@@ -255,7 +265,8 @@ def _message(row: _Row) -> Outgoing:
         if checksum != _checksum(number, topic, payload, properties, flags):
             raise DamagedError(f"the checksum of message {number} is wrong")
         fields = topic, payload, flags & 3, bool(flags & 4), properties
-        message = Outgoing(*fields) if expires_at is None else ExpiringMessage(*fields, expires_at)
+        message = RecordedMessage(*fields) if expires_at is None else RecordedExpiringMessage(*fields, expires_at)
+        message.replaces = bool(flags & 8)
         message.number, message.packet_id = number, packet_id
         message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
     except TypeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,18 +14,27 @@ from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
 from ..logs import get_logger
-from ..mqtt.session.delivery import Outgoing, Stage
-from ..mqtt.session.journal import Recorded
+from ..mqtt.session.delivery import Delivery, Outgoing, Stage
+from ..mqtt.session.journal import Bounds, Recorded
 from ..oneshot import OneShot
 from .batch import Batch
 from .channel import Channel
 
 _log = get_logger("mqtt_token_client.journal")
 
+_WHEN_FULL = ("reject", "drop_oldest", "drop_newest")
 _LONGEST_CLOSE = 60  # seconds: a disk that takes longer may never come back
 
 
-def open_journal(path: str | os.PathLike[str], *, commit_every: float = 1.0) -> DiskJournal:
+def open_journal(
+    path: str | os.PathLike[str],
+    *,
+    commit_every: float = 1.0,
+    max_queued: int = 1_000_000,
+    max_bytes: int = 256_000_000,
+    when_full: str = "reject",
+    on_delivery: Callable[[Delivery], object] | None = None,
+) -> DiskJournal:
     """Return a journal for the argument ``journal`` of a client: messages that ``publish()`` accepted, and the state of
     the MQTT session, are kept in a file. Another process, also one after a power cut, continues where this one ended.
 
@@ -34,6 +43,13 @@ def open_journal(path: str | os.PathLike[str], *, commit_every: float = 1.0) -> 
             mode 700. Each client has its own.
         commit_every: seconds after which a message is on disk at the latest, 1 by default. A message that the broker
             acknowledges earlier is never written. 0 writes each message as soon as the disk takes it.
+        max_queued: messages that may wait to be acknowledged, in place of the client's argument of this name. Most of
+            them are on disk only.
+        max_bytes: of the file, about. SQLite needs up to 1.1 MB more for a second file.
+        when_full: ``"reject"`` has ``publish()`` raise :class:`OutboxFull`; ``"drop_oldest"`` drops the oldest message
+            that was not sent, and ``"drop_newest"`` the one that is being published, which
+            :class:`JournalFull` reports.
+        on_delivery: gets the :class:`Delivery` of each message of an earlier process when it is done.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -42,8 +58,16 @@ def open_journal(path: str | os.PathLike[str], *, commit_every: float = 1.0) -> 
         raise ConfigurationError(f"path must be the path of a file, got {path!r}")
     if isinstance(commit_every, bool) or not isinstance(commit_every, int | float) or not 0 <= commit_every <= 3600:
         raise ConfigurationError(f"commit_every must be from 0 to 3600 seconds, got {commit_every!r}")
+    for name, value, least in (("max_queued", max_queued, 1), ("max_bytes", max_bytes, 100_000)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if when_full not in _WHEN_FULL:
+        raise ConfigurationError(f"when_full must be one of {', '.join(_WHEN_FULL)}, got {when_full!r}")
+    if on_delivery is not None and not callable(on_delivery):
+        raise ConfigurationError(f"on_delivery must be a function, got {type(on_delivery).__name__}")
     try:
-        return DiskJournal(Path(path).expanduser().absolute(), float(commit_every))
+        bounds = Bounds(max_queued, max_bytes, when_full)
+        return DiskJournal(Path(path).expanduser().absolute(), float(commit_every), bounds, on_delivery)
     except RuntimeError as error:  # of expanduser()
         raise ConfigurationError(f"path: {error}") from None
 
@@ -53,8 +77,12 @@ class DiskJournal:
 
     __reduce__ = works_in_one_process
 
-    def __init__(self, path: Path, commit_every: float) -> None:
+    def __init__(
+        self, path: Path, commit_every: float, bounds: Bounds, on_delivery: Callable[[Delivery], object] | None
+    ) -> None:
         self.path = path
+        self.bounds = bounds
+        self.on_delivery = on_delivery
         self._commit_every = commit_every
         self._channel = Channel()
         self._sequence = count(1)
@@ -110,6 +138,10 @@ class DiskJournal:
     # Journal
 
     @property
+    def size(self) -> int:
+        return self._channel.size
+
+    @property
     def durable(self) -> int:
         return self._channel.durable
 
@@ -142,6 +174,10 @@ class DiskJournal:
         sequence = next(self._sequence)
         self._hurry(sequence)
         return sequence
+
+    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+        self._channel.put(Batch.read, after, limit, then)
+        self._channel.ring()
 
     def flush(self, then: Callable[[], None]) -> None:
         if self._is_closed:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..clock import monotonic
 from ..errors import ConfigurationError, JournalError, JournalLocked, MqttTokenError
+from ..mqtt.session.delivery import RecordedMessage
 from ..mqtt.session.journal import Recorded
 from ..mqtt.session.journal_events import JournalFailed, JournalRecovered
 from ..mqtt.session.stored import note_on_disk
@@ -113,13 +114,13 @@ class _Writer:
         create(self._path)
         while True:
             try:
-                return self._read()
+                return self._load()
             except (sqlite3.Error, *_DAMAGES) as error:
                 if not _is_damage(error):
                     raise
                 self._found_damage(error)
 
-    def _read(self) -> Recorded:
+    def _load(self) -> Recorded:
         try:
             database = Database(self._path)
         except sqlite3.OperationalError as error:
@@ -178,11 +179,24 @@ class _Writer:
                 self._retry()
             else:
                 self._channel.sleep(self._retry_at - now, until_next=False)
-        elif batch.urgent or (batch and now >= self._commit_at) or (batch.appended and not self._commit_every):
+        elif batch.reads and not batch.appended:
+            self._read(self._database)
+        elif (
+            batch.urgent
+            or batch.reads
+            or (batch and now >= self._commit_at)
+            or (batch.appended and not self._commit_every)
+        ):
             self._commit(self._database)
         else:
             waiting = self._commit_at - now if batch else None
             self._channel.sleep(waiting, until_next=not batch or not self._commit_every)
+
+    def _is_due(self, now: float) -> bool:
+        batch = self.batch
+        if batch.urgent or batch.reads:
+            return True
+        return bool(batch.appended and not self._commit_every) or (bool(batch) and now >= self._commit_at)
 
     def _take_changes(self) -> None:
         changes, batch = self._channel.changes, self.batch
@@ -201,9 +215,23 @@ class _Writer:
             return
         for message, _ in batch.appended.values():
             note_on_disk(message)
+            if isinstance(message, RecordedMessage) and message.spilled:
+                message.payload = b""  # read again when its turn comes
         self._damages = 0
         self._report_durable()
         self.batch = Batch(database.counters, batch.ended)
+        self.batch.reads = batch.reads
+        self._channel.size = database.size
+
+    def _read(self, database: Database) -> None:
+        after, limit, then = self.batch.reads[0]
+        try:
+            page, complete = database.page(after, limit)
+        except _FAILURES as error:
+            self._fail(error)
+            return
+        del self.batch.reads[0]
+        then(page, complete)
 
     def _report_durable(self) -> None:
         channel, batch = self._channel, self.batch

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
-from mqtt_token_client.mqtt.session.journal import Recorded
+from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
+from mqtt_token_client.mqtt.session.journal import Bounds, Recorded
 
 _Row = tuple[bytes, bytes, int, bool, bytes, int, Stage]
 
@@ -37,6 +37,9 @@ class ScriptedJournal:
     def __init__(self, *, automatic: bool = False, record: _Record | None = None) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.durable = 0
+        self.size = 0
+        self.bounds = Bounds()
+        self.on_delivery: Callable[[Delivery], object] | None = None
         self.on_append: Callable[[], None] = lambda: None
         self.notify: Callable[[], None] = lambda: None
         self.lost: Callable[[], None] = lambda: None
@@ -118,6 +121,9 @@ class ScriptedJournal:
         self.calls.append(("session_lost",))
         self._now.received.clear()
         self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
+
+    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+        raise AssertionError("everything is in memory")
 
     def flush(self, then: Callable[[], None]) -> None:
         then()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,28 +11,9 @@ from mqtt_token_client import ConfigurationError, DeliveryFailed, JournalFailed,
 from mqtt_token_client.journal.disk import DiskJournal
 from tests.unit import packets
 from tests.unit.device import Device, Make, Source
+from tests.unit.journals import Open, disconnect, journal, make
 
-Open = Callable[..., DiskJournal]
-
-
-@pytest.fixture
-def make(make_in_real_time: Make) -> Make:
-    """The journal's thread is a real one."""
-    return make_in_real_time
-
-
-@pytest.fixture
-def journal(make: Make, tmp_path: Path) -> Iterator[Open]:
-    """``journal(...)`` opens the journal as another process would; all are closed before the devices are."""
-    opened: list[DiskJournal] = []
-
-    def journal(**options: Any) -> DiskJournal:
-        opened.append(open_journal(tmp_path / "journal", **options))
-        return opened[-1]
-
-    yield journal
-    for each in opened:
-        each.close()
+__all__ = ["journal", "make"]
 
 
 def end(device: Device, journal: DiskJournal) -> None:
@@ -78,12 +58,12 @@ def test_an_unacknowledged_message_keeps_its_identifier(make: Make, journal: Ope
     assert (again.packet_id, again.payload, again.dup) == (sent.packet_id, b"1", True)
 
 
-def test_disconnect_keeps_messages_and_connect_sends_them(make: Make, journal: Open) -> None:
+def test_disconnect_keeps_messages_and_connect_sends_them(make: Make, journal: Open, pool: ThreadPoolExecutor) -> None:
     device = make(5, journal=journal())
     peer = device.start()
     delivery = device.client.publish("t", b"1", qos=1)
     peer.expect(packets.PUBLISH)
-    device.client.disconnect(0)
+    disconnect(device, peer, pool)
     with pytest.raises(DeliveryFailed, match="the journal has it"):
         delivery.wait(0)
     assert device.client.stats.queued == 1
@@ -93,12 +73,12 @@ def test_disconnect_keeps_messages_and_connect_sends_them(make: Make, journal: O
     device.until(lambda: device.client.stats.queued == 0)
 
 
-def test_disconnect_returns_when_everything_is_on_disk(make: Make, journal: Open) -> None:
+def test_disconnect_returns_when_everything_is_on_disk(make: Make, journal: Open, pool: ThreadPoolExecutor) -> None:
     device = make(5, journal=journal(commit_every=3600))
     peer = device.start()
     delivery = device.client.publish("t", b"1", qos=1)
     peer.expect(packets.PUBLISH)
-    device.client.disconnect(0)
+    disconnect(device, peer, pool)
     assert delivery.disk is True
 
 

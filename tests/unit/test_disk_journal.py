@@ -405,6 +405,7 @@ class TestFaults:
         assert not one.stored
         path.parent.unlink()
         one.stored.wait(10)
+        flush(journal)
         assert isinstance(told[-1], JournalRecovered)
 
     def test_messages_that_could_not_be_read_at_the_start_stay_for_the_next_process(

@@ -17,7 +17,7 @@ from mqtt_token_client.mqtt.codec.packets import CONNACK, NAMES, PUBACK, PUBCOMP
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
-from mqtt_token_client.mqtt.session.journal import Reporting
+from mqtt_token_client.mqtt.session.journal import Bounds, Reporting
 from mqtt_token_client.mqtt.session.outbox import Outbox, open_outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.queue import MessageQueue
@@ -32,6 +32,7 @@ def message(name: str, qos: int = 1) -> Outgoing:
 def restored(earlier: list[Outgoing], *, max_queued: int = 100_000, max_inflight: int = 100) -> Outbox:
     """An outbox that continues with the messages of an earlier process."""
     journal = ScriptedJournal(automatic=True)
+    journal.bounds = Bounds(max_queued)
     for one in earlier:
         journal.append(one)
         if one.packet_id:
@@ -44,7 +45,7 @@ def restored(earlier: list[Outgoing], *, max_queued: int = 100_000, max_inflight
 
 
 def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | None = None) -> Outbox:
-    return Outbox(ids or PacketIds(), max_queued=max_queued, max_inflight=max_inflight)
+    return Outbox(ids or PacketIds(), MessageQueue(max_queued), max_inflight=max_inflight)
 
 
 def put(box: Outbox, *names: str, qos: int = 1) -> list[Outgoing]:

@@ -32,6 +32,7 @@ class _WaitingLock:
 
     def after_fork(self) -> None:
         self.lock = threading.RLock()
+        self.held: set[Delivery] = set()  # those with callbacks, which nobody else may hold
 
 
 _waiting = _WaitingLock()
@@ -104,6 +105,8 @@ class Delivery:
         """
         with _waiting.lock:
             self._callbacks = [*(self._callbacks or ()), callback]
+            if self.disk is not None:  # of a journal's message, which may not be in memory until it is sent
+                _waiting.held.add(self)
         if self.done:
             self._call_back()
 
@@ -137,6 +140,7 @@ class Delivery:
     def _call_back(self) -> None:
         with _waiting.lock:
             callbacks, self._callbacks = self._callbacks, None
+            _waiting.held.discard(self)
         for callback in callbacks or ():
             try:
                 callback(self)
@@ -201,9 +205,16 @@ class Outgoing(Delivery):
         """Whether PUBLISH was sent on an earlier connection, or PUBREC was received."""
         return self.duplicate or self.stage is Stage.RELEASED
 
+    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:
+        """Return the message with an expiry, which is at the beginning of its properties."""
+        return ExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties, expires_at)
+
     def copy(self) -> Outgoing:
         """Return the same message with a Delivery of its own, as another process would have it."""
-        message = Outgoing(self.topic, self.payload, self.qos, self.retain, self.properties)
+        if self.expires_at is not None:
+            message = self.expiring(self.properties, self.expires_at)
+        else:
+            message = type(self)(self.topic, self.payload, self.qos, self.retain, self.properties)
         message.number, message.packet_id, message.stage = self.number, self.packet_id, self.stage
         message.disk = self.disk is True
         return message
@@ -224,13 +235,36 @@ class ExpiringMessage(Outgoing):
         super().__init__(topic, payload, qos, retain, properties)
         self.expires_at = expires_at
 
-    def copy(self) -> Outgoing:
-        fields = self.topic, self.payload, self.qos, self.retain, self.properties
-        assert self.expires_at is not None
-        message = ExpiringMessage(*fields, self.expires_at)
-        message.number, message.packet_id, message.stage = self.number, self.packet_id, self.stage
-        message.disk = self.disk is True
-        return message
+
+class RecordedMessage(Outgoing):
+    """A message of a client with a journal.
+
+    Attributes:
+        replaces: whether it replaces unsent messages of its topic, and may be replaced.
+        spilled: whether its payload is on disk only, once it is there.
+    """
+
+    __slots__ = ("__weakref__", "replaces", "spilled")
+
+    def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
+        super().__init__(topic, payload, qos, retain, properties)
+        self.replaces = self.spilled = False
+
+    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:
+        fields = self.topic, self.payload, self.qos, self.retain
+        return RecordedExpiringMessage(*fields, properties, expires_at)
+
+
+class RecordedExpiringMessage(RecordedMessage):
+    """An :class:`ExpiringMessage` of a client with a journal."""
+
+    __slots__ = ("expires_at",)
+
+    def __init__(
+        self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes, expires_at: float
+    ) -> None:
+        super().__init__(topic, payload, qos, retain, properties)
+        self.expires_at = expires_at
 
 
 def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from ...events import Event
 from ...value import Value
-from .delivery import Outgoing, Stage
+from .delivery import Delivery, Outgoing, Stage
 
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -32,8 +32,8 @@ class Recorded(Value):
     """What a journal has of a session.
 
     Attributes:
-        messages: those not removed, with ``number``, ``packet_id`` and ``stage`` as they were last reported; those at
-            RELEASED in the order in which that was reported [MQTT-4.6.0-4].
+        messages: the oldest of those not removed, all that were sent among them; with ``number``, ``packet_id`` and
+            ``stage`` as last reported; those at RELEASED in the order in which that was reported [MQTT-4.6.0-4].
         received: packet identifiers of QoS 2 that were received and not released.
         last_packet_id: the identifier that was taken last, 0 if none was.
         last_number: the highest number of a message so far.
@@ -47,12 +47,35 @@ class Recorded(Value):
     count: int = 0
 
 
+class Bounds(Value):
+    """How much a journal accepts.
+
+    Attributes:
+        max_queued: messages.
+        max_bytes: bytes of the file.
+        when_full: ``"reject"`` has publish() raise OutboxFull, ``"drop_oldest"`` drops the oldest unsent message, and
+            ``"drop_newest"`` the one that is being published.
+    """
+
+    max_queued: int = 1_000_000
+    max_bytes: int = 256_000_000
+    when_full: str = "reject"
+
+
 class Journal(Protocol):
     """The record of one client's session. It belongs to one client identifier; whoever opens it checks that.
 
-    ``load``, ``append`` and ``durable`` may be used on any thread, everything else on the network thread. No method
-    but ``load`` blocks, and none raises: a journal that cannot write reports that in its own way, and goes on.
+    ``load``, ``append``, ``remove``, ``size`` and ``durable`` may be used on any thread, everything else on the network
+    thread. No method but ``load`` blocks, and none raises: a journal that cannot write reports that in its own way, and
+    goes on.
     """
+
+    bounds: Bounds
+    on_delivery: Callable[[Delivery], object] | None  # gets each Delivery of an earlier process, when it is done
+
+    @property
+    def size(self) -> int:
+        """How many bytes the messages take, on disk or on their way to it."""
 
     @property
     def durable(self) -> int:
@@ -88,6 +111,11 @@ class Journal(Protocol):
 
     def sync(self) -> int:
         """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""
+
+    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+        """Read the oldest messages whose number is above ``after``, up to ``limit``, all that were reported so far
+        included. ``then`` gets them, on any thread, and whether these are all.
+        """
 
     def flush(self, then: Callable[[], None]) -> None:
         """Write everything reported so far without delay, and call ``then``, on any thread, when that is on disk or has

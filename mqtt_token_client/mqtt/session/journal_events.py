@@ -15,6 +15,15 @@ class Resumed(Event):
     count: int
 
 
+class JournalFull(Event):
+    """The journal was full, and ``count`` messages were dropped (``when_full``); each ``Delivery`` has failed. Reported
+    at most every ten seconds.
+    """
+
+    log_level: ClassVar[int] = logging.WARNING
+    count: int
+
+
 class JournalFailed(Event):
     """The journal cannot be read or written. Messages are kept in memory until it can, and a power cut loses them; the
     next attempt is in ``retry_in`` seconds. A damaged file is renamed to ``….corrupt``, and a new one is begun.

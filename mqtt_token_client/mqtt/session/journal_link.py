@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...clock import monotonic
 from ...events import Event
 from .journal import CallSoon, Journal, Recorded, Reporting
-from .journal_events import Resumed
+from .journal_events import JournalFull, Resumed
+
+_DROPS_REPORTED_EVERY = 10.0  # seconds
 
 
 class JournalLink:
@@ -28,6 +31,8 @@ class JournalLink:
         self._report_sending: Callable[[], None] = lambda: None
         self._call_soon: CallSoon | None = None  # None until the session is open
         self._is_lost = False
+        self._dropped = 0
+        self._report_dropped_at = 0.0
         self._resumed = 0  # messages of an earlier process that were not reported as Resumed
 
     def load(self, wake: Callable[[], None], sending: Reporting) -> Recorded:
@@ -45,11 +50,24 @@ class JournalLink:
     def open(self, call_soon: CallSoon) -> None:
         """The session is open; ``call_soon`` runs a function on the network thread."""
         self._call_soon = call_soon
+        self._report_dropped()
         if self._is_lost:
             call_soon(self._report_again)
         if self._resumed:
             self._emit(Resumed(self._resumed))
             self._resumed = 0
+
+    def dropped(self, count: int) -> None:
+        """Messages were dropped. Called on any thread."""
+        self._dropped += count
+        if self._call_soon is not None and monotonic() >= self._report_dropped_at:
+            self._report_dropped_at = monotonic() + _DROPS_REPORTED_EVERY
+            self._call_soon(self._report_dropped)
+
+    def _report_dropped(self) -> None:
+        count, self._dropped = self._dropped, 0
+        if count:
+            self._emit(JournalFull(count))
 
     def _lost(self) -> None:
         """The journal has lost what it had. Called on any thread."""

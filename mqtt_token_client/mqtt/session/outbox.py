@@ -37,22 +37,24 @@ class Outbox:
 
     Args:
         packet_ids: shared with everything else that takes identifiers in this session.
-        max_queued: how many messages may be queued, in flight or not.
+        queue: the accepted messages.
         max_inflight: how many messages of QoS 1 and 2 may be unacknowledged at once, at most.
         journal: records the messages; see :class:`~.recorded_outbox.RecordedOutbox`, which records their stages.
 
     Attributes:
         queue: the accepted messages; its ``put`` may be called on any thread.
         at_qos_0: what becomes of messages of QoS 0 that were written.
+        message_type: of the messages that are published.
         was_received: the identifiers of messages of QoS 2 that an earlier process received.
     """
 
     was_received: frozenset[int] = frozenset()
+    message_type: type[Outgoing] = Outgoing
 
     def __init__(
-        self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int, journal: Journal | None = None
+        self, packet_ids: PacketIds, queue: MessageQueue, *, max_inflight: int, journal: Journal | None = None
     ) -> None:
-        self.queue = MessageQueue(max_queued, journal)
+        self.queue = queue
         self.at_qos_0 = WrittenMessages(self.queue)
         self._ids = packet_ids
         self._journal = journal
@@ -90,23 +92,27 @@ class Outbox:
         most = min(receive_maximum or HIGHEST_PACKET_ID, window.size)
         most_at_qos_2 = min(receive_maximum or _QOS_2_WINDOW_IF_NOT_ANNOUNCED, window.size)
         while waiting := self._sent_before() if self._again else new:
-            message = waiting[0]
+            try:
+                message = waiting.popleft()
+            except IndexError:  # publish() has just dropped it, on another thread
+                return
             if message.qos:
                 used = len(inflight) - len(unsent) if unsent else len(inflight)
                 if used >= (most if message.qos == 1 else most_at_qos_2):
                     window.full()
+                    waiting.appendleft(message)
                     return
                 if message.packet_id:
                     unsent.discard(message.packet_id)
                 else:
                     packet_id = self._ids.take()
                     if not packet_id:  # all are in use; the next acknowledgement frees one
+                        waiting.appendleft(message)
                         return
                     message.packet_id = packet_id
                     inflight[packet_id] = message
                 if not window.timed:
                     window.sent(message.packet_id)
-            waiting.popleft()
             if message.stage is _NEW:
                 message.stage = _SENT
             yield message
@@ -272,9 +278,9 @@ def open_outbox(
 ) -> Outbox:
     """Return the outbox of a session. ``receiving`` returns the other half of it, which the journal records too."""
     if journal is None:
-        return Outbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight)
+        return Outbox(packet_ids, MessageQueue(max_queued), max_inflight=max_inflight)
     from .journal_link import JournalLink  # loaded only if there is a journal
     from .recorded_outbox import RecordedOutbox
 
     link = JournalLink(journal, receiving, emit)
-    return RecordedOutbox(packet_ids, max_queued=max_queued, max_inflight=max_inflight, link=link)
+    return RecordedOutbox(packet_ids, max_inflight=max_inflight, link=link)

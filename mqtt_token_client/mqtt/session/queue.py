@@ -20,7 +20,7 @@ class MessageQueue:
 
     Args:
         max_queued: how many messages may be queued, in flight or not.
-        journal: records messages of QoS 1 and 2, and those of QoS 0 that are to be durable; None without one.
+        journal: records messages, see :class:`~.recorded_queue.RecordedQueue`; None without one.
 
     Attributes:
         new: the messages that have not been sent yet, in the order of their acceptance.
@@ -56,44 +56,45 @@ class MessageQueue:
             self._wake = wake
             self._closed = ""
 
-    def put(self, message: Outgoing, *, durable: bool = False) -> None:
+    def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
         """Accept a message, which is sent soon.
 
         Args:
             message: the message.
             durable: have the journal write it without delay, at QoS 0 too.
+            replace: drop an unsent message of the same topic that was published with ``replace`` too.
 
         Raises:
             OutboxFull: ``max_queued`` messages are queued already.
             ClientClosed: the queue is closed.
-            ConfigurationError: ``durable`` without a journal.
+            ConfigurationError: ``durable`` or ``replace`` without a journal.
         """
-        if durable and self._journal is None:
+        if durable or replace:
+            name = "durable" if durable else "replace"
             raise ConfigurationError(
-                "publish: durable=True needs a journal; give the client journal=open_journal(path)"
+                f"publish: {name}=True needs a journal; give the client journal=open_journal(path)"
             )
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"publish: {self._closed}")
             if self._accepted - self._finished >= self._max_queued:
                 raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
-            if self._journal is not None and (message.qos or durable):
-                message.disk = False
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
             self._accepted = message.number = self._accepted + 1
             self.new.append(message)
-            if self._journal is not None and message.disk is not None:
-                self._journal.append(message, urgent=durable)
         wake = self._wake
         if wake is not None:
             wake()
+
+    def _has_room(self) -> bool:
+        return len(self) < self._max_queued
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once another message may be accepted, or the queue is closed; in place of an earlier one.
         May be called on any thread.
         """
         self._on_room = callback
-        if self._closed or len(self) < self._max_queued:
+        if self._closed or self._has_room():
             self._call_on_room()
 
     def _call_on_room(self) -> None:

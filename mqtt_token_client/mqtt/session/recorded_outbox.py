@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from ...errors import DeliveryFailed
-from .delivery import Outgoing, Stage, in_order
+from .delivery import Outgoing, RecordedMessage, Stage, in_order
 from .journal import CallSoon
 from .journal_link import JournalLink
 from .outbox import CLOSED, DISCONNECTED, Outbox
 from .packet_ids import PacketIds
+from .recorded_queue import RecordedQueue
 
 _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 
@@ -20,12 +21,15 @@ class RecordedOutbox(Outbox):
     the journal has everything on disk.
 
     Args:
-        packet_ids, max_queued, max_inflight: see :class:`Outbox`.
+        packet_ids, max_inflight: see :class:`Outbox`.
         link: to the journal.
     """
 
-    def __init__(self, packet_ids: PacketIds, *, max_queued: int, max_inflight: int, link: JournalLink) -> None:
-        super().__init__(packet_ids, max_queued=max_queued, max_inflight=max_inflight, journal=link.journal)
+    message_type = RecordedMessage
+
+    def __init__(self, packet_ids: PacketIds, *, max_inflight: int, link: JournalLink) -> None:
+        self._recorded = RecordedQueue(link.journal, link.dropped)
+        super().__init__(packet_ids, self._recorded, max_inflight=max_inflight, journal=link.journal)
         self._link = link
         self._record = link.journal
         # In flight, but their packets wait for the journal to reach the sequence number
@@ -36,6 +40,8 @@ class RecordedOutbox(Outbox):
         self.queue.restore(recorded)
         for message in recorded.messages:
             message.disk = True
+            if link.journal.on_delivery is not None:
+                message.add_done_callback(link.journal.on_delivery)
         self._take_up(recorded.messages)
 
     def open(self, call_soon: CallSoon, wake: Callable[[], None]) -> None:
@@ -43,6 +49,7 @@ class RecordedOutbox(Outbox):
         self._link.open(call_soon)
 
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
+        self._recorded.read_backlog()
         return self._due_and_recorded(receive_maximum) if self._recording else self._reported(receive_maximum)
 
     def _due_and_recorded(self, receive_maximum: int | None) -> Iterator[Outgoing]:
@@ -122,7 +129,7 @@ class RecordedOutbox(Outbox):
         self.queue.new.extend(others)
         abandoned = super().close()
         self._take_up([message.copy() for message in kept])
-        for message in kept:
+        for message in (*kept, *self._recorded.backlog_deliveries()):
             message.finish(DeliveryFailed(f"{CLOSED}; the journal has it, and it is sent after the next connect()"))
         return abandoned
 

@@ -1,0 +1,140 @@
+"""A queue whose messages are recorded in a journal: bounded by its size on disk, and by little in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...errors import ClientClosed, DeliveryFailed, OutboxFull
+from .backlog import Backlog
+from .delivery import Outgoing, RecordedMessage
+from .journal import Journal, Recorded
+from .queue import MessageQueue
+
+_MAX_IN_MEMORY, _MAX_BYTES_IN_MEMORY = 10_000, 8_000_000  # of messages that have not been sent
+_FEW_IN_MEMORY = 500  # so few that others are read
+_OVERHEAD = 300  # bytes of a message beside its payload
+
+_DROPPED = "the message was dropped, as the journal was full (when_full={!r})"
+_REPLACED = "the message was replaced by a newer one of its topic (replace=True)"
+
+
+class RecordedQueue(MessageQueue):
+    """See :class:`MessageQueue`.
+
+    Args:
+        journal: records messages of QoS 1 and 2, and those of QoS 0 that are durable.
+        on_drop: called on any thread with the number of messages that were dropped.
+    """
+
+    def __init__(self, journal: Journal, on_drop: Callable[[int], None]) -> None:
+        super().__init__(journal.bounds.max_queued, journal)
+        self._record = journal
+        self._on_drop = on_drop
+        self._dropped = 0  # written while the lock is held
+        self._backlog = Backlog(journal, Recorded(), self.wake)
+        self._newest: dict[bytes, Outgoing] = {}  # by topic, of those that may be replaced
+
+    def __len__(self) -> int:
+        return self._accepted - self._finished - self._dropped
+
+    def restore(self, recorded: Recorded) -> None:
+        super().restore(recorded)
+        self._backlog = Backlog(self._record, recorded, self.wake)
+
+    def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
+        dropped: list[tuple[Outgoing, str]] = []
+        with self._lock:
+            if self._closed:
+                raise ClientClosed(f"publish: {self._closed}")
+            if replace and (old := self._newest.get(message.topic)) is not None and self._remove(old):
+                dropped.append((old, _REPLACED))
+            accepted = self._make_room(dropped)
+            if accepted:
+                if replace:
+                    assert isinstance(message, RecordedMessage)
+                    message.replaces = True
+                    self._newest[message.topic] = message
+                self._add(message, durable=durable)
+        for old, why in dropped:
+            old.finish(DeliveryFailed(why))
+        if not accepted:
+            message.finish(DeliveryFailed(_DROPPED.format("drop_newest")))
+        count = sum(why is not _REPLACED for _, why in dropped) + (not accepted)
+        if count:
+            self._on_drop(count)
+        self.wake()
+
+    def _add(self, message: Outgoing, *, durable: bool) -> None:
+        is_recorded = bool(message.qos) or durable
+        if is_recorded:
+            message.disk = False
+        if is_recorded and self._is_memory_full(message):
+            self._accepted = message.number = self._accepted + 1
+            self._backlog.add(message)
+        else:
+            # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
+            self._accepted = message.number = self._accepted + 1
+            self.new.append(message)
+        if is_recorded:
+            self._record.append(message, urgent=durable)
+
+    def _is_memory_full(self, message: Outgoing) -> bool:
+        waiting, size = len(self.new), len(message.payload) + _OVERHEAD
+        return self._backlog.count > 0 or waiting >= _MAX_IN_MEMORY or waiting * size > _MAX_BYTES_IN_MEMORY
+
+    def _remove(self, message: Outgoing) -> bool:
+        """Remove a message unless it was sent; return whether it was removed."""
+        try:
+            self.new.remove(message)
+        except ValueError:
+            if not self._backlog.remove(message):
+                return False
+        self._drop(message)
+        return True
+
+    def _drop(self, message: Outgoing) -> None:
+        self._dropped += 1
+        if message.disk is not None:
+            self._record.remove(message.number)
+
+    def _make_room(self, dropped: list[tuple[Outgoing, str]]) -> bool:
+        """Return whether the message is to be accepted; messages that made room for it are added to ``dropped``."""
+        bounds = self._record.bounds
+        if self._has_room():
+            return True
+        if bounds.when_full == "reject":
+            raise OutboxFull(
+                f"publish: {len(self)} messages wait already (max_queued, max_bytes); publish less, or wait"
+            )
+        if bounds.when_full == "drop_oldest" and self.new:
+            try:
+                oldest = self.new.popleft()
+            except IndexError:  # it has just been sent
+                return False
+            self._drop(oldest)
+            dropped.append((oldest, _DROPPED.format("drop_oldest")))
+            return True
+        return False
+
+    def _has_room(self) -> bool:
+        bounds = self._record.bounds
+        return len(self) < bounds.max_queued and self._record.size < bounds.max_bytes
+
+    # On the network thread
+
+    def read_backlog(self) -> None:
+        """Continue with messages that are on disk only, if few are in memory."""
+        backlog = self._backlog
+        if backlog.has_arrived:
+            with self._lock:
+                messages, lost = backlog.take()
+                self._dropped += lost
+                self.new.extend(messages)
+        if backlog.count and len(self.new) < _FEW_IN_MEMORY:
+            with self._lock:
+                backlog.read()
+
+    def backlog_deliveries(self) -> list[Outgoing]:
+        """Return the messages on disk that somebody holds; they get other Deliveries when they are read."""
+        with self._lock:
+            return self._backlog.take_deliveries()

@@ -1,0 +1,199 @@
+"""Many messages with a journal: few of them are in memory, they keep their order, and bounds hold."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mqtt_token_client import Delivery, DeliveryFailed, JournalFull, OutboxFull
+from mqtt_token_client.journal.disk import DiskJournal
+from mqtt_token_client.mqtt.session.recorded_queue import RecordedQueue
+from tests.unit import packets
+from tests.unit.device import Device, Make
+from tests.unit.journals import Open, disconnect, journal, make
+from tests.unit.scripted_broker import Peer
+
+__all__ = ["journal", "make"]
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten messages are in memory, and ten are read at once."""
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.recorded_queue._MAX_IN_MEMORY", 10)
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.recorded_queue._FEW_IN_MEMORY", 10)
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.backlog._PAGE", 10)
+    monkeypatch.setattr("mqtt_token_client.journal.database._FIRST_PAGE", 10)
+
+
+def publish(device: Device, numbers: range, replace: bool = False) -> list[Delivery]:
+    return [device.client.publish("t", b"%d" % number, qos=1, replace=replace) for number in numbers]
+
+
+def payloads(peer: Peer, count: int) -> list[int]:
+    """Of the messages that arrive, each acknowledged."""
+    found = []
+    for message in (peer.expect(packets.PUBLISH) for _ in range(count)):
+        found.append(int(message.payload))
+        peer.acknowledge(packets.PUBACK, message.packet_id)
+    return found
+
+
+def in_memory(device: Device) -> int:
+    queue = device.client._core.session.queue
+    assert isinstance(queue, RecordedQueue)
+    return len(queue.new)
+
+
+def flushed(journal: DiskJournal, device: Device) -> None:
+    done: list[bool] = []
+    journal.flush(lambda: done.append(True))
+    device.until(lambda: bool(done))
+
+
+class TestMessagesOfThisProcess:
+    def test_are_sent_in_their_order(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal(), max_inflight=7)
+        publish(device, range(50))
+        assert in_memory(device) == 10
+        peer = device.start()
+        publish(device, range(50, 60))
+        assert payloads(peer, 60) == list(range(60))
+        device.until(lambda: device.client.stats.queued == 0)
+
+    def test_that_are_published_after_the_others_were_read_stay_in_memory(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal())
+        publish(device, range(20))
+        peer = device.start()
+        payloads(peer, 20)
+        device.until(lambda: device.client.stats.queued == 0)
+        publish(device, range(20, 25))
+        assert payloads(peer, 5) == list(range(20, 25))
+
+    def test_report_to_those_who_hold_their_deliveries_and_to_callbacks(self, make: Make, journal: Open) -> None:
+        device, called = make(5, journal=journal()), list[Delivery]()
+        held = publish(device, range(30))
+        for delivery in publish(device, range(30, 40)):
+            delivery.add_done_callback(called.append)
+        del delivery
+        gc.collect()
+        peer = device.start()
+        payloads(peer, 40)
+        device.until(lambda: len(called) == 10)
+        assert all(delivery.done and delivery.error is None for delivery in held)
+
+    def test_take_no_memory_once_they_are_on_disk(self, make: Make, journal: Open) -> None:
+        opened = journal()
+        device = make(5, journal=opened)
+        held = publish(device, range(30))[-1]
+        flushed(opened, device)
+        queue = device.client._core.session.queue
+        assert isinstance(queue, RecordedQueue)
+        assert list(queue._backlog._deliveries.values()) == [held]
+        assert held.payload == b""  # type: ignore[attr-defined]
+
+    def test_fail_for_their_holders_when_the_client_is_closed_and_are_sent_later(
+        self, make: Make, journal: Open, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make(5, journal=journal())
+        held = publish(device, range(30))
+        disconnect(device, device.start(), pool)
+        assert all(isinstance(delivery.error, DeliveryFailed) for delivery in held)
+        peer = device.start(session_present=True)
+        assert sorted(set(payloads(peer, 30))) == list(range(30))
+
+
+class TestMessagesOfAnEarlierProcess:
+    def test_are_read_as_the_window_moves(self, make: Make, journal: Open) -> None:
+        first = journal()
+        publish(make(5, journal=first), range(100))
+        first.close()
+        done: list[Delivery] = []
+        device = make(5, journal=journal(on_delivery=done.append), max_inflight=5)
+        assert (device.client.stats.queued, in_memory(device)) == (100, 10)
+        publish(device, range(100, 110))
+        peer = device.start()
+        assert payloads(peer, 110) == list(range(110))
+        device.until(lambda: device.client.stats.queued == 0)
+        assert len(done) == 100
+
+
+class TestBounds:
+    def test_more_than_max_queued_is_rejected(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal(max_queued=20))
+        publish(device, range(20))
+        with pytest.raises(OutboxFull, match="max_queued"):
+            publish(device, range(1))
+
+    def test_more_than_max_bytes_is_rejected(self, make: Make, journal: Open) -> None:
+        opened = journal(max_bytes=100_000)
+        device = make(5, journal=opened)
+        device.client.publish("t", bytes(100_000), qos=1)
+        flushed(opened, device)
+        with pytest.raises(OutboxFull, match="max_bytes"):
+            publish(device, range(1))
+
+    def test_the_oldest_that_was_not_sent_is_dropped(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal(max_queued=20, when_full="drop_oldest"))
+        deliveries = publish(device, range(23))
+        assert [str(one.error) for one in deliveries[:3]] == [
+            "the message was dropped, as the journal was full (when_full='drop_oldest')"
+        ] * 3
+        peer = device.start()
+        assert payloads(peer, 20) == list(range(3, 23))
+        assert device.told(JournalFull) == [JournalFull(3)]
+
+    def test_the_newest_is_dropped(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal(max_queued=20, when_full="drop_newest"))
+        deliveries = publish(device, range(23))
+        assert [one.done for one in deliveries] == [False] * 20 + [True] * 3
+        peer = device.start()
+        assert payloads(peer, 20) == list(range(20))
+        assert device.told(JournalFull) == [JournalFull(3)]
+
+    def test_what_was_dropped_is_not_sent_by_the_next_process(self, make: Make, journal: Open) -> None:
+        first = journal(max_queued=20, when_full="drop_oldest")
+        device = make(5, journal=first)
+        publish(device, range(15))
+        flushed(first, device)
+        publish(device, range(15, 25))
+        first.close()
+        peer = make(5, journal=journal()).start()
+        assert payloads(peer, 20) == list(range(5, 25))
+
+
+class TestReplace:
+    @pytest.mark.parametrize("before", [0, 10], ids=["in memory", "on disk"])
+    def test_the_newest_of_a_topic_stays(self, make: Make, journal: Open, before: int) -> None:
+        device = make(5, journal=journal())
+        publish(device, range(before))
+        deliveries = publish(device, range(100, 105), replace=True)
+        assert [one.done for one in deliveries] == [True] * 4 + [False]
+        assert "replaced by a newer one" in str(deliveries[0].error)
+        assert device.client.stats.queued == before + 1
+        peer = device.start()
+        assert payloads(peer, before + 1) == [*range(before), 104]
+
+    def test_what_was_sent_stays(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal())
+        peer = device.start()
+        publish(device, range(1), replace=True)
+        sent = peer.expect(packets.PUBLISH)
+        publish(device, range(1, 2), replace=True)
+        assert payloads(peer, 1) == [1]
+        peer.acknowledge(packets.PUBACK, sent.packet_id)
+        device.until(lambda: device.client.stats.queued == 0)
+
+    def test_others_of_the_topic_stay(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal())
+        publish(device, range(2))
+        publish(device, range(2, 4), replace=True)
+        peer = device.start()
+        assert payloads(peer, 3) == [0, 1, 3]
+
+
+def test_functions_of_the_right_kind(journal: Open) -> None:
+    handler: Callable[[Delivery], object] = print
+    assert journal(on_delivery=handler).on_delivery is handler
