@@ -191,7 +191,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
             payload = check_payload(payload)
         check_qos(qos, "publish")
         session = self._core.session
-        message = session.message_type(encoded, payload, qos, bool(retain), b"")
+        message = session.queue.message_type(encoded, payload, qos, bool(retain), b"")
         if properties:
             message = arguments.with_properties(message, properties, self._settings.protocol)
         if durable or replace:

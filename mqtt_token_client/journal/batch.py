@@ -66,7 +66,6 @@ class Batch:
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
         self._uncertain: set[int] = set()  # messages that may be on disk
-        self._counters = counters
         self._last_number = counters.last_number
         self._last_packet_id = counters.last_packet_id
         self._highest_sent = counters.highest_sent

@@ -40,6 +40,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.session.delivery import Stage
+from mqtt_token_client.mqtt.session.journal import Bounds
 from mqtt_token_client.mqtt.session.recorded_outbox import RecordedOutbox
 from mqtt_token_client.mqtt.session.session import Session
 from mqtt_token_client.mqtt.transport.open import open_transport
@@ -208,6 +209,8 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.begin(subscriptions)
 
     def make_session(self, **options: Any) -> Session:
+        if self.journal is not None:
+            self.journal.bounds = Bounds(MAX_QUEUED)
         return Session(**{**options, "journal": self.journal})
 
     def begin(self, subscriptions: dict[str, int]) -> None:

@@ -44,12 +44,10 @@ class Outbox:
     Attributes:
         queue: the accepted messages; its ``put`` may be called on any thread.
         at_qos_0: what becomes of messages of QoS 0 that were written.
-        message_type: of the messages that are published.
         was_received: the identifiers of messages of QoS 2 that an earlier process received.
     """
 
     was_received: frozenset[int] = frozenset()
-    message_type: type[Outgoing] = Outgoing
 
     def __init__(
         self, packet_ids: PacketIds, queue: MessageQueue, *, max_inflight: int, journal: Journal | None = None

@@ -24,7 +24,10 @@ class MessageQueue:
 
     Attributes:
         new: the messages that have not been sent yet, in the order of their acceptance.
+        message_type: of the messages that it accepts.
     """
+
+    message_type: type[Outgoing] = Outgoing
 
     def __init__(self, max_queued: int, journal: Journal | None = None) -> None:
         self.new: deque[Outgoing] = deque()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from ...errors import DeliveryFailed
-from .delivery import Outgoing, RecordedMessage, Stage, in_order
+from .delivery import Outgoing, Stage, in_order
 from .journal import CallSoon
 from .journal_link import JournalLink
 from .outbox import CLOSED, DISCONNECTED, Outbox
@@ -24,8 +24,6 @@ class RecordedOutbox(Outbox):
         packet_ids, max_inflight: see :class:`Outbox`.
         link: to the journal.
     """
-
-    message_type = RecordedMessage
 
     def __init__(self, packet_ids: PacketIds, *, max_inflight: int, link: JournalLink) -> None:
         self._recorded = RecordedQueue(link.journal, link.dropped)

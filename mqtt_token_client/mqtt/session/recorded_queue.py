@@ -26,6 +26,8 @@ class RecordedQueue(MessageQueue):
         on_drop: called on any thread with the number of messages that were dropped.
     """
 
+    message_type = RecordedMessage
+
     def __init__(self, journal: Journal, on_drop: Callable[[int], None]) -> None:
         super().__init__(journal.bounds.max_queued, journal)
         self._record = journal

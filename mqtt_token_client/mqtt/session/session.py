@@ -75,7 +75,7 @@ class Session:
             journal, packet_ids, lambda: self._incoming, emit, max_queued=max_queued, max_inflight=max_inflight
         )
         self.queue = self._outbox.queue
-        self.publish, self.message_type = self.queue.put, self._outbox.message_type
+        self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit, reply_by)
         received = self._outbox.was_received
