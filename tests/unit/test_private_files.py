@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from devtools.servers.pki import Pki
-from mqtt_token_client import ConfigurationError, MutualTLS, PrivateKeyJWT, SignedJWT, TlsFiles
+from mqtt_token_client import (
+    ClientSecretBasic,
+    ClientSecretJWT,
+    ClientSecretPost,
+    ConfigurationError,
+    MutualTLS,
+    PrivateKeyJWT,
+    SignedJWT,
+    TlsFiles,
+)
 from mqtt_token_client.config import read_config
 from mqtt_token_client.private_files import check_private
 
@@ -77,6 +86,17 @@ def test_a_link_is_judged_by_the_file_it_leads_to(public: Path) -> None:
 
 def test_a_file_that_is_not_there_is_left_to_whoever_reads_it(public: Path) -> None:
     check_private("client_secret_file", public / "secret")
+
+
+@pytest.mark.parametrize("kind", [ClientSecretBasic, ClientSecretPost, ClientSecretJWT])
+def test_the_file_of_a_client_secret_is_checked(public: Path, kind: Callable[[Path], object]) -> None:
+    file = public / "secret"
+    file.write_text("a client secret of thirty-two bytes or more")
+    file.chmod(0o640)
+    kind(file)
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="client_secret: every user"):
+        kind(file)
 
 
 def test_a_secret_file_of_the_configuration_is_checked(public: Path) -> None:

@@ -97,12 +97,17 @@ def check_secret(client_secret: object) -> str:
     """Return a client secret, for the constructor of a client authentication.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or every user can read its file.
     """
     try:
-        return read_secret(client_secret)
+        secret = read_secret(client_secret)
     except TokenError as error:
         raise ConfigurationError(str(error)) from None
+    if isinstance(client_secret, os.PathLike):
+        from ...private_files import check_private  # few secrets are in a file
+
+        check_private("client_secret", client_secret)
+    return secret
 
 
 class _ClientSecret(Value):
@@ -122,7 +127,8 @@ class ClientSecretBasic(_ClientSecret):
             ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
+        ConfigurationError: it is empty, or not a string of printable characters; or its file cannot be read, or every
+            user can read it.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
@@ -140,7 +146,8 @@ class ClientSecretPost(_ClientSecret):
             ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
+        ConfigurationError: it is empty, or not a string of printable characters; or its file cannot be read, or every
+            user can read it.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
@@ -156,7 +163,8 @@ class ClientSecret(_ClientSecret):
             ``pathlib.Path``, which is read for each request, so that it may be replaced while the device runs.
 
     Raises:
-        ConfigurationError: it is empty, or not a string of printable characters, or the file cannot be read.
+        ConfigurationError: it is empty, or not a string of printable characters; or its file cannot be read, or every
+            user can read it.
     """
 
     def authenticate(self, request: TokenRequest) -> None:
