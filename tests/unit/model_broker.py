@@ -160,7 +160,7 @@ class ModelBroker:
         self.lines: list[Line] = []
         self.current: Line | None = None
         self.session: Session | None = None
-        self._began_session: Line | None = None  # whose CONNACK told of it
+        self._began_session: Line | None = None  # the line whose CONNACK reported it
         self._of_earlier_sessions: dict[int, int] = {}  # QoS 2, identifier to message
         self.bad_tokens: set[bytes] = set()
         self._denied: set[int] = set()  # may come again out of order
@@ -549,7 +549,7 @@ class ModelBroker:
     def _do_receipt(self, line: Line, packet: Packet) -> None:
         session = self.session
         assert session is not None
-        assert packet.packet_id in session.outgoing, f"the broker awaits no such thing: {packet}"
+        assert packet.packet_id in session.outgoing, f"the broker does not await this: {packet}"
         topic, number, qos, released = session.outgoing[packet.packet_id]
         expected = PUBACK if qos == 1 else PUBCOMP if released else PUBREC
         assert packet.kind == expected, f"{packet} for a message of QoS {qos}"

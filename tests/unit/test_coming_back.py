@@ -1,4 +1,4 @@
-"""What ends a connection, what is told of it, and when and where the client connects again."""
+"""What ends a connection, what is reported about it, and when and where the client connects again."""
 
 from __future__ import annotations
 

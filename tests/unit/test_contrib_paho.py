@@ -26,7 +26,7 @@ Start = Callable[..., Client]
 
 
 class Source:
-    """Tokens with numbers; the first ones fail if told to."""
+    """Tokens with numbers; the first ones fail if the test wants that."""
 
     key = "numbered"
 

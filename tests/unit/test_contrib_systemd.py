@@ -1,5 +1,5 @@
 # ruff: noqa: F811 - fixtures are arguments
-"""notify_systemd(): what systemd is told, on a socket as systemd opens it."""
+"""notify_systemd(): what systemd is sent, on a socket as systemd opens it."""
 
 from __future__ import annotations
 

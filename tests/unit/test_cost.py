@@ -1,4 +1,4 @@
-"""What a message costs, in counts that no machine changes: whoever makes it dearer is told here.
+"""What a message costs, in counts that do not depend on the machine: a change that costs more fails here.
 
 The bounds lie closely above what was counted. Figures that depend on the machine are in the benchmarks.
 """
@@ -252,7 +252,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 
 
 def peak(codec: Codec, data: Iterator[bytes]) -> int:
-    """The largest number of bytes that are in use while a codec reads data, beside the data itself."""
+    """The largest number of bytes that are in use while a codec reads data, without the data itself."""
     tracemalloc.start()
     try:
         with contextlib.suppress(ProtocolError):  # after which the connection is closed

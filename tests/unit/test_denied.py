@@ -1,4 +1,4 @@
-"""Not authorized (0x87) to publish or subscribe when the token is about to end or has ended: the token's fault."""
+"""Not authorized (0x87) to publish or subscribe when the token is about to expire or has expired: the token's fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error says about a failed request: the proxy's failure is told apart from the server's."""
+"""What an error says about a failed request: the proxy's failure is distinguished from the server's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TokenKeeper: when it asks, how often, and what is told. Its time is a clock that the tests turn."""
+"""TokenKeeper: when it asks, how often, and what it reports. Its time is a clock that the tests set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the broker takes, as its CONNACK tells in MQTT 5: a message beyond that fails, and is not sent."""
+"""What the broker accepts, as its CONNACK says in MQTT 5: a message beyond that fails, and is not sent."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ ROWS: list[Row] = [
     ("1.5.4 NUL", 5, "30 06 0003 740074 00", BAD),
     ("1.5.4 U+FEFF", 5, "30 07 0004 74efbbbf 00", None),
     ("1.5.4 a control character, which a client may accept", 5, "30 05 0002 7401 00", None),
-    ("1.5.4 a character that is none, which a client may accept", 5, "30 06 0003 efbfbf 00", None),
+    ("1.5.4 a noncharacter, which a client may accept", 5, "30 06 0003 efbfbf 00", None),
     ("2.2.1 no packet identifier", 4, "32 03 0001 74", BAD),
     ("2.2.1 half a packet identifier", 5, "34 04 0001 74 00", BAD),
     ("2.2.1 packet identifier 0", 4, "32 05 0001 74 0000", WRONG),

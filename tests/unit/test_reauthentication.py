@@ -235,7 +235,7 @@ class TestReAuthentication:
         first.expect(AUTH)
         first.send(packets.auth(0))
         device.event(Rotated)
-        first.close()  # about when the first token ends
+        first.close()  # about when the first token expires
         assert device.event(Disconnected).retry_in == 0.0
         second = device.broker.accept()
         assert token_in(second.expect(CONNECT)) == password(2), "the token in hand is a good one"

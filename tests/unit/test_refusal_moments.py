@@ -1,4 +1,4 @@
-"""What a broker can do to an attempt, at each moment of each kind of it: it is told, and no message is lost.
+"""What a broker can do to an attempt, at each moment of each kind of it: it is reported, and no message is lost.
 
 The broker here serves as MQTT wants it, but for one moment: there it waits until the test lets one thing happen.
 """
@@ -309,7 +309,7 @@ class WilfulBroker(ScriptedBroker):
     def _authenticate(self, peer: Peer, packet: Packet) -> None:
         if peer in self._nagging:
             count = sum(one is peer for one, _ in self.of(AUTH))
-            assert count < 10, "the client answers AUTH for ever"
+            assert count < 10, "the client answers AUTH forever"
             peer.send(packets.auth(CONTINUE))
         elif self.moment == (AUTHENTICATING if packet.reason == RE_AUTHENTICATE else CONTINUING):
             self.stopped.append(peer)
@@ -464,7 +464,7 @@ class Play:
         assert all(payloads == sorted(payloads, key=self._given.index) for payloads in over.values())
 
     def _check_delays(self) -> None:
-        """What went wrong tells when it is tried again, and that is when it is tried again."""
+        """Each failure says when it is tried again, and that is when it is tried again."""
         at_once: list[type[Event]] = []
         for event, told_at in self.told_at:
             if isinstance(event, TokenRefused | RotationFailed | ConnectFailed | Disconnected):

@@ -200,7 +200,7 @@ class TestTls:
         first.expect(PUBLISH)
         second = device.rotate()
         device.client.publish("t", b"held", qos=1)
-        second.connack(session_present=True)  # a TLS record each: no socket tells of the last two
+        second.connack(session_present=True)  # a TLS record each: no socket becomes readable for the last two
         second.publish("t", b"3", 1, 3)
         second.publish("t", b"4", 1, 4)
         second.expect_nothing()

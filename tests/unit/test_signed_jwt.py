@@ -41,7 +41,7 @@ def server() -> Iterator[OAuthServer]:
 
 
 def told(date: float, status: int = 200) -> bytes:
-    """An answer to HEAD that tells the time."""
+    """An answer to HEAD that gives the time."""
     return answer(b"", status, date=formatdate(date, usegmt=True))
 
 

@@ -1,4 +1,4 @@
-"""The device flow of the embedded authorization server: what a device is told and what a person sees."""
+"""The device flow of the embedded authorization server: what a device receives and what a person sees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return lambda reading: now.__setitem__(0, reading)
 
 
-# What a device is told
+# What a device receives
 
 
 def test_the_metadata_offer_the_device_flow_refresh_tokens_and_revocation(server: AuthorizationServer) -> None:

@@ -33,7 +33,7 @@ def make(make_in_real_time: Make) -> Make:
 
 
 class WebSocketBroker(ScriptedBroker):
-    """It tells what token the upgrades carried, and refuses as many of them as it is told to."""
+    """It records the token that each upgrade carried, and rejects as many of them as the test wants."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ def ends() -> Iterator[Ends]:
 
 
 def refusal(asked: Future[WebSocket]) -> MqttTokenError:
-    """The error of an upgrade, in which no secret is told."""
+    """The error of an upgrade, in which no secret is shown."""
     error = asked.exception(20)
     assert isinstance(error, MqttTokenError)
     assert "secret" not in "".join(traceback.format_exception(error))
