@@ -22,6 +22,7 @@ _SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq")
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(secret_check, "secret_check")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the servers are stopped at the end
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores otherwise
 
 
 @pytest.fixture(scope="session")

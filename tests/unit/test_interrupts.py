@@ -54,17 +54,13 @@ _WAITS = (
 def waiting() -> Iterator[dict[str, subprocess.Popen[str]]]:
     """A process for each of the waits. They start together, as they wait for most of their time."""
     with contextlib.ExitStack() as stack:
-        yield {
-            wait: stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", _UNNOTICED % wait],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for wait in _WAITS
-        }
+        processes = {}
+        for wait in _WAITS:
+            program = [sys.executable, "-c", _UNNOTICED % wait]
+            process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            processes[wait] = stack.enter_context(process)
+            stack.callback(process.kill)
+        yield processes
 
 
 @pytest.mark.parametrize("wait", _WAITS)
