@@ -66,14 +66,14 @@ class TestConnecting:
 
         run(main)
 
-    def test_connect_raises_what_only_a_person_can_fix(self) -> None:
+    def test_connect_raises_what_only_a_person_can_fix(self, impatient: None) -> None:
         async def main() -> None:
             device = AsyncDevice()
             with contextlib.closing(device.broker):
                 connecting = asyncio.create_task(device.client.connect())
                 for _ in range(2):
                     await device.answer(0x87)
-                with pytest.raises(TokenRefusedByBroker, match="rejected 2 new tokens"):
+                with pytest.raises(TokenRefusedByBroker, match="rejected the token 2 times in a row"):
                     await connecting
             assert device.client.state == "closed"
 
