@@ -14,7 +14,8 @@ from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
 from mqtt_token_client.mqtt.session.journal_events import JournalFailed
 
-_MESSAGES = 40
+_PUBLISHED = 40
+MESSAGES = 36  # in good_files()
 _SECTOR = 512
 Files = dict[str, bytes]
 
@@ -43,7 +44,7 @@ def flush(journal: DiskJournal) -> None:
 def good_files(folder: Path) -> list[Files]:
     """The files of one journal as a power cut leaves them, and as a process that closes it does."""
     journal = opened(folder / "outbox", [])
-    for number in range(1, _MESSAGES + 1):
+    for number in range(1, _PUBLISHED + 1):
         journal.append(message(number))
         if number % 10 == 0:
             flush(journal)
@@ -115,6 +116,6 @@ def _look(path: Path) -> str:
         if any(isinstance(event, JournalFailed) for event in events):
             return "set aside" if list(path.parent.glob("*.corrupt")) else "not written"
         assert new.stored, "the journal takes no message, and does not say so"
-        return "complete" if recorded.count == _MESSAGES - 4 else "in part"
+        return "complete" if recorded.count == MESSAGES else "in part"
     finally:
         journal.close()
