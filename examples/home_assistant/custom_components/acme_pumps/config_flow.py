@@ -1,0 +1,82 @@
+"""The person approves this Home Assistant on Acme's page, with a code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_REAUTH, ConfigFlow, ConfigFlowResult
+
+from mqtt_token_client import DeviceLogin, MqttTokenError, Token, TokenRequestRefused
+
+from . import const
+from .tokens import TOKEN, as_data, device_flow
+
+
+class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
+    VERSION = 1
+
+    def __init__(self) -> None:
+        self._shown: asyncio.Future[DeviceLogin] | None = None
+        self._login: asyncio.Task[Token] | None = None
+
+    async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        if user_input is None:
+            return self.async_show_form(step_id="user")
+        return await self.async_step_approve()
+
+    async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
+        return await self.async_step_reauth_confirm()
+
+    async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        if user_input is None:
+            return self.async_show_form(step_id="reauth_confirm")
+        return await self.async_step_approve()
+
+    async def async_step_approve(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show the code until the person has approved, or the code has expired."""
+        if self._login is None:
+            loop = asyncio.get_running_loop()
+            shown: asyncio.Future[DeviceLogin] = loop.create_future()
+            flow = device_flow(lambda login: loop.call_soon_threadsafe(_show, shown, login))
+            self._login = self.hass.async_create_task(_log_in(self.hass, flow))
+            await asyncio.wait([shown, self._login], return_when=asyncio.FIRST_COMPLETED)
+            self._shown = shown
+        if not self._login.done():
+            assert self._shown is not None
+            login = self._shown.result()
+            return self.async_show_progress(
+                step_id="approve",
+                progress_action="approve",
+                description_placeholders={"url": login.verification_uri, "code": login.user_code},
+                progress_task=self._login,
+            )
+        return self.async_show_progress_done(next_step_id="finish")
+
+    async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        assert self._login is not None
+        try:
+            token = await self._login
+        except TokenRequestRefused:
+            return self.async_abort(reason="not_approved")
+        except MqttTokenError:
+            return self.async_abort(reason="cannot_connect")
+        account = str(token.claims.get("sub"))
+        await self.async_set_unique_id(account)
+        data = {TOKEN: as_data(token)}
+        if self.source == SOURCE_REAUTH:
+            self._abort_if_unique_id_mismatch(reason="wrong_account")
+            return self.async_update_reload_and_abort(self._get_reauth_entry(), data_updates=data)
+        self._abort_if_unique_id_configured()
+        return self.async_create_entry(title=account, data=data)
+
+
+async def _log_in(hass: Any, flow: Any) -> Token:
+    token: Token = await hass.async_add_executor_job(flow.fetch, None)
+    return token
+
+
+def _show(shown: asyncio.Future[DeviceLogin], login: DeviceLogin) -> None:
+    if not shown.done():
+        shown.set_result(login)
