@@ -9,6 +9,7 @@ import pytest
 
 from devtools.servers import processes, secret_check
 from devtools.servers.delay_proxy import DelayProxy
+from devtools.servers.ejabberd import Ejabberd
 from devtools.servers.hivemq import HiveMQ
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
@@ -16,7 +17,7 @@ from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.pki import Pki
 from devtools.servers.rabbitmq import RabbitMQ
 
-_SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq")
+_SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq", "ejabberd")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,6 +64,14 @@ def rabbitmq(oidc: AuthorizationServer, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def hivemq(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HiveMQ]:
     broker = HiveMQ(keys, pki, tmp_path_factory.mktemp("hivemq"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def ejabberd(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ejabberd]:
+    broker = Ejabberd(keys, tmp_path_factory.mktemp("ejabberd"))
     broker.start()
     yield broker
     broker.stop()
