@@ -25,6 +25,8 @@ class TokenClient(ClientBase):
     share: they must not block. The arguments are explained at :meth:`ClientBase.__init__`.
     """
 
+    _handlers_add_up = True
+
     def _open(
         self,
         provider: CredentialsProvider,
@@ -125,7 +127,7 @@ class TokenClient(ClientBase):
         Args:
             topic_filter: with the wildcards ``+`` and ``#``; ``$share/group/filter`` is a shared subscription.
             handler: gets each :class:`Message`; without one, ``on_message`` does. What it raises is logged and reported
-                as :class:`HandlerFailed`.
+                as :class:`HandlerFailed`. A filter may have several: each call adds its handler, the same one once.
             qos: the highest QoS to receive messages with.
             no_local: leave out what this client publishes itself; not for a shared subscription.
             retain_as_published: leave the retain flag of each message as its publisher set it.

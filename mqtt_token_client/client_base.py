@@ -35,6 +35,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
 
     _core: ClientCore
     _default_receive_maximum: ClassVar[int | None] = None
+    _handlers_add_up: ClassVar[bool] = False  # those of several calls of ``subscribe`` with one filter
 
     def __init__(
         self,
@@ -217,7 +218,8 @@ class ClientBase(arguments.NoPahoNames, ABC):
         identified = properties is not None and "subscription_identifier" in properties
 
         def subscribe(handler: Handler | None) -> None:
-            self._core.session.subscribe(topic_filter, handler, options, packed, identified=identified)
+            how = {"identified": identified, "beside": self._handlers_add_up}
+            self._core.session.subscribe(topic_filter, handler, options, packed, **how)
 
         return subscribe
 

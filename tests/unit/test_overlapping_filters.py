@@ -11,7 +11,7 @@ from paho.mqtt.matcher import MQTTMatcher
 from mqtt_token_client import Message
 from mqtt_token_client.mqtt.codec.topics import overlap
 from tests.unit import packets
-from tests.unit.device import Device, Make
+from tests.unit.device import Device, Make, both
 from tests.unit.packets import IDENTIFIERS_AVAILABLE, PUBACK, SUBSCRIPTION_IDENTIFIER
 from tests.unit.scripted_broker import Peer
 
@@ -151,6 +151,33 @@ class TestEachHandlerGetsAMessageOnce:
         subscribed = Subscribed(make, "a/#", "a/b")
         subscribed.send("a/b", 5)
         assert subscribed.counts == [1, 1]
+
+
+class TestTwoHandlersOfOneFilter:
+    @both
+    def test_both_get_each_message(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        handlers = Handler(), Handler()
+        for handler in handlers:
+            device.client.subscribe("a/b", handler)
+        peer = device.start()
+        peer.expect_subscribe()
+        peer.publish("a/b", b"", 1, 7)
+        assert peer.expect(PUBACK).packet_id == 7
+        assert [len(handler.got) for handler in handlers] == [1, 1]
+
+    def test_none_gets_messages_after_unsubscribe(self, make: Make) -> None:
+        device = make()
+        handlers = Handler(), Handler()
+        for handler in handlers:
+            device.client.subscribe("a/b", handler)
+        peer = device.start()
+        peer.expect_subscribe()
+        device.client.unsubscribe("a/b")
+        peer.expect_unsubscribe()
+        peer.publish("a/b", b"", 1, 7)
+        assert peer.expect(PUBACK).packet_id == 7
+        assert [len(handler.got) for handler in handlers] == [0, 0]
 
 
 class TestAFilterThatBecomesOverlapped:

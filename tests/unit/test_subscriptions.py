@@ -135,6 +135,14 @@ class TestMatching:
         made.add("a", print, 1)
         assert list(routed(made, "a")) == [print]
 
+    def test_a_handler_may_be_added_beside_the_others_and_counts_once(self) -> None:
+        made = subscriptions("a")
+        for one in (print, handler, print, None):
+            made.add("a", one, 1, beside=True)
+        assert routed(made, "a") == (handler, print)
+        made.remove("a")
+        assert routed(made, "a") == ()
+
     def test_a_filter_that_was_removed_matches_no_more(self) -> None:
         made = subscriptions("a", "#")
         made.remove("a")

@@ -95,11 +95,11 @@ class Session:
         properties: bytes = b"",
         *,
         identified: bool = False,
+        beside: bool = False,
     ) -> None:
         """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
-        self._subscriptions.change(
-            lambda: self._subscriptions.add(topic_filter, handler, options, properties, identified=identified)
-        )
+        how = {"identified": identified, "beside": beside}
+        self._subscriptions.change(lambda: self._subscriptions.add(topic_filter, handler, options, properties, **how))
         self.queue.wake()
 
     def unsubscribe(self, topic_filter: str) -> None:
@@ -242,8 +242,6 @@ class Session:
     def confirmed(self) -> None:
         """The messages of QoS 0 that were kept are not to be sent again."""
         self._delivered += self._outbox.at_qos_0.confirmed()
-
-    # Receiving
 
     def receive(
         self, connection: NetworkConnection[Outgoing], packet: RejectedPublish | Acknowledgement | Suback | Unsuback

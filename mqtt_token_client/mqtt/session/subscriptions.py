@@ -96,6 +96,7 @@ class Subscriptions:
         properties: bytes = b"",
         *,
         identified: bool = False,
+        beside: bool = False,
     ) -> None:
         """Subscribe to a filter, in place of an earlier subscription to it.
 
@@ -105,10 +106,14 @@ class Subscriptions:
             options: the Subscription Options (MQTT 5 section 3.8.3.1); in MQTT 3.1.1 the QoS.
             properties: those of SUBSCRIBE, packed.
             identified: whether they have a Subscription Identifier.
+            beside: whether the handlers of the earlier subscription stay.
         """
         chosen = _chosen_identifier(properties) if identified else 0
-        added = Subscription(() if handler is None else (handler,), options, properties, chosen)
         before = self._wanted.get(topic_filter)
+        handlers = before.handlers if before is not None and beside else ()
+        if handler is not None and handler not in handlers:
+            handlers = (*handlers, handler)
+        added = Subscription(handlers, options, properties, chosen)
         if before is not None:
             added.identifier = chosen or (0 if before.identified else before.identifier)
             added.moving = added.identifier != before.identifier
