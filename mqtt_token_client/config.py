@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .mqtt.codec.will import Will
+from .mqtt.session.journal import UnopenedJournal
 from .private_files import check_private
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
@@ -51,7 +52,7 @@ _CLIENT = ("broker", "client_id", "profile", "protocol", "keepalive", "session_e
            "allow_insecure", "max_inflight", "max_queued",
            "max_packet_size", "receive_maximum")  # fmt: skip
 _TLS = ("ca_bundle", "certificate", "key")
-_TOP = (*_CLIENT, *_TLS, "will", "store", "source")
+_TOP = (*_CLIENT, *_TLS, "will", "store", "journal", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,16 @@ class _Reader:
         store = table.get("store", "auto")
         if isinstance(store, str) and store.startswith("file:"):
             store = f"file:{self._path(store.removeprefix('file:'))}"
+        if "journal" in table:
+            client["journal"] = self._journal(table["journal"])
         return Config(self._file, source, _opened(store), client)
+
+    def _journal(self, path: Any) -> UnopenedJournal:
+        from .journal.disk import open_journal  # few files have one
+
+        if not isinstance(path, str) or not path:
+            raise ConfigurationError(f"journal must be the path of a file, got {path!r}")
+        return open_journal(self._path(path))
 
     def _source(self, table: dict[str, Any]) -> TokenSource:
         make = _SOURCES[_chosen(table, "source", "type", _SOURCES)]

@@ -50,6 +50,7 @@ class Batch:
         reads: what to read: numbers above the first one, up to the second one of them, and who gets them.
         flushed: called after the commit, or when it has failed.
         ended: called when the journal is closed, after the last commit; None until then.
+        uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed.
         session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
             attributes say comes after that.
     """
@@ -65,7 +66,7 @@ class Batch:
         self.reads: list[tuple[int, int, Callable[[Sequence[Outgoing], bool], None]]] = []
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
-        self._uncertain: set[int] = set()  # messages that may be on disk
+        self.uncertain: set[int] = set()
         self._last_number = counters.last_number
         self._last_packet_id = counters.last_packet_id
         self._highest_sent = counters.highest_sent
@@ -87,7 +88,7 @@ class Batch:
 
     def failed(self) -> None:
         """A commit of this batch failed, and may have reached the disk all the same: elide nothing of it."""
-        self._uncertain.update(self.appended)
+        self.uncertain.update(self.appended)
 
     def sync(self, sequence: int) -> None:
         """Somebody waits for the commit of everything up to here, which has this number; 0 for none."""
@@ -128,7 +129,7 @@ class Batch:
     def remove(self, number: int) -> None:
         """A message is done."""
         self.marks.pop(number, None)
-        if self.appended.pop(number, None) is None or number in self._uncertain:
+        if self.appended.pop(number, None) is None or number in self.uncertain:
             self.removed.add(number)
 
     def receive(self, packet_id: int, is_received: bool) -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from zlib import crc32
 
 from ..errors import ConfigurationError
-from ..mqtt.session.delivery import Outgoing, RecordedExpiringMessage, RecordedMessage, Stage
+from ..mqtt.session.delivery import Outgoing
 from ..mqtt.session.journal import Recorded
-from .batch import FIRST_RELEASED, NEW, SENT, Batch, Counters
+from .batch import NEW, Batch, Counters
+from .rows import COLUMNS, DamagedError, to_message, to_row
+from .timeline import Timeline
 
 _APPLICATION, _VERSION = 0x4D514A4C, 1
 _SETTINGS = """
@@ -41,6 +43,7 @@ _SCHEMA = f"""
     CREATE TABLE messages (
         number INTEGER PRIMARY KEY, topic, payload, properties, flags, packet_id, stage, expires_at, checksum, counters
     );
+    CREATE TABLE timeline (id INTEGER PRIMARY KEY, boot_id, base, checksum);
     CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
     CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
     CREATE TABLE owner (client_id, version, checksum);
@@ -48,16 +51,11 @@ _SCHEMA = f"""
     PRAGMA user_version={_VERSION};
     COMMIT;
 """
-_COLUMNS = 10
+_VALUES = 10
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
-_COUNTERS = struct.Struct(">IHIQ")
-
-_Row = tuple[int, bytes, bytes, bytes, int, int, int, float | None, int]
-
-
-class DamagedError(Exception):
-    """The content of the file is not what was written."""
+_LARGE = 1024  # pages of a file that is empty
+_COUNTERS = struct.Struct(">IHIQd")
 
 
 class Database:
@@ -100,7 +98,11 @@ class Database:
                 f"journal: {path} was written by a newer version of mqtt-token-client; install that one, "
                 "or give another path"
             )
-        self.counters = self._read_counters()
+        self.counters, reached = self._read_counters()
+        try:
+            self._timeline = Timeline(self._connection, reached)
+        except ValueError as error:
+            raise DamagedError(str(error)) from None
 
     def _value(self, query: str) -> int:
         (value,) = self._connection.execute(query).fetchone()
@@ -131,20 +133,20 @@ class Database:
 
     # Reading
 
-    def _read_counters(self) -> Counters:
+    def _read_counters(self) -> tuple[Counters, float]:
         rows = self._connection.execute(
             "SELECT last_number, counters, 1 FROM state UNION ALL SELECT * FROM"
             " (SELECT number, counters, 0 FROM messages WHERE counters IS NOT NULL ORDER BY number DESC LIMIT 1)"
             " ORDER BY 1 DESC, 3 DESC LIMIT 1"
         ).fetchall()
         if not rows:
-            return Counters()
+            return Counters(), 0.0
         ((last_number, packed, _),) = rows
         try:
-            count, last_packet_id, highest_sent, last_stage = _COUNTERS.unpack(packed)
+            count, last_packet_id, highest_sent, last_stage, reached = _COUNTERS.unpack(packed)
         except (struct.error, TypeError) as error:
             raise DamagedError(f"counters: {error}") from None
-        return Counters(count, last_number, last_packet_id, highest_sent, last_stage)
+        return Counters(count, last_number, last_packet_id, highest_sent, last_stage), reached
 
     def load(self) -> Recorded:
         """Return the state of the session, with the messages that may have been sent."""
@@ -174,10 +176,9 @@ class Database:
         return page, len(page) < limit
 
     def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, int]]:
-        columns = "number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum"
-        query = f"SELECT {columns} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
+        query = f"SELECT {COLUMNS} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
         for row in self._connection.execute(query, values):
-            yield _message(row), row[6]
+            yield to_message(row, self._timeline), row[6]
 
     # Writing
 
@@ -193,6 +194,9 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         self.counters = counters
+        if not counters.count and self._value("PRAGMA page_count") > _LARGE:
+            connection.execute("VACUUM")  # give the disk back
+            connection.execute("PRAGMA wal_checkpoint")
 
     def _write(self, batch: Batch) -> Counters:
         execute = self._connection.execute
@@ -203,6 +207,10 @@ class Database:
         for numbers in _in_parts(batch.removed):
             places = ",".join("?" * len(numbers))
             count -= execute(f"DELETE FROM messages WHERE number IN ({places})", numbers).rowcount  # noqa: S608
+        for numbers in _in_parts(batch.uncertain & batch.appended.keys()):
+            places = ",".join("?" * len(numbers))
+            query = f"SELECT count(*) FROM messages WHERE number IN ({places})"  # noqa: S608
+            count -= execute(query, numbers).fetchone()[0]
         counters = batch.counters(count + len(batch.appended))
         self._insert(batch, counters)
         for number, (packet_id, stage) in batch.marks.items():
@@ -219,7 +227,8 @@ class Database:
 
     def _insert(self, batch: Batch, counters: Counters) -> None:
         numbers = sorted(batch.appended)
-        packed = _COUNTERS.pack(counters.count, counters.last_packet_id, counters.highest_sent, counters.last_stage)
+        numbers_of_all = counters.count, counters.last_packet_id, counters.highest_sent, counters.last_stage
+        packed = _COUNTERS.pack(*numbers_of_all, self._timeline.now())
         if numbers and numbers[-1] > self.counters.last_number:
             ending = {numbers[-1]: packed}
         else:
@@ -232,9 +241,10 @@ class Database:
             values: list[object] = []
             for number in part:
                 message, payload = batch.appended[number]
-                values += _row(message, payload, *batch.marks.get(number, (message.packet_id, NEW)))
+                packet_id, stage = batch.marks.get(number, (message.packet_id, NEW))
+                values += to_row(message, payload, packet_id, stage, self._timeline)
                 values.append(ending.get(number))
-            places = ",".join(["(" + ",".join("?" * _COLUMNS) + ")"] * len(part))
+            places = ",".join(["(" + ",".join("?" * _VALUES) + ")"] * len(part))
             self._connection.execute(f"INSERT OR REPLACE INTO messages VALUES {places}", values)  # noqa: S608
 
 
@@ -245,33 +255,3 @@ def _in_parts(numbers: Collection[int]) -> Iterator[tuple[int, ...]]:
         while left >= length:
             yield tuple(islice(rest, length))
             left -= length
-
-
-def _row(message: Outgoing, payload: bytes, packet_id: int, stage: int) -> _Row:
-    flags = message.qos | message.retain << 2 | getattr(message, "replaces", False) << 3
-    topic, properties = message.topic, message.properties
-    checksum = _checksum(message.number, topic, payload, properties, flags)
-    return (message.number, topic, payload, properties, flags, packet_id, stage, message.expires_at, checksum)
-
-
-def _checksum(number: int, topic: bytes, payload: bytes, properties: bytes, flags: int) -> int:
-    """SQLite has no checksums of its own, and a damaged payload must not be sent."""
-    return crc32(payload, crc32(properties, crc32(topic, crc32(b"%d,%d" % (number, flags)))))
-
-
-def _message(row: _Row) -> Outgoing:
-    number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum = row
-    try:
-        if checksum != _checksum(number, topic, payload, properties, flags):
-            raise DamagedError(f"the checksum of message {number} is wrong")
-        fields = topic, payload, flags & 3, bool(flags & 4), properties
-        message = RecordedMessage(*fields) if expires_at is None else RecordedExpiringMessage(*fields, expires_at)
-        message.replaces = bool(flags & 8)
-        message.number, message.packet_id = number, packet_id
-        message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
-    except TypeError as error:
-        raise DamagedError(f"message {number}: {error}") from None
-    return message
-
-
-assert (NEW, SENT, FIRST_RELEASED) == (0, 1, 2)

@@ -16,8 +16,9 @@ from ..mqtt.session.stored import note_on_disk
 from ..stores.folder import sync
 from .batch import Batch, Counters
 from .channel import Channel
-from .database import DamagedError, Database
+from .database import Database
 from .place import create, set_aside
+from .rows import DamagedError
 
 _LONGEST_DELAY = 1.0  # seconds until a change is written that nobody waits for
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
@@ -129,12 +130,13 @@ class _Writer:
             raise
         try:
             _check_owner(self._path, database.claim(self._client_id), self._client_id)
-            recorded = database.load()
+            recorded, size = database.load(), database.size
             sync(self._path.parent)  # SQLite does not mind if this fails, and the second file is new
         except BaseException:
             database.close()
             raise
         self._database = database
+        self._channel.size = size
         self.batch.rebase(database.counters)
         return recorded
 
@@ -209,6 +211,7 @@ class _Writer:
         try:
             if batch:
                 database.commit(batch)
+                self._channel.size = database.size
         except _FAILURES as error:
             batch.failed()
             self._fail(error)
@@ -221,7 +224,6 @@ class _Writer:
         self._report_durable()
         self.batch = Batch(database.counters, batch.ended)
         self.batch.reads = batch.reads
-        self._channel.size = database.size
 
     def _read(self, database: Database) -> None:
         after, limit, then = self.batch.reads[0]

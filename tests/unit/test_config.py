@@ -243,6 +243,18 @@ class TestDocument:
         assert "mqtts://broker.example.com:8883" in repr(TokenClient.from_config(file))
 
 
+class TestJournal:
+    def test_is_a_file_beside_this_one(self, folder: Path) -> None:
+        journal = read(folder, 'journal = "outbox/journal"\n' + CREDENTIALS).client["journal"]
+        assert journal.path == folder / "outbox" / "journal"
+        assert not journal.path.parent.exists(), "nothing is made before a client opens it"
+
+    @pytest.mark.parametrize("value", ["3", '""', "true"])
+    def test_must_be_a_path(self, folder: Path, value: str) -> None:
+        with pytest.raises(ConfigurationError, match="journal must be the path of a file"):
+            read(folder, f"journal = {value}\n" + CREDENTIALS)
+
+
 class TestWrongFile:
     @pytest.mark.parametrize(
         ("text", "told"),
