@@ -11,6 +11,7 @@ from devtools.servers.hivemq import HiveMQ
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from mqtt_token_client import AsyncTokenClient, Disconnected, Event, Rotated, Token
+from tests.integration.cancelled_programs import cancel_programs
 from tests.integration.traffic import Peer
 
 LIFETIME, BLOCKED = 4, 5  # seconds
@@ -87,3 +88,14 @@ def test_a_burst_for_a_slow_consumer_waits_at_the_broker_and_none_of_it_is_dropp
         await asyncio.to_thread(peer.close)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_programs_that_are_cancelled_at_random_moments_leave_nothing(
+    loop: str, keys: Keys, mosquitto: Mosquitto
+) -> None:
+    """``python -m tests.integration.cancelled_programs`` has the long form."""
+    factory = None if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(debug=True, loop_factory=factory) as runner:
+        url = f"mqtt://127.0.0.1:{mosquitto.port}"
+        assert runner.run(cancel_programs(url, keys, cycles=30, seed=7)) == []

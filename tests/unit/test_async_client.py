@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Any
 
 import pytest
@@ -317,6 +318,7 @@ class TestEvents:
 
         async def main() -> None:
             async with connected() as (device, peer):
+                await device.event(Connected)
                 stream = device.client.events()
                 for number in range(5):
                     device.client._core.report(MessagesAbandoned(number))
@@ -417,3 +419,12 @@ def test_it_has_the_methods_that_paho_does_not_have() -> None:
     with pytest.raises(AttributeError, match="AsyncTokenClient"):
         client.loop_start()  # type: ignore[attr-defined]
     assert repr(client) == "AsyncTokenClient('mqtt://localhost:1883', client_id='device', closed)"
+
+
+def test_the_constructor_reads_no_certificates_as_that_would_block_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_arguments: Any, **_options: Any) -> None:
+        raise AssertionError("certificates are read")
+
+    for name in ("load_default_certs", "load_verify_locations", "set_default_verify_paths"):
+        monkeypatch.setattr(ssl.SSLContext, name, read)
+    AsyncTokenClient("mqtts://localhost", Source(), client_id="device")
