@@ -175,12 +175,11 @@ class _Writer:
         batch, now = self.batch, monotonic()
         if was_empty:
             self._commit_at = now + (self._commit_every or _LONGEST_DELAY)
-        if self._database is None:
+        if self._database is None and (now >= self._retry_at or batch.ended is not None):
+            self._retry()
+        elif self._database is None:
             self._report_durable()  # in memory, for now
-            if now >= self._retry_at or batch.ended is not None:
-                self._retry()
-            else:
-                self._channel.sleep(self._retry_at - now, until_next=False)
+            self._channel.sleep(self._retry_at - now, until_next=False)
         elif batch.reads and not batch.appended:
             self._read(self._database)
         elif (

@@ -446,6 +446,26 @@ class TestFaults:
         assert load(reopen()).count == 1
         assert told == []
 
+    def test_a_commit_that_finds_damage_is_not_reported_before_it_is_repeated(
+        self, reopen: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = reopen()
+        committing = Database.commit
+        failed: list[Database] = []
+
+        def fail_once(database: Database, batch: Batch) -> None:
+            if not failed:
+                failed.append(database)
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            committing(database, batch)
+
+        monkeypatch.setattr(Database, "commit", fail_once)
+        one = message(1)
+        journal.append(one)
+        flush(journal)
+        assert failed
+        assert one.disk is True
+
     def test_a_message_whose_checksum_is_wrong_is_not_sent(
         self, reopen: Open, path: Path, told: list[events.Event]
     ) -> None:
