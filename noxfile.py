@@ -38,6 +38,7 @@ ON_PAHO = (
     "connection_model",
     "contrib_paho",
 )
+ON_CRYPTOGRAPHY = ("signed_jwt", "client_assertion", "file_store", "mutual_tls", "tls_files", "private_files", "config")
 
 
 @nox.session(python=OTHERS)
@@ -63,13 +64,13 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(python=DEBIAN_13)
 def debian13(session: nox.Session) -> None:
-    """With what Debian 13 has, and its Python where that is here."""
-    session.install("--constraint", "devtools/debian13.txt", "-e", ".[demo,proxy,websocket,watch]", "--group", "test")
+    """With what Debian 13 has, and its Python where that is here.
+
+    Its Authlib is too old for the servers of the tests, and newer ones need a newer cryptography: what uses cryptography
+    is tested with Debian's before these are upgraded.
+    """
+    own = "-e", ".[cli,proxy,websocket,watch]", "Authlib", "Flask", "joserfc"
+    session.install("--constraint", "devtools/debian13.txt", *own, "--group", "test")
+    session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_CRYPTOGRAPHY), *session.posargs)
+    session.install("--upgrade-package", "Authlib", "-e", ".[testing]")
     session.run("pytest", "tests/unit", *session.posargs)
-
-
-@nox.session(python=HERE)
-def package(session: nox.Session) -> None:
-    """What would be published: built twice, the same each time, and checked."""
-    session.install(*PINNED, "build", "check-wheel-contents", "pyroma", "twine")
-    session.run("scripts/release", external=True)
