@@ -66,7 +66,7 @@ def lowest(session: nox.Session) -> None:
 def debian13(session: nox.Session) -> None:
     """With what Debian 13 has, and its Python where that is here.
 
-    Its Authlib is too old for the servers of the tests, and newer ones need a newer cryptography: what uses cryptography
+    Its Authlib is too old for the servers of the tests, and newer ones need a newer cryptography: what uses it
     is tested with Debian's before these are upgraded.
     """
     own = "-e", ".[cli,proxy,websocket,watch]", "Authlib", "Flask", "joserfc"
