@@ -25,6 +25,7 @@ from .sources import AsyncTokenSource, TokenSource
 from .stores import TokenStore
 from .tokens.credentials import CredentialsProvider, open_keeper
 from .tokens.keeper import RenewalPolicy, TokenKeeper
+from .value import hidden
 
 if TYPE_CHECKING:
     from .tls_files import TlsFiles
@@ -107,6 +108,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
             ConfigurationError: an argument is wrong.
             JournalLocked: another process uses the journal.
         """
+        proxy = hidden(proxy)  # it may hold a password
         if receive_maximum is None and protocol == 5:
             receive_maximum = self._default_receive_maximum
         self._settings = open_settings(
@@ -245,5 +247,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         return self._core.stats
 
     def __repr__(self) -> str:
+        if "_core" not in vars(self):  # the constructor raised, and somebody looks at its frames
+            return f"{type(self).__name__}()"
         name, broker = type(self).__name__, str(self._settings.brokers[0])
         return f"{name}({broker!r}, client_id={self._settings.client_id!r}, {self.state})"

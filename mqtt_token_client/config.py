@@ -27,6 +27,7 @@ from .sources.token_file import TokenFile
 from .stores import TokenStore
 from .stores.opening import open_store
 from .tls_files import TlsFiles
+from .value import hide
 
 _SOURCES: dict[str, Callable[..., TokenSource]] = {
     "client_credentials": ClientCredentials,
@@ -85,7 +86,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     try:
         with file.open("rb") as opened:
             open_to_others = bool(os.fstat(opened.fileno()).st_mode & 0o077)
-            table = tomllib.load(opened)
+            table = _without_secrets(tomllib.load(opened))
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -95,6 +96,12 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         return reader.config(table)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
+
+
+def _without_secrets(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table whose secrets no repr shows, at any depth."""
+    inner = {name: _without_secrets(value) for name, value in table.items() if isinstance(value, dict)}
+    return hide({**table, **inner}, (*_SECRETS, "proxy"))
 
 
 class _Reader:

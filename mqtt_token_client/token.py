@@ -10,6 +10,7 @@ from typing import Any
 from .clock import monotonic
 from .errors import ConfigurationError
 from .logs import printable
+from .value import hidden
 
 
 def read_claims(value: str) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class Token:
         age_known: bool = True,
         refresh_expires_in: float | None = None,
     ) -> None:
+        value, refresh_token = hidden(value), hidden(refresh_token)
         if not isinstance(value, str) or not value:
             raise ConfigurationError("token: value must be a string that is not empty")
         claims = read_claims(value)
@@ -197,6 +199,8 @@ class Token:
         return hash(self.value)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_claims"):  # of which the constructor raised
+            return "Token()"
         jti = self.claims.get("jti")
         name = f"jti=…{printable(str(jti)[-6:])}, " if jti else ""
         return f"Token({name}expires_in={self.expires_in:.1f})"

@@ -10,8 +10,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
     from dataclasses import Field
     from inspect import Signature
+
+
+class Hidden(str):
+    """A secret: a string like any other, but its repr, also within a list or a dictionary, is ``'…'``. Error reporters
+    record the repr of each local variable of each frame of a traceback.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+class HiddenBytes(bytes):
+    """The same for bytes."""
+
+    def __repr__(self) -> str:
+        return "b'…'"
+
+
+def hidden(value: Any) -> Any:
+    """Return a string or bytes as a secret, and any other value as it is, such as None or a path."""
+    if isinstance(value, str):
+        return Hidden(value)
+    return HiddenBytes(value) if isinstance(value, bytes) else value
+
+
+def hide(mapping: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Return a mapping with the values of some names as secrets."""
+    return {name: hidden(value) if name in names else value for name, value in mapping.items()}
 
 
 @dataclass_transform(frozen_default=True)
@@ -30,6 +61,10 @@ class Value:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             cls, names = type(self), self.__match_args__
+            if cls._hidden:
+                secret = tuple(name in cls._hidden for name in names) + (False,) * len(args)
+                args = tuple(hidden(value) if hide_it else value for value, hide_it in zip(args, secret, strict=False))
+                kwargs = hide(kwargs, cls._hidden)
             given = dict(zip(names, args, strict=False))
             values = {name: getattr(cls, name) for name in names if hasattr(cls, name)} | given | kwargs
             if len(args) > len(names) or values.keys() != set(names) or not given.keys().isdisjoint(kwargs):
@@ -85,9 +120,9 @@ class _OfDataclass:
 
         def described(name: str) -> tuple[str, Any, Any]:
             default: Any = {"default_factory": lambda: getattr(owner, name)} if hasattr(owner, name) else {}
-            return name, _annotation(owner, name), field(repr=name not in hidden, **default)
+            return name, _annotation(owner, name), field(repr=name not in not_shown, **default)
 
-        hidden = owner._hidden  # noqa: SLF001 - this is a part of Value
+        not_shown = owner._hidden  # noqa: SLF001 - this is a part of Value
         fields = [described(name) for name in owner.__match_args__]
         return getattr(make_dataclass(owner.__name__, fields, frozen=True), self._name)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigurationError
 from ..token import Token
-from ..value import Value
+from ..value import Value, hidden
 from .credentials import Credentials
 
 
@@ -36,4 +36,4 @@ class BearerHeader(Value):
                 )
 
     def place(self, token: Token, client_id: str) -> Credentials:  # noqa: ARG002 - as in Profile
-        return Credentials(None, None, token, headers={self.header: f"Bearer {token.value}"})
+        return Credentials(None, None, token, headers={self.header: hidden(f"Bearer {token.value}")})

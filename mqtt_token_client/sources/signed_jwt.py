@@ -13,6 +13,7 @@ from typing import Any
 from ..clock import monotonic
 from ..errors import ConfigurationError, TokenError
 from ..token import Token
+from ..value import hidden
 from .signing import Signer
 from .web_clock import WebClock
 
@@ -56,6 +57,7 @@ class SignedJWT:
         max_lifetime: float = 86_400,
         time_from: str | None = None,
     ) -> None:
+        private_key = hidden(private_key)
         if not _is_number(max_lifetime) or not max_lifetime >= _MIN_LIFETIME:
             raise ConfigurationError(f"max_lifetime must be at least {_MIN_LIFETIME:g} seconds, got {max_lifetime!r}")
         if not _is_number(lifetime) or not _MIN_LIFETIME <= lifetime <= max_lifetime:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..errors import ConfigurationError, TokenError
 from ..private_files import check_private
+from ..value import hidden
 from .oauth.grant import is_text
 
 if TYPE_CHECKING:
@@ -44,11 +45,12 @@ class Signer:
             raise ConfigurationError(f"algorithm must be one of {', '.join(_REQUIRED_KEYS)}, got {algorithm!r}")
         if key_id is not None and not is_text(key_id):
             raise ConfigurationError("key_id must be a string of printable characters, or None")
+        private_key = hidden(private_key)
         self._key: bytes | Path
         if isinstance(private_key, bytes):
             self._key = private_key
         elif isinstance(private_key, str) and "-----BEGIN" in private_key:
-            self._key = private_key.encode(errors="replace")
+            self._key = hidden(private_key.encode(errors="replace"))
         elif isinstance(private_key, str | Path):
             self._key = Path(private_key)
             # Not Path.is_file(), which raises for some names. The path is not shown: it may be a key that is not PEM.
@@ -88,7 +90,7 @@ def _read(source: bytes | Path, algorithm: str) -> PrivateKey | str:
     if isinstance(pem, Path):
         where = f"{source!s} contains"
         try:
-            pem = pem.read_bytes()
+            pem = hidden(pem.read_bytes())
         except OSError as error:
             return f"{source!s}: {error.strerror}"
     try:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Literal
 
 from ..errors import StoreError, StoreKeyMissing
+from ..value import hidden
 
 Place = Literal["argument", "credential", "file"]
 
@@ -45,10 +46,11 @@ class Key:
     """
 
     def __init__(self, place: Place, key: str | bytes) -> None:
+        key = hidden(key)
         from cryptography.fernet import Fernet
 
         try:
-            key = key.strip()
+            key = hidden(key.strip())
             self._fernet = Fernet(key)
         except (TypeError, AttributeError):
             raise ValueError from None
@@ -69,7 +71,7 @@ class Key:
 
         head = _HEAD.match(content)
         try:
-            return self._fernet.decrypt(content[head.end() if head else 0 :])
+            return hidden(self._fernet.decrypt(content[head.end() if head else 0 :]))  # type: ignore[no-any-return]
         except InvalidToken:
             raise StoreError("store: the file is damaged") from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import ConfigurationError, StoreError, StoreKeyMissing
 from ..logs import get_logger
 from ..token import Token
+from ..value import hidden
 from .encryption import CREDENTIAL_NAME, KEY_FILE, Key, Place, is_encrypted, missing, place_of, protection
 from .folder import default_folder, prepare, problem, replace, sync
 from .lock import file_lock
@@ -51,6 +52,7 @@ class FileStore:
             why = str(error)
         if why:
             raise ConfigurationError(f"path: {why}")
+        key = hidden(key)
         self._key: Key | None = None  # None: that of the key file
         if key is not None:
             try:

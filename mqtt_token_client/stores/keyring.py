@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StoreError
 from ..token import Token
+from ..value import hidden
 from .folder import prepare, user_folder
 from .limit import TimeLimit
 from .lock import file_lock
@@ -109,7 +110,7 @@ class KeyringStore:
                     return None
                 generation, count, digest = _parse_head(head)
                 parts = [entries.get(_part(key, generation, number)) for number in range(count)]
-                record = "".join(part or "" for part in parts)
+                record = hidden("".join(part or "" for part in parts))
                 if _digest(record) == digest:
                     return parse(record)
                 head, seen = entries.get(_head(key)), head
@@ -125,7 +126,7 @@ class KeyringStore:
                 is still there, unless the call that hung was the one that replaces it.
         """
         record = dump(token)
-        parts = [record[start : start + _PART_SIZE] for start in range(0, len(record), _PART_SIZE)]
+        parts = [hidden(record[start : start + _PART_SIZE]) for start in range(0, len(record), _PART_SIZE)]
         with self._entries() as entries:
             old = entries.get(_head(key))
             generation = "b" if _generation(old) == "a" else "a"
@@ -179,7 +180,7 @@ class _Entries:
         self._call = call
 
     def get(self, entry: str) -> str | None:
-        content: str | None = self._call(self._ring.get_password, self._service, entry)
+        content: str | None = hidden(self._call(self._ring.get_password, self._service, entry))
         return content
 
     def set(self, entry: str, content: str) -> None:

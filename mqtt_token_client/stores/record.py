@@ -10,25 +10,29 @@ from typing import Any
 from ..clock import boot_id, monotonic, wall
 from ..errors import ConfigurationError, StoreError
 from ..token import Token
+from ..value import hidden, hide
 
 _TOLERANCE = 60.0  # seconds that this device's clock may be behind the issuer's
 
 
 def dump(token: Token) -> str:
     """Return the record of a token, as JSON."""
-    return json.dumps(
-        {
-            "value": token.value,
-            "refresh_token": token.refresh_token,
-            "scope": token.scope,
-            "lifetime": token.lifetime if math.isfinite(token.lifetime) else None,
-            "since": token.since,
-            "boot": boot_id() if token.age_known else "",
-            "born": _born(token),
-            "refusal": token.refusal,
-            "refresh_lifetime": token.refresh_lifetime if math.isfinite(token.refresh_lifetime) else None,
-        }
+    record: str = hidden(
+        json.dumps(
+            {
+                "value": token.value,
+                "refresh_token": token.refresh_token,
+                "scope": token.scope,
+                "lifetime": token.lifetime if math.isfinite(token.lifetime) else None,
+                "since": token.since,
+                "boot": boot_id() if token.age_known else "",
+                "born": _born(token),
+                "refusal": token.refusal,
+                "refresh_lifetime": token.refresh_lifetime if math.isfinite(token.refresh_lifetime) else None,
+            }
+        )
     )
+    return record
 
 
 def parse(record: str | bytes) -> Token:
@@ -40,8 +44,9 @@ def parse(record: str | bytes) -> Token:
     Raises:
         StoreError: it is not such a record.
     """
+    record = hidden(record)
     try:
-        fields = json.loads(record)
+        fields = hide(json.loads(record), ("value", "refresh_token"))
         lifetime = math.inf if fields["lifetime"] is None else float(fields["lifetime"])
         since = _since(_number(fields["since"]), _number(fields["born"]), fields["boot"])
         return Token(
@@ -53,7 +58,7 @@ def parse(record: str | bytes) -> Token:
             age_known=since is not None or math.isinf(lifetime),
             refresh_expires_in=_optional(fields.get("refresh_lifetime")),
         ).with_refusal(_text(fields.get("refusal")) or "")
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, ConfigurationError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, AttributeError, ConfigurationError):
         pass
     raise StoreError("store: the stored record is not a token record")  # here: the context would hold the record
 

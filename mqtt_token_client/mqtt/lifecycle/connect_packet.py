@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...profiles import Credentials
+from ...value import HiddenBytes
 from ..codec.encode import Encoder
 from ..transport.address import Address
 from .settings import Settings
@@ -30,14 +31,16 @@ def connect_packet(
         raise ConfigurationError("profile: an Authentication Method needs protocol=5")
     if credentials.headers and broker.path is None:
         raise ConfigurationError(f"profile: HTTP headers need a ws:// or wss:// URL, got {broker}")
-    packet = encoder.connect(
-        client_id=settings.client_id,
-        clean=settings.session_expiry == 0 or (settings.clean_start and first),
-        keepalive=settings.keepalive,
-        username=credentials.username,
-        password=credentials.password,
-        will=settings.will,
-        properties=_properties(settings, credentials),
+    packet: bytes = HiddenBytes(
+        encoder.connect(
+            client_id=settings.client_id,
+            clean=settings.session_expiry == 0 or (settings.clean_start and first),
+            keepalive=settings.keepalive,
+            username=credentials.username,
+            password=credentials.password,
+            will=settings.will,
+            properties=_properties(settings, credentials),
+        )
     )
     largest: int | None = getattr(settings.profile, "largest_connect", None)
     if largest is not None and len(packet) > largest:

@@ -10,7 +10,7 @@ from ...backoff import Backoff
 from ...errors import ConfigurationError
 from ...profiles import Credentials, PlacingFunction, Profile, check_profile, open_profile
 from ...token import Token
-from ...value import Value
+from ...value import Value, hidden
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
 from ..codec.will import Will
 from ..transport.address import Address, parse_broker
@@ -106,6 +106,7 @@ def open_settings(
     Raises:
         ConfigurationError: one of them is wrong.
     """
+    proxy = hidden(proxy)
     addresses = tuple(
         parse_broker(url, allow_insecure=allow_insecure)
         for url in (broker if isinstance(broker, Sequence) and not isinstance(broker, str) else [broker])

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...clock import monotonic
 from ...errors import BrokerUnreachable, ConfigurationError
-from ...value import Value
+from ...value import Value, hidden
 from . import happy_eyeballs
 
 _LONGEST_HEAD = 16_384  # bytes of a proxy's HTTP answer
@@ -85,19 +85,28 @@ def connect(proxy: str, host: str, port: int, deadline: float, broker: str) -> s
 
 
 def _parse(proxy: str) -> _Proxy:
-    problem = ConfigurationError("proxy must be a URL such as socks5://host:1080 or http://host:3128")
+    proxy = hidden(proxy)
+    parsed = _read(proxy)
+    if isinstance(parsed, str):  # raised here, where no variable shows the password
+        raise ConfigurationError(f"proxy must {parsed}")
+    return parsed
+
+
+def _read(proxy: object) -> _Proxy | str:
+    """Return the parts of a proxy's URL, or what it must be instead."""
+    shape = "be a URL such as socks5://host:1080 or http://host:3128"
     if not isinstance(proxy, str):
-        raise problem
+        return shape
     try:
         parts = urlsplit(proxy)
         host, port = parts.hostname, parts.port
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
-        raise problem from None
+        return shape
     if parts.scheme not in _ASK or not host or not port:
-        raise problem
+        return shape
     if max(len(user.encode()), len(password.encode())) > 255 and parts.scheme == "socks5":  # RFC 1929 section 2
-        raise ConfigurationError("proxy must have a user name and a password of at most 255 bytes each")
+        return "have a user name and a password of at most 255 bytes each"
     return _Proxy(parts.scheme, host, port, user, password)
 
 
@@ -134,8 +143,8 @@ def _ask_http(stream: _Stream, proxy: _Proxy, host: str, port: int) -> None:
     target = f"[{host}]:{port}" if ":" in host else f"{host.encode('idna').decode()}:{port}"
     credentials = ""
     if proxy.user or proxy.password:
-        basic = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        credentials = f"Proxy-Authorization: Basic {basic}\r\n"
+        basic = hidden(base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode())
+        credentials = hidden(f"Proxy-Authorization: Basic {basic}\r\n")
     stream.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credentials}\r\n".encode())
     head = bytearray()
     while not head.endswith(b"\r\n\r\n"):
@@ -157,7 +166,7 @@ def _ask_socks5(stream: _Stream, proxy: _Proxy, host: str, port: int) -> None:
     if version != 5 or method not in (0, 2 if by_password else 0):
         raise ProxyError("it accepts no authentication method of ours" if version == 5 else "it does not speak SOCKS5")
     if method == 2:
-        user, password = proxy.user.encode(), proxy.password.encode()
+        user, password = hidden(proxy.user.encode()), hidden(proxy.password.encode())
         stream.write(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)
         if stream.read(2)[1]:
             raise ProxyError("it rejected the user name and password")

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from ...clock import monotonic
 from ...errors import ConfigurationError, TokenError
+from ...value import hidden
 from ..signing import Signer
 from .client_auth import TokenRequest, check_secret, read_secret
 from .grant import is_text
@@ -54,6 +55,7 @@ class PrivateKeyJWT:
         lifetime: float = 60,
         time_from: str | None = None,
     ) -> None:
+        private_key = hidden(private_key)
         _check_audience(audience)
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not 1 <= lifetime <= _MAX_LIFETIME:
             raise ConfigurationError(f"lifetime must be 1 to {_MAX_LIFETIME:g} seconds, got {lifetime!r}")
@@ -93,6 +95,7 @@ class ClientSecretJWT:
         audience: str | None = None,
         time_from: str | None = None,
     ) -> None:
+        client_secret = hidden(client_secret)
         if not isinstance(algorithm, str) or algorithm not in _SECRET_BYTES:
             raise ConfigurationError(f"algorithm must be one of {', '.join(_SECRET_BYTES)}, got {algorithm!r}")
         problem = _secret_problem(check_secret(client_secret), algorithm)
@@ -162,7 +165,7 @@ def _assert(
     request.form += [
         ("client_id", request.client_id),
         ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-        ("client_assertion", sign(claims)),
+        ("client_assertion", hidden(sign(claims))),
     ]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 from ...clock import ServerClock
 from ...errors import ConfigurationError, TokenError
-from ...value import Value
+from ...value import Value, hidden
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,7 @@ def read_secret(client_secret: object) -> str:
         TokenError: the file cannot be read now, or contains no secret.
         ConfigurationError: the argument is something else.
     """
+    client_secret = hidden(client_secret)
     if not isinstance(client_secret, os.PathLike):
         # A common mistake is a line end, of a file that was read whole.
         if not isinstance(client_secret, str) or not client_secret or not client_secret.isprintable():
@@ -83,7 +84,7 @@ def read_secret(client_secret: object) -> str:
     path = os.fspath(client_secret)
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes a while to load
-            secret = file.read(_MAX_SECRET).rstrip("\r\n")
+            secret: str = hidden(file.read(_MAX_SECRET).rstrip("\r\n"))
     except OSError as error:
         raise TokenError(f"client_secret: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -99,6 +100,7 @@ def check_secret(client_secret: object) -> str:
     Raises:
         ConfigurationError: there is none, or every user can read its file.
     """
+    client_secret = hidden(client_secret)
     try:
         secret = read_secret(client_secret)
     except TokenError as error:
@@ -133,8 +135,8 @@ class ClientSecretBasic(_ClientSecret):
 
     def authenticate(self, request: TokenRequest) -> None:
         secret = read_secret(self.client_secret)
-        credentials = b64encode(f"{quote_plus(request.client_id)}:{quote_plus(secret)}".encode()).decode()
-        request.headers["Authorization"] = f"Basic {credentials}"
+        credentials = hidden(b64encode(f"{quote_plus(request.client_id)}:{quote_plus(secret)}".encode()).decode())
+        request.headers["Authorization"] = hidden(f"Basic {credentials}")
         request.secrets += [secret, credentials]
 
 

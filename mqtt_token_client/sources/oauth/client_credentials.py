@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...token import Token
+from ...value import hidden, hide
 from .client_auth import ClientAuthentication
 from .grant import Grant, client_authentication, grant_parameters
 from .http import HttpClient
@@ -61,6 +62,10 @@ class ClientCredentials(Grant):
         proxies: Mapping[str, str] | None = None,
         allow_insecure: bool = False,
     ) -> None:
+        client_secret, proxies = (
+            hidden(client_secret),
+            hide(proxies, proxies) if isinstance(proxies, Mapping) else proxies,
+        )
         super().__init__(
             client_id,
             issuer,

@@ -17,6 +17,7 @@ from ...errors import (
 )
 from ...logs import LONGEST_TEXT, get_logger
 from ...token import Token
+from ...value import hidden, hide
 from .client_auth import ClientAuthentication, PublicClient
 from .device_login import LONGEST_URL, DeviceLogin
 from .grant import Grant, client_authentication, grant_parameters, is_text
@@ -79,6 +80,10 @@ class DeviceFlow(Grant):
         proxies: Mapping[str, str] | None = None,
         allow_insecure: bool = False,
     ) -> None:
+        client_secret, proxies = (
+            hidden(client_secret),
+            hide(proxies, proxies) if isinstance(proxies, Mapping) else proxies,
+        )
         if not callable(prompt):
             raise ConfigurationError(f"prompt must be a function of one DeviceLogin, got {type(prompt).__name__}")
         super().__init__(

@@ -105,8 +105,8 @@ class Grant:
         return f"{self._name}-{sha256(identity.encode()).hexdigest()[:32]}"
 
     def __repr__(self) -> str:
-        where = ", ".join(f"{name}={url!r}" for name, url in self._addresses.items())
-        return f"{type(self).__name__}(client_id={self._client_id!r}, {where})"
+        where = ", ".join(f"{name}={url!r}" for name, url in getattr(self, "_addresses", {}).items())
+        return f"{type(self).__name__}(client_id={getattr(self, '_client_id', None)!r}, {where})"
 
 
 def _check_choice(issuer: str | None, endpoints: Mapping[str, str | None]) -> None:

@@ -18,7 +18,7 @@ from ...errors import (
     TokenError,
 )
 from ...loopback import is_loopback
-from ...value import Value
+from ...value import Value, hide
 
 MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
@@ -97,6 +97,7 @@ class HttpClient:
         proxies: Mapping[str, str] | None = None,
         allow_insecure: bool = False,
     ) -> None:
+        proxies = hide(proxies, proxies) if isinstance(proxies, Mapping) else proxies  # with passwords
         if not _is_timeout(timeout):
             raise ConfigurationError(
                 "timeout must be two numbers of seconds, to connect and to read, each at most an hour, such as (10, 20)"

@@ -15,12 +15,16 @@ from ...errors import (
     TokenRequestRefused,
 )
 from ...token import Token
+from ...value import hide
 from .client_auth import ClientAuthentication, TokenRequest
 from .discovery import discover
 from .http import HttpClient, Reply, url_problem
 from .token_response import issue_time, token_in
 
 _CLOCK_PRECISION = 1.0  # seconds: a Date has no fractions
+
+
+_SECRET_FIELDS = ("access_token", "refresh_token", "id_token", "device_code")  # of an answer
 
 
 class TokenEndpoint:
@@ -237,7 +241,7 @@ def _object_in(reply: Reply) -> dict[str, Any] | None:
         answer = json.loads(reply.body)
     if not isinstance(answer, dict) or reply.status in (404, 405) or (reply.status >= 300 and not _has_error(answer)):
         return None
-    return answer
+    return hide(answer, _SECRET_FIELDS)
 
 
 def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
