@@ -7,13 +7,14 @@ from pathlib import Path
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from .documented import documented
 from .keys import Keys
 from .processes import Process, accepts, free_port, need
 
 
 class Ejabberd:
-    """A broker that accepts tokens which the EC key signed, as password. The user name must be the token's ``sub``, a
-    JID of the host ``localhost``. The token is checked in CONNECT only.
+    """A broker with the settings of docs/brokers.md. It accepts tokens that the EC key signed, as password. The user
+    name must be the token's ``sub``, a JID of the host ``localhost``. The token is checked in CONNECT only.
 
     Version 23.01 is the one of Debian 12. Sessions are lost when it ends.
 
@@ -30,18 +31,13 @@ class Ejabberd:
         public = load_pem_public_key((keys.folder / "es.pub.pem").read_bytes())
         jwk = jwt.algorithms.ECAlgorithm.to_jwk(public)  # type: ignore[arg-type]
         (folder / "jwk.json").write_text(jwk)
-        (folder / "ejabberd.yml").write_text(f"""\
-hosts: [localhost]
-auth_method: [jwt]
-jwt_key: {folder / "jwk.json"}
-jwt_jid_field: sub
-listen:
-  - port: {self.port}
-    ip: {self.host}
-    module: mod_mqtt
-modules:
-  mod_mqtt: {{}}
-""")
+        replaced = {
+            "plant.example.com": "localhost",
+            "/etc/ejabberd/jwk.json": str(folder / "jwk.json"),
+            "8883": f"{self.port}\n    ip: {self.host}",
+            "    tls: true\n": "",
+        }
+        (folder / "ejabberd.yml").write_text(documented("ejabberd", "yaml", replaced))
         environment = {
             "HOME": str(folder),
             "EJABBERD_CONFIG_PATH": str(folder / "ejabberd.yml"),

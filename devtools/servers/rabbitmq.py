@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from .documented import documented
 from .processes import Process, accepts, free_port, need
 
 # The wrapper in /usr/sbin changes the user; this one runs as the user that starts it.
@@ -43,12 +44,8 @@ log.file = false
 log.console = true
 log.console.use_colors = off
 """)
-        (folder / "advanced.config").write_text(f"""\
-[{{rabbitmq_auth_backend_oauth2, [
-    {{resource_server_id, <<"rabbitmq">>}},
-    {{key_config, [{{jwks_url, "{jwks_uri}"}}, {{algorithms, [<<"RS256">>, <<"ES256">>]}}]}}
-]}}].
-""")
+        keys = "https://id.example.com/realms/plant/protocol/openid-connect/certs"
+        (folder / "advanced.config").write_text(documented("RabbitMQ", "erlang", {keys: jwks_uri}))
         environment = {
             "HOME": str(folder / "home"),
             "RABBITMQ_NODENAME": "test@localhost",
