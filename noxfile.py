@@ -74,3 +74,17 @@ def debian13(session: nox.Session) -> None:
     session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_CRYPTOGRAPHY), *session.posargs)
     session.install("--upgrade-package", "Authlib", "-e", ".[testing]")
     session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session(python=HERE)
+def package(session: nox.Session) -> None:
+    """What would be published: built twice, the same each time, and checked."""
+    session.install(*PINNED, "build", "check-wheel-contents", "pyroma", "twine")
+    session.run("scripts/release", external=True)
+
+
+@nox.session(python=HERE)
+def docs(session: nox.Session) -> None:
+    """The site, with every link checked."""
+    session.install("mkdocs-material >= 9.6", "mkdocstrings[python] >= 0.29")
+    session.run("mkdocs", "build", "--quiet", "--site-dir", session.create_tmp(), env={"NO_MKDOCS_2_WARNING": "1"})
