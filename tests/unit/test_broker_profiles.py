@@ -59,7 +59,7 @@ def first_bytes(peer: Peer) -> bytes:
 # The flags are bit 7 for a user name and bit 6 for a password (3.1.2.8 and 3.1.2.9 in 3.1.1 and 5); Clean Session is 0.
 # The payload is the client identifier, the user name and the password, each behind its length (3.1.3); in MQTT 5 the
 # properties go before it, behind the length of them all (3.1.2.11).
-FOUR, FIVE = b"\x00\x04MQTT\x04%c\x00\x3c", b"\x00\x04MQTT\x05%c\x00\x3c"
+FOUR, FIVE = b"\x00\x04MQTT\x04%c\x00\x2d", b"\x00\x04MQTT\x05%c\x00\x2d"
 EXPIRY = b"\x11\x00\x00\x0e\x10"
 SIZE = b"\x27\x01\x00\x00\x00"
 SIGNED = jwt(aud="plant", iat=1_700_000_000, exp=1_700_003_600)
