@@ -163,7 +163,7 @@ class Dispatcher:
             if handlers is not None:
                 self._report_unhandled(message.topic)
             return ()
-        if "response_topic" in message.properties:
+        if message.properties and "response_topic" in message.properties:
             message.reply_by = self._reply_by
         for handler in handlers:
             try:
