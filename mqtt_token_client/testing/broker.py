@@ -198,8 +198,10 @@ class Broker:
         server = await self._loop.create_server(lambda: Connection(self._sessions), sock=listener)
         serving.set_result(None)
         await self._stopping.wait()
+        self._loop.remove_reader(listener)
+        for _ in range(3):
+            await asyncio.sleep(0)  # sockets that were just accepted become connections, which are closed next
         server.close()
-        await asyncio.sleep(0)  # sockets that were just accepted become connections, which are closed next
         self._sessions.close()
         deadline = self._loop.time() + 1.0
         while self._sessions.connections and self._loop.time() < deadline:

@@ -22,6 +22,7 @@ from .keeping import Source
 
 _PROGRAM = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
 """
 

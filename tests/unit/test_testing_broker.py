@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import socket
 import time
@@ -170,3 +171,18 @@ def test_a_topic_that_nobody_may_publish_to_ends_the_connection_and_the_client_m
     connection = connect()
     connection.accepted()
     connection.ping()
+
+
+def test_a_client_that_connects_as_the_broker_stops_is_closed_too(server: AuthorizationServer) -> None:
+    broker = Broker(server)
+    broker.__enter__()
+    with socket.socket() as client:
+
+        def connect() -> None:
+            client.connect(("127.0.0.1", broker.port))
+            broker._loop.call_soon(broker._stopping.set)  # in the turn of the loop that accepts the connection
+
+        broker._on_loop(connect)
+        broker._thread.join(10)
+        assert client.recv(1) == b""
+    gc.collect()  # an unclosed transport is a ResourceWarning
