@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mqtt_token_client import Delivery, DeliveryFailed, JournalFull, OutboxFull
 from mqtt_token_client.journal.disk import DiskJournal
+from mqtt_token_client.mqtt.codec.topics import encode_topic
+from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage
 from mqtt_token_client.mqtt.session.recorded_queue import RecordedQueue
 from tests.unit import packets
 from tests.unit.device import Device, Make
 from tests.unit.journals import Open, disconnect, journal, make
 from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_journal import ScriptedJournal
 
 __all__ = ["journal", "make"]
 
@@ -192,6 +195,27 @@ class TestReplace:
         publish(device, range(2, 4), replace=True)
         peer = device.start()
         assert payloads(peer, 3) == [0, 1, 3]
+
+
+def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() -> None:
+    journal = ScriptedJournal()
+    pages: list[Callable[[Sequence[Outgoing], bool], None]] = []
+    journal.read = lambda after, limit, then: pages.append(then)  # type: ignore[method-assign]
+    queue = RecordedQueue(journal, print)
+    messages = [RecordedMessage(encode_topic("t"), b"x", 1, False, b"") for _ in range(15)]
+    for message in messages:
+        queue.put(message)
+    for _ in range(10):
+        queue.finish(queue.new.popleft())
+    queue.read_backlog()
+    pages.pop()([], True)
+    queue.read_backlog()
+    assert len(queue) == 0
+    assert [str(one.error) for one in messages[10:]] == [
+        "the message was lost, as the file of the journal was damaged"
+    ] * 5
+    queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
+    assert len(queue.new) == 1
 
 
 def test_functions_of_the_right_kind(journal: Open) -> None:

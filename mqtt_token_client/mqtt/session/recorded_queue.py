@@ -15,6 +15,7 @@ _FEW_IN_MEMORY = 500  # so few that others are read
 _OVERHEAD = 300  # bytes of a message beside its payload
 
 _DROPPED = "the message was dropped, as the journal was full (when_full={!r})"
+_LOST = "the message was lost, as the file of the journal was damaged"
 _REPLACED = "the message was replaced by a newer one of its topic (replace=True)"
 
 
@@ -132,6 +133,9 @@ class RecordedQueue(MessageQueue):
                 messages, lost = backlog.take()
                 self._dropped += lost
                 self.new.extend(messages)
+                gone = backlog.take_deliveries() if lost else []
+            for message in gone:
+                message.finish(DeliveryFailed(_LOST))
         if backlog.count and len(self.new) < _FEW_IN_MEMORY:
             with self._lock:
                 backlog.read()
