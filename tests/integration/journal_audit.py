@@ -125,6 +125,9 @@ class Story:
         """If a process dies before it has recorded that the session was lost, the next one cannot know that: the broker
         has a session. What it had accepted by PUBREC, and forgot with the session before, is lost [MQTT-4.3.3].
         """
+        if self._lost:  # what was removed from the journal just before the end of a life is there again
+            for message in self.messages.values():
+                message.session_lost |= not self._is_over(message)
         if not session_present:
             self._told = self.life, changes
         elif self._lost and not (self._told and self._is_recorded(*self._told)):
@@ -162,8 +165,9 @@ class Story:
                 self.faults.append(f"damaged: message {number} arrived as {topic} {qos} {payload[:40]!r}")
             times[number] += 1
             if times[number] == 1:
-                if number < last[topic, qos] and not self._disk_failed:
-                    self.faults.append(f"reordered: message {number} of {topic} arrived after {last[topic, qos]}")
+                # What the broker has forgotten arrives late if the session is lost once more before it is removed.
+                if number < last[topic, qos] and not (self._disk_failed or sent.forgotten):
+                    self.faults.append(f"reordered: message {number} arrived after {last[topic, qos]}, {sent}")
                 last[topic, qos] = number
         for number, message in self.messages.items():
             if not times[number] and (message.stored or message.delivered):
