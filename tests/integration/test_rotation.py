@@ -50,9 +50,7 @@ CASES = [
     Case("rabbitmq", 4, will=True),
     Case("hivemq", 5),
     Case("hivemq", 5, tls=True, will=True),
-    Case("mosquitto", 5, tls=True, will=True, interface="asyncio"),
-    Case("rabbitmq", 4, interface="asyncio"),
-    Case("hivemq", 5, interface="asyncio"),
+    Case("mosquitto", 5, interface="asyncio"),
 ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from mqtt_token_client.mqtt.codec.message import Message
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
+from mqtt_token_client.mqtt.session import received
 from mqtt_token_client.mqtt.session.acks import ManualAcks
 from tests.unit.network_thread import call
 from tests.unit.session_client import Client
@@ -75,3 +76,17 @@ def test_a_message_held_when_the_client_was_closed_is_handed_over_again_on_its_n
     assert [message.packet_id for message in client.delivered] == [1, 2, 1, 2]
     process(client, *client.delivered[2:])
     client.sees("40 02 0001 50 02 0002")
+
+
+def test_messages_that_are_held_are_recognised_over_a_rotation_however_many_they_are(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(received, "_REMEMBERED", 2)
+    for packet_id in range(1, 6):
+        client.answer(f"32 06 0001 74 000{packet_id} 00")
+    client.reconnect()
+    for packet_id in range(1, 6):
+        client.answer(f"3a 06 0001 74 000{packet_id} 00")
+    assert [message.packet_id for message in client.delivered] == [1, 2, 3, 4, 5]
+    process(client, *client.delivered)
+    client.sees("40 02 0001 40 02 0002 40 02 0003 40 02 0004 40 02 0005")

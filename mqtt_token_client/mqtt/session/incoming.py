@@ -116,6 +116,7 @@ class Incoming:
         self, connection: NetworkConnection[Outgoing], message: Message, acks: ManualAcks, *, new: bool
     ) -> None:
         ack = acks.open(message, new=new)
+        self._ids.held = acks.held
         if new and acks.by_handlers:
             message.pending_ack = ack
             ack.holders = len(self._dispatcher.dispatch(message))

@@ -21,10 +21,14 @@ class ReceivedIds:
 
     Args:
         received: identifiers of QoS 2 that an earlier process received, and the broker has not released.
+
+    Attributes:
+        held: how many messages the application has not acknowledged, which are remembered beside the others.
     """
 
     def __init__(self, received: Iterable[int] = ()) -> None:
         # QoS 2, PUBREL is awaited: identifier and fingerprint, 0 for those of an earlier process
+        self.held = 0
         self._received: dict[int, int] = dict.fromkeys(received, 0)
         self._released: OrderedDict[int, int] = OrderedDict()  # since then, oldest first, on this connection
         self._released_before: OrderedDict[int, int] = OrderedDict()  # on the one before
@@ -72,7 +76,7 @@ class ReceivedIds:
         elif known is not None:
             self._identifiers_return = True
         self._acknowledged[message.packet_id] = fingerprint
-        if len(self._acknowledged) > _REMEMBERED:
+        if len(self._acknowledged) > _REMEMBERED + self.held:
             self._acknowledged.popitem(last=False)
         return True
 
