@@ -284,6 +284,38 @@ class TestFile:
         ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
         assert "JournalLocked: journal: another process uses" in ended.stderr
 
+    def test_is_not_touched_by_a_child_that_was_forked_and_ends(self, reopen: Open, path: Path) -> None:
+        """Closing the database there would write what the child remembers over what the parent has written since."""
+        program = f"""
+import gc, os, sys, warnings
+from mqtt_token_client import open_journal
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage
+warnings.simplefilter("ignore")
+journal = open_journal({str(path)!r}, commit_every=0)
+journal.open("pump", print)
+def put(number):
+    message = RecordedMessage(b"\\0\\1t", b"x", 1, False, b"")
+    message.number, message.disk = number, False
+    journal.append(message)
+    message.stored.wait(10)
+for number in range(1, 50):
+    put(number)
+reading, writing = os.pipe()
+if not (child := os.fork()):
+    os.read(reading, 1)
+    gc.collect()
+    sys.exit()
+for number in range(50, 100):
+    put(number)
+os.write(writing, b"x")
+os.waitpid(child, 0)
+for number in range(100, 150):
+    put(number)
+os._exit(0)
+"""
+        subprocess.run([sys.executable, "-c", program], timeout=30, check=True)
+        assert [one.number for one in load(reopen()).messages] == list(range(1, 150))
+
     def test_of_another_program_is_refused_and_left_as_it_is(self, reopen: Open, path: Path) -> None:
         path.parent.mkdir(mode=0o700)
         with sqlite3.connect(path) as connection:
