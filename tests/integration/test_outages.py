@@ -34,7 +34,9 @@ QUICK = Backoff(initial=0.1, maximum=0.8, stable_after=1.0)
 
 
 class Spoiled:
-    """A source whose tokens have a broken signature, for as long as told."""
+    """A source whose next tokens are broken: their claims cannot be read, so that a client has no reason to present one
+    again for its age.
+    """
 
     def __init__(self, good: TokenSource, times: float = 0) -> None:
         self.good = good
@@ -48,7 +50,7 @@ class Spoiled:
             return token
         self.times -= 1
         head, claims, signature = token.value.split(".")
-        return Token(f"{head}.{claims}.{signature[:-8]}AAAAAAAA", token.expires_in)
+        return Token(f"{head}.{claims}AAAA.{signature}", token.expires_in)
 
 
 class Device:
