@@ -30,6 +30,7 @@ COMPLETE = ("docs/brokers.md",)
 # Documents with fragments, and what these leave out.
 FRAGMENTS: dict[str, dict[str, Any]] = {
     "README.md": {},
+    "docs/command.md": {},
     "docs/sources.md": {
         "secret": "the secret of the documents",
         "show": lambda login: None,
@@ -118,7 +119,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: Keys, pki: Pki
     Path("device.pem").write_bytes((keys.folder / "client.pem").read_bytes())
     for name in ("plant-ca.pem", "AmazonRootCA1.pem", "ca.crt"):
         Path(name).write_bytes(Path(pki.ca).read_bytes())
-    (configuration,) = blocks("README.md", "toml")
+    (configuration,) = blocks("docs/command.md", "toml")
     Path("mqtt-token.toml").write_text(configuration.code)
     create = ssl.create_default_context
 

@@ -1,4 +1,4 @@
-"""The commands of the README hand the token to other programs without showing it to the machine's other users."""
+"""The commands of docs/command.md hand the token to other programs without showing it to the machine's other users."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+COMMAND = (Path(__file__).parents[2] / "docs/command.md").read_text()
 DOCS = sorted(f"docs/{path.name}" for path in (Path(__file__).parents[2] / "docs").glob("*.md"))
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.recipes-of-the-readme.c2lnbmF0dXJl"
 
 
 def recipes(program: str) -> list[str]:
-    shell = "".join(re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+    shell = "".join(re.findall(r"^```sh\n(.*?)^```$", COMMAND, re.MULTILINE | re.DOTALL))
     return [line for line in shell.splitlines() if f"| {program} " in line]
 
 
