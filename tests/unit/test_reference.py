@@ -25,3 +25,9 @@ def test_every_page_is_in_the_navigation() -> None:
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
     assert set(re.findall(r": ([\w/-]+\.md)$", navigation, re.MULTILINE)) == pages
+
+
+def test_every_event_is_in_the_table_of_events() -> None:
+    table = (DOCS / "using.md").read_text()
+    named = {name for name, module in mqtt_token_client._HOMES.items() if module == "events" and name != "Event"}
+    assert {name for name in named if f"| `{name}` |" not in table} == set()
