@@ -123,7 +123,8 @@ class CredentialsProvider:
         except Exception as error:  # noqa: BLE001 - a user's profile; its text may hold the token
             raise ConfigurationError(f"profile: place() raised {type(error).__name__}") from None
         if not isinstance(placed, Credentials):
-            raise ConfigurationError(f"profile: place() must return Credentials, got {type(placed).__name__}")
+            kind = "str" if isinstance(placed, str) else type(placed).__name__  # perhaps the token itself
+            raise ConfigurationError(f"profile: place() must return Credentials, got {kind}")
         self._user_name = placed.username
         return placed
 

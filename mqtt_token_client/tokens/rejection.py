@@ -47,7 +47,7 @@ def _user_name(token: Token, name: str | None, client_id: str) -> str:
     if token.value in name:
         return "the token in the user name (profile= decides that): "
     change = "profile=Password(username='…') sends another" if name == client_id else "profile= decides that"
-    return f"the user name {printable(name)!r} ({change}), and "
+    return f"the user name {printable(str(name))!r} ({change}), and "
 
 
 def _token(token: Token) -> str:

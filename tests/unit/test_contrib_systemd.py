@@ -64,15 +64,15 @@ def test_the_service_is_ready_when_the_broker_has_accepted_the_client(systemd: S
 
 def test_a_client_that_is_connected_already_is_ready_at_once(systemd: Systemd, client: TokenClient) -> None:
     with client, notify_systemd(client):
-        assert systemd.next() == ["READY=1"]
+        assert systemd.next()[0] == "READY=1"
 
 
 def test_the_status_says_in_words_what_is_wrong(systemd: Systemd, client: TokenClient, broker: Broker) -> None:
     with client, notify_systemd(client):
-        systemd.next()
         broker.disconnect(0x8B)
-        [status] = systemd.next()
-        assert "Server shutting down" in status
+        while "Server shutting down" not in (status := systemd.next()[-1]):
+            pass
+        assert status.startswith("STATUS=")
         assert len(status) <= 207
 
 
@@ -113,9 +113,12 @@ def test_the_watchdog_of_another_process_is_left_alone(
     monkeypatch.setenv("WATCHDOG_USEC", "20000")
     monkeypatch.setenv("WATCHDOG_PID", "1")
     with client, notify_systemd(client):
-        assert systemd.next() == ["READY=1"]
-        with pytest.raises(TimeoutError):
-            systemd.next(0.1)
+        lines = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                lines += systemd.next(0.1)
+        assert "READY=1" in lines
+        assert "WATCHDOG=1" not in lines
 
 
 def test_a_client_whose_renewal_did_not_begin_is_not_healthy(

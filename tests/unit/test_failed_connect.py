@@ -42,6 +42,7 @@ def test_that_raises_a_rejection_by_the_broker_promises_no_next_attempt(make: Ma
     assert device.event(ConnectFailed).retry_in == math.inf
 
 
+@pytest.mark.usefixtures("impatient")
 def test_that_raises_a_rejected_token_promises_no_next_one(make: Make, pool: ThreadPoolExecutor) -> None:
     device = make()
     connecting = pool.submit(device.client.connect, PATIENCE)
