@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client import (
     ClientCredentials,
     Connected,
@@ -22,6 +23,7 @@ from mqtt_token_client import (
     TokenClient,
     TokenRenewed,
 )
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.profiles.enhanced import EventGrid
 from mqtt_token_client.testing import AuthorizationServer, Broker
 from mqtt_token_client.testing.device_clock import DeviceClock
@@ -108,12 +110,30 @@ def test_a_token_that_is_revoked_is_replaced(device: Device, broker: Broker, idp
     device.wait_for(Connected)
 
 
-def test_a_jump_over_the_expiry_renews_the_token(device: Device, clock: DeviceClock) -> None:
-    before = device.client.token_expires_in
-    clock.jump(hours=3)
-    device.wait_for(TokenRenewed)
-    assert before is not None
-    assert device.client.token_expires_in == pytest.approx(60, abs=PATIENCE)
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_jump_over_the_expiry_renews_the_token(
+    clock: DeviceClock, broker: Broker, token_source: ClientCredentials, protocol: int
+) -> None:
+    device = Device(broker, token_source, protocol=protocol)
+    with device.client:
+        device.wait_for(Connected)
+        clock.jump(hours=3)
+        device.wait_for(TokenRenewed)
+        assert device.client.token_expires_in == pytest.approx(60, abs=PATIENCE)
+
+
+def test_the_time_does_not_go_back_while_a_client_works(broker: Broker, token_source: ClientCredentials) -> None:
+    device = Device(broker, token_source)
+    with device.client:
+        device.wait_for(Connected)
+        with DeviceClock() as clock:
+            clock.jump(hours=3)
+            during = monotonic()
+        assert monotonic() >= during
+    wait_until(lambda: not any(one.name.startswith("mqtt-token-") for one in threading.enumerate()), "the end of it")
+    with DeviceClock():
+        assert monotonic() >= during
+    assert monotonic() < during
 
 
 def test_a_wrong_wall_clock_changes_nothing(
