@@ -72,6 +72,7 @@ def test_a_burst_for_a_slow_consumer_waits_at_the_broker_and_none_of_it_is_dropp
         )
         peer = await asyncio.to_thread(Peer, hivemq.port, "burst", keys.token(600))
         async with client, client.messages("down/burst/#", queue=10) as messages:
+            await client.publish("ready/burst", b"", qos=1)  # the broker has the subscription by then, also a slow one
             for number in range(BURST):
                 peer.publish("down/burst/0", number, 1)
             got: list[int] = []
