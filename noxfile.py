@@ -55,14 +55,15 @@ def paho(session: nox.Session, paho: str) -> None:
     session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_PAHO), *session.posargs)
 
 
-@nox.session(python=HERE)
+@nox.session(python=HERE, default=False)
 def lowest(session: nox.Session) -> None:
-    """With the lowest versions that pyproject.toml allows."""
-    session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket,watch]", "--group", "test")
+    """With the lowest versions that pyproject.toml allows, and the newest tools: an old hypothesis takes minutes."""
+    session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket,watch]")
+    session.install("hypothesis", "pytest", "pytest-timeout", "selenium")
     session.run("pytest", "tests/unit", *session.posargs)
 
 
-@nox.session(python=DEBIAN_13)
+@nox.session(python=DEBIAN_13, default=False)
 def debian13(session: nox.Session) -> None:
     """With what Debian 13 has, and its Python where that is here.
 

@@ -19,6 +19,7 @@ from ...events import ConnectFailed, DeliveryRefused, Disconnected, Event, Subsc
 from ...logs import printable
 from ...mqtt.transport.open import open_transport
 from ...tokens.keeper import TokenKeeper
+from ...tokens.rejection import rejection_hint
 from .findings import FAILED, OK, Finding, failed
 
 _PEACE = 2.0  # seconds after which no other client has taken the connection over
@@ -105,6 +106,8 @@ def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Find
             yield failed("login", cause)
         else:
             text = f"no answer within {timeout:g} s" if failure is None else describe(failure)
+            if isinstance(failure, TokenRefused):
+                text = f"the broker rejected the token: {failure.reason_name}; {_what_it_got(client)}"
             yield Finding("login", FAILED, text)
         return False
     ended = watch.wait((Disconnected,), _PEACE)
@@ -116,6 +119,18 @@ def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Find
         return False
     yield Finding("login", OK, "the broker accepted the token")
     return True
+
+
+def _what_it_got(client: TokenClient) -> str:
+    """The user name and the token that the broker rejected, and last that its clock may be behind."""
+    core = client._core  # noqa: SLF001 - of this library
+    token = core.token
+    if token is None:
+        return ""
+    settings = client._settings  # noqa: SLF001 - of this library
+    user_name = settings.profile.place(token, settings.client_id).username
+    clock, young, got = rejection_hint(token, user_name, settings.client_id).rpartition("; otherwise ")
+    return f"{got}; or {clock}" if young else got
 
 
 def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) -> Iterator[Finding]:
