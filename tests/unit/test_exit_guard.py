@@ -104,6 +104,8 @@ def test_an_interpreter_that_may_set_no_handler_sets_none(monkeypatch: pytest.Mo
 
 def test_a_forked_child_does_not_wait_for_a_renewal_of_its_parent() -> None:
     program = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside a thread
 postpone_signals()
 threading.Thread(target=ExitGuard(needed=True).__enter__).start()
 child = os.fork()

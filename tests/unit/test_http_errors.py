@@ -38,6 +38,9 @@ class Answering:
                 with connection:
                     connection.recv(65_536)
                     connection.sendall(self._answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65_536):  # what is closed unread is reset, and the answer lost with it
+                        pass
 
     def __enter__(self) -> Answering:
         return self
