@@ -36,19 +36,22 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click has it on the class
 
 
+config_option = click.option(
+    "-c",
+    "--config",
+    "path",
+    envvar="MQTT_TOKEN_CONFIG",
+    default="mqtt-token.toml",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="The TOML file of the device; also MQTT_TOKEN_CONFIG.",
+)
+
+
 def with_config(command: _Function) -> _Function:
     """Pass the configuration to a command, and turn errors of this library into one line and an exit code."""
 
-    @click.option(
-        "-c",
-        "--config",
-        "path",
-        envvar="MQTT_TOKEN_CONFIG",
-        default="mqtt-token.toml",
-        show_default=True,
-        type=click.Path(dir_okay=False),
-        help="The TOML file of the device; also MQTT_TOKEN_CONFIG.",
-    )
+    @config_option
     @wraps(command)
     def run(path: str, **options: Any) -> Any:
         asks_a_person = True

@@ -182,12 +182,7 @@ class _Writer:
             self._channel.sleep(self._retry_at - now, until_next=False)
         elif batch.reads and not batch.appended:
             self._read(self._database)
-        elif (
-            batch.urgent
-            or batch.reads
-            or (batch and now >= self._commit_at)
-            or (batch.appended and not self._commit_every)
-        ):
+        elif self._is_due(now):
             self._commit(self._database)
         else:
             waiting = self._commit_at - now if batch else None

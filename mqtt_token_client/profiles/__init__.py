@@ -47,7 +47,7 @@ def open_profile(profile: str | Profile | PlacingFunction) -> Profile:
             of a token and the client id that returns :class:`Credentials`.
 
     Raises:
-        ConfigurationError: it is none of these, or the profile needs arguments.
+        ConfigurationError: it is something else, or the profile needs arguments.
     """
     if isinstance(profile, str):
         return _named(profile)

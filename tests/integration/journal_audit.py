@@ -76,7 +76,7 @@ class Story:
     forgotten: int = 0  # by the broker: lost, see _connected()
     _disk_failed: bool = False
     _lost: bool = False  # the broker has lost the session, and the device has not been told
-    _told: tuple[int, int] | None = None  # in which life, after how many changes, it was told of the last loss
+    _told: tuple[int, int] | None = None  # in which life, after how many changes, the last loss was reported to it
     expected: tuple[str, ...] = (
         "Connected",
         "Disconnected",

@@ -109,7 +109,7 @@ class TestLogin:
 
     def test_slows_down_when_it_is_told_to(self, oidc: AuthorizationServer, monkeypatch: pytest.MonkeyPatch) -> None:
         def impatient(login: DeviceLogin) -> None:
-            oidc.config(interval=1)  # more than what the device was told
+            oidc.config(interval=1)  # longer than the device knows
             beside(approve_after_two)(login)
 
         def approve_after_two(login: DeviceLogin) -> None:

@@ -112,7 +112,7 @@ def test_one_approval_serves_the_command_the_pipe_and_the_script_until_logout(
     assert renewed != out.strip()
     remember_secret(renewed)
 
-    # After everything has ended, the refresh token is enough.
+    # After every token has expired, the refresh token is enough.
     time.sleep(max(0.0, device.status()["expires_in"]) + 0.1)
     found = device.status()
     assert (found["valid"], found["renewable"]) == (False, True)
@@ -141,7 +141,7 @@ def test_commands_and_scripts_that_start_at_once_make_one_request(device: Device
     assert device.log_in(oidc.approve)[0] == 0
     oidc.config(at=30)
     before = oidc.token_requests()
-    # The first token has ended, as after a night without power: rotated refresh tokens are worth one use each.
+    # The first token has expired, as after a night without power: rotated refresh tokens are worth one use each.
     _age_the_stored_token(device)
     found: list[tuple[int, str, str]] = []
     threads = [threading.Thread(target=lambda: found.append(device.run("token"))) for _ in range(4)]

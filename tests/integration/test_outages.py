@@ -150,7 +150,7 @@ class TestAnAuthorizationServerThatIsDownForLongerThanAToken:
                 delivery.wait(20)
             assert device.hears_itself()
         assert kept(mosquitto.port, keys.token(), device.name, 100) == set(range(100))
-        assert mosquitto.refused(device.name) == 0  # a token that has ended is never presented
+        assert mosquitto.refused(device.name) == 0  # a token that has expired is never presented
         for event in device.of(RenewalFailed):
             assert isinstance(event, RenewalFailed)
             assert event.retry_in <= max(QUICK.maximum, 1.0)

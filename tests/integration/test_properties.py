@@ -27,7 +27,7 @@ class Signed:
 
 
 class Device:
-    """A client, and what it was told."""
+    """A client, and what was reported to it."""
 
     def __init__(self, keys: Keys, port: int, client_id: str, **options: Any) -> None:
         self.events: list[Event] = []

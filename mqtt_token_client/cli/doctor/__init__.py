@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...logs import get_logger
-from ..login import REJECTED, TEMPORARY, exit_code
+from ..login import REJECTED, TEMPORARY, config_option, exit_code
 from .examination import examine
 from .findings import FAILED, NOTE, OK, Finding, likeliest_cause
 
@@ -18,16 +18,7 @@ _WIDTH = 22  # of a step's name
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "path",
-    envvar="MQTT_TOKEN_CONFIG",
-    default="mqtt-token.toml",
-    show_default=True,
-    type=click.Path(dir_okay=False),
-    help="The TOML file of the device; also MQTT_TOKEN_CONFIG.",
-)
+@config_option
 @click.option("--topic", help="To subscribe and publish to. [default: the client id and /doctor]")
 @click.option("--timeout", type=click.FloatRange(1, 300), default=15.0, show_default=True, help="Seconds a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
