@@ -59,7 +59,7 @@ def paho(session: nox.Session, paho: str) -> None:
 def lowest(session: nox.Session) -> None:
     """With the lowest versions that pyproject.toml allows, and the newest tools: an old hypothesis takes minutes."""
     session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket,watch]")
-    session.install("hypothesis", "pytest", "pytest-timeout", "selenium")
+    session.install("--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
 
 

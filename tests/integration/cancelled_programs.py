@@ -1,6 +1,6 @@
 """Programs on asyncio that are cancelled at random moments, and what they leave behind.
 
-    python -m tests.integration.cancelled_programs --cycles 1000 [--uvloop]
+    python -W error -m tests.integration.cancelled_programs --cycles 1000 [--uvloop]
 
 The tests run some of these cycles.
 """
@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--uvloop", action="store_true")
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("keys", "pki", "mosquitto"):
@@ -145,17 +147,13 @@ def main() -> None:
         broker = Mosquitto(keys, Pki(folder / "pki"), folder / "mosquitto")
         broker.start()
         try:
-            loop_factory = None
-            if told.uvloop:
-                import uvloop
-
-                loop_factory = uvloop.new_event_loop
+            loop_factory = uvloop.new_event_loop if options.uvloop else None
             with asyncio.Runner(debug=True, loop_factory=loop_factory) as runner:
                 url = f"mqtt://127.0.0.1:{broker.port}"
-                wrong = runner.run(cancel_programs(url, keys, told.cycles, told.seed))
+                wrong = runner.run(cancel_programs(url, keys, options.cycles, options.seed))
         finally:
             broker.stop()
-    print("\n".join([*wrong[:20], f"{told.cycles} cycles, {len(wrong)} faults"]))  # noqa: T201
+    print("\n".join([*wrong[:20], f"{options.cycles} cycles, {len(wrong)} faults"]))  # noqa: T201
     sys.exit(bool(wrong))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+import uvloop
 
 from devtools.servers.hivemq import HiveMQ
 from devtools.servers.keys import Keys
@@ -96,7 +97,7 @@ def test_programs_that_are_cancelled_at_random_moments_leave_nothing(
     loop: str, keys: Keys, mosquitto: Mosquitto
 ) -> None:
     """``python -m tests.integration.cancelled_programs`` has the long form."""
-    factory = None if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    factory = None if loop == "asyncio" else uvloop.new_event_loop
     with asyncio.Runner(debug=True, loop_factory=factory) as runner:
         url = f"mqtt://127.0.0.1:{mosquitto.port}"
         assert runner.run(cancel_programs(url, keys, cycles=30, seed=7)) == []

@@ -6,10 +6,15 @@ import asyncio
 import runpy
 import threading
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import fastapi
+import httpx
 import pytest
+from aiohttp import test_utils, web
 
 from mqtt_token_client import AsyncTokenClient, TokenClient, TokenKeeper
 from mqtt_token_client.testing import AuthorizationServer, Broker
@@ -86,15 +91,13 @@ def test_the_source_of_home_assistant_returns_what_the_session_has(run: Any) -> 
 
 
 def test_fastapi_publishes_in_a_request(run: Any, broker: Broker) -> None:
-    fastapi = pytest.importorskip("fastapi")
     app = run(program("FastAPI(lifespan"))["app"]
     assert isinstance(app, fastapi.FastAPI)
-    httpx = pytest.importorskip("httpx")
 
     async def main() -> None:
         async with app.router.lifespan_context(app) as state:
 
-            async def with_state(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            async def with_state(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
                 await app({**scope, "state": state}, receive, send)
 
             transport = httpx.ASGITransport(app=with_state)
@@ -106,7 +109,6 @@ def test_fastapi_publishes_in_a_request(run: Any, broker: Broker) -> None:
 
 
 def test_aiohttp_publishes_in_a_request(run: Any, broker: Broker) -> None:
-    test_utils = pytest.importorskip("aiohttp.test_utils")
     app = run(program("web.AppKey"))["app"]
 
     async def main() -> None:
@@ -117,8 +119,7 @@ def test_aiohttp_publishes_in_a_request(run: Any, broker: Broker) -> None:
     assert [message.payload for message in broker.messages("pump/17/command/text")] == [b"open"]
 
 
-def test_the_source_over_aiohttp_returns_a_token_of_the_cloud(run: Any) -> None:
-    aiohttp, web, test_utils = (pytest.importorskip(f"aiohttp{name}") for name in ("", ".web", ".test_utils"))
+def test_the_source_over_aiohttp_returns_a_token_of_the_cloud(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from_our_cloud = run(program("FromOurCloud"))["FromOurCloud"]
 
     async def token(_request: Any) -> Any:
@@ -134,7 +135,7 @@ def test_the_source_over_aiohttp_returns_a_token_of_the_cloud(run: Any) -> None:
                 assert url == "https://cloud.example.com/token"
                 return original("/token", **options)
 
-            session.post = post
+            monkeypatch.setattr(session, "post", post)
             assert (await from_our_cloud(session).fetch(None)).value == "a-token"
 
     asyncio.run(main())
