@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import MqttTokenError
 from .display import Snapshot, verdict
 from .doctor import doctor
+from .init import init
 from .journal import journal
 from .login import login, logout, status, token
 from .publishing import pub
@@ -29,7 +30,7 @@ def mqtt_token() -> None:
     """
 
 
-for command in (journal, login, status, token, logout, doctor, pub, sub, request, service):
+for command in (init, journal, login, status, token, logout, doctor, pub, sub, request, service):
     mqtt_token.add_command(command)
 
 

@@ -117,7 +117,7 @@ def status(context: click.Context, config: Config, as_json: bool) -> None:
     Exits with 3 if no token is stored that is valid or can be renewed automatically. If the server rejected the last
     renewal, it says why.
     """
-    _check_client(config)
+    check_client(config)
     token = config.store.load(token_key(config))
     found = _status(config, token)
     if as_json:
@@ -211,7 +211,7 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     return found
 
 
-def _check_client(config: Config) -> None:
+def check_client(config: Config) -> None:
     """Let ``TokenClient`` check the MQTT entries of the file, if there are any."""
     from ..client import TokenClient
 
