@@ -6,7 +6,6 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ from ..oneshot import check_seconds, check_timeout
 from ..tokens.credentials import CredentialsProvider
 from ..tokens.on_loop import in_thread
 from .acks import AckBatch
+from .closings import Closings
 from .event_stream import Events, EventStream
 from .inboxes import Inboxes
 from .messages import Messages
@@ -59,6 +59,7 @@ class AsyncTokenClient(ClientBase):
         arguments.check_function("on_event", on_event)
         self._own_loop = OwnLoop()
         self._provider = provider
+        self._closings = Closings()
         self._events = Events(self._own_loop, on_event)
         self._room = Room(lambda callback: self._core.session.queue.when_room(callback))
         acks = AckBatch(self._own_loop, lambda processed: self._core.session.acknowledge(processed))
@@ -66,14 +67,8 @@ class AsyncTokenClient(ClientBase):
         self._inboxes = Inboxes(
             self._own_loop, acks, reports, lambda name: self._core.session.unsubscribe(name), options.on_message
         )
-        options = arguments.SessionOptions(
-            options.max_inflight,
-            options.max_queued,
-            options.manual_acks or ManualAcks(by_handlers=True),
-            self._inboxes.put,
-            options.journal,
-            options.reply_by,
-        )
+        changed = {"manual_acks": options.manual_acks or ManualAcks(by_handlers=True), "on_message": self._inboxes.put}
+        options = arguments.SessionOptions(**(vars(options) | changed))
         self._core = ClientCore(
             self._settings, provider, options, self._events.report, acquire_network_thread, release_network_thread
         )
@@ -83,10 +78,12 @@ class AsyncTokenClient(ClientBase):
     async def connect(self, timeout: float | None = 30.0) -> bool:
         """Connect, and stay connected until :meth:`disconnect`.
 
-        If it is cancelled, the client is disconnected before the cancellation goes on.
+        If it is cancelled, the client is disconnected before the cancellation goes on; while it waits for a
+        ``disconnect()``, nothing else happens.
 
         Args:
-            timeout: seconds to wait for the first connection; 0 does not wait, None waits without a limit.
+            timeout: seconds to wait for the first connection, and before it for the end of a ``disconnect()`` of
+                another task; 0 does not wait, None waits without a limit.
 
         Returns:
             Whether it is connected by now. If not, it goes on trying; events report the reasons.
@@ -100,25 +97,37 @@ class AsyncTokenClient(ClientBase):
         """
         timeout = check_timeout(timeout, "connect")
         core, loop = self._core, self._own_loop.bind()
-        self._provider.use_loop(loop)
+        ends = None if timeout == math.inf else loop.time() + timeout
         core.awaited = timeout > 0
         try:
-            while (closing := core.start()) is not None:
-                await closing
-            self._inboxes.connected()
+            if not await self._closings.wait(ends):
+                self._closings.then(self._begin)
+                return False
+            self._begin()
             if timeout:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if timeout == math.inf else timeout):
-                        await core.first_result
-        except asyncio.CancelledError:
-            await self.disconnect(timeout=0)
-            raise
+                await self._first_result(ends)
         finally:
             core.awaited = False
         if timeout and (error := core.fatal_error) is not None:
             await self.disconnect(timeout=0)
             raise error
         return core.connected
+
+    def _begin(self) -> None:
+        self._provider.use_loop(self._own_loop.bind())
+        closing = self._core.start()
+        assert closing is None
+        self._inboxes.connected()
+
+    async def _first_result(self, ends: float | None) -> None:
+        try:
+            async with asyncio.timeout_at(ends):
+                await self._core.first_result
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            await self.disconnect(timeout=0)
+            raise
 
     async def disconnect(self, timeout: float = 5.0) -> None:
         """Send the queued messages for at most ``timeout`` seconds, then DISCONNECT; the broker drops the will.
@@ -133,16 +142,7 @@ class AsyncTokenClient(ClientBase):
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
         timeout = check_seconds(timeout, "disconnect")
-        closing = asyncio.ensure_future(self._close(timeout, self._inboxes.stop()))
-        cancelled: asyncio.CancelledError | None = None
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._core.close(0)
-        if cancelled is not None:
-            raise cancelled
+        await self._closings.run(self._close(timeout, self._inboxes.stop()), hurry=lambda: self._core.close(0))
 
     async def _close(self, timeout: float, handlers: list[asyncio.Task[None]]) -> None:
         await self._core.close(timeout)

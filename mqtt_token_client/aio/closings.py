@@ -1,0 +1,55 @@
+"""Closings: the calls of ``disconnect()`` that are under way, and the ``connect()`` that comes after them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+
+class Closings:
+    """The calls of ``disconnect()`` of one client that are under way. Runs on the event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next: Callable[[], object] | None = None
+
+    async def run(self, closing: Coroutine[Any, Any, None], *, hurry: Callable[[], object]) -> None:
+        """Disconnect the client by running a coroutine to its end, and forget what was to happen afterwards. If the
+        caller is cancelled, ``hurry`` is called, and the cancellation goes on when the coroutine has ended.
+        """
+        self._next = None
+        task = asyncio.get_running_loop().create_task(closing, name="mqtt-token-disconnect")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                hurry()
+        if cancelled is not None:
+            raise cancelled
+
+    async def wait(self, ends: float | None) -> bool:
+        """Wait until no call is under way, or until a time on the loop's clock; return whether none is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                while under_way := self._under_way():
+                    await asyncio.wait(under_way)
+        return not self._under_way()
+
+    def then(self, function: Callable[[], object]) -> None:
+        """Call a function when the calls that are under way have ended, unless another one begins before that."""
+        self._next = function
+
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [task for task in self._tasks if not task.done()]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._next is not None and not self._under_way():
+            function, self._next = self._next, None
+            function()

@@ -1,0 +1,134 @@
+"""connect() of AsyncTokenClient while a disconnect() of another task is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mqtt_token_client import Connected, Message, MessagesAbandoned
+from tests.unit.async_device import AsyncDevice, connected, ending, run, until
+from tests.unit.packets import DISCONNECT, PUBACK, PUBLISH, SUBSCRIBE
+from tests.unit.scripted_broker import PATIENCE, Peer
+from tests.unit.test_async_sources import AsyncSource
+
+
+@asynccontextmanager
+async def disconnecting() -> AsyncIterator[tuple[AsyncDevice, Peer, asyncio.Task[None], int]]:
+    """A device whose ``disconnect()`` waits for an acknowledgement, the broker's side, that task, and the packet
+    identifier to acknowledge.
+    """
+    async with connected() as (device, peer):
+        device.client.publish_nowait("t", b"last", qos=1)
+        last = await asyncio.to_thread(peer.expect, PUBLISH)
+        task = asyncio.create_task(device.client.disconnect(timeout=60))
+        await until(lambda: device.client.state == "closed")
+        yield device, peer, task, last.packet_id
+
+
+async def a_moment() -> None:
+    """Let the tasks that could go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.02])
+def test_connect_waits_no_longer_than_its_timeout_and_connects_later(timeout: float) -> None:
+    async def main() -> None:
+        async with disconnecting() as (device, peer, task, packet_id):
+            async with asyncio.timeout(PATIENCE):
+                assert not await device.client.connect(timeout)
+            assert not task.done()
+            peer.acknowledge(PUBACK, packet_id)
+            await ending(peer, task)
+            second = await device.answer()
+            await until(lambda: device.client.state == "connected")
+            await device.end(second)
+
+    run(main)
+
+
+def test_connect_that_did_not_wait_is_forgotten_when_disconnect_is_called_again() -> None:
+    async def main() -> None:
+        async with disconnecting() as (device, peer, task, packet_id):
+            assert not await device.client.connect(0)
+            again = asyncio.create_task(device.client.disconnect(timeout=60))
+            await asyncio.sleep(0)
+            peer.acknowledge(PUBACK, packet_id)
+            await ending(peer, task)
+            await again
+            await a_moment()
+            assert device.client.state == "closed"
+            assert len([event for event in device.events if isinstance(event, Connected)]) == 1
+
+    run(main)
+
+
+def test_connect_that_is_cancelled_leaves_the_outbox_its_time() -> None:
+    async def main() -> None:
+        async with disconnecting() as (device, peer, task, packet_id):
+            connecting = asyncio.create_task(device.client.connect())
+            await asyncio.sleep(0)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+            peer.acknowledge(PUBACK, packet_id)
+            await ending(peer, task)
+            assert not [event for event in device.events if isinstance(event, MessagesAbandoned)]
+
+    run(main)
+
+
+def test_a_source_with_a_coroutine_function_serves_the_connection_afterwards() -> None:
+    async def main() -> None:
+        source = AsyncSource()
+        async with connected(tokens=source) as (device, peer):
+            task = asyncio.create_task(device.client.disconnect())
+            await asyncio.sleep(0)
+            connecting = asyncio.create_task(device.client.connect())
+            await ending(peer, task)
+            await device.answer(0x87)  # so that a new token is needed
+            second = await device.answer()
+            assert await connecting
+            assert source.requests == 2
+            await device.end(second)
+
+    run(main)
+
+
+def test_connect_waits_for_a_handler_that_is_slow_to_end() -> None:
+    """What the new connection has received must not be forgotten with what the old one had."""
+
+    async def main() -> None:
+        may_end, started, ended = asyncio.Event(), asyncio.Event(), list[bytes]()
+
+        async def handler(message: Message) -> None:
+            started.set()
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                await may_end.wait()
+                ended.append(message.payload)
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await asyncio.to_thread(peer.expect, SUBSCRIBE)
+            peer.publish("t", b"first", qos=1, packet_id=1)
+            await started.wait()
+            task = asyncio.create_task(device.client.disconnect())
+            await asyncio.to_thread(peer.expect, DISCONNECT)
+            peer.close()
+            connecting = asyncio.create_task(device.client.connect())
+            await until(lambda: device.client._core.runtime is None)
+            await a_moment()
+            assert device.client.state == "closed"
+            may_end.set()
+            await task
+            assert ended == [b"first"]
+            second = await device.answer()
+            assert await connecting
+            await device.end(second)
+
+    run(main)
