@@ -22,7 +22,7 @@ from devtools.servers.processes import wait_until
 from devtools.servers.rabbitmq import RabbitMQ
 from mqtt_token_client import Credentials, Event, Token, Will
 from tests.integration.interfaces import INTERFACES
-from tests.integration.traffic import Peer, Traffic
+from tests.integration.traffic import Peer, Traffic, late_of
 
 BUSY = 0.8  # of the rate, at least, is reached on a machine that has other work too
 
@@ -127,7 +127,8 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
     assert {rotation.kind for rotation in traffic.rotations} == {case.kind}
     assert up.lost_of(count) == set(), lost
     assert not case.keeps_qos_0 or down.lost_of(count) == set(), lost
-    assert (up.reordered, down.reordered) == (0, 0), lost
+    assert up.reordered == 0, lost
+    assert down.reordered <= late_of(case.broker, case.kind, len(traffic.rotations)), lost
     assert [number for number in up.repeated + down.repeated if number % case.levels == 2] == [], lost
     if case.broker == "mosquitto":  # it keeps packet identifiers, by which what it sends again is known at QoS 1 too
         assert down.repeated == [], lost
