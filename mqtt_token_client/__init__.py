@@ -87,6 +87,9 @@ if TYPE_CHECKING:
         JournalRecovered as JournalRecovered,
         Resumed as Resumed,
     )
+    from .mqtt.session.quota import (
+        QuotaExceeded as QuotaExceeded,
+    )
     from .mqtt.session.reports import (
         Stats as Stats,
     )
@@ -204,6 +207,7 @@ _NAMES = {
     "mqtt.codec.will": "Will",
     "mqtt.session.delivery": "Delivery",
     "mqtt.session.journal_events": "JournalFailed JournalFull JournalRecovered Resumed",
+    "mqtt.session.quota": "QuotaExceeded",
     "mqtt.session.reports": "Stats",
     "profiles.aws_iot": "AwsIot",
     "profiles.bearer_header": "BearerHeader",

@@ -12,11 +12,13 @@ from .mqtt.codec.checks import check_qos
 from .mqtt.codec.packets import SUBSCRIBE
 from .mqtt.codec.properties import pack_properties
 from .mqtt.lifecycle.settings import check_range
-from .mqtt.session.acks import ManualAcks
 from .mqtt.session.delivery import Delivery, Outgoing
 from .mqtt.session.dispatch import Handler
 from .mqtt.session.journal import UnopenedJournal
 from .value import Value
+
+if TYPE_CHECKING:
+    from .mqtt.session.acks import ManualAcks
 
 _MAX_INFLIGHT = 65_000  # leaves packet identifiers for SUBSCRIBE
 _EXPIRY = "message_expiry_interval"
@@ -83,7 +85,11 @@ def check_function(name: str, value: object) -> None:
 
 def manual_acks(wanted: bool) -> ManualAcks | None:
     """Return the acknowledgements that an application makes itself, if it wants to."""
-    return ManualAcks() if wanted else None
+    if not wanted:
+        return None
+    from .mqtt.session.acks import ManualAcks  # few applications want to
+
+    return ManualAcks()
 
 
 def from_file(path: str | PathLike[str]) -> dict[str, Any]:

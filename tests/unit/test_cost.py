@@ -154,7 +154,7 @@ class TestManyMessagesAtOnce:
         self, make: Make, system_calls: Counter[str], protocol: int
     ) -> None:
         device = make(protocol, max_inflight=COUNT // 2)
-        device.client._core.session._outbox._window.size = COUNT // 2
+        device.client._core.session._outbox.window.size = COUNT // 2
         peer = device.start()
         system_calls.clear()
         network(device, lambda: publish(device, 1))
@@ -179,7 +179,7 @@ class TestAMessage:
     @pytest.mark.parametrize(("qos", "most"), [(0, 19), (1, 16)])
     def test_is_sent_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
         device = make(protocol)
-        device.client._core.session._outbox._window.size = COUNT
+        device.client._core.session._outbox.window.size = COUNT
         peer = device.start()
         with counted(device) as calls:
             publish(device, qos)
@@ -190,7 +190,7 @@ class TestAMessage:
     @pytest.mark.parametrize("subscribers", [True, False])
     def test_is_acknowledged_by_few_calls(self, make: Make, protocol: int, subscribers: bool) -> None:
         device = make(protocol)
-        device.client._core.session._outbox._window.size = COUNT
+        device.client._core.session._outbox.window.size = COUNT
         peer = device.start()
         publish(device, 1)
         messages = peer.expect_messages(COUNT)

@@ -79,7 +79,7 @@ def test_a_message_denied_in_mid_life_fails(make: Make) -> None:
 def test_a_message_denied_for_another_reason_fails(make: Make) -> None:
     device, first = ending(make)
     denied = device.client.publish("t", b"denied", qos=1)
-    first.acknowledge(PUBACK, first.expect(PUBLISH).packet_id, 0x97)
+    first.acknowledge(PUBACK, first.expect(PUBLISH).packet_id, 0x83)
     with pytest.raises(DeliveryFailed):
         denied.wait(10)
 

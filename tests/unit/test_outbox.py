@@ -18,7 +18,8 @@ from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
 from mqtt_token_client.mqtt.session.journal import Bounds, Reporting
-from mqtt_token_client.mqtt.session.outbox import Outbox, open_outbox
+from mqtt_token_client.mqtt.session.opening import open_outbox
+from mqtt_token_client.mqtt.session.outbox import Outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.queue import MessageQueue
 from tests.unit.network_thread import call

@@ -361,9 +361,9 @@ class TestReasonStrings:
     @pytest.mark.parametrize(("qos", "kind"), [(1, "40"), (2, "50")])
     def test_of_a_rejected_message(self, client: Client, qos: int, kind: str) -> None:
         message = client.publish("pump/17", qos=qos)
-        client.answer(f"{kind} 0b 0001 97 07 1f 0004 66756c6c")
-        assert client.told == [events.DeliveryRefused("pump/17", 0x97, reason_string="full")]
-        assert str(message.error) == "the broker rejected a message on pump/17: Quota exceeded (0x97): full"
+        client.answer(f"{kind} 0b 0001 80 07 1f 0004 66756c6c")
+        assert client.told == [events.DeliveryRefused("pump/17", 0x80, reason_string="full")]
+        assert str(message.error) == "the broker rejected a message on pump/17: Unspecified error (0x80): full"
 
     def test_of_a_refused_subscription(self, client: Client) -> None:
         client.subscribe("a")

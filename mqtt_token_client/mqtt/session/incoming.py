@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..codec.message import Message
 from ..codec.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, RejectedPublish, malformed
@@ -15,11 +16,13 @@ from ..codec.reason_codes import (
     QUOTA_EXCEEDED,
 )
 from ..transport.connection import NetworkConnection
-from .acks import ManualAcks, PendingAck
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .journal import CallSoon, Journal
 from .received import ReceivedIds
+
+if TYPE_CHECKING:
+    from .acks import ManualAcks, PendingAck
 
 # PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).
 _ANSWERS = {QUOTA_EXCEEDED: QUOTA_EXCEEDED, PACKET_TOO_LARGE: QUOTA_EXCEEDED}

@@ -14,12 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from ...errors import DeliveryFailed
-from ...events import Event
 from ..codec.packets import PUBACK, PUBREC, Acknowledgement
 from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
 from .delivery import Outgoing, Stage, check_answer, in_order, rejection
 from .flow import InflightWindow
-from .journal import CallSoon, Journal, Reporting
+from .journal import CallSoon, Journal
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
 from .queue import MessageQueue, WrittenMessages
 
@@ -44,6 +43,7 @@ class Outbox:
     Attributes:
         queue: the accepted messages; its ``put`` may be called on any thread.
         at_qos_0: what becomes of messages of QoS 0 that were written.
+        window: how many messages may be unacknowledged.
         was_received: the identifiers of messages of QoS 2 that an earlier process received.
     """
 
@@ -56,10 +56,10 @@ class Outbox:
         self.at_qos_0 = WrittenMessages(self.queue)
         self._ids = packet_ids
         self._journal = journal
-        self._window = InflightWindow(max_inflight)
+        self.window = InflightWindow(max_inflight)
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
-        self._unsent: set[int] = set()  # the identifiers of those in flight that this connection has not sent yet
+        self._unsent: set[int] = set()  # the identifiers of those in flight that this connection is still to send
         self._denied: list[Outgoing] = []  # wait for a new token
         self._collisions = 0  # how often in a row an identifier was in use
 
@@ -86,7 +86,7 @@ class Outbox:
         return self._due(receive_maximum) if self.queue.new or self._again else iter(())
 
     def _due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
-        window, new, inflight, unsent = self._window, self.queue.new, self._inflight, self._unsent
+        window, new, inflight, unsent = self.window, self.queue.new, self._inflight, self._unsent
         most = min(receive_maximum or HIGHEST_PACKET_ID, window.size)
         most_at_qos_2 = min(receive_maximum or _QOS_2_WINDOW_IF_NOT_ANNOUNCED, window.size)
         while waiting := self._sent_before() if self._again else new:
@@ -127,7 +127,7 @@ class Outbox:
             del self._inflight[message.packet_id]
             self._unsent.discard(message.packet_id)
             self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
-            self._window.forget(message.packet_id)
+            self.window.forget(message.packet_id)
         self.queue.finish(message, error)
 
     # Answers
@@ -141,8 +141,8 @@ class Outbox:
         check_answer(self._inflight[packet_id], PUBREC)
         message = self._inflight.pop(packet_id)
         self._inflight[packet_id] = message  # as the last one: see in_order()
-        if packet_id == self._window.timed:
-            self._window.answered()
+        if packet_id == self.window.timed:
+            self.window.answered()
         message.stage = _RELEASED
         return 0
 
@@ -161,8 +161,8 @@ class Outbox:
             self._unsent.discard(packet_id)
         self._ids.free(packet_id)
         self._collisions = 0
-        if packet_id == self._window.timed:
-            self._window.answered()
+        if packet_id == self.window.timed:
+            self.window.answered()
         rejected = reason >= 0x80 and message.stage is not _RELEASED
         self.queue.finish(message, rejection(message, PUBACK, reason, text) if rejected else None)
         return message
@@ -175,6 +175,8 @@ class Outbox:
         match outcome(packet.kind, packet.reason, repeated=message is not None and message.repeated):
             case Outcome.RELEASE:
                 return None, self.received(packet.packet_id) == 0
+            case Outcome.DELAYED if self._delay(packet):
+                return None, False
             case Outcome.IN_USE:  # PUBREL finishes the exchange that uses the identifier
                 return self._identifier_in_use(*packet[1:]), packet.kind == PUBREC
             case _:
@@ -186,7 +188,7 @@ class Outbox:
             return None
         message = self._inflight.pop(packet_id)
         self._ids.give_up(packet_id, finished=False)
-        self._window.forget(packet_id)
+        self.window.forget(packet_id)
         self._collisions += 1
         if self._collisions > _MAX_COLLISIONS:
             self.queue.finish(message, rejection(message, PUBACK, reason, text))
@@ -194,6 +196,25 @@ class Outbox:
         message.start_anew(self._journal)
         self._again = in_order((*self._again, message))
         return None
+
+    def _delay(self, packet: Acknowledgement) -> bool:
+        """A quota: keep a message until the pause is over that follows. Return whether it is kept."""
+        message = self._inflight.get(packet.packet_id)
+        if message is None or message.stage is _RELEASED or not self.window.may_pause():
+            return False
+        check_answer(message, packet.kind)
+        self.quota_exceeded()
+        if packet.packet_id not in self._unsent:
+            self.window.forget(packet.packet_id)
+            self._unsent.add(packet.packet_id)
+            self._again.append(message)
+        return True
+
+    def resume(self) -> None:
+        """The pause may be over: send what was rejected, before anything newer."""
+        if self.window.resume():
+            self._again = in_order(self._again)
+            self.queue.wake()
 
     def denied(self, packet_id: int) -> bool:
         """PUBACK or PUBREC with Not authorized, as the token has expired: the message waits for a new token. Return
@@ -203,7 +224,7 @@ class Outbox:
             return False
         self._unsent.discard(packet_id)
         self._ids.free(packet_id)
-        self._window.forget(packet_id)
+        self.window.forget(packet_id)
         message.start_anew(self._journal)
         self._denied.append(message)
         return True
@@ -218,14 +239,14 @@ class Outbox:
 
     def quota_exceeded(self) -> None:
         """The broker has rejected a message, or is about to end the connection, because of a quota."""
-        self._window.quota_exceeded(len(self._inflight) - len(self._unsent))
+        self.window.quota_exceeded(len(self._inflight) - len(self._unsent))
 
     def connection_lost(self, unwritten: list[Outgoing]) -> None:
         """Send again what was in flight, in its order, and the messages of QoS 0 that were kept or were not written
         completely.
         """
         at_qos_0 = [*self.at_qos_0.unconfirmed(), *unwritten]
-        self._window.connection_lost()
+        self.window.connection_lost()
         for message in self._inflight.values():
             message.duplicate = message.stage is _SENT
         for message in at_qos_0:
@@ -263,22 +284,3 @@ class Outbox:
         for message in abandoned:
             self.queue.finish(message, DeliveryFailed(CLOSED))
         return len(abandoned)
-
-
-def open_outbox(
-    journal: Journal | None,
-    packet_ids: PacketIds,
-    receiving: Callable[[], Reporting],
-    emit: Callable[[Event], None],
-    *,
-    max_queued: int,
-    max_inflight: int,
-) -> Outbox:
-    """Return the outbox of a session. ``receiving`` returns the other half of it, which the journal records too."""
-    if journal is None:
-        return Outbox(packet_ids, MessageQueue(max_queued), max_inflight=max_inflight)
-    from .journal_link import JournalLink  # loaded only if there is a journal
-    from .recorded_outbox import RecordedOutbox
-
-    link = JournalLink(journal, receiving, emit)
-    return RecordedOutbox(packet_ids, max_inflight=max_inflight, link=link)

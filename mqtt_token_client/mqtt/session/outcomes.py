@@ -18,9 +18,10 @@ class Outcome(Enum):
     RELEASE = auto()  # the broker has it: PUBREL goes out, and PUBCOMP is awaited
     REJECTED = auto()  # its Delivery fails, and the identifier is free
     IN_USE = auto()  # the broker uses the identifier for another message: it is sent again with a free one
+    DELAYED = auto()  # it is sent again after a while, with the same identifier
 
 
-_D, _R, _X, _U = Outcome
+_D, _R, _X, _U, _L = Outcome
 
 # 0x91 for a PUBLISH that is sent again is against section 4.3.3, where only PUBREC with Success is possible, but EMQX
 # sends it: the message arrived on the connection before. For one that is sent for the first time, an earlier exchange
@@ -42,8 +43,12 @@ _OUTCOMES: dict[int, tuple[Outcome, Outcome, Outcome, Outcome]] = {
                                           _U,       _U,        _R,           _D),
     0x92: (  # Packet Identifier not found: normal after a lost connection (section 3.7.2.1)
                                           _X,       _X,        _X,           _D),
-    0x97: (  # Quota exceeded: fewer messages are sent at once from then on, see InflightWindow
-                                          _X,       _X,        _X,           _D),
+    0x93: (  # Receive Maximum exceeded: not a code of these packets, but EMQX sends it in PUBREC
+                                          _L,       _L,        _L,           _D),
+    0x96: (  # Message rate too high: not a code of these packets either, but it says the same
+                                          _L,       _L,        _L,           _D),
+    0x97: (  # Quota exceeded: a limit of the broker that is another one later, as a rate
+                                          _L,       _L,        _L,           _D),
     0x99: (  # Payload format invalid
                                           _X,       _X,        _X,           _D),
 }

@@ -14,24 +14,23 @@ from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, Rej
 from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .acks import ManualAcks
 from .delivery import Delivery, Outgoing
 from .dispatch import Dispatcher, Handler
 from .incoming import Incoming
 from .journal import CallSoon, Journal
 from .limits import Limits
-from .outbox import open_outbox
+from .opening import open_outbox
 from .packet_ids import PacketIds
 from .publishing import write_message
 from .reports import Blame, SessionStats
 from .subscriptions import Subscriptions, refusals
 
 if TYPE_CHECKING:
+    from .acks import ManualAcks
     from .suspicion import Suspicion
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
-_SHOWN_CHARACTERS = 200  # of a topic that the broker sent
 
 
 class Session:
@@ -78,8 +77,8 @@ class Session:
         self.publish = self.queue.put
         self._subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit, reply_by)
-        received = self._outbox.was_received
-        self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=received)
+        was_received = self._outbox.was_received
+        self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=was_received)
         self.receive_message = self._incoming.receive
         self.acknowledge = self._incoming.acknowledge
         self._delivered = self._connects = self._rotations = 0
@@ -266,8 +265,7 @@ class Session:
                 self._rejected(connection, packet)
         elif isinstance(packet, RejectedPublish):
             if self._incoming.reject(connection, packet):
-                topic = packet.topic[:_SHOWN_CHARACTERS]
-                self._emit(events.MessageRejected(topic, packet.reason, packet.size, packet.violation))
+                self._emit(events.MessageRejected(packet.topic, packet.reason, packet.size, packet.violation))
         else:
             self._request_answered(packet)
 
@@ -279,6 +277,10 @@ class Session:
             self._delivered += 1
         elif message is not None:
             self._emit(events.DeliveryRefused(message.topic_name, packet.reason, reason_string=packet.text))
+        elif packet.reason in QUOTAS:
+            from .quota import pause  # few brokers have one
+
+            pause(self._outbox, connection, packet, self._emit)
 
     def _request_answered(self, packet: Suback | Unsuback, ignored: Container[int] = ()) -> None:
         for refusal in refusals(self._subscriptions, packet):

@@ -60,6 +60,7 @@ class NetworkConnection(Generic[_Item]):
 
     Attributes:
         owner: receives the notifications.
+        runtime: drives it.
         keepalive: sends PINGREQ, on request too, and expects PINGRESP, which no listener sees while it does.
         closed: whether the socket is closed.
         paused: whether reading is paused.
@@ -72,7 +73,7 @@ class NetworkConnection(Generic[_Item]):
         self.owner = owner
         self.closed = self.paused = False
         self.sent = self.received = 0
-        self._runtime = runtime
+        self.runtime = runtime
         self._sock = sock
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
         self._acknowledge = acknowledger(sock)
@@ -125,7 +126,7 @@ class NetworkConnection(Generic[_Item]):
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
         if self.closed or not self._out:
             return
-        self._runtime.check_thread()  # once for all that was written: for each packet it would cost some percent
+        self.runtime.check_thread()  # once for all that was written: for each packet it would cost some percent
         try:
             while self._out:
                 with memoryview(self._out) as view:
@@ -158,7 +159,7 @@ class NetworkConnection(Generic[_Item]):
 
     def read(self) -> None:
         """Read what has arrived and hand it to the owner."""
-        self._runtime.check_thread()
+        self.runtime.check_thread()
         turn_ends, sent = 0.0, self.sent
         try:
             for _ in range(_READS_A_TURN):
@@ -195,7 +196,7 @@ class NetworkConnection(Generic[_Item]):
     def _read_decoded(self) -> None:
         """Read soon what TLS or the WebSocket has decoded already, as that makes no socket readable."""
         if self._pending is not None and not self.closed and self._pending():
-            self._runtime.call_soon(self.read)
+            self.runtime.call_soon(self.read)
 
     def _receive(self) -> bytes:
         """What has arrived. TLS and WebSocket return one record at a time, perhaps with one acknowledgement in it:
@@ -242,10 +243,10 @@ class NetworkConnection(Generic[_Item]):
         """Close the socket at once; the owner is not notified."""
         if self.closed:
             return
-        self._runtime.check_thread()
+        self.runtime.check_thread()
         self.closed = True
         self.keepalive.stop()
-        self._runtime.watch(self._sock, 0, self._ready)
+        self.runtime.watch(self._sock, 0, self._ready)
         self._sock.close()
 
     def _broken(self, cause: str) -> None:
@@ -257,11 +258,11 @@ class NetworkConnection(Generic[_Item]):
             before = self.received
             self.read()
             if self.received > before and not self.closed:
-                self._runtime.call_soon(read_the_rest)
+                self.runtime.call_soon(read_the_rest)
             else:
                 self.fail(cause)
 
-        self._runtime.call_soon(read_the_rest)
+        self.runtime.call_soon(read_the_rest)
 
     def fail(self, cause: str | BrokerError, *, by_broker: bool = False) -> None:
         """Close the socket, and notify the owner soon. In MQTT 5, DISCONNECT goes out before that if the cause is that
@@ -276,14 +277,14 @@ class NetworkConnection(Generic[_Item]):
         reason = cause.reason if isinstance(cause, BrokerRefused) else None
         by_broker |= isinstance(cause, BrokerError) and not isinstance(cause, ProtocolError)
         loss = Loss(str(cause), reason, by_broker)
-        self._runtime.call_soon(lambda: self.owner.connection_closed(self, loss))
+        self.runtime.call_soon(lambda: self.owner.connection_closed(self, loss))
 
     def _watch(self) -> None:
         if not self.closed:
             wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if self._out else 0)
             if wanted != self._watched:
                 self._watched = wanted
-                self._runtime.watch(self._sock, wanted, self._ready)
+                self.runtime.watch(self._sock, wanted, self._ready)
 
     def _ready(self, ready: int) -> None:
         if ready & selectors.EVENT_WRITE:
