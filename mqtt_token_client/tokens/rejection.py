@@ -47,6 +47,9 @@ def _user_name(token: Token, name: str | None, client_id: str) -> str:
     if token.value in name:
         return "the token in the user name (profile= decides that): "
     change = "profile=Password(username='…') sends another" if name == client_id else "profile= decides that"
+    host, colon, _ = printable(str(name)).rpartition(":")
+    if colon:
+        change = f"RabbitMQ takes {host!r} for the virtual host; {change}"
     return f"the user name {printable(str(name))!r} ({change}), and "
 
 

@@ -13,22 +13,29 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from authlib.oauth2.rfc6749.errors import InvalidScopeError
 from click.testing import CliRunner, Result
 
+from devtools.servers.keys import RIGHTS
+from devtools.servers.oidc import AuthorizationServer as OidcProvider
 from devtools.servers.pki import Certificate, Pki
-from mqtt_token_client import Backoff, ClientCredentials, TokenClient
+from devtools.servers.rabbitmq import RabbitMQ
+from devtools.servers.secret_service import Session
+from mqtt_token_client import Backoff, ClientCredentials, KeyringStore, TokenClient
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.doctor import broker as doctor_broker
-from mqtt_token_client.testing import AuthorizationServer, Broker
+from mqtt_token_client.mqtt.transport import open as transport
+from mqtt_token_client.testing import AuthorizationServer, Broker, authorization_server
 from mqtt_token_client.testing.device_clock import DeviceClock
 from mqtt_token_client.testing.plugin import broker, clock, idp, token_source  # noqa: F401 - as fixtures
-from tests.unit.scripted_broker import ScriptedBroker
+from tests.integration.test_secret_service import session as secret_service  # noqa: F401 - a fixture
+from tests.unit.scripted_broker import Peer, ScriptedBroker
 
 
 class Device:
@@ -54,8 +61,9 @@ class Device:
         file.write_text("\n[source]\n".join(lines))
         return CliRunner().invoke(mqtt_token, ["doctor", "-c", str(file), "--timeout", "5", *options])
 
-    def cause(self) -> dict[str, str]:
-        result = self.doctor("--json")
+    def cause(self, timeout: float = 5) -> dict[str, str]:
+        """The cause that it names; what is retried is tried for so many seconds."""
+        result = self.doctor("--json", "--timeout", str(timeout))
         assert result.exit_code, result.output
         cause: dict[str, str] = json.loads(result.stdout)["cause"]
         return cause
@@ -304,22 +312,157 @@ def test_a_proxy_that_is_not_there(device: Device) -> None:
     assert (cause["step"], "proxy" in cause["saw"]) == ("connection", True)
 
 
-def test_a_version_of_mqtt_that_the_broker_does_not_speak(device: Device) -> None:
+@contextlib.contextmanager
+def broker_that(answers: Callable[[Peer], None]) -> Iterator[str]:
+    """A broker that answers CONNECT like this, once; yields its URL."""
     scripted = ScriptedBroker()
 
     def serve() -> None:
-        scripted.accept()  # the look at the connection
+        scripted.accept().expect_end()  # the look at the connection
         peer = scripted.accept()
-        peer.packet()
-        peer.connack(0x84)
+        assert peer.packet()
+        answers(peer)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    device.top["broker"] = scripted.url
-    cause = device.cause()
+    yield scripted.url
     thread.join(5)
     scripted.close()
+
+
+def test_a_version_of_mqtt_that_the_broker_does_not_speak(device: Device) -> None:
+    with broker_that(lambda peer: peer.connack(0x84)) as device.top["broker"]:
+        cause = device.cause()
     assert (cause["step"], "try the other protocol" in cause["saw"]) == ("login", True)
+
+
+def add_claims(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Let the authorization server's tokens have so many bytes of roles."""
+    generator = authorization_server._TokenGenerator
+    usual = generator.get_extra_claims
+    patch.setattr(generator, "get_extra_claims", lambda *of: usual(*of) | {"roles": "r" * size})
+
+
+def test_a_token_that_is_too_large_for_mqtt(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_claims(monkeypatch, 66_000)
+    cause = device.cause()
+    assert (cause["step"], "MQTT accepts at most 65535; use a token with fewer claims" in cause["saw"]) == (
+        "token",
+        True,
+    )
+
+
+def test_a_token_that_is_too_large_for_a_broker_whose_limit_is_known(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.top |= {"profile": "rabbitmq", "client_id": "p" * 1000}
+    add_claims(monkeypatch, 48_000)
+    cause = device.cause()
+    assert (cause["step"], "the broker accepts 65536; ask for a token with fewer claims" in cause["saw"]) == (
+        "login",
+        True,
+    ), cause
+
+
+def test_a_token_that_is_too_large_for_a_broker_that_says_so(device: Device) -> None:
+    with broker_that(lambda peer: peer.connack(0x95)) as device.top["broker"]:
+        cause = device.cause()
+    assert (cause["step"], "ask for a token with fewer claims" in cause["saw"]) == ("login", True)
+
+
+def test_a_token_that_is_too_large_for_a_broker_that_says_nothing(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_claims(monkeypatch, 5000)
+    with broker_that(Peer.close) as device.top["broker"]:
+        cause = device.cause(timeout=2)
+    assert (cause["step"], "the token may be too large" in cause["fix"]) == ("login", True)
+
+
+def test_a_small_token_is_not_called_too_large(device: Device) -> None:
+    with broker_that(Peer.close) as device.top["broker"]:
+        cause = device.cause(timeout=2)
+    assert (cause["step"], cause["fix"]) == ("login", "")
+
+
+def test_a_port_that_a_firewall_blocks(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_TIMEOUT", 0.5)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # a full queue: the kernel does not answer any more
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        device.top["broker"] = f"mqtt://127.0.0.1:{listener.getsockname()[1]}"
+        cause = device.cause()
+    assert (cause["step"], "a firewall blocks port" in cause["fix"]) == ("connection", True), cause
+
+
+def test_a_scope_that_the_server_does_not_know(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def validate(_server: object, _scope: str) -> None:
+        raise InvalidScopeError
+
+    monkeypatch.setattr("authlib.oauth2.AuthorizationServer.validate_requested_scope", validate)
+    device.source["scope"] = "mqqt"
+    cause = device.cause()
+    assert (cause["step"], "scope" in cause["saw"]) == ("token", True), cause
+
+
+def test_a_scope_that_the_server_does_not_grant(
+    device: Device, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization_server._Client, "get_allowed_scope", lambda *_: "read")
+    device.source["scope"] = "read write"
+    assert device.doctor().exit_code == 0
+    broker.forbid("pump-17/#")  # as the broker does for whom the token lacks the scope
+    cause = device.cause()
+    assert (cause["step"], "did not grant the scope 'write'" in cause["saw"]) == ("token", True), cause
+
+
+def test_a_keyring_that_is_locked(device: Device, secret_service: Session) -> None:
+    device.top["store"] = "keyring"
+    secret_service.start_keyring()
+    KeyringStore().delete("nobody's")  # the keyring is there from now on
+    assert device.doctor().exit_code == 0
+    secret_service.stop_keyring()
+    secret_service.start_keyring(None)
+    cause = device.cause()
+    assert (cause["step"], "KeyringLocked" in cause["saw"], "unlock the keyring" in cause["fix"]) == (
+        "store",
+        True,
+        True,
+    )
+
+
+@pytest.fixture
+def at_rabbitmq(device: Device, oidc: OidcProvider, rabbitmq: RabbitMQ) -> Device:
+    device.secret.write_text(oidc.client_secret)
+    device.source |= {"issuer": oidc.issuer, "client_id": oidc.client_id, "scope": RIGHTS}
+    device.top |= {"broker": f"mqtt://127.0.0.1:{rabbitmq.port}", "protocol": 4}
+    return device
+
+
+def test_a_user_name_that_rabbitmq_takes_for_a_virtual_host(at_rabbitmq: Device) -> None:
+    at_rabbitmq.top["client_id"] = "nowhere:pump"
+    cause = at_rabbitmq.cause(timeout=2)
+    assert (cause["step"], "the user name 'nowhere:pump'" in cause["saw"]) == ("login", True), cause
+    assert "RabbitMQ takes 'nowhere' for the virtual host" in cause["saw"]
+
+
+def test_a_broker_that_is_unavailable_perhaps_for_want_of_a_permission(device: Device) -> None:
+    with broker_that(lambda peer: peer.connack(0x88)) as device.top["broker"]:
+        cause = device.cause(timeout=2)
+    assert (cause["step"], "the token's scope lacks a permission" in cause["fix"]) == ("login", True), cause
+
+
+def test_a_topic_at_which_the_broker_ends_the_connection(at_rabbitmq: Device) -> None:
+    at_rabbitmq.top["client_id"] = "pump-without-topics"  # RabbitMQ remembers what one has subscribed to
+    at_rabbitmq.source["scope"] = "rabbitmq.read:*/* rabbitmq.write:*/* rabbitmq.configure:*/*"  # none of a topic
+    cause = at_rabbitmq.cause()
+    assert (cause["step"], "ends the connection when" in cause["saw"]) == ("publish", True), cause
+    assert "in the token's scope" in cause["fix"]
 
 
 def test_two_clients_with_one_client_id(device: Device, broker: Broker, token_source: ClientCredentials) -> None:

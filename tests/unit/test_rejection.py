@@ -43,6 +43,10 @@ class Nameless:
             "it got the user name 'pump-17' (profile=Password(username='…') sends another), and a token with ",
         ),
         (Password(username="plant"), "it got the user name 'plant' (profile= decides that), and a token with "),
+        (
+            Password(username="a:b:pump"),
+            "it got the user name 'a:b:pump' (RabbitMQ takes 'a:b' for the virtual host; profile= decides that), and ",
+        ),
         (Username(), "it got the token in the user name (profile= decides that): a token with "),
         (Nameless(), "it got no user name (profile= decides that), and a token with "),
     ],

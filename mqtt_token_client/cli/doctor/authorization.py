@@ -14,6 +14,7 @@ from ...sources.oauth.device_flow import DeviceFlow
 from ...sources.oauth.token_endpoint import TokenEndpoint
 from ...token import Token
 from ...tokens.keeper import TokenKeeper
+from ...tokens.validity import missing_scopes
 from .findings import NOTE, OK, Finding, duration, failed
 
 _CLOCK_TOLERANCE = 30.0  # seconds; most servers and brokers allow a minute
@@ -52,6 +53,11 @@ def examine_token(config: Config, keeper: TokenKeeper) -> Generator[Finding, Non
     left = token.expires_in
     validity = "does not expire" if left == float("inf") else f"valid for {duration(left)}"
     yield Finding("token", OK, f"{validity}, {len(token.value)} bytes")
+    missing = missing_scopes(getattr(config.source, "scope", None), token)
+    if missing:
+        text = printable(f"the server did not grant the scope {missing!r}")
+        fix = "allow the client this scope at the authorization server, or correct source.scope"
+        yield Finding("token", NOTE, text, fix, explains=("login", "publish", "subscribe"))
     return token
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ...client import TokenClient
 from ...config import Config
 from ...description import describe
-from ...errors import MqttTokenError
+from ...errors import BrokerRefused, BrokerUnreachable, MqttTokenError
 from ...events import ConnectFailed, DeliveryRefused, Disconnected, Event, SubscriptionRefused, TokenRefused
 from ...logs import printable
 from ...mqtt.transport.open import open_transport
@@ -22,6 +22,8 @@ from ...tokens.keeper import TokenKeeper
 from ...tokens.rejection import rejection_hint
 from .findings import FAILED, OK, Finding, failed
 
+_LARGE_TOKEN = 4096  # bytes, more than most tokens have
+_SERVER_UNAVAILABLE = 0x88
 _PEACE = 2.0  # seconds after which no other client has taken the connection over
 
 
@@ -67,15 +69,20 @@ def examine_broker(config: Config, keeper: TokenKeeper, topic: str | None, timeo
 def _connection(client: TokenClient, keeper: TokenKeeper) -> Generator[Finding, None, bool]:
     """Open a connection to each broker, and close it; returns whether one could be opened."""
     settings = client._settings  # noqa: SLF001 - of this library
+    try:
+        headers = settings.profile.place(keeper.get(), settings.client_id).headers
+    except MqttTokenError as error:
+        yield failed("token", error)
+        return False
     works = False
     for address in settings.brokers:
         began = time.monotonic()
         try:
-            headers = settings.profile.place(keeper.get(), settings.client_id).headers
             context = None if settings.tls is None or not address.tls else settings.tls.look()
             sock = open_transport(address, context, settings.proxy, headers)
         except MqttTokenError as error:
-            yield failed("connection", error)
+            blocked = isinstance(error, BrokerUnreachable) and "timed out" in str(error)
+            yield failed("connection", error, f"see whether a firewall blocks port {address.port}" if blocked else "")
             continue
         with sock:
             yield Finding("connection", OK, f"{address} in {(time.monotonic() - began) * 1000:.0f} ms{_about(sock)}")
@@ -97,13 +104,13 @@ def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Find
     try:
         connected = client.connect(timeout=timeout)
     except MqttTokenError as error:
-        yield failed("login", error)
+        yield failed("login", error, _remedy(client, error))
         return False
     if not connected:
         failure = watch.wait((ConnectFailed, TokenRefused), 0.1)
         cause = getattr(failure, "error", None)
         if isinstance(cause, MqttTokenError):
-            yield failed("login", cause)
+            yield failed("login", cause, _remedy(client, cause))
         else:
             text = f"no answer within {timeout:g} s" if failure is None else describe(failure)
             if isinstance(failure, TokenRefused):
@@ -121,6 +128,19 @@ def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Find
     return True
 
 
+def _remedy(client: TokenClient, error: MqttTokenError) -> str:
+    """What to do where the error alone does not say it."""
+    token = client._core.token  # noqa: SLF001 - of this library
+    if isinstance(error, BrokerRefused) and error.reason == _SERVER_UNAVAILABLE:
+        return "try again later; RabbitMQ answers so, too, if the token's scope lacks a permission (see its log)"
+    if isinstance(error, BrokerUnreachable) and token is not None and len(token.value) > _LARGE_TOKEN:
+        return (
+            f"if this port speaks MQTT, the token may be too large: it has {len(token.value)} bytes, and brokers limit "
+            "CONNECT; ask for a token with fewer claims"
+        )
+    return ""
+
+
 def _what_it_got(client: TokenClient) -> str:
     """The user name and the token that the broker rejected, and last that its clock may be behind."""
     core = client._core  # noqa: SLF001 - of this library
@@ -131,6 +151,15 @@ def _what_it_got(client: TokenClient) -> str:
     user_name = settings.profile.place(token, settings.client_id).username
     clock, young, got = rejection_hint(token, user_name, settings.client_id).rpartition("; otherwise ")
     return f"{got}; or {clock}" if young else got
+
+
+def _unacknowledged(watch: _Watch, topic: str, error: TimeoutError) -> Finding:
+    """A broker of MQTT 3.1.1 can reject a topic only by ending the connection, and some do."""
+    if watch.wait((Disconnected,), 0.1) is None:
+        return Finding("publish", FAILED, f"{error}", "see the broker's log")
+    text = f"the broker ends the connection when this client subscribes or publishes to {topic}"
+    fix = f"allow this client to use {topic}, in the token's scope or at the broker, or choose another --topic"
+    return Finding("publish", FAILED, text, fix)
 
 
 def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) -> Iterator[Finding]:
@@ -147,7 +176,7 @@ def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) ->
     try:
         delivery.wait(timeout)
     except TimeoutError as error:
-        yield Finding("publish", FAILED, f"{error}", "see the broker's log")
+        yield _unacknowledged(watch, topic, error)
         return
     except MqttTokenError as error:
         refused = watch.wait((DeliveryRefused, SubscriptionRefused), 0.0)

@@ -11,6 +11,7 @@ from ...config import Config
 from ...errors import MqttTokenError
 from ...stores.file import FileStore
 from ...stores.folder import default_folder
+from ...stores.keyring import KeyringStore
 from ...stores.memory import MemoryStore
 from ...token import Token
 from ..login import token_key
@@ -57,7 +58,8 @@ def examine_store(config: Config) -> Generator[Finding, None, bool]:
             found = store.load(_PROBE)
             store.delete(_PROBE)
     except MqttTokenError as error:
-        yield failed("store", error)
+        fix = 'unlock the keyring, or set store = "file", which needs nobody to log in'
+        yield failed("store", error, fix if isinstance(store, KeyringStore) else "")
         return False
     where = str(getattr(store, "protection", type(store).__name__))
     if found is None:
