@@ -73,6 +73,7 @@ class Story:
     messages: dict[int, Message] = field(default_factory=dict)
     syncs: list[list[int]] = field(default_factory=list)  # of each life: after how many changes
     faults: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)  # the reports of all lives, for whoever looks into a fault
     forgotten: int = 0  # by the broker: lost, see _connected()
     _disk_failed: bool = False
     _lost: bool = False  # the broker has lost the session, and the device has not been told
@@ -97,6 +98,7 @@ class Story:
     def add(self, reports: list[str]) -> None:
         """One more life, before :attr:`syncs` has it."""
         stolen: set[int] = set()
+        self.history += [f"{self.life}: {line}" for line in reports]
         for line in reports:
             what, *words = line.split(" ", 3)
             match what, *words:
@@ -153,6 +155,7 @@ class Story:
 
     def check(self, arrived: list[tuple[str, int, bytes]]) -> None:
         """Compare with what has arrived."""
+        self.history += [f"arrived: {topic} {qos} {payload[:8]!r}" for topic, qos, payload in arrived]
         times: dict[int, int] = defaultdict(int)
         last: dict[tuple[str, int], int] = defaultdict(lambda: -1)
         for topic, qos, payload in arrived:

@@ -94,9 +94,11 @@ class Rig:
         folder: for everything on disk.
         port: of the broker.
         tokens: for the broker.
+        traces: a folder for all reports of the devices with a fault; None keeps none.
     """
 
-    def __init__(self, folder: Path, port: int, tokens: list[str]) -> None:
+    def __init__(self, folder: Path, port: int, tokens: list[str], traces: Path | None = None) -> None:
+        self._traces = traces
         self._folder = folder
         self._port = port
         self._tokens = tokens
@@ -156,6 +158,9 @@ class Rig:
             result.faults += [f"{plan}: {fault}" for fault in story.faults]
             if story.faults:
                 sys.stderr.write(f"{plan}: {story.faults[:3]}\n")
+        if story.faults and self._traces is not None:
+            trace = [str(plan), *story.faults, *story.history]
+            (self._traces / plan.name).write_text("\n".join(trace), "utf-8")
         if not story.faults:
             shutil.rmtree(self._folder / plan.name, ignore_errors=True)
 
@@ -232,6 +237,7 @@ class _DeviceOnDisk:
         records = read_log(self._log) if self._log.exists() else []
         self._story.add(self._reports.read_text().splitlines() if self._reports.exists() else [])
         self._story.syncs.append(_syncs(records))
+        self._story.history.append(f"the disk: {life.kill_at=} {life.port=} syncs {self._story.syncs[-1]}")
         if status != expected:
             self._story.faults.append(f"life {self._story.life} ended with {status}")
         disk.replay(records, killed=len(_changes(records)) == life.kill_at)

@@ -62,7 +62,14 @@ def failures(count: int, seed: int) -> Iterator[Plan]:
 
 
 def run(
-    plans: Iterator[Plan], broker: Mosquitto, keys: Keys, folder: Path, *, restarts: bool = False, beside: int = 3
+    plans: Iterator[Plan],
+    broker: Mosquitto,
+    keys: Keys,
+    folder: Path,
+    *,
+    restarts: bool = False,
+    beside: int = 3,
+    traces: Path | None = None,
 ) -> Result:
     """Let devices live and die, beside a broker that is killed every few seconds if ``restarts``.
 
@@ -73,6 +80,7 @@ def run(
         folder: for everything on disk.
         restarts: whether the broker is killed; it has saved what it has acknowledged.
         beside: how many devices live beside each other.
+        traces: a folder for all reports of the devices with a fault.
     """
     over = threading.Event()
 
@@ -82,7 +90,7 @@ def run(
             broker.start()
 
     restarter = threading.Thread(target=restart)
-    with Rig(folder.resolve(), broker.port, [keys.token(lifetime=20_000) for _ in range(50)]) as rig:
+    with Rig(folder.resolve(), broker.port, [keys.token(lifetime=20_000) for _ in range(50)], traces) as rig:
         if restarts:
             restarter.start()
         try:
@@ -101,8 +109,10 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=0, help="how many damaged files are opened")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--beside", type=int, default=3, help="devices beside each other")
+    parser.add_argument("--traces", type=Path, help="a folder for all that the devices with a fault have reported")
     arguments = parser.parse_args()
     results: dict[str, dict[str, Any]] = {}
+    settings = {"beside": arguments.beside, "traces": arguments.traces}
     if arguments.damages:
         with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
             found, faults = damaged_journal.run(Path(name), arguments.damages, arguments.seed)
@@ -118,7 +128,7 @@ def main() -> int:
             broker.start()
             try:
                 plans = what(count, arguments.seed)
-                result = run(plans, broker, keys, folder, restarts=what is kills, beside=arguments.beside)
+                result = run(plans, broker, keys, folder, restarts=what is kills, **settings)
             finally:
                 broker.stop()
             results[what.__name__] = dataclasses.asdict(result) | {"seconds": round(time.monotonic() - began)}
