@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+_TIMEX_BYTES = 512  # more than struct timex has
+_TIME_ERROR = 5  # the clock is not synchronized
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -19,6 +21,20 @@ def monotonic() -> float:
 def wall() -> float:
     """Return the seconds since the epoch by this machine's wall clock, which may be wrong by years."""
     return time.time()
+
+
+def synchronized_wall() -> float | None:
+    """Return the seconds since the epoch by this machine's wall clock, if its kernel says that NTP or the like keeps it
+    (Linux, adjtimex(2)); otherwise None.
+    """
+    import ctypes  # loaded by those with a journal only
+
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return None
+    state = adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))  # all zero: change nothing
+    return wall() if 0 <= state < _TIME_ERROR else None
 
 
 def boot_id() -> str:

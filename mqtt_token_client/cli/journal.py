@@ -17,9 +17,10 @@ from ..errors import MqttTokenError
 
 if TYPE_CHECKING:
     from ..journal.database import Database
+    from ..journal.timeline import Age
     from ..mqtt.session.delivery import Outgoing
 
-_PAGE = 1000  # messages that are read at once
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))  # and their seconds
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
@@ -36,12 +37,17 @@ def journal() -> None:
 @_FILE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(file: Path, as_json: bool) -> None:
-    """Show how many messages wait, and how many bytes they have, by topic."""
-    topics: dict[str, dict[str, int]] = {}
+    """Show how many messages wait, how many bytes they have, and how long the oldest has waited, by topic.
+
+    A device without a reliable clock does not know how long its power was off. Then the age is what it was on: "at
+    least" so long.
+    """
+    topics: dict[str, dict[str, Any]] = {}
     with _opened(file) as database:
         size = database.size
-        for message in _messages(database):
-            topic = topics.setdefault(message.topic_name, {"messages": 0, "bytes": 0})
+        for message, age in database.ages():  # the oldest first
+            new = {"messages": 0, "bytes": 0, "oldest_seconds": int(age.seconds), "oldest_is_exact": age.exact}
+            topic = topics.setdefault(message.topic_name, new)
             topic["messages"] += 1
             topic["bytes"] += len(message.payload)
     count = sum(topic["messages"] for topic in topics.values())
@@ -49,8 +55,12 @@ def show(file: Path, as_json: bool) -> None:
         click.echo(json.dumps({"messages": count, "file_bytes": size, "topics": topics}))
         return
     click.echo(f"{count} messages wait; the file takes {size} bytes")
+    if not all(topic["oldest_is_exact"] for topic in topics.values()):
+        click.echo("time in which the power was off is not counted where it says 'at least'")
     for name, topic in sorted(topics.items(), key=lambda item: -item[1]["messages"]):
-        click.echo(f"{topic['messages']:>9} messages {topic['bytes']:>12} bytes  {json.dumps(name)}")
+        oldest = _duration(topic["oldest_seconds"], exact=topic["oldest_is_exact"])
+        numbers = f"{topic['messages']:>9} messages {topic['bytes']:>12} bytes"
+        click.echo(f"{numbers}  oldest {oldest:<16}  {json.dumps(name)}")
 
 
 @journal.command()
@@ -58,8 +68,8 @@ def show(file: Path, as_json: bool) -> None:
 def export(file: Path) -> None:
     """Print each message as a JSON object in a line, the oldest first. The payload is in Base64."""
     with _opened(file) as database:
-        for message in _messages(database):
-            click.echo(json.dumps(_as_json(message)))
+        for message, age in database.ages():
+            click.echo(json.dumps(_as_json(message, age)))
 
 
 @journal.command()
@@ -95,16 +105,13 @@ def _opened(file: Path) -> Iterator[Database]:
         raise click.ClickException(str(error)) from None
 
 
-def _messages(database: Database) -> Iterator[Outgoing]:
-    after, complete = 0, False
-    while not complete:
-        page, complete = database.page(after, _PAGE)
-        for message in page:
-            yield message
-            after = message.number
+def _duration(seconds: int, *, exact: bool) -> str:
+    """Return a duration in words: ``3 h``, ``at least 2 d``."""
+    unit, length = next((one for one in _UNITS if seconds >= one[1]), ("s", 1))
+    return f"{'' if exact else 'at least '}{seconds // length} {unit}"
 
 
-def _as_json(message: Outgoing) -> dict[str, Any]:
+def _as_json(message: Outgoing, age: Age) -> dict[str, Any]:
     expires_in = None if message.expires_at is None else round(message.expires_at - monotonic(), 1)
     return {
         "number": message.number,
@@ -112,6 +119,8 @@ def _as_json(message: Outgoing) -> dict[str, Any]:
         "qos": message.qos,
         "retain": message.retain,
         "stage": message.stage.name.lower(),
+        "age": int(age.seconds),
+        "age_is_exact": age.exact,
         "expires_in": expires_in,
         "payload": base64.b64encode(message.payload).decode(),
     }

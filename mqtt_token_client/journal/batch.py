@@ -32,6 +32,16 @@ class Counters(Value):
     last_stage: int = SENT
 
 
+class _Latest:
+    """The counters as of the last change, see :class:`Counters`."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.number = counters.last_number
+        self.packet_id = counters.last_packet_id
+        self.sent = counters.highest_sent
+        self.stage = counters.last_stage
+
+
 class Batch:
     """The changes of one commit. They can be applied twice, as after a failure nobody knows whether they were applied.
 
@@ -40,8 +50,8 @@ class Batch:
         ended: see the attribute.
 
     Attributes:
-        appended: messages that are not on disk, by number, and their payloads as they were accepted: a message that is
-            delivered loses its payload, perhaps while it is written.
+        appended: messages that are not on disk, by number, with their payloads as they were accepted (a message that is
+            delivered loses its payload, perhaps while it is written) and when that was, on the monotonic clock.
         marks: packet identifier and stage of messages whose row has to have them, by number.
         removed: numbers of messages that may be on disk, and are done.
         received: packet identifiers of QoS 2 that were received (True) or released (False).
@@ -51,40 +61,43 @@ class Batch:
         flushed: called after the commit, or when it has failed.
         ended: called when the journal is closed, after the last commit; None until then.
         uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed.
+        time: the time of day, in seconds since the epoch, by a clock that can be trusted, and when it was that time, on
+            the monotonic clock; None if nothing was heard of it.
         session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
             attributes say comes after that.
     """
 
     def __init__(self, counters: Counters, ended: Callable[[], None] | None = None) -> None:
-        self.appended: dict[int, tuple[Outgoing, bytes]] = {}
+        self.appended: dict[int, tuple[Outgoing, bytes, float]] = {}
         self.marks: dict[int, tuple[int, int]] = {}
         self.removed: set[int] = set()
         self.received: dict[int, bool] = {}
         self.session_lost = False
+        self.time: tuple[float, float] | None = None
         self.sequence = 0
         self.urgent = False
         self.reads: list[tuple[int, int, Callable[[Sequence[Outgoing], bool], None]]] = []
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
         self.uncertain: set[int] = set()
-        self._last_number = counters.last_number
-        self._last_packet_id = counters.last_packet_id
-        self._highest_sent = counters.highest_sent
-        self._last_stage = counters.last_stage
+        self._latest = _Latest(counters)
 
     def __bool__(self) -> bool:
-        return bool(self.appended or self.marks or self.removed or self.received or self.session_lost)
+        changed = self.appended or self.marks or self.removed or self.received or self.session_lost or self.time
+        return bool(changed)
 
     def counters(self, count: int) -> Counters:
         """Return the counters after this batch; ``count`` messages are recorded then."""
-        return Counters(count, self._last_number, self._last_packet_id, self._highest_sent, self._last_stage)
+        latest = self._latest
+        return Counters(count, latest.number, latest.packet_id, latest.sent, latest.stage)
 
     def rebase(self, counters: Counters) -> None:
         """The file was opened, and has these counters."""
-        self._last_number = max(self._last_number, counters.last_number)
-        self._last_packet_id = self._last_packet_id or counters.last_packet_id
-        self._highest_sent = max(self._highest_sent, counters.highest_sent)
-        self._last_stage = max(self._last_stage, counters.last_stage)
+        latest = self._latest
+        latest.number = max(latest.number, counters.last_number)
+        latest.packet_id = latest.packet_id or counters.last_packet_id
+        latest.sent = max(latest.sent, counters.highest_sent)
+        latest.stage = max(latest.stage, counters.last_stage)
 
     def failed(self) -> None:
         """A commit of this batch failed, and may have reached the disk all the same: elide nothing of it."""
@@ -110,19 +123,19 @@ class Batch:
 
     # What happened, in its order
 
-    def append(self, message: Outgoing, payload: bytes) -> None:
-        """A message was accepted."""
-        self.appended[message.number] = message, payload
-        self._last_number = max(self._last_number, message.number)
+    def append(self, message: Outgoing, payload: bytes, at: float) -> None:
+        """A message was accepted, at this time of the monotonic clock."""
+        self.appended[message.number] = message, payload, at
+        self._latest.number = max(self._latest.number, message.number)
 
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:
         """A message has a new packet identifier and stage."""
         if packet_id:
-            self._last_packet_id = packet_id
-            self._highest_sent = max(self._highest_sent, number)
+            self._latest.packet_id = packet_id
+            self._latest.sent = max(self._latest.sent, number)
         if stage is Stage.RELEASED:
-            self._last_stage = max(self._last_stage + 1, FIRST_RELEASED)
-            self.marks[number] = packet_id, self._last_stage
+            self._latest.stage = max(self._latest.stage + 1, FIRST_RELEASED)
+            self.marks[number] = packet_id, self._latest.stage
         else:
             self.marks[number] = packet_id, SENT if stage is Stage.SENT else NEW
 
@@ -135,6 +148,10 @@ class Batch:
     def receive(self, packet_id: int, is_received: bool) -> None:
         """A message of QoS 2 with this identifier was handed over, or released."""
         self.received[packet_id] = is_received
+
+    def note_time(self, time_of_day: float, at: float) -> None:
+        """A clock that can be trusted has said the time of day."""
+        self.time = time_of_day, at
 
     def lose_session(self) -> None:
         """The broker has no session."""

@@ -22,8 +22,8 @@ from ..errors import ConfigurationError
 from ..mqtt.session.delivery import Outgoing
 from ..mqtt.session.journal import Recorded
 from .batch import NEW, Batch, Counters
-from .rows import COLUMNS, DamagedError, to_message, to_row
-from .timeline import Timeline
+from .rows import COLUMNS, DamagedError, Row, to_message, to_row
+from .timeline import SCHEMA as TIMELINE_SCHEMA, Age, Timeline
 
 _APPLICATION, _VERSION = 0x4D514A4C, 1
 _SETTINGS = """
@@ -41,9 +41,10 @@ _SETTINGS = """
 _SCHEMA = f"""
     BEGIN IMMEDIATE;
     CREATE TABLE messages (
-        number INTEGER PRIMARY KEY, topic, payload, properties, flags, packet_id, stage, expires_at, checksum, counters
+        number INTEGER PRIMARY KEY, topic, payload, properties, flags, packet_id, stage, accepted_at, expires_at,
+        checksum, counters
     );
-    CREATE TABLE timeline (id INTEGER PRIMARY KEY, boot_id, base, checksum);
+    {TIMELINE_SCHEMA}
     CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
     CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
     CREATE TABLE owner (client_id, version, checksum);
@@ -51,7 +52,7 @@ _SCHEMA = f"""
     PRAGMA user_version={_VERSION};
     COMMIT;
 """
-_VALUES = 10
+_VALUES = 11
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
 _LARGE = 1024  # pages of a file that is empty
@@ -100,7 +101,7 @@ class Database:
             )
         self.counters, reached = self._read_counters()
         try:
-            self._timeline = Timeline(self._connection, reached)
+            self._timeline = Timeline(self._connection, reached, self.counters.last_number)
         except ValueError as error:
             raise DamagedError(str(error)) from None
 
@@ -151,7 +152,7 @@ class Database:
     def load(self) -> Recorded:
         """Return the state of the session, with the messages that may have been sent."""
         messages = list(self._messages("number <= ?", self.counters.highest_sent))
-        messages.sort(key=lambda found: found[1])  # those at RELEASED in the order of the PUBRECs
+        messages.sort(key=lambda found: found[1][6])  # those at RELEASED in the order of the PUBRECs
         identifiers = [row[0] for row in self._connection.execute("SELECT packet_id FROM received")]
         unsent, _ = self.page(self.counters.highest_sent, _FIRST_PAGE)
         return Recorded(
@@ -175,10 +176,15 @@ class Database:
                 return page, False
         return page, len(page) < limit
 
-    def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, int]]:
+    def ages(self) -> Iterator[tuple[Outgoing, Age]]:
+        """Yield each message, the oldest first, and how long it has waited."""
+        for message, row in self._messages("true ORDER BY number"):
+            yield message, self._timeline.age(row[7], message.number)
+
+    def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, Row]]:
         query = f"SELECT {COLUMNS} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
         for row in self._connection.execute(query, values):
-            yield to_message(row, self._timeline), row[6]
+            yield to_message(row, self._timeline), row
 
     # Writing
 
@@ -203,6 +209,8 @@ class Database:
         if batch.session_lost:
             execute("UPDATE messages SET stage=? WHERE number <= ?", (NEW, self.counters.highest_sent))
             execute("DELETE FROM received")
+        if batch.time is not None:
+            self._timeline.note_time(self._connection, *batch.time)
         count = self.counters.count
         for numbers in _in_parts(batch.removed):
             places = ",".join("?" * len(numbers))
@@ -240,9 +248,9 @@ class Database:
         for part in _in_parts(numbers):
             values: list[object] = []
             for number in part:
-                message, payload = batch.appended[number]
+                message, payload, accepted_at = batch.appended[number]
                 packet_id, stage = batch.marks.get(number, (message.packet_id, NEW))
-                values += to_row(message, payload, packet_id, stage, self._timeline)
+                values += to_row(message, payload, packet_id, stage, accepted_at, self._timeline)
                 values.append(ending.get(number))
             places = ",".join(["(" + ",".join("?" * _VALUES) + ")"] * len(part))
             self._connection.execute(f"INSERT OR REPLACE INTO messages VALUES {places}", values)  # noqa: S608

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 
+from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
@@ -23,6 +25,7 @@ from .channel import Channel
 _log = get_logger("mqtt_token_client.journal")
 
 _WHEN_FULL = ("reject", "drop_oldest", "drop_newest")
+_TIME_CHANGE = 1.0  # seconds: less is not worth a commit
 _LONGEST_CLOSE = 60  # seconds: a disk that takes longer may never come back
 
 
@@ -86,6 +89,8 @@ class DiskJournal:
         self._commit_every = commit_every
         self._channel = Channel()
         self._sequence = count(1)
+        self._time_of_day: Callable[[], float | None] = lambda: None
+        self._clock_offset = -math.inf  # of the time of day that was noted last, against the monotonic clock
         self._recorded: Recorded | None = None  # None until a client has opened it
         self._is_closed = False
         reset_after_fork(self)
@@ -97,12 +102,18 @@ class DiskJournal:
         """In a child: the file is the parent's."""
         self._channel, self._is_closed = Channel(), True
 
-    def open(self, client_id: str, emit: Callable[[Event], None]) -> None:
+    def open(
+        self,
+        client_id: str,
+        emit: Callable[[Event], None],
+        time_of_day: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """Open the file for a client. If the disk fails, the client goes on in memory, as :class:`JournalFailed` says.
 
         Args:
             client_id: the MQTT client identifier, whose session the journal has.
             emit: gets events, on any thread.
+            time_of_day: returns the seconds since the epoch by a clock that can be trusted; None if there is none.
 
         Raises:
             JournalLocked: another process uses the file, or another client of this one.
@@ -120,6 +131,8 @@ class DiskJournal:
         if isinstance(opened, MqttTokenError):
             raise opened
         self._recorded = opened
+        self._time_of_day = time_of_day
+        self.note_time()
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -151,7 +164,7 @@ class DiskJournal:
         return self._recorded
 
     def append(self, message: Outgoing, *, urgent: bool = False) -> None:
-        self._channel.put(Batch.append, message, message.payload)
+        self._channel.put(Batch.append, message, message.payload, monotonic())
         if urgent:
             self._hurry(0)
 
@@ -169,6 +182,15 @@ class DiskJournal:
 
     def session_lost(self) -> None:
         self._channel.put(Batch.lose_session)
+
+    def note_time(self) -> bool:
+        if (now := self._time_of_day()) is None:
+            return False
+        at, was_known = monotonic(), self._clock_offset > -math.inf
+        if abs(now - at - self._clock_offset) >= _TIME_CHANGE:
+            self._clock_offset = now - at
+            self._channel.put(Batch.note_time, now, at)
+        return not was_known
 
     def sync(self) -> int:
         sequence = next(self._sequence)

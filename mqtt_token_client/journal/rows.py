@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
 from zlib import crc32
 
-from ..mqtt.session.delivery import Outgoing, RecordedExpiringMessage, RecordedMessage, Stage
+from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
 from .batch import FIRST_RELEASED, NEW, SENT
 from .timeline import Timeline
 
-COLUMNS = "number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum"
+COLUMNS = "number, topic, payload, properties, flags, packet_id, stage, accepted_at, expires_at, checksum"
 
-Row = tuple[int, bytes, bytes, bytes, int, int, int, float | None, int]
+Row = tuple[int, bytes, bytes, bytes, int, int, int, int, float | None, int]
 
 
 class DamagedError(Exception):
     """The content of the file is not what was written."""
 
 
-def to_row(message: Outgoing, payload: bytes, packet_id: int, stage: int, timeline: Timeline) -> Row:
-    """Return the row of a message; ``payload`` is as it was accepted."""
+class RestoredExpiringMessage(RecordedMessage):
+    """A message of an earlier process that expires. The time of that is asked for anew each time, as the device may get
+    to know meanwhile how long the power was off.
+    """
+
+    __slots__ = ("_expiry", "_timeline")
+
+    def set_expiry(self, expiry: float, timeline: Timeline) -> None:
+        """Expire at a time of the journal's clock."""
+        self._expiry, self._timeline = expiry, timeline
+
+    @property
+    def expires_at(self) -> float:  # type: ignore[override]  # nobody sets it
+        return self._timeline.to_monotonic(self._expiry, self.number)
+
+    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:  # noqa: ARG002 - it is asked for anew
+        message = RestoredExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties)
+        message.set_expiry(self._expiry, self._timeline)
+        return message
+
+
+def to_row(
+    message: Outgoing, payload: bytes, packet_id: int, stage: int, accepted_at: float, timeline: Timeline
+) -> Row:
+    """Return the row of a message.
+
+    Args:
+        message: the message.
+        payload: as it was accepted.
+        packet_id, stage: as they are now.
+        accepted_at: when it was accepted, on the monotonic clock.
+        timeline: of the file.
+    """
     flags = message.qos | message.retain << 2 | getattr(message, "replaces", False) << 3
-    topic, properties, expires_at = message.topic, message.properties, timeline.from_monotonic(message.expires_at)
-    checksum = _checksum(message.number, topic, payload, properties, flags, expires_at)
-    return (message.number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum)
+    expires_at = None if message.expires_at is None else timeline.from_monotonic(message.expires_at)
+    content = message.topic, payload, message.properties
+    accepted = int(timeline.from_monotonic(accepted_at))
+    checksum = _checksum(*content, message.number, flags, accepted, expires_at)
+    return (message.number, *content, flags, packet_id, stage, accepted, expires_at, checksum)
 
 
 def to_message(row: Row, timeline: Timeline) -> Outgoing:
@@ -31,15 +65,15 @@ def to_message(row: Row, timeline: Timeline) -> Outgoing:
     Raises:
         DamagedError: the row is not what was written.
     """
-    number, topic, payload, properties, flags, packet_id, stage, expires_at, checksum = row
+    number, topic, payload, properties, flags, packet_id, stage, accepted, expires_at, checksum = row
     try:
-        if checksum != _checksum(number, topic, payload, properties, flags, expires_at):
+        if checksum != _checksum(topic, payload, properties, number, flags, accepted, expires_at):
             raise DamagedError(f"the checksum of message {number} is wrong")
-        fields = topic, payload, flags & 3, bool(flags & 4), properties
-        if expires_at is None:
-            message = RecordedMessage(*fields)
-        else:
-            message = RecordedExpiringMessage(*fields, timeline.to_monotonic(expires_at))
+        kind = RecordedMessage if expires_at is None else RestoredExpiringMessage
+        message = kind(topic, payload, flags & 3, bool(flags & 4), properties)
+        if expires_at is not None:
+            assert isinstance(message, RestoredExpiringMessage)
+            message.set_expiry(expires_at, timeline)
         message.replaces = bool(flags & 8)
         message.number, message.packet_id = number, packet_id
         message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
@@ -48,10 +82,8 @@ def to_message(row: Row, timeline: Timeline) -> Outgoing:
     return message
 
 
-def _checksum(
-    number: int, topic: bytes, payload: bytes, properties: bytes, flags: int, expires_at: float | None
-) -> int:
-    return crc32(payload, crc32(properties, crc32(topic, crc32(b"%d,%d,%r" % (number, flags, expires_at)))))
+def _checksum(topic: bytes, payload: bytes, properties: bytes, *rest: Any) -> int:
+    return crc32(payload, crc32(properties, crc32(topic, crc32(repr(rest).encode()))))
 
 
 assert (NEW, SENT, FIRST_RELEASED) == (0, 1, 2)

@@ -1,54 +1,166 @@
-"""The time that expiries in a journal are measured on: it counts what the device was on, from one boot to the next.
+"""The time that ages and expiries in a journal are measured on.
 
 The wall clock of a device may be wrong by years, so it is not asked. Within a boot, time is that of the monotonic
-clock; after another boot it continues from what the last commit recorded. While the power is off, it stands still.
+clock; after another boot it continues from what the last commit recorded. While the power is off it stands still: what
+passed then is known once both boots have got the time of day from a clock that can be trusted, and it is recorded as an
+absence, which messages of the earlier boot have waited through as well.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 from zlib import crc32
 
 from ..clock import boot_id, monotonic
 
+SCHEMA = """
+    CREATE TABLE timeline (
+        id INTEGER PRIMARY KEY, boot_id, base, opened, offset, earlier_offset, earlier_number, uncertain, checksum
+    );
+    CREATE TABLE absences (number INTEGER PRIMARY KEY, seconds, checksum);
+"""
+_ROUNDING = 1.0  # seconds: an HTTP Date has no fractions
+
+
+class _Boot(NamedTuple):
+    """What is known of the present boot.
+
+    Attributes:
+        boot_id: see :func:`~mqtt_token_client.clock.boot_id`.
+        base: the time of the journal when the monotonic clock was 0.
+        opened: the number of the last message of earlier boots.
+        offset: the time of day when the time of the journal was 0, as this boot knows it; None until it does.
+        earlier_offset: the same as an earlier boot knew it, the last one that did; None if none did.
+        earlier_number: the number of that boot's last message.
+        uncertain: the last message that has waited while the power was off for an unknown time.
+    """
+
+    boot_id: bytes
+    base: float
+    opened: int = 0
+    offset: float | None = None
+    earlier_offset: float | None = None
+    earlier_number: int = 0
+    uncertain: int = 0
+
+
+class Age(NamedTuple):
+    """How long a message has waited.
+
+    Attributes:
+        seconds: so long at least.
+        exact: whether that is all, as the time while the power was off is known.
+    """
+
+    seconds: float
+    exact: bool
+
 
 class Timeline:
-    """The time of one open journal.
+    """The time of one open journal. Only the journal's thread changes it; any thread may ask it.
 
     Args:
         connection: to its file.
         reached: the time that the last commit recorded.
+        last_number: the highest number of a message so far.
 
     Raises:
         ValueError: what the file says of the time is damaged.
     """
 
-    def __init__(self, connection: sqlite3.Connection, reached: float) -> None:
-        boot = boot_id().encode()
-        rows = connection.execute("SELECT boot_id, base, checksum FROM timeline").fetchall()
-        for known, base, checksum in rows:
-            if not isinstance(known, bytes) or not isinstance(base, float) or checksum != _checksum(known, base):
-                raise ValueError("the time is damaged")
-            if known == boot and boot:
-                self._base = base
-                return
-        self._base = reached - monotonic()
+    def __init__(self, connection: sqlite3.Connection, reached: float, last_number: int) -> None:
+        known, now = _read(connection), boot_id().encode()
+        self._absences = _read_absences(connection)
+        if known is not None and now and known.boot_id == now:
+            self._boot = known
+            return
+        boot = _Boot(now, reached - monotonic(), last_number)
+        if known is not None and known.offset is not None:
+            boot = boot._replace(earlier_offset=known.offset, earlier_number=last_number, uncertain=known.uncertain)
+        elif known is not None:
+            earlier = known.earlier_offset, known.earlier_number
+            boot = boot._replace(earlier_offset=earlier[0], earlier_number=earlier[1], uncertain=last_number)
+        self._save(connection, boot)
+
+    def _save(self, connection: sqlite3.Connection, boot: _Boot) -> None:
+        self._boot = boot
         connection.execute(
-            "INSERT OR REPLACE INTO timeline VALUES (1, ?, ?, ?)", (boot, self._base, _checksum(boot, self._base))
+            "INSERT OR REPLACE INTO timeline VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)", (*boot, _checksum(boot))
+        )
+
+    def note_time(self, connection: sqlite3.Connection, time_of_day: float, at: float) -> None:
+        """A clock that can be trusted has said the time of day.
+
+        Args:
+            connection: to the file, in a transaction.
+            time_of_day: seconds since the epoch.
+            at: when it was that time, on the monotonic clock.
+        """
+        boot, offset = self._boot, time_of_day - (at + self._boot.base)
+        if boot.offset is not None and abs(offset - boot.offset) < _ROUNDING:
+            return
+        if boot.offset is None and boot.earlier_offset is not None:
+            seconds = offset - boot.earlier_offset
+            if seconds > _ROUNDING:
+                self._add_absence(connection, boot.earlier_number, seconds)
+        self._save(connection, boot._replace(offset=offset))
+
+    def _add_absence(self, connection: sqlite3.Connection, number: int, seconds: float) -> None:
+        absences = dict(self._absences)
+        absences[number] = absences.get(number, 0.0) + seconds
+        self._absences = tuple(sorted(absences.items()))
+        row = number, absences[number]
+        connection.execute("INSERT OR REPLACE INTO absences VALUES (?, ?, ?)", (*row, _checksum(row)))
+        connection.execute(
+            "DELETE FROM absences WHERE number < (SELECT ifnull(min(number), 0) FROM messages)"  # nobody waits any more
         )
 
     def now(self) -> float:
-        """Return the seconds that have passed."""
-        return self._base + monotonic()
+        """Return the seconds that have passed since the file was made, as far as the device was on."""
+        return self._boot.base + monotonic()
 
-    def from_monotonic(self, at: float | None) -> float | None:
+    def from_monotonic(self, at: float) -> float:
         """Return a moment of the monotonic clock on this one."""
-        return None if at is None else at + self._base
+        return at + self._boot.base
 
-    def to_monotonic(self, at: float) -> float:
-        """Return a moment of this clock on the monotonic one."""
-        return at - self._base
+    def to_monotonic(self, at: float, number: int) -> float:
+        """Return the moment of the monotonic clock at which a time that was set for a message has passed.
+
+        Args:
+            at: the time.
+            number: of the message, which may have waited while the power was off.
+        """
+        return at - self._boot.base - self._absent(number)
+
+    def age(self, since: float, number: int) -> Age:
+        """Return how long a message has waited that was accepted at the time ``since``."""
+        boot = self._boot
+        exact = number > boot.uncertain and (boot.offset is not None or number > boot.opened)
+        return Age(max(0.0, self.now() - since) + self._absent(number), exact)
+
+    def _absent(self, number: int) -> float:
+        return sum(seconds for last, seconds in self._absences if number <= last)
 
 
-def _checksum(boot: bytes, base: float) -> int:
-    return crc32(b"%s %r" % (boot, base))
+def _read(connection: sqlite3.Connection) -> _Boot | None:
+    row = connection.execute(
+        "SELECT boot_id, base, opened, offset, earlier_offset, earlier_number, uncertain, checksum FROM timeline"
+    ).fetchone()
+    if row is None:
+        return None
+    boot = _Boot(*row[:-1])
+    if row[-1] != _checksum(boot):
+        raise ValueError("the time is damaged")
+    return boot
+
+
+def _read_absences(connection: sqlite3.Connection) -> tuple[tuple[int, float], ...]:
+    rows = connection.execute("SELECT number, seconds, checksum FROM absences ORDER BY number").fetchall()
+    if any(checksum != _checksum((number, seconds)) for number, seconds, checksum in rows):
+        raise ValueError("the time is damaged")
+    return tuple((number, seconds) for number, seconds, _ in rows)
+
+
+def _checksum(values: tuple[object, ...]) -> int:
+    return crc32(repr(tuple(values)).encode())

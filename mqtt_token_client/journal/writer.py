@@ -210,7 +210,7 @@ class _Writer:
             batch.failed()
             self._fail(error)
             return
-        for message, _ in batch.appended.values():
+        for message, *_ in batch.appended.values():
             note_on_disk(message)
             if isinstance(message, RecordedMessage) and message.spilled:
                 message.payload = b""  # read again when its turn comes

@@ -128,6 +128,9 @@ class ScriptedJournal:
     def flush(self, then: Callable[[], None]) -> None:
         then()
 
+    def note_time(self) -> bool:
+        return False
+
     def sync(self) -> int:
         if self.automatic:
             self.commit()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mqtt_token_client.cli.commands import mqtt_token
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.journal.disk import open_journal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import RecordedMessage
@@ -37,25 +39,47 @@ def test_show_counts_messages_and_bytes_by_topic(path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0].startswith("1200 messages wait; the file takes ")
-    assert lines[1].split() == ["1188", "messages", "3564", "bytes", '"often"']
-    assert lines[2].split() == ["12", "messages", "36", "bytes", '"rare"']
+    assert re.fullmatch(r' +1188 messages +3564 bytes  oldest \d s +"often"', lines[1])
+    assert re.fullmatch(r' +12 messages +36 bytes  oldest \d s +"rare"', lines[2])
 
 
 def test_show_as_json(path: Path) -> None:
     found = json.loads(run("show", path, "--json").output)
     assert found["messages"] == 1200
-    assert found["topics"]["rare"] == {"messages": 12, "bytes": 36}
+    age = found["topics"]["rare"].pop("oldest_seconds")
+    assert 0 <= age < 60
+    assert found["topics"]["rare"] == {"messages": 12, "bytes": 36, "oldest_is_exact": True}
+
+
+@pytest.mark.parametrize(("hours", "shown"), [(0.01, "36 s"), (0.5, "30 min"), (47.9, "1 d"), (3, "3 h"), (72, "3 d")])
+def test_show_says_how_long_the_oldest_message_has_waited(
+    path: Path, monkeypatch: pytest.MonkeyPatch, hours: float, shown: str
+) -> None:
+    monkeypatch.setattr("mqtt_token_client.journal.timeline.monotonic", lambda: monotonic() + hours * 3600)
+    line = run("show", path).output.splitlines()[1]
+    assert re.search(rf"oldest {shown} +\"often\"$", line)
+
+
+def test_show_says_where_the_time_of_a_power_cut_is_not_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqtt_token_client.journal.timeline.boot_id", lambda: "another")
+    lines = run("show", path).output.splitlines()
+    assert lines[1] == "time in which the power was off is not counted where it says 'at least'"
+    assert re.search(r'oldest at least \d s +"often"$', lines[2])
+    found = json.loads(run("show", path, "--json").output)
+    assert found["topics"]["often"]["oldest_is_exact"] is False
 
 
 def test_export_prints_each_message(path: Path) -> None:
     found = [json.loads(line) for line in run("export", path).output.splitlines()]
     assert [one["number"] for one in found] == list(range(1, 1201))
+    assert found[0].pop("age") < 60
     assert found[0] == {
         "number": 1,
         "topic": "often",
         "qos": 1,
         "retain": False,
         "stage": "new",
+        "age_is_exact": True,
         "expires_in": None,
         "payload": "YWJj",
     }

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from mqtt_token_client.journal.batch import Batch, Counters
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
-from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedExpiringMessage, Stage
+from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
 from mqtt_token_client.mqtt.session.journal import Recorded
 from mqtt_token_client.mqtt.session.journal_events import JournalFailed, JournalRecovered
 
@@ -342,47 +341,6 @@ os._exit(0)
             journal.open("pump", print)
 
 
-class TestTime:
-    """Of messages that expire."""
-
-    @pytest.fixture(autouse=True)
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        clock: dict[str, Any] = {"boot": "first", "now": 5000.0}
-        monkeypatch.setattr("mqtt_token_client.journal.timeline.monotonic", lambda: clock["now"])
-        monkeypatch.setattr("mqtt_token_client.journal.timeline.boot_id", lambda: clock["boot"])
-        return clock
-
-    def left(self, reopen: Open, clock: dict[str, Any]) -> float:
-        (found,) = load(reopen()).messages
-        assert found.expires_at is not None
-        return float(found.expires_at - clock["now"])
-
-    def expiring(self, reopen: Open) -> DiskJournal:
-        journal = reopen()
-        one = RecordedExpiringMessage(encode_topic("t"), b"x", 1, False, b"", 5060.0)
-        one.number = 1
-        journal.append(one)
-        flush(journal)
-        return journal
-
-    def test_passes_between_two_processes_of_one_boot(self, reopen: Open, clock: dict[str, Any]) -> None:
-        self.expiring(reopen)
-        clock["now"] = 5040.0
-        assert self.left(reopen, clock) == 20.0
-
-    def test_continues_after_another_boot(self, reopen: Open, clock: dict[str, Any]) -> None:
-        journal = self.expiring(reopen)
-        clock["now"] = 5040.0
-        journal.append(message(2))
-        flush(journal)
-        journal.remove(2)
-        journal.close()
-        clock.update(boot="second", now=3.0)
-        assert self.left(reopen, clock) == 20.0
-        clock["now"] = 13.0
-        assert self.left(reopen, clock) == 10.0
-
-
 class TestSize:
     def test_an_empty_file_is_small_again(self, reopen: Open, path: Path) -> None:
         journal = reopen()
@@ -401,10 +359,10 @@ class TestSize:
         reopen().close()
         database = Database(path)
         batch = Batch(database.counters)
-        batch.append(message(1), b"x")
+        batch.append(message(1), b"x", 0.0)
         database.commit(batch)
         batch.failed()
-        batch.append(message(2), b"x")
+        batch.append(message(2), b"x", 0.0)
         database.commit(batch)
         database.close()
         assert load(reopen()).count == 2
@@ -551,9 +509,9 @@ class TestFaults:
 
     def test_a_disk_that_fails_for_long_costs_no_memory_for_what_is_done(self) -> None:
         batch = Batch(Counters())
-        batch.append(message(1), b"x")
+        batch.append(message(1), b"x", 0.0)
         batch.failed()  # the first one may be on disk all the same
-        batch.append(message(2), b"x")
+        batch.append(message(2), b"x", 0.0)
         batch.remove(1)
         batch.remove(2)
         assert batch.removed == {1}

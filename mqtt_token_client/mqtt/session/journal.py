@@ -109,6 +109,12 @@ class Journal(Protocol):
     def session_lost(self) -> None:
         """The broker has no session: every message is at stage NEW and keeps its identifier; nothing is received."""
 
+    def note_time(self) -> bool:
+        """Note the time of day, if a clock that can be trusted says it, so that the time while the power was off counts
+        for messages that expire. Return whether this is the first time, so that what it changes should be on disk
+        before the next message is sent.
+        """
+
     def sync(self) -> int:
         """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""
 
@@ -133,12 +139,13 @@ class Reporting(Protocol):
 class UnopenedJournal(Journal, Protocol):
     """A journal as an application gives it to a client."""
 
-    def open(self, client_id: str, emit: Callable[[Event], None]) -> None:
+    def open(self, client_id: str, emit: Callable[[Event], None], time_of_day: Callable[[], float | None]) -> None:
         """Open it for a client, before any other call.
 
         Args:
             client_id: the MQTT client identifier, whose session it records.
             emit: gets events, on any thread.
+            time_of_day: returns the seconds since the epoch by a clock that can be trusted; None if there is none.
 
         Raises:
             JournalLocked: another process, or another client, uses it.

@@ -147,20 +147,18 @@ class Session:
         self.known = True
         self._connects += 1
         self._rotations += rotated
-        if session_present:
-            return
-        # Both sides begin anew; what is to be sent stays.
-        self._incoming.session_lost()
-        self._subscriptions.session_lost()
-        self._outbox.session_lost()
-        if self.journal is not None:
-            self.journal.session_lost()
+        has_news = self.journal is not None and self.journal.note_time()
+        if not session_present:  # both sides begin anew; what is to be sent stays
+            self._incoming.session_lost()
+            self._subscriptions.session_lost()
+            self._outbox.session_lost()
+            if self.journal is not None:
+                self.journal.session_lost()
+        if self.journal is not None and (has_news or not session_present):
             self._began = self.journal.sync()
 
     def in_doubt(self) -> None:
-        """CONNECT was sent, and not answered: the broker may have begun a new session that the client does not know of,
-        and will say truthfully that there is a session.
-        """
+        """CONNECT was sent and not answered: the broker may have begun a new session, and will report it as present."""
         self._incoming.session_in_doubt()
         self._subscriptions.session_in_doubt()
 
@@ -189,6 +187,8 @@ class Session:
     def token_renewed(self) -> None:
         """The connection has got a new token by re-authentication: ask again for what was denied."""
         self._rotations += 1
+        if self.journal is not None:
+            self.journal.note_time()
         self._outbox.token_renewed()
         self._subscriptions.token_renewed()
 
