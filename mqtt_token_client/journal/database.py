@@ -249,7 +249,8 @@ class Database:
             values: list[object] = []
             for number in part:
                 message, payload, accepted_at = batch.appended[number]
-                packet_id, stage = batch.marks.get(number, (message.packet_id, NEW))
+                # Not what the message has by now: that may be newer than what the file gets of others.
+                packet_id, stage = batch.marks.get(number, (0, NEW))
                 values += to_row(message, payload, packet_id, stage, accepted_at, self._timeline)
                 values.append(ending.get(number))
             places = ",".join(["(" + ",".join("?" * _VALUES) + ")"] * len(part))

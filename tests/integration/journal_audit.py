@@ -43,7 +43,7 @@ class Monitor:
 
     def take(self, name: str) -> list[tuple[str, int, bytes]]:
         """Everything that a device has published, once its last message is here."""
-        wait_until(lambda: any(one[2] == b"end" for one in self._arrived[name][-3:]), "the last message", timeout=30)
+        wait_until(lambda: any(one[2] == b"end" for one in self._arrived[name][-3:]), "the last message", timeout=60)
         return self._arrived.pop(name)
 
     def close(self) -> None:
@@ -63,6 +63,7 @@ class Message:
     handed_over: list[tuple[int, int]] = field(default_factory=list)  # to this device
     session_lost: bool = False  # while it was on its way: it may arrive again
     forgotten: bool = False  # perhaps by the broker, see Story._connected()
+    mistaken: bool = False  # for delivered: the broker has answered PUBREL for what it may have forgotten
 
 
 @dataclass
@@ -108,6 +109,7 @@ class Story:
                     self.messages[int(number)].stored = True
                 case "d", number, changes:
                     self.messages[int(number)].delivered = self.life, int(changes)
+                    self.messages[int(number)].mistaken |= self.messages[int(number)].forgotten
                 case "f", *_:
                     self.faults.append(f"a delivery failed: {line}")
                 case "r", number, changes:
@@ -168,8 +170,8 @@ class Story:
                 self.faults.append(f"damaged: message {number} arrived as {topic} {qos} {payload[:40]!r}")
             times[number] += 1
             if times[number] == 1:
-                # What the broker has forgotten arrives late if the session is lost once more before it is removed.
-                if number < last[topic, qos] and not (self._disk_failed or sent.forgotten):
+                # If the power is cut before it is removed, and the session lost again, it is sent after all, and late.
+                if number < last[topic, qos] and not (self._disk_failed or sent.mistaken):
                     self.faults.append(f"reordered: message {number} arrived after {last[topic, qos]}, {sent}")
                 last[topic, qos] = number
         for number, message in self.messages.items():

@@ -147,6 +147,19 @@ class TestTheNextProcess:
         assert (found[1], found[2]) == ((1, SENT), (2, NEW))
         assert recorded.received == {9}
 
+    def test_finds_no_identifier_that_was_not_reported_when_its_message_was_written(self, reopen: Open) -> None:
+        """The network thread has given it to the message already, and is about to report it after that of an older
+        message: the next process would send this one first.
+        """
+        journal = reopen()
+        journal.append(message(1))
+        flush(journal)
+        newer = message(2)
+        newer.packet_id = 8  # as the older one has 7, which is not reported either
+        journal.append(newer)
+        flush(journal)
+        assert [one.packet_id for one in load(reopen()).messages] == [0, 0]
+
     def test_finds_a_denied_message_without_an_identifier(self, reopen: Open) -> None:
         journal = reopen()
         journal.append(message(1))

@@ -70,7 +70,7 @@ class TestReports:
         client.publish("t")
         client.publish("t", qos=2)
         journal.reported()
-        client.answer("40 03 0001 97  50 03 0002 97")
+        client.answer("40 03 0001 99  50 03 0002 99")
         assert journal.reported() == [("remove", 1), ("remove", 2)]
 
     def test_a_message_beyond_the_limits_of_the_broker(self, client: Client, journal: ScriptedJournal) -> None:
