@@ -663,6 +663,14 @@ class TestSkipping:
         received = [one for at in range(len(packet)) for one in codec.receive(packet[at : at + 1])]
         assert received == [RejectedPublish(topic, qos, 258 if qos else 0, 0x95, len(packet))]
 
+    @pytest.mark.parametrize("qos", [0, 1])
+    def test_is_reported_when_it_ends_with_its_topic_and_identifier(self, qos: int) -> None:
+        packet = packets.publish(False, "a/" * 300, b"", qos, 258)
+        codec = connected(4, 500)
+        assert codec.receive(packet[:-1]) == []
+        rejected = RejectedPublish("a/" * 300, qos, 258 if qos else 0, 0x95, len(packet))
+        assert codec.receive(packet[-1:]) == [rejected]
+
     @pytest.mark.parametrize(
         ("data", "says"),
         [

@@ -2,9 +2,8 @@
 
 This way is for a connection that began with an Authentication Method:
 
-    ASKED      AUTH with the token was sent, its answer is awaited
-    CONTINUED  the broker asked for the token once more, and it was sent
-    ENDED      the broker answered, or did not in time
+    ASKED  AUTH with the token was sent, and sent again if the broker asked for that; its answer is awaited
+    ENDED  the broker answered, or did not in time
 
 If the broker does not answer, the manager hands over instead.
 """
@@ -30,7 +29,6 @@ _AUTH_TIME = 10.0  # seconds for the broker to answer AUTH
 
 class State(Enum):
     ASKED = auto()
-    CONTINUED = auto()
     ENDED = auto()
 
 
@@ -83,7 +81,6 @@ class Reauthenticate(Attempt):
         return True
 
     def _continue(self) -> None:
-        self._state = State.CONTINUED
         self._steps += 1
         if self._steps > AUTH_STEPS:
             self._fail()
