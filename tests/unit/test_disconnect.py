@@ -203,6 +203,20 @@ class TestDisconnect:
         with pytest.raises(DeliveryFailed):
             held.wait(0)
 
+    @both
+    def test_during_a_rotation_does_not_wait_for_connack_once_the_first_connection_is_lost(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        device = make(protocol)
+        first = device.start()
+        second = device.rotate()
+        disconnecting = pool.submit(device.client.disconnect, 60.0)
+        second.expect_nothing()
+        first.close()
+        second.expect(DISCONNECT)  # it may have been accepted
+        second.expect_end()
+        disconnecting.result(PATIENCE)
+
     def test_after_the_second_connection_was_accepted_says_so_on_the_second(
         self, make: Make, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
