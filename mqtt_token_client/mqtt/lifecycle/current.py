@@ -31,7 +31,7 @@ class CurrentOwner(Protocol):
         """The connection has room for more, or an answer may have made room."""
 
     def connection_ended(self, loss: Loss) -> None:
-        """The connection has ended."""
+        """The connection has ended, or the broker has said that it ends; the owner retires it."""
 
     def token_denied(self, token: Token) -> None:
         """The broker denied something because this token has expired."""
@@ -109,7 +109,6 @@ class CurrentConnection:
 
     def _rare_packet_arrived(self, packet: Packet) -> None:
         if isinstance(packet, Disconnect):
-            self.connection.close()
             meaning = describe(DISCONNECT, packet.reason, packet.server, packet.text)
             cause = f"the broker ended the connection: {meaning}"
             self._owner.connection_ended(Loss(cause, packet.reason, by_broker=True))

@@ -73,7 +73,6 @@ class Reauthenticate(Attempt):
             self.end()
             self._listener.reauthenticated(self.credentials.token)
         elif isinstance(answer, Connack) and answer.reason >= 0x80:
-            self._current.close()
             cause = f"the broker rejected the new token: {reason_name(answer.reason)}"
             self._listener.connection_ended(Loss(cause, answer.reason, by_broker=True))
         else:
