@@ -167,6 +167,33 @@ def test_what_a_broker_would_refuse_is_reported_in_a_line_when_the_client_is_mad
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("profile", "arguments", "says"),
+    [
+        (AwsIot, {"authorizer": ""}, "authorizer must be the name of a custom authorizer, got ''"),
+        (AwsIot, {"authorizer": "plant", "username": "me?x=1"}, "username must not contain a ?"),
+        (AwsIot, {"authorizer": "plant", "token_key": ""}, "token_key must be the token key name of the authorizer"),
+        (AwsIot, {"authorizer": "plant", "signature": str}, "signature must be a function of the token's value, and"),
+        (AwsIot, {"authorizer": "plant", "token_key": "key", "signature": "s"}, "signature must be a function"),
+        (BearerHeader, {"header": ""}, "header must be the name of an HTTP header, got ''"),
+        (EventGrid, {"method": "JWT"}, "method must be \"OAUTH2-JWT\" or \"CUSTOM-JWT\", got 'JWT'"),
+        (RabbitMQ, {"vhost": "/", "username": "vhost:me"}, "username must not contain a colon"),
+        (Solace, {"profile": "a~b"}, "profile must be the name of an OAuth profile, without ~, got 'a~b'"),
+        (Username, {"password": 5}, "password must be a string, got int"),
+    ],
+)
+def test_a_profile_names_the_argument_that_is_wrong(profile: Any, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        profile(**arguments)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["pump\0", "pump\ud800"])
+def test_a_user_name_with_what_mqtt_does_not_allow_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="user name contains a character that MQTT does not allow"):
+        Credentials(name, b"secret", Token("secret"))
+
+
 def test_a_bearer_header_is_in_the_upgrade_and_nothing_in_connect() -> None:
     placed = BearerHeader().place(Token("t.o.k"), "pump-17")
     assert (placed.username, placed.password, placed.headers) == (None, None, {"Authorization": "Bearer t.o.k"})
