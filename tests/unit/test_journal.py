@@ -112,6 +112,20 @@ class TestReports:
         call(client.loop, client.session.close)
         assert journal.reported() == []
 
+    def test_a_message_that_is_to_be_sent_again_stays_as_the_client_is_closed(
+        self, client: Client, journal: ScriptedJournal
+    ) -> None:
+        message = client.publish("t")
+        call(client.loop, lambda: client.session.denied(Acknowledgement(PUBACK, 1, 0x87)))
+        call(client.loop, client.session.token_renewed)
+        journal.reported()
+        call(client.loop, client.session.close)
+        assert journal.reported() == []
+        assert (message.done, client.stats.queued) == (True, 1)
+        client.reconnect()
+        client.send()
+        assert journal.reported() == [("mark", 1, 2, SENT)]
+
     def test_a_received_message_of_qos_2(self, client: Client, journal: ScriptedJournal) -> None:
         client.answer("34 07 0001 74 0102 00 21")
         assert journal.reported() == [("received", 0x102)]

@@ -326,6 +326,14 @@ class TestWindow:
         box.acknowledged(PUBACK, 1, 0)
         assert send(box, 2) == ["c"]
 
+    def test_holds_though_a_message_fails_before_it_is_sent_again(self) -> None:
+        box = outbox(max_inflight=2)
+        first, *_ = put(box, "a", "b", "c", "d")
+        send(box)
+        box.connection_lost([])
+        box.fail_unsent(first, rejection(first, CONNACK, 0x95))
+        assert send(box) == ["b", "c"]
+
     def test_what_was_acknowledged_before_it_was_sent_again_is_not_sent_though_its_identifier_is_taken(self) -> None:
         ids = PacketIds()
         box = outbox(ids=ids)
