@@ -176,7 +176,7 @@ def test_what_a_broker_would_refuse_is_reported_in_a_line_when_the_client_is_mad
         (AwsIot, {"authorizer": "plant", "signature": str}, "signature must be a function of the token's value, and"),
         (AwsIot, {"authorizer": "plant", "token_key": "key", "signature": "s"}, "signature must be a function"),
         (BearerHeader, {"header": ""}, "header must be the name of an HTTP header, got ''"),
-        (EventGrid, {"method": "JWT"}, "method must be \"OAUTH2-JWT\" or \"CUSTOM-JWT\", got 'JWT'"),
+        (EventGrid, {"method": "JWT"}, 'method must be "OAUTH2-JWT" or "CUSTOM-JWT", got \'JWT\''),
         (RabbitMQ, {"vhost": "/", "username": "vhost:me"}, "username must not contain a colon"),
         (Solace, {"profile": "a~b"}, "profile must be the name of an OAuth profile, without ~, got 'a~b'"),
         (Username, {"password": 5}, "password must be a string, got int"),

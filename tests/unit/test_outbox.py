@@ -626,6 +626,17 @@ class TestDenied:
         box.token_renewed()
         assert send(box) == []
 
+    def test_what_was_not_sent_again_yet_is_not_taken_for_denied(self) -> None:
+        """A broker must not do that, but the message would be sent twice."""
+        box = outbox()
+        put(box, "a", "b")
+        send(box)
+        box.connection_lost([])
+        assert box.denied(1)
+        assert send(box) == ["a", "b"]
+        box.token_renewed()
+        assert send(box) == []
+
 
 class TestIdentifiers:
     """Each one is freed when its message needs it no longer, and never before."""

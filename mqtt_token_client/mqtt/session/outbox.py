@@ -220,9 +220,10 @@ class Outbox:
         """PUBACK or PUBREC with Not authorized, as the token has expired: the message waits for a new token. Return
         whether there is such a message.
         """
+        if packet_id in self._unsent:  # it was not sent on this connection, and will be
+            return True
         if (message := self._inflight.pop(packet_id, None)) is None:
             return False
-        self._unsent.discard(packet_id)
         self._ids.free(packet_id)
         self.window.forget(packet_id)
         message.start_anew(self._journal)
