@@ -1,7 +1,8 @@
 """LoopBridge: how other threads call functions on an asyncio event loop.
 
 ``loop.call_soon_threadsafe`` costs a system call and wakes the loop. Here one of these calls brings everything that was
-given since the loop looked last: thirty acknowledgements that arrive together wake it once.
+given since the loop looked last: thirty acknowledgements that arrive together wake it once. The network thread wakes it
+at the end of its turn: earlier, the loop would take the interpreter from it, find the first of thirty and sleep again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from .current import current
 
 
 class LoopBridge:
@@ -34,7 +37,11 @@ class LoopBridge:
         self._waiting.append((function, arguments))
         if not self._woken:
             self._woken = True
-            self._wake()
+            runtime = current.runtime
+            if runtime is None:
+                self._wake()
+            else:
+                runtime.call_soon(self._wake)
 
     def _wake(self) -> None:
         loop = self._loop()

@@ -11,6 +11,7 @@ import pytest
 
 from mqtt_token_client import DeliveryFailed
 from mqtt_token_client.loop_bridge import LoopBridge, bridge_to
+from mqtt_token_client.mqtt.runtime.thread import acquire_network_thread, release_network_thread
 from mqtt_token_client.mqtt.session.delivery import Delivery
 from mqtt_token_client.oneshot import OneShot
 
@@ -46,6 +47,31 @@ def test_many_calls_of_a_thread_wake_the_loop_once_and_come_in_order() -> None:
         bridge.call(called.append, 100)
         await asyncio.sleep(0)
         assert (called[-1], len(wakes)) == (100, 2)
+
+    asyncio.run(main())
+
+
+def test_the_network_thread_wakes_the_loop_at_the_end_of_its_turn() -> None:
+    async def main() -> None:
+        loop, wakes, during_the_turn, done = asyncio.get_running_loop(), list[object](), list[int](), asyncio.Event()
+        bridge, runtime = LoopBridge(loop), acquire_network_thread()
+        wake = loop.call_soon_threadsafe
+
+        def counted(callback: Any, *arguments: Any, **options: Any) -> Any:
+            wakes.append(callback)
+            return wake(callback, *arguments, **options)
+
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
+
+        def turn() -> None:
+            bridge.call(during_the_turn.append, 1)
+            bridge.call(done.set)
+            during_the_turn.append(len(wakes))
+
+        runtime.call_soon(turn)
+        await done.wait()
+        release_network_thread()
+        assert (during_the_turn, len(wakes)) == ([0, 1], 1)
 
     asyncio.run(main())
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from socket import socket
 from typing import Protocol, TypeVar
 
+from ...current import current as current
 from ...errors import MqttTokenError
 
 _Result = TypeVar("_Result")
@@ -75,14 +75,6 @@ class Coalesced:
     def _call(self) -> None:
         self._requested = False
         self._function()
-
-
-class _Current(threading.local):
-    runtime: Runtime | None = None
-
-
-current = _Current()
-"""``current.runtime`` is the runtime whose callback is running on the calling thread; None if none is."""
 
 
 def outcome_of(job: Callable[[], _Result]) -> tuple[_Result | None, Exception | None]:
