@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from benchmarks.speed.place import HOST, PATIENCE, Acknowledged, Arrived, Peer, Place, context
+from benchmarks.speed.place import HOST, PATIENCE, TASKS, Acknowledged, Arrived, Peer, Place, context
 
 _Result = TypeVar("_Result")
 
@@ -41,6 +41,30 @@ class Asyncio(Peer):
         await line.wait()
         loop.remove_reader(sys.stdin)
         sys.stdin.readline()
+
+    async def publish_each(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
+        return await self._share(topic, payload, qos, count, limit, TASKS)
+
+    async def _share(self, topic: str, payload: bytes, qos: int, count: int, limit: float, tasks: int) -> int:
+        """Let so many tasks publish, each of which awaits one message after the other; returns how many went."""
+        import asyncio
+
+        published = 0
+        left = iter(range(count))
+
+        async def work() -> None:
+            nonlocal published
+            for _ in left:
+                await self.publish_one(topic, payload, qos)
+                published += 1
+
+        workers = [asyncio.create_task(work()) for _ in range(tasks)]
+        done, late = await asyncio.wait(workers, timeout=limit)
+        for worker in late:
+            worker.cancel()
+        for worker in done:
+            worker.result()
+        return published
 
 
 class Gmqtt(Asyncio):
@@ -123,7 +147,6 @@ class Aiomqtt(Asyncio):
         "(https://aiomqtt.bo3hm.com); 20 tasks publish at the same time, as many as it lets be in flight"
     )
     lacks: ClassVar[frozenset[str]] = frozenset(("rotations", "queue"))
-    tasks = 20
 
     def __init__(self, place: Place, arrived: Arrived) -> None:
         import logging
@@ -157,22 +180,10 @@ class Aiomqtt(Asyncio):
             self._arrived(message.payload)
 
     async def publish_all(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
-        import asyncio
+        return await self._share(topic, payload, qos, count, limit, TASKS if qos else 1)
 
-        published = 0
-        left = iter(range(count))
-
-        async def work() -> None:
-            nonlocal published
-            for _ in left:
-                await self._client.publish(topic, payload, qos)
-                published += 1
-
-        workers = [asyncio.create_task(work()) for _ in range(self.tasks if qos else 1)]
-        await asyncio.wait(workers, timeout=limit)
-        for worker in workers:
-            worker.cancel()
-        return published
+    async def publish_one(self, topic: str, payload: bytes, qos: int) -> None:
+        await self._client.publish(topic, payload, qos)
 
     def publish(self, topic: str, payload: bytes, qos: int, acknowledged: Acknowledged) -> None:
         import asyncio

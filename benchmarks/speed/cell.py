@@ -49,7 +49,8 @@ async def publish(make: Make, place: Place, job: Answer) -> Answer:
         watcher.watch(last, seen.set)
     await client.connect()
     meter = Meter()
-    count = await client.publish_all(topic, payload, qos, job["count"], job["limit"])
+    publish = client.publish_each if job["do"] == "await" else client.publish_all
+    count = await publish(topic, payload, qos, job["count"], job["limit"])
     if not qos:
         client.publish(last, payload, 0, lambda: None)
         if not await client.wait_for(seen, job["limit"]):
@@ -166,6 +167,7 @@ def _ignore(_: bytes) -> None:
 
 JOBS: dict[str, Callable[[Make, Place, Answer], Coroutine[Any, Any, Answer]]] = {
     "publish": publish,
+    "await": publish,
     "receive": receive,
     "latency": latency,
     "connect": connect,

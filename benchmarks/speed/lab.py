@@ -174,8 +174,13 @@ class Lab:
 
     def able(self, job: str, *, qos: int = 1, protocol: int = 5) -> list[str]:
         """The contestants that can do such a job."""
+        if job == "await":
+            return [name for name in self.able("publish", qos=qos, protocol=protocol) if self._awaits(name)]
         required = {job, *(["QoS 2"] if qos == 2 else []), *(["MQTT 3.1.1"] if protocol == 4 else [])}
         return [name for name, one in self.contestants.items() if not required & one.adapter.lacks]
+
+    def _awaits(self, name: str) -> bool:
+        return self.contestants[name].adapter.publish_one is not Peer.publish_one
 
     def bare(self) -> list[str]:
         """The contestant that is no library, if it takes part."""

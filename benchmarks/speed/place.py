@@ -20,6 +20,7 @@ _Result = TypeVar("_Result")
 
 PATIENCE = 15.0  # seconds, for whatever has to happen
 HOST = "127.0.0.1"
+TASKS = 20  # that publish at the same time where each message is awaited: as many as aiomqtt lets be in flight
 
 Arrived = Callable[[bytes], None]
 Acknowledged = Callable[[], None]
@@ -76,6 +77,14 @@ class Peer(ABC):
         """Publish a message ``count`` times as fast as possible; returns how many are acknowledged (at QoS 0 accepted)
         once all are, or after ``limit`` seconds.
         """
+        raise NotImplementedError
+
+    async def publish_one(self, topic: str, payload: bytes, qos: int) -> None:
+        """Publish a message; return once it is acknowledged."""
+        raise NotImplementedError
+
+    async def publish_each(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
+        """Like :meth:`publish_all`, by ``TASKS`` tasks; each awaits its message before it publishes the next."""
         raise NotImplementedError
 
     def publish(self, topic: str, payload: bytes, qos: int, acknowledged: Acknowledged) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.environment import ROOT
 from benchmarks.recording import PAGES, Document, file_of
 from benchmarks.speed.footprint import FLEET, GROWTH, IDLE, IMPORT, MEMORY, ROTATED
-from benchmarks.speed.peers import BARE, OURS, PEERS
+from benchmarks.speed.peers import BARE, IN_ASYNCIO, PEERS, WITH_THREADS
 from benchmarks.speed.plots import PLOTS
 from benchmarks.speed.rows import Row, Rows
 from benchmarks.speed.targets import Verdict, verdicts
@@ -89,7 +89,7 @@ def render(document: Document) -> str:
     parts = [
         _INTRODUCTION.format(
             **document,
-            versions=", ".join(f"{name} {document[name]}" for name in _packages()),
+            versions=", ".join(f"{name} {document[name]}" for name in _packages() if name in document),
             file=file.name,
             link=f"../{file}",
         ),
@@ -101,8 +101,9 @@ def render(document: Document) -> str:
         found = [row for row in rows if row.section == section]
         if found:
             notes = " ".join([note.format(**document["terms"]), *filter(None, [document["remarks"].get(section)])])
-            parts.append(f"## {section}\n\n{notes}\n\n{_table(found)}{_failures(found)}")
-    used = "\n".join(f"- **{name}**: {peer.used}." for name, peer in PEERS.items())
+            tables = [table(found, columns) for columns in (WITH_THREADS, IN_ASYNCIO)]
+            parts.append("\n".join([f"## {section}\n\n{notes}\n", *filter(None, tables)]) + _failures(found))
+    used = "\n".join(f"- **{name}**: {PEERS[name].used}." for name in document["libraries"])
     parts += [f"## How each is used\n\n{used}\n", _END]
     return "\n".join(parts)
 
@@ -124,18 +125,23 @@ def _judgement(judged: list[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: list[Row]) -> str:
-    peers = [peer for peer in PEERS if any(row.known(peer) for row in rows)]
+def table(rows: list[Row], columns: list[str]) -> str:
+    """The rows of these libraries; empty if the first, which the others are compared with, is in none of them."""
+    ours = columns[0]
+    rows = [row for row in rows if row.known(ours)]
+    if not rows:
+        return ""
+    peers = [peer for peer in columns if any(row.known(peer) or peer in row.failures for row in rows)]
     unit = {row.unit for row in rows}
     lines = [f"| {f'in {unit.pop()}' if len(unit) == 1 and any(unit) else ''} | {' | '.join(peers)} |"]
     lines.append(f"|---|{'---|' * len(peers)}")
     for row in rows:
         named = row.name if not unit else f"{row.name}, {row.unit}" if row.unit else row.name
-        lines.append(f"| {named} | {' | '.join(_cell(row, peer) for peer in peers)} |")
+        lines.append(f"| {named} | {' | '.join(_cell(row, peer, ours) for peer in peers)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(row: Row, peer: str) -> str:
+def _cell(row: Row, peer: str, ours: str) -> str:
     known = row.known(peer)
     if not known:
         return "failed" if peer in row.failures else ""
@@ -144,7 +150,7 @@ def _cell(row: Row, peer: str) -> str:
     text = _number(middle)
     if _number(min(known)) != _number(max(known)):
         text += f" ({_number(min(known))} to {_number(max(known))})"
-    ahead = None if peer in (OURS, BARE) or row.unit in ("", "%") else row.ahead(OURS, peer)
+    ahead = None if peer in (ours, BARE) or row.unit in ("", "%") else row.ahead(ours, peer)
     return f"{text}, **{ahead:.{0 if ahead >= 10 else 2}f} x**" if ahead else text
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from benchmarks.recording import file_of, load
 from benchmarks.speed.footprint import FLEET, GROWTH, IDLE, IMPORT, PACKAGE, ROTATED
-from benchmarks.speed.peers import BARE, BY_HAND, OURS, PAHO, PEERS
+from benchmarks.speed.peers import AIOMQTT, BARE, BY_HAND, GMQTT, MQTTIUM, OURS, OURS_IN_ASYNCIO, PAHO, PEERS
 from benchmarks.speed.rows import Row, Rows
 from benchmarks.speed.traffic import FAR, LATENCY, PROCESSOR, THROUGHPUT
 
@@ -28,7 +29,32 @@ class Verdict:
 
 def verdicts(rows: Rows) -> list[Verdict]:
     """Of a run, and of the results of the rotation benchmark that are kept for this release."""
-    return [*_speed(rows), *_rotation(), *_footprint(rows)]
+    return [*_speed(rows), *_asyncio(rows), *_rotation(), *_footprint(rows)]
+
+
+def _asyncio(rows: Rows) -> Iterator[Verdict]:
+    """Publishing by messages a second; receiving by processor time, as the broker sets the pace."""
+    for peer, times in ((GMQTT, 1.0), (MQTTIUM, 1.0), (AIOMQTT, 5.0)):
+        ratios = _ratios(rows, THROUGHPUT, "publish, QoS 1, 64 B", peer, OURS_IN_ASYNCIO)
+        measured = _words(ratios)
+        if spent := _ratios(rows, PROCESSOR, "publish, QoS 1, 64 B", peer, OURS_IN_ASYNCIO):
+            measured += f"; by processor time {_words(spent)}"
+        figure = "asyncio: publish, QoS 1, 64 B, plain"
+        yield Verdict(figure, f"at least {times} x {peer}", measured, _all_reach(ratios, times))
+    for qos, (peer, times) in product((1, 0), ((GMQTT, 1.0), (MQTTIUM, 1.0), (AIOMQTT, 5.0))):
+        what = f"QoS {qos}, 64 B"
+        spent = _ratios(rows, PROCESSOR, f"receive, {what}", peer, OURS_IN_ASYNCIO)
+        measured = _words(spent)
+        if rate := _ratios(rows, THROUGHPUT, f"receive, {what}", peer, OURS_IN_ASYNCIO):
+            measured += f"; by messages a second {_words(rate)}"
+        if backlog := _ratios(rows, THROUGHPUT, f"receive a backlog, {what}", peer, OURS_IN_ASYNCIO):
+            measured += f"; of a backlog {_words(backlog)}"
+        wanted = f"at least {times} x {peer} by processor time"
+        yield Verdict(f"asyncio: receive, {what}, plain", wanted, measured, _all_reach(spent, times))
+
+
+def _all_reach(ratios: dict[str, float], times: float) -> bool | None:
+    return all(ratio >= times for ratio in ratios.values()) if ratios else None
 
 
 def _speed(rows: Rows) -> Iterator[Verdict]:
@@ -50,20 +76,20 @@ def _speed(rows: Rows) -> Iterator[Verdict]:
             measured += f"; by processor time {_words(spent)}"
         if do == "receive" and (backlog := _ratios(rows, THROUGHPUT, f"receive a backlog, QoS {qos}, 64 B", peer)):
             measured += f"; of a backlog {_words(backlog)}"
-        reached = all(ratio >= times for ratio in ratios.values()) if ratios else None
-        yield Verdict(f"{do}, QoS {qos}, 64 B, plain", f"at least {times} x {peer}", measured, reached)
+        wanted = f"at least {times} x {peer}"
+        yield Verdict(f"{do}, QoS {qos}, 64 B, plain", wanted, measured, _all_reach(ratios, times))
     name = "publish() to acknowledgement, p99, 1000 a second"
     yield _compared(rows.get(LATENCY, name), name, "paho-mqtt", 1.0)
     far = rows.get(FAR, "publish, QoS 1, 64 B, MQTT 5")
     yield _bounded(far, "publish, QoS 1, over a round trip of 100 ms", "at least 5,000 a second", least=5000)
 
 
-def _ratios(rows: Rows, section: str, what: str, peer: str) -> dict[str, float]:
+def _ratios(rows: Rows, section: str, what: str, peer: str, ours: str = OURS) -> dict[str, float]:
     """How many times better we are than a library, by protocol."""
     return {
         protocol: ratio
         for protocol in ("MQTT 5", "MQTT 3.1.1")
-        if (row := rows.get(section, f"{what}, {protocol}")) and (ratio := row.ahead(OURS, peer))
+        if (row := rows.get(section, f"{what}, {protocol}")) and (ratio := row.ahead(ours, peer))
     }
 
 

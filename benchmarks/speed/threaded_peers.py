@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any, ClassVar, TypeVar
 
 from benchmarks.bare_client import BareClient
@@ -36,84 +35,6 @@ class Threaded(Peer):
 
     async def wait_for_line(self) -> None:
         sys.stdin.readline()
-
-
-class ThisLibrary(Threaded):
-    packages: ClassVar[tuple[str, ...]] = ("mqtt-token-client",)
-    imports: ClassVar[str] = "from mqtt_token_client import ClientCredentials, TokenClient"
-    used: ClassVar[str] = "`TokenClient(…)`, `publish()`, and `wait()` for each `Delivery`"
-
-    def __init__(self, place: Place, arrived: Arrived) -> None:
-        from mqtt_token_client import TokenClient
-
-        scheme = "mqtt" if place.ca is None else "mqtts"
-        self._rotated: SimpleQueue[object] = SimpleQueue()
-        self._client = TokenClient(
-            f"{scheme}://{HOST}:{place.port}",
-            self._source(place),
-            client_id=place.name,
-            keepalive=60,
-            protocol=place.protocol,
-            session_expiry=3600 if place.issuer else 0,
-            tls=context(place.ca),
-            max_queued=1_000_000,  # the others have no limit
-            on_event=self._on_event,
-        )
-        self._arrived = arrived
-
-    @staticmethod
-    def _source(place: Place) -> Any:
-        from mqtt_token_client import ClientCredentials, Token
-
-        if place.issuer:
-            issuer = place.issuer
-            return ClientCredentials(
-                token_endpoint=issuer["endpoint"],
-                client_id=issuer["client_id"],
-                client_secret=issuer["client_secret"],
-                scope=issuer["scope"],
-            )
-
-        class Source:
-            def fetch(self, _previous: Token | None) -> Token:
-                return Token(place.token, 86_400)
-
-        return Source()
-
-    def _on_event(self, event: object) -> None:
-        from mqtt_token_client import Rotated
-
-        if isinstance(event, Rotated):
-            self._rotated.put(event)
-
-    async def connect(self) -> None:
-        if not self._client.connect(PATIENCE):
-            raise RuntimeError("not connected")
-
-    async def subscribe(self, topic: str, qos: int) -> None:
-        arrived = self._arrived
-        self._client.subscribe(topic, lambda message: arrived(message.payload), qos=qos)
-        time.sleep(0.1)  # no event reports SUBACK
-
-    async def publish_all(self, topic: str, payload: bytes, qos: int, count: int, limit: float) -> int:
-        end = time.monotonic() + limit
-        publish = self._client.publish
-        deliveries = [publish(topic, payload, qos=qos) for _ in range(count)]
-        if qos:
-            with suppress(TimeoutError):
-                for delivery in deliveries:
-                    delivery.wait(max(0.0, end - time.monotonic()))
-        return sum(delivery.done for delivery in deliveries) if qos else count
-
-    def publish(self, topic: str, payload: bytes, qos: int, acknowledged: Acknowledged) -> None:
-        self._client.publish(topic, payload, qos=qos).add_done_callback(lambda _: acknowledged())
-
-    async def rotate(self) -> None:
-        self._client.rotate()
-        self._rotated.get(timeout=PATIENCE)
-
-    async def close(self) -> None:
-        self._client.disconnect(0)
 
 
 class AwsCrt(Threaded):

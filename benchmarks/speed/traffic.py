@@ -12,6 +12,8 @@ from itertools import product
 from typing import Any
 
 from benchmarks.speed.lab import Answer, Cell, CellFailed, Lab, issued_by
+from benchmarks.speed.peers import AIOMQTT, ZMQTT
+from benchmarks.speed.place import TASKS
 from benchmarks.speed.rows import Rows
 from devtools.servers.delay_proxy import DelayProxy
 from devtools.servers.oidc import AuthorizationServer
@@ -22,8 +24,9 @@ LATENCY, FAR = "Latency", "Messages a second over a round trip of 100 ms"
 CONNECT, START = "Connecting", "From the start of the process to CONNACK, over TLS"
 
 _LIMIT = 30.0  # seconds, for a burst
+_WORDS = {"await": f"publish by {TASKS} tasks that await each"}
 _SHARES = {"median": 0.5, "p99": 0.99}
-_SHARE = {"aiomqtt": 4}  # gets a part of the messages, because it takes that many times longer
+_SHARE = {AIOMQTT: 4, ZMQTT: 4}  # get a part of the messages, because they take that many times longer
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Traffic:
     """One burst of messages.
 
     Attributes:
-        do: "publish" or "receive".
+        do: "publish", "receive", or "await": publish by tasks that await each message.
         backlog: the client is stopped until all messages wait for it at the broker.
     """
 
@@ -46,7 +49,7 @@ class Traffic:
     def name(self) -> str:
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
         protocol = "MQTT 5" if self.protocol == 5 else "MQTT 3.1.1"
-        do = f"{self.do} a backlog" if self.backlog else self.do
+        do = f"{self.do} a backlog" if self.backlog else _WORDS.get(self.do, self.do)
         return f"{do}, QoS {self.qos}, {size}, {protocol}{', TLS' if self.tls else ''}"
 
     def count(self, peer: str, messages: int) -> int:
@@ -58,6 +61,7 @@ class Traffic:
 BOTH = ("publish", "receive")
 SMALL = [
     *(Traffic(do, qos, protocol=protocol) for protocol, do, qos in product((5, 4), BOTH, (0, 1, 2))),
+    *(Traffic("await", 1, protocol=protocol) for protocol in (5, 4)),
     *(Traffic("receive", qos, protocol=protocol, backlog=True) for protocol, qos in product((5, 4), (0, 1))),
 ]
 OTHERS = [
@@ -77,7 +81,8 @@ def throughput(lab: Lab, rows: Rows, bursts: Iterable[Traffic], rounds: int, mes
     """Every burst with every library, then again: what slows the machine for a while slows them all."""
     for number in range(rounds):
         with ExitStack() as stack:
-            cells = {peer: stack.enter_context(lab.cell(peer)) for peer in lab.able("publish")}
+            able = sorted({*lab.able("publish"), *lab.able("receive")})
+            cells = {peer: stack.enter_context(lab.cell(peer)) for peer in able}
             for burst in bursts:
                 for peer in in_turn(lab.able(burst.do, qos=burst.qos, protocol=burst.protocol), number):
                     try:

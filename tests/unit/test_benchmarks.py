@@ -11,6 +11,8 @@ import benchmarks.speed.report
 import benchmarks.tokens.report
 from benchmarks.recording import PAGES, Document, load
 from benchmarks.speed.against import AGAIN, OTHER, THIS, compared, table
+from benchmarks.speed.peers import GMQTT, IN_ASYNCIO, OURS, OURS_IN_ASYNCIO, WITH_THREADS, ZMQTT
+from benchmarks.speed.report import table as speed_table
 from benchmarks.speed.rows import Row, Rows
 
 RENDER: dict[str, Callable[[Document], str]] = {
@@ -63,3 +65,15 @@ def test_the_noise_is_at_least_that_of_the_ratios_themselves() -> None:
     assert one is not None
     assert one.noise > 0.1
     assert one.verdict == ""
+
+
+def test_the_asyncio_libraries_are_compared_with_this_library_in_asyncio() -> None:
+    values: dict[str, list[float | None]] = {OURS: [800.0], OURS_IN_ASYNCIO: [400.0], GMQTT: [100.0]}
+    row = Row("throughput", "sample", "1/s", more=True, values=values, failures={ZMQTT: "no"})
+
+    assert speed_table([row], WITH_THREADS).splitlines()[-1] == "| sample | 800 | 100, **8.00 x** |"
+    assert speed_table([row], IN_ASYNCIO).splitlines()[-1] == "| sample | 400 | 100, **4.00 x** | failed |"
+
+
+def test_there_is_no_table_of_libraries_that_were_not_measured() -> None:
+    assert not speed_table([_row([100.0] * 10)], IN_ASYNCIO)
