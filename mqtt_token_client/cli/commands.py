@@ -13,9 +13,10 @@ from .display import Snapshot, verdict
 from .doctor import doctor
 from .init import init
 from .journal import journal
-from .login import login, logout, status, token
+from .login import login, logout, token
 from .publishing import pub
 from .service import service
+from .status import status
 from .subscribing import request, sub
 
 

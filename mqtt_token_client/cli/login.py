@@ -1,8 +1,7 @@
-"""``mqtt-token login``, ``status``, ``token`` and ``logout``: manage a device's token by hand."""
+"""``mqtt-token login``, ``token`` and ``logout``: manage a device's token by hand."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,7 +85,7 @@ def login(config: Config, again: bool) -> None:
             if refusal.needs_login or not _was_rejected(config):
                 raise
             token = off_main_thread(lambda: _log_in(config))
-    click.echo(f"Logged in{_as_whom(token)}. Token: {_validity(token)}. Stored in {_protection(config)}.", err=True)
+    click.echo(f"Logged in{_as_whom(token)}. Token: {validity(token)}. Stored in {protection(config)}.", err=True)
 
 
 def _was_rejected(config: Config) -> bool:
@@ -105,33 +104,6 @@ def _log_in(config: Config) -> Token:
         with ExitGuard(needed=True):  # a person approved it
             config.store.save(token_key(config), token)
     return token
-
-
-@click.command()
-@with_config
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def status(context: click.Context, config: Config, as_json: bool) -> None:
-    """Check the whole file, and show the stored token. No server is contacted.
-
-    Exits with 3 if no token is stored that is valid or can be renewed automatically. If the server rejected the last
-    renewal, it says why.
-    """
-    check_client(config)
-    token = config.store.load(token_key(config))
-    found = _status(config, token)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        for name, value in found.items():
-            if name not in ("valid", "expires_in", "renewable", "rejected"):
-                shown = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
-                click.echo(f"{name.replace('_', ' '):<10} {printable(shown)}")
-        click.echo(f"{'token':<10} {'none' if token is None else _validity(token)}")
-        renewal = "automatic" if found["renewable"] else "a person has to log in"
-        said = f"; the server rejected the last one: {printable(token.refusal)}" if token and token.refusal else ""
-        click.echo(f"{'renewal':<10} {renewal}{said}")
-    context.exit(0 if found["valid"] or found["renewable"] else LOGIN)
 
 
 @click.command()
@@ -240,27 +212,8 @@ def token_key(config: Config) -> str:
     return str(getattr(config.source, "key", None) or config.client.get("client_id") or "")
 
 
-def _protection(config: Config) -> str:
+def protection(config: Config) -> str:
     return str(config.store.protection)  # type: ignore[attr-defined]  # as above
-
-
-def _status(config: Config, token: Token | None) -> dict[str, Any]:
-    claims = {} if token is None else token.claims
-    scope = claims.get("scope") if token is None or token.scope is None else token.scope
-    audience = claims.get("aud")
-    left = None if token is None or not math.isfinite(token.expires_in) else round(token.expires_in, 1)
-    return {
-        "subject": claims.get("sub"),
-        "issuer": claims.get("iss"),
-        "audience": [audience] if isinstance(audience, str) else audience,
-        "scopes": scope.split() if isinstance(scope, str) else [],
-        "valid": token is not None and token.expires_in > 0,
-        "expires_in": left,
-        "renewable": not isinstance(config.source, DeviceFlow)
-        or (token is not None and bool(token.refresh_token) and not token.refusal),
-        "rejected": None if token is None else token.refusal or None,
-        "stored_in": _protection(config),
-    }
 
 
 def _as_whom(token: Token) -> str:
@@ -268,16 +221,16 @@ def _as_whom(token: Token) -> str:
     return f" as {printable(subject)}" if isinstance(subject, str) else ""
 
 
-def _validity(token: Token) -> str:
+def validity(token: Token) -> str:
     left = token.expires_in
     if math.isinf(left):
         return "does not expire"
     if not token.age_known:
-        return f"valid for at most {_duration(left)} (its age is unknown)"
-    return f"valid for {_duration(left)}" if left > 0 else f"expired {_duration(-left)} ago"
+        return f"valid for at most {duration(left)} (its age is unknown)"
+    return f"valid for {duration(left)}" if left > 0 else f"expired {duration(-left)} ago"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +28,9 @@ from .beside import (
     user_properties_option,
     wait_option,
 )
+from .live import show_until
 from .login import with_config
+from .traffic import Traffic, line, picture
 
 
 @click.command()
@@ -40,6 +43,7 @@ from .login import with_config
 @click.option("-v", "--verbose", is_flag=True, help="Print the topic before the payload.")
 @click.option("-F", "--format", "form", help="Such as '%t %q %p': topic, QoS, payload; %r retain, %% a percent sign.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
+@click.option("--stats", is_flag=True, help="Show the topics with their numbers of messages instead of the messages.")
 @client_id_option
 @click.pass_context
 def sub(
@@ -53,27 +57,30 @@ def sub(
     verbose: bool,
     form: str | None,
     as_json: bool,
+    stats: bool,
     client_id: str | None,
 ) -> None:
     """Print messages, one a line, until Ctrl-C.
 
-    Exits with 1 if --wait is over before --count messages have come.
+    Exits with 1 if --wait is over before --count messages have come. --stats is a table that refreshes; where stdout is
+    not a terminal, a line every ten seconds.
 
     \b
         mqtt-token sub -t 'pump/+/temperature' -v
         mqtt-token sub -t pump/17/state -C 1 -W 10
     """
-    show = _json if as_json else _formatted(form or ("%t %p" if verbose else "%p"))
-    over, left = threading.Event(), count
+    if stats and (as_json or form or verbose):
+        raise click.UsageError("--stats takes the place of the messages: leave out -v, -F and --json")
+    form = form or ("%t %p" if verbose else "%p")
+    as_text = _json if as_json else _formatted(form)
+    traffic, over, left = Traffic(), threading.Event(), count
 
     def received(message: Message) -> None:
         nonlocal left
         if over.is_set() or (no_retained and message.retain):
             return
-        try:
-            sys.stdout.buffer.write(show(message) + b"\n")
-            sys.stdout.buffer.flush()
-        except OSError:  # the next command of the pipe has ended
+        traffic.add(message.topic, message.payload)
+        if not stats and not _printed(as_text(message)):
             over.set()
         if left is not None:
             left -= 1
@@ -83,6 +90,7 @@ def sub(
     failures: list[MqttTokenError] = []
 
     def on_event(event: Event) -> None:
+        traffic.on_event(event)
         if isinstance(event, SubscriptionRefused):
             failures.append(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
             over.set()
@@ -90,10 +98,21 @@ def sub(
     with connected(config, client_id, on_event=on_event) as client:
         for topic in topics:
             client.subscribe(topic, received, qos=qos)
-        ended = over.wait(wait)
+        show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
+        ended = show(wait)
     if failures:
         raise failures[0]
     context.exit(0 if ended or count is None else 1)
+
+
+def _printed(text: bytes) -> bool:
+    """Print a line; returns False if the next command of the pipe has ended."""
+    try:
+        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError:
+        return False
+    return True
 
 
 @click.command()
