@@ -130,12 +130,20 @@ class _Reader:
             client["journal"] = self._journal(table["journal"])
         return Config(self._file, source, _opened(store), client)
 
-    def _journal(self, path: Any) -> UnopenedJournal:
+    def _journal(self, entry: Any) -> UnopenedJournal:
         from .journal.disk import open_journal  # few files have one
 
-        if not isinstance(path, str) or not path:
-            raise ConfigurationError(f"journal must be the path of a file, got {path!r}")
-        return open_journal(self._path(path))
+        table = dict(entry) if isinstance(entry, dict) else {"path": entry}
+        if not isinstance(table.get("path"), str) or not table["path"]:
+            raise ConfigurationError(f"journal must be the path of a file, or a table with a path, got {entry!r}")
+        if "key" in table:
+            raise ConfigurationError("journal.key: give key_file instead, the path of a file with the key")
+        key_file = table.pop("key_file", None)
+        arguments = self._arguments("journal", table, open_journal)
+        if key_file is not None:
+            arguments["key"] = self._secret("journal.key_file", key_file)
+        journal: UnopenedJournal = _made("journal", open_journal, arguments)
+        return journal
 
     def _source(self, table: dict[str, Any]) -> TokenSource:
         make = _SOURCES[_chosen(table, "source", "type", _SOURCES)]

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))  # and their seconds
 
+_KEY_FILE = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The file with the key of an encrypted journal.",
+)
 _FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
@@ -35,15 +40,17 @@ def journal() -> None:
 
 @journal.command()
 @_FILE
+@_KEY_FILE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(file: Path, as_json: bool) -> None:
+def show(file: Path, key_file: Path | None, as_json: bool) -> None:
     """Show how many messages wait, how many bytes they have, and how long the oldest has waited, by topic.
 
     A device without a reliable clock does not know how long its power was off. Then the age is what it was on: "at
     least" so long.
     """
     topics: dict[str, dict[str, Any]] = {}
-    with _opened(file) as database:
+    with _opened(file, key_file) as database:
+        database.check_key()
         size = database.size
         for message, age in database.ages():  # the oldest first
             new = {"messages": 0, "bytes": 0, "oldest_seconds": int(age.seconds), "oldest_is_exact": age.exact}
@@ -65,9 +72,11 @@ def show(file: Path, as_json: bool) -> None:
 
 @journal.command()
 @_FILE
-def export(file: Path) -> None:
+@_KEY_FILE
+def export(file: Path, key_file: Path | None) -> None:
     """Print each message as a JSON object in a line, the oldest first. The payload is in Base64."""
-    with _opened(file) as database:
+    with _opened(file, key_file) as database:
+        database.check_key()
         for message, age in database.ages():
             click.echo(json.dumps(_as_json(message, age)))
 
@@ -76,7 +85,7 @@ def export(file: Path) -> None:
 @_FILE
 @click.confirmation_option(prompt="Delete all messages that wait?", help="Do not ask.")
 def clear(file: Path) -> None:
-    """Delete all messages, and what the journal has of the session."""
+    """Delete all messages, and what the journal has of the session. It needs no key."""
     with _opened(file) as database:
         count = database.counters.count
     for ending in ("", "-wal"):
@@ -85,12 +94,13 @@ def clear(file: Path) -> None:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Database]:
+def _opened(file: Path, key_file: Path | None = None) -> Iterator[Database]:
     from ..journal.database import Database
+    from ..journal.disk import read_key
     from ..journal.rows import DamagedError
 
     try:
-        database = Database(file)
+        database = Database(file, None if key_file is None else read_key(key_file.read_bytes()))
         try:
             yield database
         finally:

@@ -21,6 +21,7 @@ from zlib import crc32
 from ..errors import ConfigurationError
 from ..mqtt.session.delivery import Outgoing
 from ..mqtt.session.journal import Recorded
+from ..stores.encryption import Key
 from .batch import NEW, Batch, Counters
 from .rows import COLUMNS, DamagedError, Row, to_message, to_row
 from .timeline import SCHEMA as TIMELINE_SCHEMA, Age, Timeline
@@ -47,11 +48,12 @@ _SCHEMA = f"""
     {TIMELINE_SCHEMA}
     CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
     CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
-    CREATE TABLE owner (client_id, version, checksum);
+    CREATE TABLE owner (client_id, version, key_id, checksum);
     PRAGMA application_id={_APPLICATION};
     PRAGMA user_version={_VERSION};
     COMMIT;
 """
+_RELEASE = "DELETE FROM received WHERE packet_id=?"
 _VALUES = 11
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
@@ -64,6 +66,7 @@ class Database:
 
     Args:
         path: of the file; it is created if necessary.
+        key: encrypts the messages; None does not. It is checked by :meth:`claim` and :meth:`check_key`.
 
     Attributes:
         counters: as of the last commit.
@@ -74,16 +77,19 @@ class Database:
         ConfigurationError: it is no journal, or one of a newer version of this library.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: Key | None = None) -> None:
+        self._path = path
+        self._key = key
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=64)
         self._connection.text_factory = bytes
         try:
-            self._prepare(path)
+            self._prepare()
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, path: Path) -> None:
+    def _prepare(self) -> None:
+        path = self._path
         self._connection.executescript(_SETTINGS)
         application, version = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
         if not application and not self._value("SELECT count(*) FROM sqlite_schema"):
@@ -121,16 +127,42 @@ class Database:
         return 1024 * (self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count"))
 
     def claim(self, client_id: str) -> str:
-        """Return the client identifier that the journal belongs to: this one, unless it has another one already."""
-        rows = self._connection.execute("SELECT client_id, checksum FROM owner").fetchall()
-        if not rows:
-            owner = client_id.encode()
-            self._connection.execute("INSERT INTO owner VALUES (?, ?, ?)", (client_id, _VERSION, crc32(owner)))
-            return client_id
-        ((found, checksum),) = rows
-        if not isinstance(found, bytes) or crc32(found) != checksum:
+        """Return the client identifier that the journal belongs to: this one, unless it has another one already.
+
+        Raises:
+            ConfigurationError: it has another key.
+        """
+        if (owner := self._owner()) is not None:
+            self.check_key()
+            return owner[0].decode()
+        owner = client_id.encode(), b"" if self._key is None else self._key.id.encode()
+        self._connection.execute("INSERT INTO owner VALUES (?, ?, ?, ?)", (owner[0], _VERSION, owner[1], _crc(*owner)))
+        return client_id
+
+    def check_key(self) -> None:
+        """Check that the key is the one that the messages are encrypted with, if they are.
+
+        Raises:
+            ConfigurationError: it is not.
+        """
+        owner = self._owner()
+        own = b"" if self._key is None else self._key.id.encode()
+        if owner is None or owner[1] == own:
+            return
+        if not owner[1]:
+            what = "is not encrypted; open it without a key until its messages are sent, or give another path"
+        else:
+            what = "is encrypted with another key; give that one" if own else "is encrypted; give its key"
+        raise ConfigurationError(f"journal: {self._path} {what}")
+
+    def _owner(self) -> tuple[bytes, bytes] | None:
+        row = self._connection.execute("SELECT client_id, key_id, checksum FROM owner").fetchone()
+        if row is None:
+            return None
+        client_id, key_id, checksum = row
+        if not isinstance(client_id, bytes) or not isinstance(key_id, bytes) or _crc(client_id, key_id) != checksum:
             raise DamagedError("the checksum of the client identifier is wrong")
-        return found.decode()
+        return client_id, key_id
 
     # Reading
 
@@ -184,7 +216,7 @@ class Database:
     def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, Row]]:
         query = f"SELECT {COLUMNS} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
         for row in self._connection.execute(query, values):
-            yield to_message(row, self._timeline), row
+            yield to_message(row, self._timeline, self._key), row
 
     # Writing
 
@@ -225,12 +257,8 @@ class Database:
             if number not in batch.appended:
                 execute("UPDATE messages SET packet_id=?, stage=? WHERE number=?", (packet_id, stage, number))
         for packet_id, is_received in batch.received.items():
-            statement = (
-                "INSERT OR IGNORE INTO received VALUES (?)"
-                if is_received
-                else ("DELETE FROM received WHERE packet_id=?")
-            )
-            execute(statement, (packet_id,))
+            change = "INSERT OR IGNORE INTO received VALUES (?)" if is_received else _RELEASE
+            execute(change, (packet_id,))
         return counters
 
     def _insert(self, batch: Batch, counters: Counters) -> None:
@@ -251,10 +279,14 @@ class Database:
                 message, payload, accepted_at = batch.appended[number]
                 # Not what the message has by now: that may be newer than what the file gets of others.
                 packet_id, stage = batch.marks.get(number, (0, NEW))
-                values += to_row(message, payload, packet_id, stage, accepted_at, self._timeline)
+                values += to_row(message, payload, packet_id, stage, accepted_at, self._timeline, self._key)
                 values.append(ending.get(number))
             places = ",".join(["(" + ",".join("?" * _VALUES) + ")"] * len(part))
             self._connection.execute(f"INSERT OR REPLACE INTO messages VALUES {places}", values)  # noqa: S608
+
+
+def _crc(client_id: bytes, key_id: bytes) -> int:
+    return crc32(key_id, crc32(client_id))
 
 
 def _in_parts(numbers: Collection[int]) -> Iterator[tuple[int, ...]]:

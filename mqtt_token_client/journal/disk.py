@@ -19,6 +19,8 @@ from ..logs import get_logger
 from ..mqtt.session.delivery import Delivery, Outgoing, Stage
 from ..mqtt.session.journal import Bounds, Recorded
 from ..oneshot import OneShot
+from ..stores.encryption import Key
+from ..value import hidden
 from .batch import Batch
 from .channel import Channel
 
@@ -29,7 +31,7 @@ _TIME_CHANGE = 1.0  # seconds: less is not worth a commit
 _LONGEST_CLOSE = 60  # seconds: a disk that takes longer may never come back
 
 
-def open_journal(
+def open_journal(  # noqa: PLR0913 - the options of a journal
     path: str | os.PathLike[str],
     *,
     commit_every: float = 1.0,
@@ -37,6 +39,8 @@ def open_journal(
     max_bytes: int = 256_000_000,
     when_full: str = "reject",
     on_delivery: Callable[[Delivery], object] | None = None,
+    drain_rate: float | None = None,
+    key: str | bytes | None = None,
 ) -> DiskJournal:
     """Return a journal for the argument ``journal`` of a client: messages that ``publish()`` accepted, and the state of
     the MQTT session, are kept in a file. Another process, also one after a power cut, continues where this one ended.
@@ -53,6 +57,10 @@ def open_journal(
             that was not sent, and ``"drop_newest"`` the one that is being published, which
             :class:`JournalFull` reports.
         on_delivery: gets the :class:`Delivery` of each message of an earlier process when it is done.
+        drain_rate: messages a second, of those that have waited when the client connects; None sends them as fast as
+            the connection allows. Messages keep their order: new ones are sent after those, and without a limit.
+        key: encrypts topics, payloads and properties with the cipher of a :class:`FileStore` (AES-128-CBC and
+            HMAC-SHA256): 32 bytes in URL-safe base64, as ``Fernet.generate_key()`` returns. None does not encrypt.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -68,11 +76,30 @@ def open_journal(
         raise ConfigurationError(f"when_full must be one of {', '.join(_WHEN_FULL)}, got {when_full!r}")
     if on_delivery is not None and not callable(on_delivery):
         raise ConfigurationError(f"on_delivery must be a function, got {type(on_delivery).__name__}")
+    if drain_rate is not None and (
+        isinstance(drain_rate, bool) or not isinstance(drain_rate, int | float) or not 0 < drain_rate <= 1e6
+    ):
+        raise ConfigurationError(f"drain_rate must be messages a second, above 0, got {drain_rate!r}")
+    opened_key = None if key is None else read_key(key)
     try:
-        bounds = Bounds(max_queued, max_bytes, when_full)
-        return DiskJournal(Path(path).expanduser().absolute(), float(commit_every), bounds, on_delivery)
+        bounds = Bounds(max_queued, max_bytes, when_full, None if drain_rate is None else float(drain_rate))
+        file = Path(path).expanduser().absolute()
+        return DiskJournal(file, float(commit_every), bounds, on_delivery, opened_key)
     except RuntimeError as error:  # of expanduser()
         raise ConfigurationError(f"path: {error}") from None
+
+
+def read_key(key: str | bytes) -> Key:
+    """Return the key of a journal.
+
+    Raises:
+        ConfigurationError: it is not one.
+    """
+    key = hidden(key)
+    try:
+        return Key("argument", key)
+    except ValueError:
+        raise ConfigurationError("key must be 32 bytes in URL-safe base64, as Fernet.generate_key() returns") from None
 
 
 class DiskJournal:
@@ -81,12 +108,18 @@ class DiskJournal:
     __reduce__ = works_in_one_process
 
     def __init__(
-        self, path: Path, commit_every: float, bounds: Bounds, on_delivery: Callable[[Delivery], object] | None
+        self,
+        path: Path,
+        commit_every: float,
+        bounds: Bounds,
+        on_delivery: Callable[[Delivery], object] | None,
+        key: Key | None,
     ) -> None:
         self.path = path
         self.bounds = bounds
         self.on_delivery = on_delivery
         self._commit_every = commit_every
+        self._key = key
         self._channel = Channel()
         self._sequence = count(1)
         self._time_of_day: Callable[[], float | None] = lambda: None
@@ -117,7 +150,8 @@ class DiskJournal:
 
         Raises:
             JournalLocked: another process uses the file, or another client of this one.
-            ConfigurationError: the file is another client's, or no journal of this version of the library.
+            ConfigurationError: the file is another client's, or no journal of this version of the library, or was
+                written with another key.
         """
         if self._recorded is not None:
             raise ConfigurationError(f"journal: a client uses {self.path} already; give each client its own")
@@ -125,7 +159,7 @@ class DiskJournal:
         answer: SimpleQueue[Recorded | MqttTokenError] = SimpleQueue()
         from .writer import run  # SQLite is loaded by those who use it only
 
-        arguments = self._channel, self.path, client_id, self._commit_every, answer.put
+        arguments = self._channel, self.path, self._key, client_id, self._commit_every, answer.put
         threading.Thread(target=run, args=arguments, name="mqtt-token-journal", daemon=True).start()
         opened = answer.get()
         if isinstance(opened, MqttTokenError):

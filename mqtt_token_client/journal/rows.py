@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 from zlib import crc32
 
+from ..errors import StoreError
 from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from ..stores.encryption import Key
 from .batch import FIRST_RELEASED, NEW, SENT
 from .timeline import Timeline
 
 COLUMNS = "number, topic, payload, properties, flags, packet_id, stage, accepted_at, expires_at, checksum"
+
+_LENGTH = struct.Struct(">I")  # of the properties
 
 Row = tuple[int, bytes, bytes, bytes, int, int, int, int, float | None, int]
 
@@ -40,7 +45,13 @@ class RestoredExpiringMessage(RecordedMessage):
 
 
 def to_row(
-    message: Outgoing, payload: bytes, packet_id: int, stage: int, accepted_at: float, timeline: Timeline
+    message: Outgoing,
+    payload: bytes,
+    packet_id: int,
+    stage: int,
+    accepted_at: float,
+    timeline: Timeline,
+    key: Key | None,
 ) -> Row:
     """Return the row of a message.
 
@@ -50,17 +61,21 @@ def to_row(
         packet_id, stage: as they are now.
         accepted_at: when it was accepted, on the monotonic clock.
         timeline: of the file.
+        key: encrypts topic, payload and properties; None does not.
     """
     flags = message.qos | message.retain << 2 | getattr(message, "replaces", False) << 3
     expires_at = None if message.expires_at is None else timeline.from_monotonic(message.expires_at)
     content = message.topic, payload, message.properties
+    if key is not None:
+        topic, _, properties = content
+        content = b"", key.seal(topic + _LENGTH.pack(len(properties)) + properties + payload), b""
     accepted = int(timeline.from_monotonic(accepted_at))
     checksum = _checksum(*content, message.number, flags, accepted, expires_at)
     return (message.number, *content, flags, packet_id, stage, accepted, expires_at, checksum)
 
 
-def to_message(row: Row, timeline: Timeline) -> Outgoing:
-    """Return the message of a row.
+def to_message(row: Row, timeline: Timeline, key: Key | None) -> Outgoing:
+    """Return the message of a row that was written with this key.
 
     Raises:
         DamagedError: the row is not what was written.
@@ -69,6 +84,8 @@ def to_message(row: Row, timeline: Timeline) -> Outgoing:
     try:
         if checksum != _checksum(topic, payload, properties, number, flags, accepted, expires_at):
             raise DamagedError(f"the checksum of message {number} is wrong")
+        if key is not None:
+            topic, payload, properties = _unsealed(key, payload)
         kind = RecordedMessage if expires_at is None else RestoredExpiringMessage
         message = kind(topic, payload, flags & 3, bool(flags & 4), properties)
         if expires_at is not None:
@@ -77,9 +94,18 @@ def to_message(row: Row, timeline: Timeline) -> Outgoing:
         message.replaces = bool(flags & 8)
         message.number, message.packet_id = number, packet_id
         message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
-    except TypeError as error:
+    except (TypeError, ValueError, StoreError) as error:
         raise DamagedError(f"message {number}: {error}") from None
     return message
+
+
+def _unsealed(key: Key, sealed: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the topic, payload and properties that were encrypted."""
+    content = key.unseal(sealed)
+    at = 2 + int.from_bytes(content[:2], "big")  # a topic begins with its length
+    properties = at + _LENGTH.size
+    payload = properties + _LENGTH.unpack_from(content, at)[0]
+    return content[:at], content[payload:], content[properties:payload]
 
 
 def _checksum(topic: bytes, payload: bytes, properties: bytes, *rest: Any) -> int:

@@ -13,6 +13,7 @@ from ..mqtt.session.delivery import RecordedMessage
 from ..mqtt.session.journal import Recorded
 from ..mqtt.session.journal_events import JournalFailed, JournalRecovered
 from ..mqtt.session.stored import note_on_disk
+from ..stores.encryption import Key
 from ..stores.folder import sync
 from .batch import Batch, Counters
 from .channel import Channel
@@ -46,6 +47,7 @@ _OF_THE_DISK = {
 def run(
     channel: Channel,
     path: Path,
+    key: Key | None,
     client_id: str,
     commit_every: float,
     opened: Callable[[Recorded | MqttTokenError], None],
@@ -58,11 +60,12 @@ def run(
     Args:
         channel: where the changes come from.
         path: the file.
+        key: encrypts its messages; None does not.
         client_id: whose session it is.
         commit_every: seconds from the first change to its commit; 0 commits at once.
         opened: called once, with the state of the session or why the journal cannot be used.
     """
-    writer = _Writer(channel, path, client_id, commit_every)
+    writer = _Writer(channel, path, key, client_id, commit_every)
     try:
         recorded = writer.open()
     except MqttTokenError as error:
@@ -80,10 +83,11 @@ def run(
 class _Writer:
     """Runs on the journal's thread."""
 
-    def __init__(self, channel: Channel, path: Path, client_id: str, commit_every: float) -> None:
+    def __init__(self, channel: Channel, path: Path, key: Key | None, client_id: str, commit_every: float) -> None:
         self.batch = Batch(Counters())
         self._channel = channel
         self._path = path
+        self._key = key
         self._client_id = client_id
         self._commit_every = commit_every
         self._database: Database | None = None  # None while the disk fails
@@ -99,7 +103,7 @@ class _Writer:
 
         Raises:
             JournalLocked: another process uses it.
-            ConfigurationError: it is no journal of this version, or another client's.
+            ConfigurationError: it is no journal of this version, another client's, or has another key.
         """
         try:
             recorded = self._open()
@@ -123,7 +127,7 @@ class _Writer:
 
     def _load(self) -> Recorded:
         try:
-            database = Database(self._path)
+            database = Database(self._path, self._key)
         except sqlite3.OperationalError as error:
             if _code(error) == sqlite3.SQLITE_BUSY:
                 raise JournalLocked(f"journal: another process uses {self._path}; give each client its own") from None

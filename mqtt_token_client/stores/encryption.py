@@ -1,8 +1,9 @@
-"""Key: encrypts the records of a FileStore, and says of each file with which key it was written."""
+"""Key: encrypts the records of a FileStore, and the messages of a journal."""
 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import Literal
 
@@ -41,6 +42,10 @@ class Key:
         place: where it comes from.
         key: 32 bytes in URL-safe base64.
 
+    Attributes:
+        place: the same.
+        id: says which key it is, and is not a secret.
+
     Raises:
         ValueError: it is not a key.
     """
@@ -55,11 +60,28 @@ class Key:
         except (TypeError, AttributeError):
             raise ValueError from None
         self.place = place
-        self._id = sha256(b"mqtt-token-client " + (key.encode() if isinstance(key, str) else key)).hexdigest()[:16]
+        self.id = sha256(b"mqtt-token-client " + (key.encode() if isinstance(key, str) else key)).hexdigest()[:16]
+
+    def seal(self, content: bytes) -> bytes:
+        """Encrypt bytes; return bytes as well."""
+        return urlsafe_b64decode(self._fernet.encrypt(content))
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Return what :meth:`seal` encrypted with this key.
+
+        Raises:
+            StoreError: it is damaged, or was encrypted with another key.
+        """
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.decrypt(urlsafe_b64encode(sealed))
+        except InvalidToken:
+            raise StoreError("it cannot be decrypted") from None
 
     def encrypt(self, record: str) -> bytes:
         """Return the content of a file: its key, then the encrypted record."""
-        return f"{self.place}:{self._id}\n".encode() + self._fernet.encrypt(record.encode())
+        return f"{self.place}:{self.id}\n".encode() + self._fernet.encrypt(record.encode())
 
     def decrypt(self, content: bytes) -> bytes:
         """Return the record of a file that was written with this key.
@@ -84,7 +106,7 @@ class Key:
             except StoreError:
                 return False
             return True
-        return head[2].decode() == self._id
+        return head[2].decode() == self.id
 
 
 def protection(place: Place) -> str:

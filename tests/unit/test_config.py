@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from devtools.servers.pki import Pki
 from devtools.servers.secret_check import remember_secret
@@ -25,6 +26,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.profiles import open_profile
+from mqtt_token_client.stores.encryption import Key
 from mqtt_token_client.tls_files import TlsFiles
 from tests.unit.oauth_server import OAuthServer
 
@@ -248,6 +250,32 @@ class TestJournal:
         journal = read(folder, 'journal = "outbox/journal"\n' + CREDENTIALS).client["journal"]
         assert journal.path == folder / "outbox" / "journal"
         assert not journal.path.parent.exists(), "nothing is made before a client opens it"
+
+    def test_is_a_table_if_it_has_options(self, folder: Path) -> None:
+        key = Fernet.generate_key().decode()
+        remember_secret(key)
+        (folder / "journal.key").write_text(f"{key}\n")
+        table = '[journal]\npath = "outbox"\nmax_queued = 7\ndrain_rate = 20\nkey_file = "journal.key"\n'
+        journal = read(folder, CREDENTIALS + table).client["journal"]
+        assert journal.path == folder / "outbox"
+        assert (journal.bounds.max_queued, journal.bounds.drain_rate) == (7, 20.0)
+        assert journal._key.id == Key("argument", key).id
+
+    @pytest.mark.parametrize(
+        ("entry", "error"),
+        [
+            ('"outbox"\nkey = "x"', "journal.key: give key_file instead, the path of a file with the key"),
+            ('"outbox"\nrate = 1', "journal.rate: unknown entry; the entries are path, commit_every, "),
+            ('"outbox"\ndrain_rate = 0', "journal.drain_rate must be messages a second, above 0, got 0"),
+            ('"outbox"\nkey_file = "none"', "journal.key_file: none: No such file or directory"),
+            ('"outbox"\nkey_file = "short.key"', "journal.key must be 32 bytes in URL-safe base64"),
+            ('""', "journal must be the path of a file, or a table with a path"),
+        ],
+    )
+    def test_is_a_table_whose_mistakes_are_named(self, folder: Path, entry: str, error: str) -> None:
+        (folder / "short.key").write_text("short")
+        with pytest.raises(ConfigurationError, match=re.escape(error)):
+            read(folder, f"{CREDENTIALS}[journal]\npath = {entry}\n")
 
     @pytest.mark.parametrize("value", ["3", '""', "true"])
     def test_must_be_a_path(self, folder: Path, value: str) -> None:

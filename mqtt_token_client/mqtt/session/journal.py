@@ -55,11 +55,13 @@ class Bounds(Value):
         max_bytes: bytes of the file.
         when_full: ``"reject"`` has publish() raise OutboxFull, ``"drop_oldest"`` drops the oldest unsent message, and
             ``"drop_newest"`` the one that is being published.
+        drain_rate: messages a second of those that waited while there was no connection; None for no limit.
     """
 
     max_queued: int = 1_000_000
     max_bytes: int = 256_000_000
     when_full: str = "reject"
+    drain_rate: float | None = None
 
 
 class Journal(Protocol):

@@ -111,6 +111,9 @@ class MessageQueue:
         if wake is not None:
             wake()
 
+    def connected(self, *, rotated: bool) -> None:
+        """There is a connection again; ``rotated`` if that was planned."""
+
     def wait_for_journal(self) -> None:
         """Return when put() has reported the messages of ``new`` to the journal."""
         with self._lock:

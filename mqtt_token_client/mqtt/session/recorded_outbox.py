@@ -61,7 +61,7 @@ class RecordedOutbox(Outbox):
         yield from self._reported(receive_maximum)
 
     def _reported(self, receive_maximum: int | None) -> Iterator[Outgoing]:
-        for message in super().due(receive_maximum):
+        for message in self._recorded.pace.limit(super().due(receive_maximum)):
             if message.disk is not None and message.stage is _SENT and not message.duplicate:
                 self.queue.wait_for_journal()
                 if message.qos:

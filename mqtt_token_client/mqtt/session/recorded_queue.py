@@ -8,6 +8,7 @@ from ...errors import ClientClosed, DeliveryFailed, OutboxFull
 from .backlog import Backlog
 from .delivery import Outgoing, RecordedMessage
 from .journal import Journal, Recorded
+from .pace import DrainPace
 from .queue import MessageQueue
 
 _MAX_IN_MEMORY, _MAX_BYTES_IN_MEMORY = 10_000, 8_000_000  # of messages that have not been sent
@@ -25,6 +26,9 @@ class RecordedQueue(MessageQueue):
     Args:
         journal: records messages of QoS 1 and 2, and those of QoS 0 that are durable.
         on_drop: called on any thread with the number of messages that were dropped.
+
+    Attributes:
+        pace: how fast a backlog is sent.
     """
 
     message_type = RecordedMessage
@@ -33,6 +37,7 @@ class RecordedQueue(MessageQueue):
         super().__init__(journal.bounds.max_queued, journal)
         self._record = journal
         self._on_drop = on_drop
+        self.pace = DrainPace(journal.bounds.drain_rate, self.wake)
         self._dropped = 0  # written while the lock is held
         self._backlog = Backlog(journal, Recorded(), self.wake)
         self._newest: dict[bytes, Outgoing] = {}  # by topic, of those that may be replaced
@@ -124,6 +129,10 @@ class RecordedQueue(MessageQueue):
         return len(self) < bounds.max_queued and self._record.size < bounds.max_bytes
 
     # On the network thread
+
+    def connected(self, *, rotated: bool) -> None:
+        if not rotated:
+            self.pace.connected(self.last_number)
 
     def read_backlog(self) -> None:
         """Continue with messages that are on disk only, if few are in memory."""

@@ -127,9 +127,8 @@ class Session:
     # Connections
 
     def open(self, call_soon: CallSoon, wake: Callable[[], None]) -> None:
-        """Accept messages, also again after :meth:`close`. ``call_soon`` runs a function on the network thread, and
-        ``wake`` has :meth:`send` called soon. Both may be called on any thread.
-        """
+        """Accept messages, also again after :meth:`close`. On any thread, ``call_soon`` runs a function on the network
+        thread, and ``wake`` has :meth:`send` called soon."""
         self._incoming.open(call_soon)
         self._outbox.open(call_soon, wake)
 
@@ -147,6 +146,7 @@ class Session:
         self.known = True
         self._connects += 1
         self._rotations += rotated
+        self.queue.connected(rotated=rotated)
         has_news = self.journal is not None and self.journal.note_time()
         if not session_present:  # both sides begin anew; what is to be sent stays
             self._incoming.session_lost()

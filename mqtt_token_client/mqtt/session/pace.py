@@ -1,0 +1,69 @@
+"""How fast a backlog is sent: for links that are metered, and brokers with a rate limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from ...clock import monotonic
+from ..runtime.base import Runtime, current
+from .delivery import Outgoing, Stage
+
+_BURST_SECONDS = 0.1  # of messages that may be sent at once, as timers are not exact
+
+
+class DrainPace:
+    """Limits the rate of the messages that waited when a connection was lost, or when the client started.
+
+    Messages keep their order. So what is published meanwhile is sent when the backlog is, and then without a limit.
+
+    Args:
+        rate: messages a second; None for no limit.
+        wake: called when another message may be sent.
+    """
+
+    def __init__(self, rate: float | None, wake: Callable[[], None]) -> None:
+        self._rate = rate
+        self._wake = wake
+        self._last = 0  # the number of the last message of the backlog
+        self._is_over = True
+        self._allowed = 1.0  # messages that may be sent, as of `_at`
+        self._at = monotonic()
+        self._is_woken = False  # whether wake() is going to be called
+
+    def connected(self, last_number: int) -> None:
+        """There is a connection again: what waits, up to the message with this number, is a backlog."""
+        self._last, self._is_over = last_number, False
+
+    def limit(self, due: Iterator[Outgoing]) -> Iterator[Outgoing]:
+        """Yield messages that are due, in order, as far as they may be sent now. On the network thread."""
+        if self._is_over or self._rate is None:
+            yield from due
+            return
+        while self._may_send(self._rate):
+            message = next(due, None)
+            if message is None:
+                return
+            if message.stage is not Stage.RELEASED:  # PUBREL has a few bytes
+                self._allowed -= 1
+            self._is_over = message.number >= self._last
+            yield message
+            if self._is_over:
+                yield from due
+                return
+
+    def _may_send(self, rate: float) -> bool:
+        now = monotonic()
+        self._allowed = min(self._allowed + (now - self._at) * rate, max(1.0, rate * _BURST_SECONDS))
+        self._at = now
+        if self._allowed >= 1:
+            return True
+        runtime = cast(Runtime | None, current.runtime)
+        if not self._is_woken and runtime is not None:
+            self._is_woken = True
+            runtime.call_later((1 - self._allowed) / rate, self._continue)
+        return False
+
+    def _continue(self) -> None:
+        self._is_woken = False
+        self._wake()

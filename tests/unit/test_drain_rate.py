@@ -1,0 +1,107 @@
+"""``drain_rate``: how fast messages are sent that have waited for a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from mqtt_token_client import ConfigurationError, open_journal
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.session.journal import Bounds
+from tests.unit.device import Device, Make
+from tests.unit.packets import PUBACK, PUBLISH
+from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_journal import ScriptedJournal
+
+
+class OpenedJournal(ScriptedJournal):
+    """A journal that a client opens, with a rate."""
+
+    def __init__(self, drain_rate: float | None) -> None:
+        super().__init__(automatic=True)
+        self.bounds = Bounds(drain_rate=drain_rate)
+
+    def open(self, *_: object) -> None:
+        """It is in memory."""
+
+
+def receive(peer: Peer, count: int, *, acknowledge: bool = True) -> list[tuple[float, bytes]]:
+    """The next messages: when each arrived, and its payload."""
+    found = []
+    for _ in range(count):
+        packet = peer.expect(PUBLISH)
+        found.append((monotonic(), packet.payload))
+        if acknowledge and packet.qos:
+            peer.acknowledge(PUBACK, packet.packet_id)
+    return found
+
+
+def offline(make: Make, count: int, rate: float | None = 2.0, *, qos: int = 1) -> Device:
+    """A device with so many messages before it connects."""
+    device = make(5, journal=OpenedJournal(rate))
+    for number in range(count):
+        device.client.publish("t", b"%d" % number, qos=qos)
+    return device
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_backlog_is_sent_at_the_rate(make: Make, qos: int) -> None:
+    device = offline(make, 9, qos=qos)
+    found = receive(device.start(), 9)
+    assert [payload for _, payload in found] == [b"%d" % number for number in range(9)]
+    assert 4 <= found[-1][0] - found[0][0] < 4.2
+
+
+def test_without_a_rate_it_is_sent_at_once(make: Make) -> None:
+    found = receive(offline(make, 50, rate=None).start(), 50)
+    assert found[-1][0] - found[0][0] < 0.1
+
+
+def test_what_is_published_meanwhile_comes_behind_the_backlog_and_without_a_limit(make: Make) -> None:
+    device = offline(make, 5)
+    peer = device.start()
+    receive(peer, 1)
+    for number in range(20):
+        device.client.publish("t", b"new %d" % number, qos=1)
+    found = receive(peer, 24)
+    assert [payload for _, payload in found] == [b"%d" % n for n in range(1, 5)] + [b"new %d" % n for n in range(20)]
+    assert found[23][0] - found[3][0] < 0.1
+    assert found[3][0] - found[0][0] >= 1.5
+
+
+def test_a_message_is_sent_at_once_if_nothing_waited(make: Make) -> None:
+    device = offline(make, 0, rate=0.01)
+    peer = device.start()
+    began = monotonic()
+    for number in range(20):
+        device.client.publish("t", b"%d" % number, qos=1)
+    assert receive(peer, 20)[-1][0] - began < 0.1
+
+
+def test_what_waited_for_the_next_connection_is_a_backlog_too(make: Make) -> None:
+    device = offline(make, 0)
+    peer = device.start()
+    for number in range(5):
+        device.client.publish("t", b"%d" % number, qos=1)
+    receive(peer, 5, acknowledge=False)
+    peer.close()
+    found = receive(device.answer(), 5)
+    assert [payload for _, payload in found] == [b"%d" % number for number in range(5)]
+    assert found[-1][0] - found[0][0] >= 2
+
+
+def test_a_rotation_does_not_slow_anything_down(make: Make) -> None:
+    device = offline(make, 0)
+    first = device.start()
+    second = device.rotate()
+    second.connack(session_present=True)
+    first.close()
+    for number in range(20):
+        device.client.publish("t", b"%d" % number, qos=1)
+    found = receive(second, 20)
+    assert found[-1][0] - found[0][0] < 0.1
+
+
+@pytest.mark.parametrize("rate", [0, -1, "fast", True, float("inf"), float("nan")])
+def test_the_rate_must_be_messages_a_second(rate: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^drain_rate must be messages a second, above 0, got"):
+        open_journal("journal", drain_rate=rate)  # type: ignore[arg-type]
