@@ -57,6 +57,21 @@ class TestTakeOver:
         assert patience.after_take_over() <= 120.0 < delays[-1]
 
 
+def test_a_connection_is_a_success_after_half_of_the_lifetime_of_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.retry.monotonic", lambda: now)
+    retry = RetryState(Backoff(initial=1.0, stable_after=60.0))
+    token = Token("a-short-token", 40.0)
+    assert retry.after_rejection(token) == 0.0
+    retry.connected(token)
+    now += 19.9
+    retry.reset_if_stable()
+    assert retry.rejections == 1
+    now += 0.1
+    retry.reset_if_stable()
+    assert retry.rejections == 0
+
+
 def test_what_ends_the_connection_and_is_our_fault_is_reported_with_what_to_do(make: Make) -> None:
     device = make()
     device.start().disconnect(0x95)

@@ -36,10 +36,12 @@ def ending(make: Make, **options: Any) -> tuple[Device, Peer]:
 def test_a_message_denied_then_waits_for_a_new_token_and_is_sent_again(make: Make, qos: int, answer: int) -> None:
     device, first = ending(make)
     denied = device.client.publish("t", b"denied", qos=qos)
+    began = monotonic()
     first.acknowledge(answer, first.expect(PUBLISH).packet_id, 0x87)
     refused = device.event(TokenRefused)
     assert (refused.reason, refused.times, refused.retry_in) == (0x87, 1, 0.0)
     second = device.broker.accept()
+    assert monotonic() - began < 1.0, "it waited for the renewal that is due"
     assert second.expect(CONNECT).password == password(2)
     assert not denied.done
     second.connack(session_present=True)

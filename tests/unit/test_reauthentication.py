@@ -103,7 +103,7 @@ class TestReAuthentication:
         first.send(packets.auth(0))
         rotated = device.event(Rotated)
         assert (rotated.kind, rotated.gap) == ("re-authentication", 0.0)
-        device.broker.expect_no_connection()
+        device.broker.expect_no_connection(11.0)  # nobody waits for an answer any more
         assert device.client.state == "connected"
         assert not device.told(Disconnected)
 

@@ -137,7 +137,7 @@ class TestWill:
         assert [(m.payload, m.dup) for m in second.expect_messages(2)] == [(b"in flight", kept), (b"new", False)]
         rotated = device.event(Rotated)
         assert rotated.kind == "reconnect"
-        assert rotated.gap > 0.2
+        assert 0.2 < rotated.gap < 3.0, "nothing was left to be written on the first connection"
         assert device.payloads == [b"last words"]
         assert not device.told(Disconnected)
 
