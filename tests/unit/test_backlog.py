@@ -197,6 +197,23 @@ class TestReplace:
         assert payloads(peer, 3) == [0, 1, 3]
 
 
+def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() -> None:
+    def recorded(topic: str) -> RecordedMessage:
+        return RecordedMessage(encode_topic(topic), b"x", 1, False, b"")
+
+    queue = RecordedQueue(ScriptedJournal(), print)
+    for _ in range(9):
+        queue.put(recorded("t"))
+    sent = recorded("replaceable")
+    queue.put(sent, replace=True)
+    queue.put(recorded("t"))
+    assert len(queue.new) == 10
+    queue.new.clear()  # they are in flight
+    queue.put(recorded("replaceable"), replace=True)
+    assert not sent.done
+    assert len(queue) == 12
+
+
 def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() -> None:
     journal = ScriptedJournal()
     pages: list[Callable[[Sequence[Outgoing], bool], None]] = []

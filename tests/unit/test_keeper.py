@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import math
+import re
 import threading
 import time
 from base64 import urlsafe_b64encode
@@ -371,19 +373,21 @@ class TestFailedRenewal:
         assert waits[:3] == [0, 0, 0]
         assert all(60 <= wait <= 120 for wait in waits[3:])
         keeper.get()
-        source.next = [expired]
-        with pytest.raises(TokenRequestRefused):
-            keeper.renew()
-        assert keeper.renewal_due == clock.now
+        source.next = [expired] * 3
+        for _ in range(3):
+            with pytest.raises(TokenRequestRefused):
+                keeper.renew()
+            assert keeper.renewal_due == clock.now
 
-    def test_of_a_users_source_shows_only_the_kind_of_exception(self, clock: Clock) -> None:
+    def test_of_a_users_source_shows_only_the_kind_of_exception_and_where_it_was_raised(self, clock: Clock) -> None:
         source = Source()
         source.next = [ValueError("a text with a secret in it")]
         keeper, events = keep(source)
         with pytest.raises(TokenError) as caught:
             keeper.get()
         assert type(caught.value) is TokenError
-        assert "ValueError" in str(caught.value)
+        where = rf"in {re.escape(inspect.getfile(Source))}, line \d+"
+        assert re.fullmatch(rf"source: fetch\(\) raised ValueError {where}", str(caught.value))
         assert "secret" not in f"{events} {caught.value} {caught.value.__cause__} {caught.value.__context__}"
         clock.now = keeper.renewal_due
         assert keeper.get().value == "token 2"

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqtt_token_client import Connected, Disconnected, Rotated
+from mqtt_token_client import Connected, Disconnected, Message, Rotated
+from mqtt_token_client.mqtt.session.acks import ManualAcks
 from tests.unit.device import Device, Make, both
 from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 from tests.unit.scripted_broker import Peer
@@ -128,6 +129,14 @@ def test_a_lost_session_forgets_what_was_owed(make: Make) -> None:
     second.expect_nothing()
     device.messages[1].acknowledge()
     assert second.expect(PUBACK).packet_id == 1
+
+
+def test_what_was_held_in_a_lost_session_does_not_count_any_more() -> None:
+    acks = ManualAcks()
+    acks.open(Message("t", b"", 1, False, False, packet_id=1), new=True)
+    assert acks.held == 1
+    acks.session_lost()
+    assert acks.held == 0
 
 
 def test_without_it_acknowledge_does_nothing(make: Make) -> None:

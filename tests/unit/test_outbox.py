@@ -233,6 +233,12 @@ class TestWindow:
         put(box, *map(str, range(30)))
         assert len(send(box, None)) == 25
 
+    def test_is_timed_with_the_first_message_whatever_its_identifier(self) -> None:
+        box = outbox(ids=PacketIds(500))
+        put(box, "a", "b")
+        send(box)
+        assert box.window.timed == 501
+
     def test_grows_while_it_is_full_and_the_broker_answers_as_fast_as_before(self) -> None:
         box = outbox(max_inflight=1000)
         put(box, *map(str, range(400)))
