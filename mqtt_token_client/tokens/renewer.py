@@ -92,8 +92,7 @@ class Renewer:
     def save_again(self) -> None:
         """Store a token that could not be stored before, unless another process has stored a newer one meanwhile."""
         token = self.token
-        if token is None or not self.unsaved:
-            return
+        assert token is not None, "unsaved"
         with ExitGuard(needed=token.refresh_token is not None):
             try:
                 lock = self._store.lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -835,6 +836,23 @@ class TestMalformed:
         except ProtocolError:
             return
         assert len(received) == 1
+
+
+class TestTopics:
+    """They are remembered, as most messages have one that came before; a broker may send any number of others."""
+
+    def remembered(self, topics: Iterable[str]) -> int:
+        codec = connected(5)
+        for topic in topics:
+            codec.receive(packets.publish(True, topic, b"!"))
+        return len(codec._topics)
+
+    def test_of_any_number_a_thousand_are_remembered(self) -> None:
+        assert self.remembered(f"t/{number}" for number in range(1100)) == 1024
+
+    @pytest.mark.parametrize(("length", "remembered"), [(256, 1), (257, 0)])
+    def test_a_long_one_is_not_remembered(self, length: int, remembered: int) -> None:
+        assert self.remembered(["t" * length]) == remembered
 
 
 def test_the_constants_are_the_first_bytes_of_the_packets() -> None:

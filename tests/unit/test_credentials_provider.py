@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from mqtt_token_client.errors import ConfigurationError
+from mqtt_token_client.errors import AuthorizationServerUnavailable, ConfigurationError
 from mqtt_token_client.events import Event, LoginRequired, RenewalFailed, TokenRenewed
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread, acquire_network_thread, release_network_thread
 from mqtt_token_client.profiles import Credentials
@@ -135,6 +136,24 @@ def test_a_failure_and_a_login_bring_an_event_and_no_token(loop: NetworkThread) 
     source.next = [USED, BUSY]
     keeper.renew_when_due()
     assert [type(seen) for seen in client.reported()] == [LoginRequired, RenewalFailed]
+    client.provider.stop()
+
+
+def test_a_request_that_failed_makes_no_later_rotation_urgent(
+    loop: NetworkThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, urgent = Source(), list[bool]()
+    keeper, _ = keep(source)
+    client = Wanting(keeper, loop)
+    token = client.provider.renew()
+    source.next = [BUSY]
+    monkeypatch.setattr(keeper, "take_turn", lambda *_, **options: urgent.append(options["urgent"]))
+    for _ in range(2):  # of that request, and of the one that fails
+        client.provider.take_turn(token, pytest.fail)
+        with contextlib.suppress(AuthorizationServerUnavailable):
+            client.provider.renew()
+    client.provider.take_turn(token, pytest.fail)
+    assert urgent == [True, False, True]
     client.provider.stop()
 
 

@@ -271,6 +271,15 @@ class TestTokenThatCouldNotBeStored:
         self.pass_to(clock, keeper)
         assert keeper.renewal_due == pytest.approx(renewed + 200 / 3)
 
+    def test_is_stored_once(self, clock: Clock) -> None:
+        keeper, _, _, kept = self.start(clock)
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
+        keeper.save_again()
+        assert kept.load("a source") == Token("token 2")
+        kept.delete("a source")
+        keeper.save_again()
+        assert kept.load("a source") is None
+
     def test_is_stored_when_the_keeper_is_closed(self, clock: Clock) -> None:
         keeper, _, _, kept = self.start(clock)
         keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
