@@ -13,6 +13,7 @@ from ..token import Token
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
+    from concurrent.futures import Future
 
 _Result = TypeVar("_Result")
 
@@ -55,38 +56,40 @@ class SourceOnLoop:
             token: Token = result
             return token
         self._uses_refresh_token = previous is not None and previous.refresh_token is not None
-        return self._run(result)
-
-    def _run(self, result: Awaitable[Token]) -> Token:
-        import asyncio
-        import concurrent.futures
-
         loop = self._loop
-
-        async def run() -> Token:
-            if self._loop is not loop:
-                _close(result)
-                raise TokenError("source: the client is disconnected, so fetch() was not called")
-            self._task = asyncio.current_task()
-            try:
-                return await result
-            finally:
-                self._task = None
-
         if loop is None or loop.is_closed():
             _close(result)
             raise ConfigurationError(_NEEDS_LOOP)
-        future = asyncio.run_coroutine_threadsafe(run(), loop)
-        while True:
-            try:
-                return future.result(_LOOK_INTERVAL)
-            except concurrent.futures.CancelledError:
-                raise TokenError("source: fetch() was cancelled") from None
-            except TimeoutError:
-                if future.done():
-                    raise  # of the source
-                if loop.is_closed():
-                    raise TokenError("source: the event loop was closed during fetch()") from None
+        return _wait(self._begin(result, loop), result, loop)
+
+    def _begin(self, result: Awaitable[Token], loop: AbstractEventLoop) -> Future[Token]:
+        import concurrent.futures
+
+        outcome: Future[Token] = concurrent.futures.Future()
+
+        async def run() -> Token:
+            return await result
+
+        def start() -> None:
+            outcome.set_running_or_notify_cancel()
+            if self._loop is not loop:  # no task then, as nobody would wait for its end
+                _close(result)
+                outcome.set_exception(TokenError("source: the client is disconnected, so fetch() was not called"))
+            else:
+                self._task = loop.create_task(run(), name="mqtt-token-fetch")
+                self._task.add_done_callback(ended)
+
+        def ended(task: Task[Token]) -> None:
+            self._task = None
+            if task.cancelled():
+                outcome.set_exception(TokenError("source: fetch() was cancelled"))
+            elif (error := task.exception()) is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(task.result())
+
+        loop.call_soon_threadsafe(start)
+        return outcome
 
     def use(self, loop: AbstractEventLoop) -> None:
         """Run coroutines on this event loop from now on."""
@@ -116,6 +119,20 @@ class SourceOnLoop:
 
             if asyncio._get_running_loop() is self._loop and asyncio.iscoroutinefunction(self._source.fetch):  # noqa: SLF001
                 raise ConfigurationError("source: fetch() needs this event loop: use `await keeper.get_async()`")
+
+
+def _wait(outcome: Future[Token], result: Awaitable[Token], loop: AbstractEventLoop) -> Token:
+    """Wait for a fetch that was begun on a loop."""
+    while True:
+        try:
+            return outcome.result(_LOOK_INTERVAL)
+        except TimeoutError:
+            if outcome.done():
+                raise  # of the source
+            if loop.is_closed():
+                if not outcome.running():
+                    _close(result)
+                raise TokenError("source: the event loop was closed during fetch()") from None
 
 
 def _close(awaitable: Awaitable[Token]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ from mqtt_token_client import (
     TokenError,
     TokenKeeper,
 )
+from mqtt_token_client.tokens.on_loop import SourceOnLoop
 from tests.unit.async_device import AsyncDevice, run, threads, until
 from tests.unit.device import Source, password
-from tests.unit.scripted_broker import ScriptedBroker
+from tests.unit.scripted_broker import PATIENCE, ScriptedBroker
 
 
 class AsyncSource(Source):
@@ -113,6 +115,34 @@ class TestASourceOfAClient:
                 await rotating
 
         run(main)
+
+    def test_is_not_called_and_leaves_no_task_when_the_client_is_disconnected_just_before(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main() -> None:
+            loop, source, called = asyncio.get_running_loop(), AsyncSource(), threading.Event()
+            on_loop = SourceOnLoop(source)
+            on_loop.use(loop)
+            original = loop.call_soon_threadsafe
+
+            def call_soon_threadsafe(*arguments: Any, **options: Any) -> Any:
+                try:
+                    return original(*arguments, **options)
+                finally:
+                    called.set()
+
+            monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+            fetching = pool.submit(on_loop.fetch, None)
+            assert called.wait(PATIENCE)  # it blocks the loop, which cannot look at what it was given
+            await on_loop.leave(0)
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            with pytest.raises(TokenError, match=r"disconnected, so fetch\(\) was not called"):
+                await asyncio.wrap_future(fetching)
+            assert source.requests == 0
+
+        with ThreadPoolExecutor(1) as pool:
+            asyncio.run(main())
 
 
 class TestAKeeper:
