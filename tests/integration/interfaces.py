@@ -16,6 +16,21 @@ _Result = TypeVar("_Result")
 PATIENCE = 60.0  # seconds
 
 
+class OnTheLoop:
+    """The Delivery of a message that the event loop publishes.
+
+    Args:
+        published: has it when that is done.
+    """
+
+    def __init__(self, published: Future[Delivery]) -> None:
+        self._published = published
+
+    def wait(self, timeout: float) -> None:
+        """As :meth:`.Delivery.wait`."""
+        self._published.result(timeout).wait(timeout)
+
+
 class AsyncInThread:
     """An AsyncTokenClient on an event loop of its own, in a thread, with the methods of TokenClient that the tests use.
     What it subscribes to is received by ``messages()``.
@@ -46,11 +61,18 @@ class AsyncInThread:
     def connect(self) -> bool:
         return self._run(self._client.connect()).result(PATIENCE)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> Delivery:
-        async def publish() -> Delivery:
-            return self._client.publish_nowait(topic, payload, qos=qos)
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> OnTheLoop:
+        """Have the event loop publish a message, without waiting for it to do so."""
+        published: Future[Delivery] = Future()
 
-        return self._run(publish()).result(PATIENCE)
+        def publish() -> None:
+            try:
+                published.set_result(self._client.publish_nowait(topic, payload, qos=qos))
+            except BaseException as error:  # noqa: BLE001 - raised where the delivery is awaited
+                published.set_exception(error)
+
+        self._loop.call_soon_threadsafe(publish)
+        return OnTheLoop(published)
 
     def rotate(self) -> None:
         self._run(self._client.rotate()).result(PATIENCE)
