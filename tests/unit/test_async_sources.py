@@ -176,6 +176,21 @@ class TestAKeeper:
 
         run(main)
 
+    def test_does_not_wait_for_the_executor_of_the_loop(self) -> None:
+        async def main() -> None:
+            keeper, free = TokenKeeper(Source()), threading.Event()
+            executor = ThreadPoolExecutor(1)
+            asyncio.get_running_loop().set_default_executor(executor)
+            executor.submit(free.wait)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    assert (await keeper.get_async()).value
+            finally:
+                free.set()
+                keeper.close()
+
+        run(main)
+
     def test_raises_to_all_who_ask(self) -> None:
         async def main() -> None:
             source = AsyncSource()
