@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -78,10 +78,9 @@ class Case:
 
 CASES = [Case("handover", 4), Case("handover", 5), Case("reconnect", 4), Case("reconnect", 5)]
 CASES += [Case("re-authentication", 5)]
-CASES += [Case(kind, 5, "mosquitto", 20, 3, rate=300, interface="asyncio") for kind in ("handover", "reconnect")]
-CASES += [Case("re-authentication", 5, "mosquitto", 20, 3, rate=300, interface="asyncio")]
 CASES += [Case(kind, 5, "hivemq", 20, 3) for kind in ("handover", "reconnect", "re-authentication")]
 CASES += [Case("handover", 4, "rabbitmq", 20, 3, rate=200, levels=2)]  # it has no QoS 2
+CASES += [replace(case, rotations=20, seconds=3, interface="asyncio") for case in CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -79,7 +79,7 @@ class Outcome:
 BROKERS = [("rabbitmq", 4, None)]
 BROKERS += [(name, *rest) for name in ("mosquitto", "hivemq") for rest in ((4, None), (5, None), (5, DELAY))]
 CASES = [Case(*broker, loss) for broker in BROKERS for loss in (cut, silence)]
-CASES += [Case("mosquitto", 5, delay, cut, "asyncio") for delay in (None, DELAY)]
+CASES += [Case(*broker, cut, "asyncio") for broker in BROKERS]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""A program of a user of AsyncTokenClient, for type checkers: mypy (strict, with `make lint`) and pyright (strict)."""
+"""A program of a user of AsyncTokenClient, for type checkers: mypy (strict, with `make lint`) and pyright (strict).
+
+CONTRIBUTING.md has the command for pyright.
+"""
 
 # pyright: strict
 
