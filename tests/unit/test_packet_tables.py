@@ -193,11 +193,10 @@ def rejection(codec: Codec, data: bytes) -> int | None:
     return packet.reason if isinstance(packet, RejectedPublish) else None
 
 
-@pytest.mark.parametrize(("section", "protocol", "packet", "reason"), ROWS)
-def test_a_packet_is_accepted_or_rejected_with_its_reason(
-    section: str, protocol: int, packet: str, reason: int | None
-) -> None:
-    assert rejection(asking(protocol), bytes.fromhex(packet)) == reason, section
+def test_a_packet_is_accepted_or_rejected_with_its_reason() -> None:
+    assert len(ROWS) > 180
+    found = [(row, rejection(asking(row[1]), bytes.fromhex(row[2]))) for row in ROWS]
+    assert [(row, reason) for row, reason in found if reason != row[3]] == []
 
 
 # Section 2.2.2.2: the properties by identifier, a value of each, and the packets from a broker that may carry them.

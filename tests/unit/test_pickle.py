@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable
@@ -85,24 +86,24 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@ways
 @pytest.mark.parametrize("name", _ERRORS)
-def test_errors_survive(name: str, way: _Way) -> None:
+def test_errors_survive(name: str) -> None:
     error = _error(name)
-    again = way(error)
-    assert _same(error, again)
-    assert str(again) == str(error) == "a text"
-    assert again.permanent == error.permanent
+    for way in WAYS.values():
+        again = way(error)
+        assert _same(error, again)
+        assert str(again) == str(error) == "a text"
+        assert again.permanent == error.permanent
 
 
-@ways
 @pytest.mark.parametrize("name", [name for name in _EVENTS if name != "Event"])
-def test_events_survive(name: str, way: _Way) -> None:
+def test_events_survive(name: str) -> None:
     kind = getattr(library, name)
     event = kind(**_arguments(kind))
-    again = way(event)
-    assert _same(event, again)
-    assert repr(again) == repr(event)
+    for way in WAYS.values():
+        again = way(event)
+        assert _same(event, again)
+        assert repr(again) == repr(event)
 
 
 class TwoArgumentsError(Exception):
@@ -176,10 +177,9 @@ def _state(value: Any) -> Any:
     return {name: repr(attribute).split(" at 0x")[0] for name, attribute in getattr(value, "__dict__", {}).items()}
 
 
-@ways
 @pytest.mark.parametrize("name", _VALUES)
-def test_values_survive(values: dict[str, Iterable[Any]], name: str, way: _Way) -> None:
-    for value in values[name]:
+def test_values_survive(values: dict[str, Iterable[Any]], name: str) -> None:
+    for value, way in itertools.product(values[name], WAYS.values()):
         again = way(value)
         assert type(again) is type(value)
         assert _state(again) == _state(value)
