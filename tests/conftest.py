@@ -80,8 +80,9 @@ def ejabberd(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 @pytest.fixture(autouse=True)
 def _servers_as_new(request: pytest.FixtureRequest) -> None:
     """Each test finds its servers running and their counts at zero, whatever the previous test did."""
+    names = request.fixturenames
     for name in _SERVERS:
-        if name in request.fixturenames:
+        if name in names:
             request.getfixturevalue(name).reset()
 
 

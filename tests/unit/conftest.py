@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,6 +18,15 @@ from tests.unit.device import Make, devices
 from tests.unit.embedded import Connect, connecting, running_server
 
 _Result = TypeVar("_Result")
+
+
+def pytest_collection_modifyitems() -> None:
+    """A busy machine makes no test of hypothesis fail. hypothesis is not loaded for a process that has none."""
+    if "hypothesis" in sys.modules:
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("busy")
 
 
 class Application(ThreadPoolExecutor):

@@ -820,7 +820,7 @@ class TestFound:
 _PHASES = set(Phase) - ({Phase.shrink, Phase.explain} if os.environ.get("CI") else set())
 ClientAndBroker.TestCase.settings = settings(
     phases=_PHASES,
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=50,
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
