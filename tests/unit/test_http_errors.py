@@ -89,3 +89,23 @@ class TestProxies:
         with Answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as proxy:
             error = failure("https://id.example.com/token", proxies={"https": f"https://127.0.0.1:{proxy.port}"})
         assert str(error).endswith("gave no connection: it does not speak TLS; its URL must begin with http://")
+
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    def test_of_plain_http_may_have_failed_themselves(self, status: int) -> None:
+        with Answering(b"HTTP/1.1 %d Oh\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n" % status) as proxy:
+            address = f"http://pump:proxy-password@127.0.0.1:{proxy.port}"
+            error = failure("http://id.example.com/token", proxies={"http": address}, allow_insecure=True)
+        assert isinstance(error, AuthorizationServerUnavailable)
+        assert str(error) == (
+            f"http://id.example.com/token: HTTP {status}, from the server or from the proxy 127.0.0.1:{proxy.port}"
+            " in front of it"
+        )
+        assert (error.status, error.retry_after) == (status, 7)
+
+    @pytest.mark.parametrize("status", [500, 502])
+    def test_are_not_named_where_there_is_none_or_where_the_server_failed(self, status: int) -> None:
+        with Answering(b"HTTP/1.1 %d Oh\r\nContent-Length: 0\r\n\r\n" % status) as server:
+            url = f"http://127.0.0.1:{server.port}/token"
+            proxies = {"http": f"http://127.0.0.1:{server.port}"} if status == 500 else None
+            error = failure(url, proxies=proxies)
+        assert str(error) == f"{url}: HTTP {status}"

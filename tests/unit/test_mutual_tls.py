@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import os
+import pickle
 import shutil
 import ssl
 from collections.abc import Iterator
@@ -114,6 +118,14 @@ class TestFiles:
         shutil.copy(pki.client.key, key)
         return certificate, key
 
+    def copies(self) -> int:
+        """How many copies of a client certificate this process has in memory."""
+        links = []
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # another thread has closed it
+                links.append(str(descriptor.readlink()))
+        return sum("client-certificate" in link for link in links)
+
     def test_that_are_renewed_are_used_from_then_on(
         self, pki: Pki, files: tuple[Path, Path], tls_server: OAuthServer, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
@@ -128,9 +140,55 @@ class TestFiles:
         shutil.copy(pki.client.key, key)
         source.fetch(None)
 
-    def test_that_do_not_fit_for_a_moment_are_trouble_that_passes(
+    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
+    def test_that_do_not_fit_for_a_moment_cost_nothing(
+        self, pki: Pki, files: tuple[Path, Path], tls_server: OAuthServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        auth = MutualTLS(*files)
+        source = device(pki, auth, token_endpoint=tls_server.token_endpoint)
+        key = files[1].read_text()
+        for half in (pki.server.key.read_text(), key[:60], None):
+            caplog.clear()
+            files[1].unlink() if half is None else files[1].write_text(half)
+            for _ in range(2):
+                source.fetch(None)
+        assert [record.levelname for record in caplog.records] == ["WARNING"], "once for each problem"
+        assert str(files[1]) in caplog.text
+        assert "BEGIN" not in caplog.text
+        files[1].write_text(key)
+        source.fetch(None)
+        assert len(tls_server.requests) == 7
+
+    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
+    def test_that_are_renewed_replace_the_copy_that_is_kept(
+        self, pki: Pki, files: tuple[Path, Path], tls_server: OAuthServer, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        foreign = Pki(tmp_path_factory.mktemp("foreign")).client
+        shutil.copy(foreign.certificate, files[0])
+        shutil.copy(foreign.key, files[1])
+        auth = MutualTLS(*files)
+        source = device(pki, auth, token_endpoint=tls_server.token_endpoint)
+        shutil.copy(pki.client.certificate, files[0])
+        shutil.copy(pki.client.key, files[1])
+        source.fetch(None)
+        copies = self.copies()
+        for _ in range(3):
+            source.fetch(None)
+        assert self.copies() <= copies
+        files[0].unlink()
+        source.fetch(None)
+
+    def test_are_the_files_themselves_for_a_copy_in_another_process(
         self, pki: Pki, files: tuple[Path, Path], tls_server: OAuthServer
     ) -> None:
+        for auth in (pickle.loads(pickle.dumps(MutualTLS(*files))), copy.deepcopy(MutualTLS(*files))):
+            device(pki, auth, token_endpoint=tls_server.token_endpoint).fetch(None)
+        assert len(tls_server.requests) == 2
+
+    def test_that_do_not_fit_for_a_moment_are_trouble_that_passes_where_no_copy_can_be_kept(
+        self, pki: Pki, files: tuple[Path, Path], tls_server: OAuthServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
         source = device(pki, MutualTLS(*files), token_endpoint=tls_server.token_endpoint)
         key = files[1].read_text()
         for half in (pki.server.key.read_text(), key[:60], None):

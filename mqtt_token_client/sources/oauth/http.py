@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Thread
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from ...clock import ServerClock, http_date, monotonic
@@ -20,9 +21,13 @@ from ...errors import (
 from ...loopback import is_loopback
 from ...value import Value, hide
 
+if TYPE_CHECKING:
+    from requests import Response
+
 MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
 _CHUNK = 1024  # bytes read at a time: a gzip bomb expands these to at most 1 MiB before it is noticed
+_OF_A_GATEWAY = (502, 503, 504)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -190,8 +195,7 @@ class HttpClient:
             ) as response:
                 self.clock.learn(response.headers.get("Date"), monotonic())
                 retry_after = _retry_after(response.headers.get("Retry-After"), self.clock)
-                failure = _failure(url, response.status_code, response.headers.get("Location"), retry_after)
-                if failure:
+                if failure := self._failure(url, response, retry_after):
                     return failure
                 body = bytearray()
                 for chunk in response.iter_content(_CHUNK):
@@ -206,6 +210,27 @@ class HttpClient:
         # Plain http is allowed because it stays on this machine: it must not leave it through a proxy.
         host = urlsplit(url).hostname or ""
         return {"no_proxy": host} if is_loopback(host) else None
+
+    def _failure(self, url: str, response: Response, retry_after: float | None) -> TokenError | None:
+        """Return the error that the status of an answer means; None if it means none."""
+        where, status = _without_query(url), response.status_code
+        if status == 407:
+            from .http_errors import PROXY_CREDENTIALS
+
+            text = f"{where}: HTTP 407, from the proxy; {PROXY_CREDENTIALS}"
+            return AuthorizationServerUnavailable(text, status=status)
+        if status in (408, 429) or status >= 500:
+            text = f"{where}: HTTP {status}"
+            # Of plain http a proxy may answer itself (RFC 9110 section 15.6.3); https passes through it.
+            if status in _OF_A_GATEWAY and url.startswith("http:") and (proxy := self._proxy_to(url)):
+                text += f", from the server or from the proxy {proxy} in front of it"
+            return AuthorizationServerUnavailable(text, retry_after=retry_after, status=status)
+        if 300 <= status < 400:
+            to = _host(url, response.headers.get("Location"))
+            return InvalidTokenResponse(
+                f"{where}: HTTP {status}, a redirect to {to}, which is not followed; give the final URL"
+            )
+        return None
 
     def _explained(self, error: BaseException, url: str) -> MqttTokenError:
         """Translate any exception, even if the modules that this takes cannot be imported."""
@@ -227,22 +252,6 @@ class HttpClient:
         proxies = self._proxies_for(url) or {}
         proxy = select_proxy(url, get_environ_proxies(url, proxies.get("no_proxy")) | proxies)
         return urlsplit(proxy).netloc.rpartition("@")[2] if proxy else None
-
-
-def _failure(url: str, status: int, location: str | None, retry_after: float | None) -> TokenError | None:
-    """Return the error that the status of an answer means; None if it means none."""
-    where = _without_query(url)
-    if status == 407:
-        from .http_errors import PROXY_CREDENTIALS
-
-        return AuthorizationServerUnavailable(f"{where}: HTTP 407, from the proxy; {PROXY_CREDENTIALS}", status=status)
-    if status in (408, 429) or status >= 500:
-        return AuthorizationServerUnavailable(f"{where}: HTTP {status}", retry_after=retry_after, status=status)
-    if 300 <= status < 400:
-        return InvalidTokenResponse(
-            f"{where}: HTTP {status}, a redirect to {_host(url, location)}, which is not followed; give the final URL"
-        )
-    return None
 
 
 def _is_timeout(timeout: object) -> bool:
