@@ -13,11 +13,12 @@ from devtools.servers.ejabberd import Ejabberd
 from devtools.servers.hivemq import HiveMQ
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
+from devtools.servers.nats import Nats
 from devtools.servers.oidc import AuthorizationServer
 from devtools.servers.pki import Pki
 from devtools.servers.rabbitmq import RabbitMQ
 
-_SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq", "ejabberd")
+_SERVERS = ("oidc", "mosquitto", "rabbitmq", "hivemq", "ejabberd", "nats")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,6 +73,14 @@ def hivemq(keys: Keys, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def ejabberd(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ejabberd]:
     broker = Ejabberd(keys, tmp_path_factory.mktemp("ejabberd"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    broker = Nats(tmp_path_factory.mktemp("nats"))
     broker.start()
     yield broker
     broker.stop()
