@@ -38,7 +38,7 @@ _AT_MOST_QOS_2_UNTOLD = 20  # unacknowledged, in MQTT 3.1.1, as Mosquitto closes
 _ROUNDING = 1e-6  # seconds
 _PATIENCE = 3  # of the client that is asked for its token again and again
 _CONTINUE = 0x18
-_NOT_AUTHORIZED = 0x87
+_NOT_AUTHORIZED, _QUOTA_EXCEEDED = 0x87, 0x97
 _IDENTIFIER_NOT_FOUND = 0x92
 _TOKEN_ENDED = (_NOT_AUTHORIZED, 0x98, 0xA0)
 _AROUND_EXPIRY = 2.0  # seconds
@@ -484,7 +484,7 @@ class ModelBroker:
             reason = self._verdict()
             if reason >= 0x80:
                 self.refused.setdefault(number, set()).add(reason)
-                if reason == _NOT_AUTHORIZED:
+                if reason in (_NOT_AUTHORIZED, _QUOTA_EXCEEDED):
                     self._denied.add(number)
             else:
                 self._receive(number)
@@ -524,7 +524,7 @@ class ModelBroker:
             line.unacknowledged.pop(identifier, None)
             if self.session is not None:
                 self.session.identifiers.pop(identifier, None)
-                if reason == _NOT_AUTHORIZED:
+                if reason in (_NOT_AUTHORIZED, _QUOTA_EXCEEDED):
                     self.session.arrived.discard(number)
 
         self._answer_in_turn(line, sent, packets.acknowledgement(kind, identifier, reason))
