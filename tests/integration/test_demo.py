@@ -1,4 +1,6 @@
-"""The demo and the examples as a person runs them: as processes, with and without a terminal."""
+"""The demo (README.md) and the examples (docs/examples.md) as a person runs them: as processes, with and without a
+terminal.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import ssl
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +22,9 @@ from devtools.servers.keys import Keys
 from devtools.servers.pki import Pki
 from devtools.servers.secret_check import remember_secret
 from mqtt_token_client import Delivery, SignedJWT, Token, TokenClient, TokenSource
+from tests.unit.documented import ROOT, Block, blocks
 
 OPAQUE = "an-opaque-token-of-the-plant"
-ROOT = Path(__file__).parents[2]
 COMPLETE = ("docs/brokers.md",)
 # Documents with fragments, and what these leave out.
 FRAGMENTS: dict[str, dict[str, Any]] = {
@@ -42,33 +41,6 @@ FRAGMENTS: dict[str, dict[str, Any]] = {
     "docs/stores.md": {"key_from_elsewhere": Fernet.generate_key()},
 }
 _ENVIRONMENT = ("PUMP_SECRET", "DASHBOARD_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: its text, and where it is."""
-
-    document: str
-    line: int
-    language: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"{self.document}:{self.line}"
-
-    def run(self, names: dict[str, Any]) -> None:
-        """Run it; tracebacks and warnings name the line of the document."""
-        exec(compile("\n" * self.line + self.code, self.document, "exec"), names)
-
-
-def blocks(document: str, language: str) -> list[Block]:
-    text = (ROOT / document).read_text()
-    return [
-        Block(document, text.count("\n", 0, fence.start()) + 1, language, fence[2])
-        for fence in _FENCE.finditer(text)
-        if fence[1] == language
-    ]
 
 
 PYTHON = [block for document in (*COMPLETE, *FRAGMENTS) for block in blocks(document, "python")]

@@ -18,15 +18,28 @@ from aiohttp import test_utils, web
 
 from mqtt_token_client import AsyncTokenClient, TokenClient, TokenKeeper
 from mqtt_token_client.testing import AuthorizationServer, Broker
-from tests.unit.test_docs import Block, blocks
+from tests.unit.documented import Block, blocks
 
 BLOCKS = blocks("docs/asyncio.md", "python")
 
 
+PROGRAMS = (
+    "async for message in messages", "async def on_command", "get_async", "FromHomeAssistant", "FastAPI(lifespan",
+    "web.AppKey", "FromOurCloud",
+)  # fmt: skip
+ELSEWHERE = "import aiomqtt"  # tests/integration/test_documented_aiomqtt.py: it waits for a renewal
+
+
 def program(words: str) -> Block:
     """The only block with these words."""
+    assert words in PROGRAMS
     (block,) = [block for block in BLOCKS if words in block.code]
     return block
+
+
+def test_each_program_of_the_page_is_run() -> None:
+    for block in BLOCKS:
+        assert sum(words in block.code for words in (*PROGRAMS, ELSEWHERE)) == 1, block
 
 
 @pytest.fixture
@@ -65,7 +78,7 @@ def stopping(broker: Broker) -> Any:
 
 
 @pytest.mark.usefixtures("stopping")
-@pytest.mark.parametrize("words", ["async for message in messages", "client.subscribe("])
+@pytest.mark.parametrize("words", ["async for message in messages", "async def on_command"])
 def test_a_program_publishes_and_receives_and_ends(words: str, run: Any) -> None:
     run(program(words))
 
