@@ -9,6 +9,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import MqttTokenError
+from .completion import completion
 from .display import Snapshot, verdict
 from .doctor import doctor
 from .init import init
@@ -31,7 +32,7 @@ def mqtt_token() -> None:
     """
 
 
-for command in (init, journal, login, status, token, logout, doctor, pub, sub, request, service):
+for command in (init, journal, login, status, token, logout, doctor, pub, sub, request, service, completion):
     mqtt_token.add_command(command)
 
 
