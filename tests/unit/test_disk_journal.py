@@ -366,6 +366,7 @@ class TestSize:
         flush(journal)
         assert journal.size < 20_000
         assert path.stat().st_size < 20_000
+        assert path.with_name("journal-wal").stat().st_size < 1_200_000
 
     def test_a_message_counts_once_though_its_commit_was_repeated(self, reopen: Open, path: Path) -> None:
         """A commit may reach the disk and fail all the same: the message is written again."""

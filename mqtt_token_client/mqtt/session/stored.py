@@ -61,21 +61,29 @@ class Stored:
             ConfigurationError: it is not kept on disk.
             RuntimeError: called in a handler; use ``add_done_callback`` there.
         """
-        if self:
-            return
-        signal = self._signal()
-        if current.runtime is not None:
-            raise RuntimeError("Delivery.stored.wait() in a handler would stop all clients; use add_done_callback()")
-        if not signal.wait(check_timeout(timeout, "stored.wait")):
-            raise TimeoutError(f"the message was not on disk within {timeout} s; it is still in progress")
-        if not self and self._delivery.error is not None:
-            raise self._delivery.error
+        if not self._is_decided:
+            signal = self._signal()
+            if current.runtime is not None:
+                raise RuntimeError(
+                    "stored.wait() in a handler would stop all clients; use add_done_callback()"
+                )
+            if not signal.wait(check_timeout(timeout, "stored.wait")):
+                raise TimeoutError(f"the message was not on disk within {timeout} s; it is still in progress")
+        self._check()
 
     def __await__(self) -> Generator[Any, None, None]:
-        if not self:
+        if not self._is_decided:
             from ...loop_bridge import wait_on_loop
 
             yield from wait_on_loop(self.add_done_callback)
+        self._check()
+
+    @property
+    def _is_decided(self) -> bool:
+        """Whether nothing is left to wait for: a message that was dropped will not be on disk."""
+        return bool(self) or self._delivery.done
+
+    def _check(self) -> None:
         if not self and self._delivery.error is not None:
             raise self._delivery.error
 
@@ -87,7 +95,7 @@ class Stored:
             ConfigurationError: it is not kept on disk.
         """
         delivery = self._delivery
-        if self:
+        if self._is_decided:
             _call(callback, delivery)
         else:
             self._signal().add_callback(lambda: _call(callback, delivery))
