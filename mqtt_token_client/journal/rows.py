@@ -8,6 +8,7 @@ from zlib import crc32
 
 from ..errors import StoreError
 from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from ..mqtt.session.packet_ids import HIGHEST_PACKET_ID
 from ..stores.encryption import Key
 from .batch import FIRST_RELEASED, NEW, SENT
 from .timeline import Timeline
@@ -84,6 +85,8 @@ def to_message(row: Row, timeline: Timeline, key: Key | None) -> Outgoing:
     try:
         if checksum != _checksum(topic, payload, properties, number, flags, accepted, expires_at):
             raise DamagedError(f"the checksum of message {number} is wrong")
+        if not 0 <= packet_id <= HIGHEST_PACKET_ID or stage < 0:  # they change, so the checksum does not have them
+            raise DamagedError(f"message {number} has packet identifier {packet_id} and stage {stage}")
         if key is not None:
             topic, payload, properties = _unsealed(key, payload)
         kind = RecordedMessage if expires_at is None else RestoredExpiringMessage

@@ -63,6 +63,7 @@ class Life:
         kill_at: the change of the folder at which it dies; 0 for none.
         kill_after: seconds after which it dies, mostly counted from its first message; 0 for never.
         commit_every: of the journal, in seconds.
+        key: of its journal; empty for none.
         fails: what the disk does: the error, the first call that fails, how many do.
         drains: publish nothing, and end when everything is delivered.
     """
@@ -78,6 +79,7 @@ class Life:
     kill_at: int = 0
     kill_after: float = 0.0
     commit_every: float = 0.0
+    key: str = ""
     fails: tuple[int, int, int] = (0, 0, 0)
     drains: bool = False
 
@@ -113,7 +115,7 @@ class Device:
             f"mqtt://127.0.0.1:{life.port}",
             Tokens(life.tokens),
             client_id=life.name,
-            journal=open_journal(Path(life.folder) / "outbox", commit_every=life.commit_every),
+            journal=open_journal(Path(life.folder) / "outbox", commit_every=life.commit_every, key=life.key or None),
             backoff=QUICK,
             max_inflight=self._chance.choice((1, 3, 20)),
             on_event=self._event,

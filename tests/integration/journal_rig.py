@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from devtools.servers.processes import free_port
 from tests.integration.journal_audit import Monitor, Story
 from tests.integration.journal_device import Life
 
+_KEY = urlsafe_b64encode(bytes(range(32))).decode()  # of every third device
 _ROOT = Path(__file__).parents[2]
 
 
@@ -212,6 +214,7 @@ class _DeviceOnDisk:
             first=max(self._story.messages, default=-1) + 1,
             seed=self._chance.getrandbits(32),
             commit_every=self._chance.choice((0.0, 0.0, 0.01, 0.03)),
+            key=_KEY if self._plan.seed % 3 == 0 else "",
         )
 
     def _lose_session(self) -> None:

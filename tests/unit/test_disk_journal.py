@@ -470,15 +470,16 @@ class TestFaults:
         assert failed
         assert one.disk is True
 
-    def test_a_message_whose_checksum_is_wrong_is_not_sent(
-        self, reopen: Open, path: Path, told: list[events.Event]
+    @pytest.mark.parametrize("damage", ["payload=x'00'", "stage=-5", "packet_id=-1", "packet_id=65536", "stage='x'"])
+    def test_a_message_whose_row_is_damaged_is_not_sent(
+        self, reopen: Open, path: Path, told: list[events.Event], damage: str
     ) -> None:
         journal = reopen()
         journal.append(message(1))
         journal.mark(1, 1, SENT)
         journal.close()
         with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE messages SET payload=x'00'")
+            connection.execute(f"UPDATE messages SET {damage}")
         connection.close()
         assert load(reopen()).messages == []
         assert [type(event) for event in told] == [JournalFailed]

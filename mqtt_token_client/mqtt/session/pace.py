@@ -36,11 +36,11 @@ class DrainPace:
         self._last, self._is_over = last_number, False
 
     def limit(self, due: Iterator[Outgoing]) -> Iterator[Outgoing]:
-        """Yield messages that are due, in order, as far as they may be sent now. On the network thread."""
-        if self._is_over or self._rate is None:
-            yield from due
-            return
-        while self._may_send(self._rate):
+        """Return the messages that are due, in order, as far as they may be sent now. On the network thread."""
+        return due if self._is_over or self._rate is None else self._limited(due, self._rate)
+
+    def _limited(self, due: Iterator[Outgoing], rate: float) -> Iterator[Outgoing]:
+        while self._may_send(rate):
             message = next(due, None)
             if message is None:
                 return

@@ -64,9 +64,7 @@ class Stored:
         if not self._is_decided:
             signal = self._signal()
             if current.runtime is not None:
-                raise RuntimeError(
-                    "stored.wait() in a handler would stop all clients; use add_done_callback()"
-                )
+                raise RuntimeError("stored.wait() in a handler would stop all clients; use add_done_callback()")
             if not signal.wait(check_timeout(timeout, "stored.wait")):
                 raise TimeoutError(f"the message was not on disk within {timeout} s; it is still in progress")
         self._check()
