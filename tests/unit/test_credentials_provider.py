@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -137,6 +137,27 @@ def test_a_failure_and_a_login_bring_an_event_and_no_token(loop: NetworkThread) 
     keeper.renew_when_due()
     assert [type(seen) for seen in client.reported()] == [LoginRequired, RenewalFailed]
     client.provider.stop()
+
+
+def test_a_source_that_notices_another_token_is_watched_from_start_to_stop(loop: NetworkThread) -> None:
+    class Noticing(Source):
+        changed: Callable[[], None] | None = None
+
+        def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+            self.changed = changed
+            return self.end
+
+        def end(self) -> None:
+            self.changed = None
+
+    source = Noticing()
+    keeper, _ = keep(source)
+    client = Wanting(keeper, loop)
+    assert source.changed is not None
+    source.changed()
+    assert keeper.current in client.reported()
+    call(loop, client.provider.stop)
+    assert source.changed is None
 
 
 def test_a_request_that_failed_makes_no_later_rotation_urgent(
