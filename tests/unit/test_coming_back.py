@@ -106,6 +106,16 @@ def test_a_broker_that_rejects_the_token_is_left_for_the_next_which_gets_the_sam
         assert device.event(Connected).broker == other.url
 
 
+def test_the_first_token_that_comes_while_it_is_waited_for_is_used_at_once(make: Make) -> None:
+    device = make()
+    device.source.always = AuthorizationServerUnavailable("busy", retry_after=3600)
+    device.client.connect(timeout=0)
+    device.event(ConnectFailed)
+    device.source.always = None
+    device.client.rotate()
+    assert device.broker.accept().expect(CONNECT).password == password(device.source.requests)
+
+
 def test_a_token_that_comes_while_one_is_waited_for_is_used_at_once(make: Make) -> None:
     device = make(renewal=RenewalPolicy(fraction=0.9, jitter=0.0))
     device.source.next = [Token("a-short-token", 0.6)]

@@ -159,3 +159,15 @@ class TestQuota:
         for _ in range(1000):
             acknowledge(window, 10.0)
         assert window.size == 100
+
+
+def test_a_pause_is_over_when_its_time_is_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
+    window = InflightWindow(100)
+    seconds = window.pause()
+    assert 0.5 <= seconds <= 1.0
+    now = 1000.0 + seconds - 0.01
+    assert (window.resume(), window.size) == (False, 0)
+    now = 1000.0 + seconds
+    assert (window.resume(), window.size) == (True, 1)

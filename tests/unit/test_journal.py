@@ -112,6 +112,11 @@ class TestReports:
         call(client.loop, client.session.close)
         assert journal.reported() == []
 
+    def test_only_messages_that_are_not_recorded_count_as_abandoned(self, client: Client) -> None:
+        for qos in (0, 0, 1):
+            client.session.publish(Outgoing(encode_topic("t"), b"", qos, False, b""))
+        assert call(client.loop, client.session.close) == 2
+
     def test_a_message_that_is_to_be_sent_again_stays_as_the_client_is_closed(
         self, client: Client, journal: ScriptedJournal
     ) -> None:

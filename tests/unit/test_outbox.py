@@ -254,6 +254,13 @@ class TestWindow:
         box.received(1)
         assert len(send(box)) == 100
 
+    def test_is_timed_with_another_message_than_one_that_is_kept_because_of_a_quota(self) -> None:
+        box = outbox()
+        put(box, "a")
+        send(box)
+        assert box.rejected(Acknowledgement(PUBACK, 1, 0x97)) == (None, False)
+        assert box.window.timed == 0
+
     def test_grows_though_the_message_that_is_timed_is_never_written(self) -> None:
         box = outbox(max_inflight=1000)
         too_large = put(box, *map(str, range(400)))[0]

@@ -15,6 +15,7 @@ from mqtt_token_client import (
     Token,
     TokenRefused,
 )
+from mqtt_token_client.mqtt.lifecycle.traits import ReauthenticationSupport
 from tests.unit import packets
 from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, AUTHENTICATION_DATA, AUTHENTICATION_METHOD, CONNECT, PUBLISH, Packet
@@ -89,6 +90,19 @@ class TestConnect:
         assert isinstance(device.event(ConnectFailed).error, ProtocolError)
 
 
+def test_two_accidents_with_a_success_between_them_are_not_two_in_a_row() -> None:
+    support, token = ReauthenticationSupport(), Token("a", 60.0)
+    credentials = Credentials(None, None, token, METHOD, b"a")
+    for what_comes_next in (support.unanswered, lambda: support.succeeded(token), support.unanswered):
+        support.connected(credentials)
+        what_comes_next()
+    support.connected(credentials)
+    assert support.possible
+    support.unanswered()
+    support.connected(credentials)
+    assert not support.possible
+
+
 class TestReAuthentication:
     def begin(self, device: Device) -> tuple[Peer, Packet]:
         first = device.start()
@@ -124,6 +138,19 @@ class TestReAuthentication:
         assert (answer.reason, token_in(answer)) == (CONTINUE, password(2))
         first.send(packets.auth(0))
         device.event(Rotated)
+
+    def test_that_succeeds_ends_a_row_of_rejections(self, make: Make) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        first.disconnect(0x87)
+        second = device.answer(session_present=True)
+        device.client.rotate()
+        second.expect(AUTH)
+        second.send(packets.auth(0))
+        device.event(Rotated)
+        second.close()
+        device.answer(0x87)
+        assert device.event(TokenRefused).times == 1
 
     def test_again_and_again_is_done_in_place(self, make: Make) -> None:
         device = make()

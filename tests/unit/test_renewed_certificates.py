@@ -25,7 +25,13 @@ from mqtt_token_client import (
     Token,
     Will,
 )
-from mqtt_token_client.errors import BrokerUnreachable, CertificateRejected, ConfigurationError, TokenError
+from mqtt_token_client.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    CertificateRejected,
+    ConfigurationError,
+    TokenError,
+)
 from mqtt_token_client.mqtt.transport import tls_context
 from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, CONNECT, DISCONNECT
@@ -343,6 +349,21 @@ class TestFilesThatTheBrokerDoesNotAccept:
         device.event(Disconnected)
         assert shown(device.answer(session_present=True)) == before
         assert len(device.told(TlsFilesFailed)) == 1
+
+    def test_are_not_used_for_the_next_either_if_it_rejects_the_token_with_them(
+        self, make: Make, pki: Pki, files: TlsFilesIn
+    ) -> None:
+        device = make()
+        before = shown(device.start())
+        files.take(pki.client_certificate("renewed"))
+        second = device.broker.accept(_LONG)
+        second.expect(CONNECT)
+        assert shown(second) != before
+        second.connack(0x87)
+        assert isinstance(reported(device), BrokerRefused)
+        third = device.broker.accept(_LONG)
+        third.expect(CONNECT)
+        assert shown(third) == before
 
     def test_are_tried_again_in_an_hour(self, make: Make, files: TlsFilesIn, tmp_path: Path) -> None:
         device = make()
