@@ -114,13 +114,16 @@ class TestMessagesOfAnEarlierProcess:
         publish(make(5, journal=first), range(100))
         first.close()
         done: list[Delivery] = []
-        device = make(5, journal=journal(on_delivery=done.append), max_inflight=5)
+        second = journal(on_delivery=done.append)
+        device = make(5, journal=second, max_inflight=5)
         assert (device.client.stats.queued, in_memory(device)) == (100, 10)
         publish(device, range(100, 110))
         peer = device.start()
         assert payloads(peer, 110) == list(range(110))
         device.until(lambda: device.client.stats.queued == 0)
         assert len(done) == 100
+        second.close()
+        assert make(5, journal=journal()).client.stats.queued == 0
 
 
 class TestBounds:
@@ -212,6 +215,26 @@ def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() ->
     queue.put(recorded("replaceable"), replace=True)
     assert not sent.done
     assert len(queue) == 12
+
+
+def test_what_was_replaced_on_disk_is_forgotten_once_the_others_are_read() -> None:
+    journal = ScriptedJournal()
+    pages: list[Callable[[Sequence[Outgoing], bool], None]] = []
+    journal.read = lambda after, limit, then: pages.append(then)  # type: ignore[method-assign]
+    queue = RecordedQueue(journal, print)
+    for _ in range(10):
+        queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
+    for _ in range(2):
+        queue.put(RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b""), replace=True)
+    assert queue._backlog._removed == {11}
+    queue.new.clear()  # they are in flight
+    queue.read_backlog()
+    last = RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b"")
+    last.number = 12
+    pages.pop()([last], True)
+    queue.read_backlog()
+    assert [message.number for message in queue.new] == [12]
+    assert not queue._backlog._removed
 
 
 def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() -> None:

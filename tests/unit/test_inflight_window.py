@@ -171,3 +171,15 @@ def test_a_pause_is_over_when_its_time_is_and_not_before(monkeypatch: pytest.Mon
     assert (window.resume(), window.size) == (False, 0)
     now = 1000.0 + seconds
     assert (window.resume(), window.size) == (True, 1)
+
+
+def test_pauses_in_a_row_are_each_twice_as_long_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.uniform", lambda _low, high: high)
+    window, pauses = InflightWindow(100), list[float]()
+    for _ in range(8):
+        pauses.append(window.pause())
+        now += pauses[-1]
+        assert window.resume()
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -126,6 +126,16 @@ class TestIdentifierInUse:
         assert message.done
         assert client.told == [DeliveryRefused("a", 0x91)]
 
+    def test_of_one_message_each_fails_none(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.mqtt.session.outbox._MAX_COLLISIONS", 1)
+        for packet_id in (1, 3):
+            message = client.publish("a")
+            client.answer(f"40 03 00 {packet_id:02x} 91")
+            client.send()
+            assert not message.done
+            client.answer(f"40 02 00 {packet_id + 1:02x}")
+            assert message.error is None
+
 
 class TestIdentifiersAtTheBroker:
     """An identifier whose exchange the broker may not have finished is not taken for another message."""
