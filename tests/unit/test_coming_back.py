@@ -18,7 +18,8 @@ from mqtt_token_client import (
     RenewalPolicy,
     Token,
 )
-from mqtt_token_client.mqtt.lifecycle.retry import RetryState
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.lifecycle.retry import RetryState, expires_soon
 from tests.unit.device import Make, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import ScriptedBroker
@@ -70,6 +71,12 @@ def test_a_connection_is_a_success_after_half_of_the_lifetime_of_its_token(monke
     now += 0.1
     retry.reset_if_stable()
     assert retry.rejections == 0
+
+
+@pytest.mark.parametrize(("lifetime", "seconds"), [(3600.0, 30.0), (60.0, 6.0)])
+def test_a_token_expires_soon_in_its_last_half_minute_or_tenth(lifetime: float, seconds: float) -> None:
+    assert not expires_soon(Token("a", lifetime, since=monotonic() - lifetime + seconds + 0.5))
+    assert expires_soon(Token("a", lifetime, since=monotonic() - lifetime + seconds - 0.01))
 
 
 def test_what_ends_the_connection_and_is_our_fault_is_reported_with_what_to_do(make: Make) -> None:

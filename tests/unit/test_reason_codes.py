@@ -10,6 +10,7 @@ from mqtt_token_client.mqtt.codec.reason_codes import (
     Action,
     action_for,
     advice,
+    is_defined,
     reason_name,
 )
 
@@ -60,6 +61,10 @@ def test_no_code_that_mqtt_lists_is_forgotten(packet: int) -> None:
     assert {reason: reason_name(reason).lower() for reason in listed} == {
         reason: name.replace("subscription not", "subscriptions not") for reason, name in named.items()
     }
+
+
+def test_the_codes_that_mqtt_has_in_any_packet_are_defined_and_no_others() -> None:
+    assert {code for code in range(0x100) if is_defined(code)} == set(ReasonCode(PacketTypes.CONNACK).names)
 
 
 @pytest.mark.parametrize(("reason", "name"), [(0x00, "Normal disconnection"), (0xEE, "reason code 0xee")])

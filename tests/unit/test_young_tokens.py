@@ -18,6 +18,7 @@ from mqtt_token_client import (
     TokenRefusedByBroker,
 )
 from mqtt_token_client.clock import ServerClock, monotonic
+from mqtt_token_client.mqtt.lifecycle.retry import RetryState
 from mqtt_token_client.tokens.rejection import rejection_hint
 from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT
@@ -167,3 +168,10 @@ class TestHint:
     def test_of_an_old_token_does_not_mention_the_clock(self) -> None:
         token = signed(iat=NOON, since=monotonic() - 100)
         assert "clock" not in rejection_hint(token, "pump-17", "pump-17", ServerClock())
+
+
+def test_one_that_was_accepted_at_a_rotation_is_not_presented_again() -> None:
+    retry, token = RetryState(Backoff()), signed(iat=NOON)
+    retry.rotated(token)
+    assert retry.after_rejection(token) == 0.0
+    assert retry.rejected == token

@@ -127,7 +127,6 @@ class Decoder:
                     if shift > 21:
                         raise _wrong_length("more than four bytes")
                 else:
-                    self._needed = size - start + 1
                     break
                 if not data[body - 1]:
                     raise _wrong_length("more bytes than it needs")

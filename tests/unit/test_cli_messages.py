@@ -1,0 +1,206 @@
+"""``mqtt-token pub``, ``sub``, ``request`` and ``doctor`` with the embedded servers; with real ones in
+tests/integration.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from mqtt_token_client import ClientCredentials, TokenClient
+from mqtt_token_client.cli.commands import mqtt_token
+from mqtt_token_client.cli.encoding import allow_any_encoding
+from mqtt_token_client.testing import AuthorizationServer, Broker
+from tests.unit.command_line import cli_runner
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def file(tmp_path: Path, server: AuthorizationServer, broker: Broker) -> Path:
+    secret = tmp_path / "secret"
+    secret.write_text(server.client_secret)
+    secret.chmod(0o600)
+    file = tmp_path / "device.toml"
+    file.write_text(
+        f"""
+        broker = "{broker.url}"
+        client_id = "pump-17"
+        store = "file:store"
+        [source]
+        type = "client_credentials"
+        issuer = "{server.issuer}"
+        client_id = "{server.client_id}"
+        client_secret_file = "secret"
+        """
+    )
+    return file
+
+
+@pytest.fixture
+def command(file: Path) -> Command:
+    def command(name: str, *arguments: str, stdin: bytes | None = None) -> Result:
+        return cli_runner().invoke(mqtt_token, [name, "-c", str(file), *arguments], input=stdin)
+
+    return command
+
+
+class TestPub:
+    def test_publishes_a_message_with_its_properties(self, command: Command, broker: Broker) -> None:
+        given = ("-t", "a/b", "-m", "21.5", "-q", "2", "-P", "content_type=text/csv", "-U", "unit=C")
+        assert command("pub", *given).exit_code == 0
+        (message,) = broker.messages()
+        assert (message.topic, message.payload, message.qos) == ("a/b", b"21.5", 2)
+        assert message.properties["content_type"] == "text/csv"
+        assert list(map(tuple, message.properties["user_property"])) == [("unit", "C")]
+        assert message.client_id.startswith("pump-17-")
+
+    def test_publishes_each_line_of_stdin_and_says_how_many_were_acknowledged(
+        self, command: Command, broker: Broker
+    ) -> None:
+        result = command("pub", "-t", "a", "-l", "--stats", stdin=b"1\r\n2\n3")
+        assert result.exit_code == 0
+        assert [message.payload for message in broker.messages()] == [b"1", b"2", b"3"]
+        assert result.stderr.startswith("3 of 3 acknowledged, ")
+
+    def test_publishes_a_file_or_nothing_as_often_as_asked(
+        self, command: Command, broker: Broker, tmp_path: Path
+    ) -> None:
+        (tmp_path / "picture").write_bytes(b"\xff\x00")
+        assert command("pub", "-t", "a", "-f", str(tmp_path / "picture")).exit_code == 0
+        assert command("pub", "-t", "a", "-n", "--repeat", "2", "--delay", "0.001").exit_code == 0
+        assert [message.payload for message in broker.messages()] == [b"\xff\x00", b"", b""]
+
+    def test_needs_one_payload(self, command: Command) -> None:
+        for given in ((), ("-m", "a", "-n")):
+            result = command("pub", "-t", "a", *given)
+            assert (result.exit_code, "give one of -m, -n, -l and -f" in result.stderr) == (2, True)
+        assert command("pub", "-t", "a", "-n", "-U", "unit").exit_code == 2
+
+    def test_fails_for_a_message_that_the_broker_rejects(self, command: Command, broker: Broker) -> None:
+        broker.forbid("secret/#")
+        result = command("pub", "-t", "secret/a", "-m", "x")
+        assert result.exit_code != 0
+        assert "Not authorized" in result.stderr
+
+
+class TestSub:
+    @pytest.fixture(autouse=True)
+    def retained(self, broker: Broker) -> None:
+        broker.publish("a/text", "21.5", qos=1, retain=True, properties={"content_type": "text/csv"})
+        broker.publish("a/bytes", b"\xff", qos=1, retain=True)
+
+    @pytest.mark.parametrize(
+        ("options", "printed"),
+        [
+            ([], "21.5\n"),
+            (["-v"], "a/text 21.5\n"),
+            (["-F", "%p %% %q %r %x"], "21.5 % 1 1 %x\n"),
+        ],
+    )
+    def test_prints_a_line_for_each_message(self, command: Command, options: list[str], printed: str) -> None:
+        result = command("sub", "-t", "a/text", "-C", "1", "-W", "10", *options)
+        assert (result.exit_code, result.stdout) == (0, printed)
+
+    def test_prints_json(self, command: Command) -> None:
+        result = command("sub", "-t", "a/+", "-C", "2", "-W", "10", "--json")
+        found = {one["topic"]: one for one in map(json.loads, result.stdout.splitlines())}
+        assert found["a/text"]["payload"] == "21.5"
+        assert found["a/text"]["properties"] == {"content_type": "text/csv"}
+        assert found["a/bytes"]["payload_base64"] == "/w=="
+
+    def test_leaves_out_what_is_retained_and_fails_if_too_little_comes(self, command: Command) -> None:
+        result = command("sub", "-t", "a/text", "-R", "-C", "1", "-W", "0.05")
+        assert (result.exit_code, result.stdout) == (1, "")
+
+    def test_fails_for_a_filter_that_the_broker_rejects(self, command: Command, broker: Broker) -> None:
+        broker.forbid("secret/#")
+        result = command("sub", "-t", "secret/a")
+        assert result.exit_code != 0
+        assert "the broker rejected the filter secret/a" in result.stderr
+
+
+class TestRequest:
+    @pytest.fixture
+    def responder(self, server: AuthorizationServer, broker: Broker) -> Iterator[None]:
+        source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
+        client = TokenClient(broker.url, source, client_id="responder")
+        client.subscribe("state", lambda message: message.reply(b"idle: " + message.payload))
+        with client:
+            client.publish("ready", "", qos=1).wait(5)
+            yield
+
+    def test_prints_the_answer(self, command: Command, responder: None) -> None:
+        result = command("request", "-t", "state", "-m", "pump")
+        assert (result.exit_code, result.stdout) == (0, "idle: pump\n")
+
+    def test_fails_without_an_answer(self, command: Command) -> None:
+        result = command("request", "-t", "state", "--response-topic", "mine", "-W", "0.05")
+        assert (result.exit_code, "no answer on mine within 0.05 s" in result.stderr) == (1, True)
+
+
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def little_peace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So long must no other client take the connection over."""
+        monkeypatch.setattr("mqtt_token_client.cli.doctor.broker._PEACE", 0.01)
+
+    def cause(self, command: Command) -> tuple[str, str]:
+        """The step that it names as the likeliest cause, and what it saw there."""
+        result = command("doctor", "--json", "--timeout", "10")
+        assert result.exit_code, result.output
+        cause = json.loads(result.stdout)["cause"]
+        return cause["step"], cause["saw"]
+
+    def test_goes_through_everything(self, command: Command) -> None:
+        result = command("doctor")
+        assert (result.exit_code, result.stdout.endswith("\nAll is well.\n")) == (0, True), result.output
+        assert [line.split("  ")[0] for line in result.stdout.splitlines() if "  " in line] == [
+            *("configuration", "system", "store", "authorization server", "token", "clock", "claims"),
+            *("connection", "login", "publish", "subscribe"),
+        ]
+
+    def test_says_what_to_do(self, command: Command, broker: Broker) -> None:
+        broker.forbid("pump-17/doctor")
+        result = command("doctor")
+        assert result.exit_code == 4
+        assert "What to do: allow this client to publish to pump-17/doctor" in result.stdout
+
+    def test_names_a_file_that_is_wrong(self, command: Command, file: Path) -> None:
+        file.write_text("brokr = 1")
+        assert self.cause(command)[0] == "configuration"
+
+    def test_names_a_secret_that_is_wrong(self, command: Command, file: Path) -> None:
+        (file.parent / "secret").write_text("not the secret of this client")
+        assert self.cause(command)[0] == "token"
+
+    def test_names_an_authorization_server_that_does_not_answer(
+        self, command: Command, file: Path, server: AuthorizationServer
+    ) -> None:
+        file.write_text(file.read_text().replace(server.issuer, "http://127.0.0.1:1"))
+        assert self.cause(command)[0] == "authorization server"
+
+    def test_names_a_broker_that_does_not_answer(self, command: Command, file: Path, broker: Broker) -> None:
+        file.write_text(file.read_text().replace(broker.url, "mqtt://127.0.0.1:1"))
+        assert self.cause(command)[0] == "connection"
+
+    def test_names_a_broker_that_rejects_the_client(self, command: Command, broker: Broker) -> None:
+        broker.reject(0x85, times=10)
+        step, saw = self.cause(command)
+        assert (step, "Client Identifier not valid" in saw) == ("login", True)
+
+
+def test_what_an_output_cannot_encode_is_shown_in_a_similar_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    with io.TextIOWrapper(output, encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        allow_any_encoding()
+        stream.write("wait… 21 °C █")
+        stream.flush()
+        assert output.getvalue() == b"wait. 21 ?C #"
