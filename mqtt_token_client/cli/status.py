@@ -23,6 +23,7 @@ from ..tokens.renewal import RenewalPolicy
 from .display import lifetime_bar
 from .live import show_until
 from .login import LOGIN, check_client, duration, protection, token_key, validity, with_config
+from .wrapping import wrapped
 
 _READ_EVERY = 2.0  # seconds
 _WIDTH = 100  # columns of the picture at most
@@ -49,7 +50,7 @@ def status(context: click.Context, config: Config, as_json: bool, watch: bool) -
         click.echo(json.dumps(_status(config, token)))
     else:
         for name, value in _rows(config, token):
-            click.echo(f"{name:<10} {value}")
+            click.echo(f"{name:<10} {wrapped(value, 11)}")
     found = _status(config, token)
     context.exit(0 if found["valid"] or found["renewable"] else LOGIN)
 
@@ -110,8 +111,8 @@ def _rows(config: Config, token: Token | None, *, next_renewal: bool = False) ->
     found = _status(config, token)
     for name, value in found.items():
         if name not in ("valid", "expires_in", "renewable", "rejected"):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
-            rows.append((name.replace("_", " "), printable(shown)))
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+            rows.append((name.replace("_", " "), printable(shown) or "-"))
     rows.append(("token", "none" if token is None else validity(token)))
     renewal = "automatic" if found["renewable"] else "a person has to log in"
     if next_renewal and found["renewable"] and token is not None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..description import describe, milliseconds
-from ..events import Connected, Event, Rotated
+from ..events import Event, Rotated, TokenRenewed
 from ..logs import printable
 
 _WINDOW = 5.0  # seconds that a rate is the mean of
@@ -57,7 +57,7 @@ class Traffic:
         """Take note of an event of the client."""
         if isinstance(event, Rotated):
             self.gaps.append(event.gap)
-        if not isinstance(event, Connected) or self.state == "connecting":
+        if not isinstance(event, TokenRenewed):  # the rotation that follows is what matters here
             self.state = describe(event)
 
     @property

@@ -20,9 +20,10 @@ from mqtt_token_client.cli.live import show_until
 from mqtt_token_client.cli.login import token_key
 from mqtt_token_client.cli.status import Watched
 from mqtt_token_client.cli.traffic import Traffic, line, picture, size
+from mqtt_token_client.cli.wrapping import wrapped
 from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.errors import StoreError
-from mqtt_token_client.events import Connected, Disconnected, Rotated
+from mqtt_token_client.events import Connected, Disconnected, Rotated, TokenRenewed
 from mqtt_token_client.token import Token
 from tests.unit.command_line import cli_runner
 
@@ -85,6 +86,31 @@ def test_ctrl_c_ends_it_without_an_error(capsys: pytest.CaptureFixture[str], mon
     assert capsys.readouterr().out == "a line\na line\n"
 
 
+# What fits the terminal
+
+
+def test_a_text_is_broken_between_words_and_indented_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "kept in encrypted files, with a key in the same-folder"
+    assert wrapped(text, 10) == text
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "35")
+    assert wrapped(text, 10).split("\n") == [
+        "kept in encrypted files,",
+        "          with a key in the",
+        "          same-folder",
+    ]
+    assert wrapped("", 10) == ""
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_doctor_has_colours_unless_they_are_not_wanted(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    ended = cli_runner().invoke(mqtt_token, ["doctor", "-c", "nothing.toml"], color=True)
+    assert ("\x1b[31mFAILED" in ended.stdout, "\x1b" in ended.stdout) == (coloured, coloured)
+
+
 # sub --stats
 
 
@@ -119,6 +145,23 @@ def test_the_table_has_the_topics_with_the_most_messages_and_the_sums(clock: Clo
     ):
         assert part in text, part
     assert "plant/59/" not in text
+
+
+def test_the_title_says_how_the_connection_is(clock: Clock) -> None:
+    traffic = Traffic()
+    states = []
+    for event in (
+        Connected("mqtts://b:1", session_present=False),
+        TokenRenewed(300.0),
+        Disconnected("the reason", None, retry_in=1),
+        Connected("mqtts://b:1", session_present=False),
+    ):
+        traffic.on_event(event)
+        states.append(traffic.state)
+    assert states == [
+        *("connected to mqtts://b:1", "connected to mqtts://b:1"),
+        *("connection lost: the reason; next attempt in 1.0 s", "connected to mqtts://b:1"),
+    ]
 
 
 def test_the_rate_is_that_of_the_last_seconds(clock: Clock) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import Any
 
 import click
 
 from ...logs import get_logger
 from ..login import REJECTED, TEMPORARY, config_option, exit_code
+from ..wrapping import wrapped
 from .examination import examine
 from .findings import FAILED, NOTE, OK, Finding, likeliest_cause
 
@@ -45,15 +47,18 @@ def doctor(context: click.Context, path: str, topic: str | None, timeout: float,
     elif cause is None:
         click.echo("\nAll is well.")
     else:
-        click.echo(f"\nLikeliest cause: {cause.step}: {cause.saw}")
+        click.echo("\n" + wrapped(f"Likeliest cause: {cause.step}: {cause.saw}"))
         if cause.fix:
-            click.echo(f"What to do: {cause.fix}")
+            click.echo(wrapped(f"What to do: {cause.fix}"))
     context.exit(0 if cause is None else _exit_code(findings))
 
 
 def _show(finding: Finding) -> None:
     text, colour = _MARKS[finding.state]
-    click.echo(f"{finding.step:<{_WIDTH}} {click.style(f'{text:<6}', fg=colour)} {finding.saw}")
+    mark = f"{text:<6}"
+    if not os.environ.get("NO_COLOR"):  # https://no-color.org, which click leaves to the program
+        mark = click.style(mark, fg=colour)
+    click.echo(f"{finding.step:<{_WIDTH}} {mark} {wrapped(finding.saw, _WIDTH + 8)}")
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
