@@ -7,6 +7,7 @@ this library is measured on it.
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 _TIMEX_BYTES = 512  # more than struct timex has
 _TIME_ERROR = 5  # the clock is not synchronized
@@ -58,6 +59,18 @@ def http_date(text: str | None) -> float | None:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+class TimesOfDay(NamedTuple):
+    """What the clocks say that can be trusted, in seconds since the epoch.
+
+    Attributes:
+        server: the authorization server's; None if it is not known yet.
+        machine: this machine's; None if nothing keeps it.
+    """
+
+    server: float | None = None
+    machine: float | None = None
 
 
 class ServerClock:

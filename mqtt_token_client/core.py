@@ -109,7 +109,7 @@ class ClientCore:
         self._logged: object = None  # the last error
         journal = options.journal
         if journal is not None:
-            journal.open(settings.client_id, functools.partial(_report_soon, self), provider.time_of_day)
+            journal.open(settings.client_id, functools.partial(_report_soon, self), provider.times_of_day)
         self.session = Session(
             max_queued=options.max_queued,
             max_inflight=options.max_inflight,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..clock import TimesOfDay
 from ..mqtt.session.delivery import Outgoing, Stage
 from ..value import Value
 
@@ -61,8 +62,8 @@ class Batch:
         flushed: called after the commit, or when it has failed.
         ended: called when the journal is closed, after the last commit; None until then.
         uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed.
-        time: the time of day, in seconds since the epoch, by a clock that can be trusted, and when it was that time, on
-            the monotonic clock; None if nothing was heard of it.
+        time: what the clocks say that can be trusted, and when they said that, on the monotonic clock; None if that is
+            nothing new.
         session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
             attributes say comes after that.
     """
@@ -73,7 +74,7 @@ class Batch:
         self.removed: set[int] = set()
         self.received: dict[int, bool] = {}
         self.session_lost = False
-        self.time: tuple[float, float] | None = None
+        self.time: tuple[TimesOfDay, float] | None = None
         self.sequence = 0
         self.urgent = False
         self.reads: list[tuple[int, int, Callable[[Sequence[Outgoing], bool], None]]] = []
@@ -149,9 +150,9 @@ class Batch:
         """A message of QoS 2 with this identifier was handed over, or released."""
         self.received[packet_id] = is_received
 
-    def note_time(self, time_of_day: float, at: float) -> None:
+    def note_time(self, times: TimesOfDay, at: float) -> None:
         """A clock that can be trusted has said the time of day."""
-        self.time = time_of_day, at
+        self.time = times, at
 
     def lose_session(self) -> None:
         """The broker has no session."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 
-from ..clock import monotonic
+from ..clock import TimesOfDay, monotonic
 from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
@@ -122,8 +121,8 @@ class DiskJournal:
         self._key = key
         self._channel = Channel()
         self._sequence = count(1)
-        self._time_of_day: Callable[[], float | None] = lambda: None
-        self._clock_offset = -math.inf  # of the time of day that was noted last, against the monotonic clock
+        self._times_of_day: Callable[[], TimesOfDay] = TimesOfDay
+        self._clock_offsets: list[float | None] = [None, None]  # of those noted last, against the monotonic clock
         self._recorded: Recorded | None = None  # None until a client has opened it
         self._is_closed = False
         reset_after_fork(self)
@@ -139,14 +138,14 @@ class DiskJournal:
         self,
         client_id: str,
         emit: Callable[[Event], None],
-        time_of_day: Callable[[], float | None] = lambda: None,
+        times_of_day: Callable[[], TimesOfDay] = TimesOfDay,
     ) -> None:
         """Open the file for a client. If the disk fails, the client goes on in memory, as :class:`JournalFailed` says.
 
         Args:
             client_id: the MQTT client identifier, whose session the journal has.
             emit: gets events, on any thread.
-            time_of_day: returns the seconds since the epoch by a clock that can be trusted; None if there is none.
+            times_of_day: returns what the clocks say that can be trusted.
 
         Raises:
             JournalLocked: another process uses the file, or another client of this one.
@@ -165,7 +164,7 @@ class DiskJournal:
         if isinstance(opened, MqttTokenError):
             raise opened
         self._recorded = opened
-        self._time_of_day = time_of_day
+        self._times_of_day = times_of_day
         self.note_time()
         atexit.register(self.close)
 
@@ -218,13 +217,15 @@ class DiskJournal:
         self._channel.put(Batch.lose_session)
 
     def note_time(self) -> bool:
-        if (now := self._time_of_day()) is None:
-            return False
-        at, was_known = monotonic(), self._clock_offset > -math.inf
-        if abs(now - at - self._clock_offset) >= _TIME_CHANGE:
-            self._clock_offset = now - at
-            self._channel.put(Batch.note_time, now, at)
-        return not was_known
+        times, at, known = self._times_of_day(), monotonic(), self._clock_offsets
+        is_first = is_new = False
+        for clock, (time, before) in enumerate(zip(times, known, strict=True)):
+            if time is not None and (before is None or abs(time - at - before) >= _TIME_CHANGE):
+                known[clock], is_new = time - at, True
+                is_first |= before is None
+        if is_new:
+            self._channel.put(Batch.note_time, times, at)
+        return is_first
 
     def sync(self) -> int:
         sequence = next(self._sequence)

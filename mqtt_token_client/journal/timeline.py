@@ -2,8 +2,9 @@
 
 The wall clock of a device may be wrong by years, so it is not asked. Within a boot, time is that of the monotonic
 clock; after another boot it continues from what the last commit recorded. While the power is off it stands still: what
-passed then is known once both boots have got the time of day from a clock that can be trusted, and it is recorded as an
-absence, which messages of the earlier boot have waited through as well.
+passed then is known once both boots have got the time of day from the same clock that can be trusted. It is recorded as
+an absence, which messages of the earlier boot have waited through as well. Two clocks are not compared with each other:
+one that is wrong would let messages expire.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import sqlite3
 from typing import NamedTuple
 from zlib import crc32
 
-from ..clock import boot_id, monotonic
+from ..clock import TimesOfDay, boot_id, monotonic
 
 SCHEMA = """
     CREATE TABLE timeline (
-        id INTEGER PRIMARY KEY, boot_id, base, opened, offset, earlier_offset, earlier_number, uncertain, checksum
+        id INTEGER PRIMARY KEY, boot_id, base, opened, counted, server, machine, earlier_server, earlier_machine,
+        earlier_number, uncertain, checksum
     );
     CREATE TABLE absences (number INTEGER PRIMARY KEY, seconds, checksum);
 """
@@ -30,8 +32,10 @@ class _Boot(NamedTuple):
         boot_id: see :func:`~mqtt_token_client.clock.boot_id`.
         base: the time of the journal when the monotonic clock was 0.
         opened: the number of the last message of earlier boots.
-        offset: the time of day when the time of the journal was 0, as this boot knows it; None until it does.
-        earlier_offset: the same as an earlier boot knew it, the last one that did; None if none did.
+        counted: whether it is known how long the power was off before this boot.
+        server, machine: the time of day when the time of the journal was 0, by the clock of the authorization server
+            and by that of the machine; None until it is known.
+        earlier_server, earlier_machine: the same as the last boot knew it that knew one of them.
         earlier_number: the number of that boot's last message.
         uncertain: the last message that has waited while the power was off for an unknown time.
     """
@@ -39,8 +43,11 @@ class _Boot(NamedTuple):
     boot_id: bytes
     base: float
     opened: int = 0
-    offset: float | None = None
-    earlier_offset: float | None = None
+    counted: int = 1
+    server: float | None = None
+    machine: float | None = None
+    earlier_server: float | None = None
+    earlier_machine: float | None = None
     earlier_number: int = 0
     uncertain: int = 0
 
@@ -75,36 +82,33 @@ class Timeline:
         if known is not None and now and known.boot_id == now:
             self._boot = known
             return
-        boot = _Boot(now, reached - monotonic(), last_number)
-        if known is not None and known.offset is not None:
-            boot = boot._replace(earlier_offset=known.offset, earlier_number=last_number, uncertain=known.uncertain)
-        elif known is not None:
-            earlier = known.earlier_offset, known.earlier_number
-            boot = boot._replace(earlier_offset=earlier[0], earlier_number=earlier[1], uncertain=last_number)
-        self._save(connection, boot)
+        base = reached - monotonic()
+        self._save(connection, _Boot(now, base) if known is None else _next(known, now, base, last_number))
 
     def _save(self, connection: sqlite3.Connection, boot: _Boot) -> None:
         self._boot = boot
         connection.execute(
-            "INSERT OR REPLACE INTO timeline VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)", (*boot, _checksum(boot))
+            "INSERT OR REPLACE INTO timeline VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*boot, _checksum(boot))
         )
 
-    def note_time(self, connection: sqlite3.Connection, time_of_day: float, at: float) -> None:
+    def note_time(self, connection: sqlite3.Connection, times: TimesOfDay, at: float) -> None:
         """A clock that can be trusted has said the time of day.
 
         Args:
             connection: to the file, in a transaction.
-            time_of_day: seconds since the epoch.
+            times: of the clocks.
             at: when it was that time, on the monotonic clock.
         """
-        boot, offset = self._boot, time_of_day - (at + self._boot.base)
-        if boot.offset is not None and abs(offset - boot.offset) < _ROUNDING:
-            return
-        if boot.offset is None and boot.earlier_offset is not None:
-            seconds = offset - boot.earlier_offset
-            if seconds > _ROUNDING:
-                self._add_absence(connection, boot.earlier_number, seconds)
-        self._save(connection, boot._replace(offset=offset))
+        boot, now = self._boot, at + self._boot.base
+        server = boot.server if times.server is None else times.server - now
+        machine = boot.machine if times.machine is None else times.machine - now
+        counted = boot.counted
+        for offset, earlier in ((server, boot.earlier_server), (machine, boot.earlier_machine)):
+            if not counted and offset is not None and earlier is not None:
+                counted = 1
+                if offset - earlier > _ROUNDING:
+                    self._add_absence(connection, boot.earlier_number, offset - earlier)
+        self._save(connection, boot._replace(server=server, machine=machine, counted=counted))
 
     def _add_absence(self, connection: sqlite3.Connection, number: int, seconds: float) -> None:
         absences = dict(self._absences)
@@ -136,17 +140,24 @@ class Timeline:
     def age(self, since: float, number: int) -> Age:
         """Return how long a message has waited that was accepted at the time ``since``."""
         boot = self._boot
-        exact = number > boot.uncertain and (boot.offset is not None or number > boot.opened)
+        exact = number > boot.uncertain and (bool(boot.counted) or number > boot.opened)
         return Age(max(0.0, self.now() - since) + self._absent(number), exact)
 
     def _absent(self, number: int) -> float:
         return sum(seconds for last, seconds in self._absences if number <= last)
 
 
+def _next(known: _Boot, boot_id: bytes, base: float, last_number: int) -> _Boot:
+    """Return what is known as a boot begins, from what the one before it knew."""
+    if known.server is None and known.machine is None:
+        return known._replace(boot_id=boot_id, base=base, opened=last_number, counted=0, uncertain=last_number)
+    uncertain = known.uncertain if known.counted else max(known.uncertain, known.opened)
+    earlier = known.server, known.machine, last_number
+    return _Boot(boot_id, base, last_number, 0, None, None, *earlier, uncertain)
+
+
 def _read(connection: sqlite3.Connection) -> _Boot | None:
-    row = connection.execute(
-        "SELECT boot_id, base, opened, offset, earlier_offset, earlier_number, uncertain, checksum FROM timeline"
-    ).fetchone()
+    row = connection.execute(f"SELECT {', '.join(_Boot._fields)}, checksum FROM timeline").fetchone()  # noqa: S608
     if row is None:
         return None
     boot = _Boot(*row[:-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..clock import monotonic, synchronized_wall
+from ..clock import TimesOfDay, monotonic, synchronized_wall
 from ..errors import ConfigurationError
 from ..events import Event
 from ..mqtt.runtime.base import Runtime
@@ -81,12 +81,12 @@ class CredentialsProvider:
         token = self._keeper.current
         return (token is not None and token.expires_in > 0) or self._keeper.renewal_due > monotonic() - _OVERDUE
 
-    def time_of_day(self) -> float | None:
-        """Return the seconds since the epoch by the authorization server's clock, or by this machine's if NTP keeps it;
-        None if neither is known.
+    def times_of_day(self) -> TimesOfDay:
+        """Return what the clocks say that can be trusted: that of the authorization server, once it has said it, and
+        that of this machine if NTP keeps it.
         """
         server = self._keeper.server_clock
-        return server.now() if server is not None and server.known else synchronized_wall()
+        return TimesOfDay(server.now() if server is not None and server.known else None, synchronized_wall())
 
     def renew(self) -> Token:
         """Renew the token now. Blocks.

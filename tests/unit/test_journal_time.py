@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_token_client import MessageExpired, Token, TokenKeeper
-from mqtt_token_client.clock import ServerClock, monotonic, synchronized_wall
+from mqtt_token_client.clock import ServerClock, TimesOfDay, monotonic, synchronized_wall
 from mqtt_token_client.journal.batch import Batch
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.rows import DamagedError
@@ -59,9 +59,9 @@ class Machine:
         one.number = number
         self.commit(lambda batch: batch.append(one, b"x", self.now))
 
-    def is_told(self, time_of_day: float) -> None:
-        """Hear the time of day from a clock that can be trusted."""
-        self.commit(lambda batch: batch.note_time(time_of_day, self.now))
+    def learn(self, server: float | None = None, machine: float | None = None) -> None:
+        """Get the time of day from clocks that can be trusted."""
+        self.commit(lambda batch: batch.note_time(TimesOfDay(server, machine), self.now))
 
     def commit(self, change: object = lambda _: None) -> None:
         assert self.database is not None
@@ -113,47 +113,47 @@ def test_without_a_clock_that_can_be_trusted_time_stands_still_while_the_power_i
 
 def test_power_off_time_counts_once_both_boots_know_the_time_of_day(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     machine.now += 10
     machine.publish(1, expires_in=1000)
     machine.reboot()
     (waiting,) = machine.messages()
     assert machine.left(waiting) == 1000
-    machine.is_told(NOON + 10 + 600)
+    machine.learn(NOON + 10 + 600)
     assert machine.left(waiting) == machine.left() == 400
     assert machine.ages() == [Age(600.0, exact=True)]
 
 
 def test_the_time_from_the_last_commit_to_the_power_cut_counts_too(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     machine.publish(1, expires_in=1000)
     machine.now += 300  # nothing is written in that time
     machine.reboot()
-    machine.is_told(NOON + 300 + 100)
+    machine.learn(NOON + 300 + 100)
     assert machine.left() == 600
 
 
 def test_power_off_time_does_not_count_for_later_messages(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     machine.publish(1, expires_in=1000)
     machine.reboot()
     machine.publish(2, expires_in=1000)
-    machine.is_told(NOON + 600)
+    machine.learn(NOON + 600)
     assert [machine.left(one) for one in machine.messages()] == [400, 1000]
     assert machine.ages() == [Age(600.0, exact=True), Age(0.0, exact=True)]
 
 
 def test_power_off_times_of_several_boots_add_up(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     machine.publish(1, expires_in=1000)
     machine.reboot()
-    machine.is_told(NOON + 200)
+    machine.learn(NOON + 200)
     machine.publish(2, expires_in=1000)
     machine.reboot()
-    machine.is_told(NOON + 200 + 300)
+    machine.learn(NOON + 200 + 300)
     assert [machine.left(one) for one in machine.messages()] == [500, 700]
     machine.start()
     assert [machine.left(one) for one in machine.messages()] == [500, 700]
@@ -161,12 +161,12 @@ def test_power_off_times_of_several_boots_add_up(machine: Machine) -> None:
 
 def test_a_boot_that_does_not_get_to_know_the_time_is_counted_by_the_next_one(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     machine.publish(1, expires_in=1000)
     machine.reboot()
     machine.publish(2, expires_in=1000)  # for this one, nobody can know
     machine.reboot()
-    machine.is_told(NOON + 600)
+    machine.learn(NOON + 600)
     assert [machine.left(one) for one in machine.messages()] == [400, 1000]
     assert not machine.ages()[1].exact
 
@@ -175,35 +175,62 @@ def test_a_clock_that_was_not_trusted_before_the_power_cut_counts_nothing(machin
     machine.start()
     machine.publish(1, expires_in=1000)
     machine.reboot()
-    machine.is_told(NOON)
+    machine.learn(NOON)
     assert machine.left() == 1000
     assert machine.ages() == [Age(0.0, exact=False)]
 
 
-def test_a_clock_that_is_behind_counts_nothing(machine: Machine) -> None:
+def test_two_clocks_are_not_compared_with_each_other(machine: Machine) -> None:
     machine.start()
-    machine.is_told(NOON)
+    machine.learn(server=NOON)
     machine.publish(1, expires_in=1000)
     machine.reboot()
-    machine.is_told(NOON - 600)
+    machine.learn(machine=NOON + 50_000_000)
+    assert machine.left() == 1000
+    assert machine.ages() == [Age(0.0, exact=False)]
+    machine.learn(server=NOON + 600, machine=NOON + 50_000_000)
+    assert machine.left() == 400
+    assert machine.ages() == [Age(600.0, exact=True)]
+    machine.reboot()
+    machine.learn(machine=NOON + 50_000_100)
+    assert machine.left() == 300
+
+
+def test_a_boot_before_which_nobody_knows_the_time_stays_uncertain(machine: Machine) -> None:
+    machine.start()
+    machine.publish(1, expires_in=1000)
+    machine.reboot()
+    machine.learn(NOON)
+    machine.reboot()
+    machine.learn(NOON + 600)
+    assert machine.left() == 400
+    assert machine.ages() == [Age(600.0, exact=False)]
+
+
+def test_a_clock_that_is_behind_counts_nothing(machine: Machine) -> None:
+    machine.start()
+    machine.learn(NOON)
+    machine.publish(1, expires_in=1000)
+    machine.reboot()
+    machine.learn(NOON - 600)
     assert machine.left() == 1000
 
 
 def test_the_time_of_day_in_one_boot_moves_no_expiry(machine: Machine) -> None:
     machine.start()
     machine.publish(1, expires_in=1000)
-    machine.is_told(NOON)
-    machine.is_told(NOON + 600)
+    machine.learn(NOON)
+    machine.learn(NOON + 600)
     assert machine.left() == 1000
     machine.reboot()
-    machine.is_told(NOON + 900)  # the clock that was heard last counts
+    machine.learn(NOON + 900)  # the clock that was heard last counts
     assert machine.left() == 700
 
 
 def test_absences_are_forgotten_with_the_last_message_that_waited(machine: Machine) -> None:
     machine.start()
     for boot in range(1, 4):
-        machine.is_told(NOON + 100 * boot)
+        machine.learn(NOON + 100 * boot)
         machine.publish(boot)
         machine.commit(lambda batch, done=boot - 1: batch.remove(done))
         machine.reboot()
@@ -272,10 +299,10 @@ def test_a_wall_clock_that_ntp_keeps_is_trusted_and_another_one_is_not(monkeypat
     assert synchronized_wall() is None
 
 
-def test_the_clock_of_the_server_is_asked_before_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_knows_the_time_of_its_server_and_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mqtt_token_client.tokens.credentials.synchronized_wall", lambda: 5.0)
     source = DatedSource(NOON)
     provider = CredentialsProvider(TokenKeeper(source), profile_class("password")(), "pump")
-    assert provider.time_of_day() == 5.0
+    assert provider.times_of_day() == TimesOfDay(None, 5.0)
     source.fetch(None)
-    assert abs((provider.time_of_day() or 0) - NOON) < 10
+    assert abs((provider.times_of_day().server or 0) - NOON) < 10

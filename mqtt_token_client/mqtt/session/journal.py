@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ...clock import TimesOfDay
 from ...events import Event
 from ...value import Value
 from .delivery import Delivery, Outgoing, Stage
@@ -113,8 +114,8 @@ class Journal(Protocol):
 
     def note_time(self) -> bool:
         """Note the time of day, if a clock that can be trusted says it, so that the time while the power was off counts
-        for messages that expire. Return whether this is the first time, so that what it changes should be on disk
-        before the next message is sent.
+        for messages that expire. Return whether a clock has said it for the first time, so that what this changes
+        should be on disk before the next message is sent.
         """
 
     def sync(self) -> int:
@@ -141,13 +142,13 @@ class Reporting(Protocol):
 class UnopenedJournal(Journal, Protocol):
     """A journal as an application gives it to a client."""
 
-    def open(self, client_id: str, emit: Callable[[Event], None], time_of_day: Callable[[], float | None]) -> None:
+    def open(self, client_id: str, emit: Callable[[Event], None], times_of_day: Callable[[], TimesOfDay]) -> None:
         """Open it for a client, before any other call.
 
         Args:
             client_id: the MQTT client identifier, whose session it records.
             emit: gets events, on any thread.
-            time_of_day: returns the seconds since the epoch by a clock that can be trusted; None if there is none.
+            times_of_day: returns what the clocks say that can be trusted.
 
         Raises:
             JournalLocked: another process, or another client, uses it.
