@@ -79,7 +79,8 @@ def handshake_problem(error: OSError, certificate: str) -> str:
         certificate: the argument for a client certificate, with an example.
     """
     reason = getattr(error, "reason", None) or ""
-    if any(reason.startswith(name) for name in _NOT_TLS) or isinstance(error, ConnectionResetError):
+    ended = isinstance(error, ConnectionResetError | ssl.SSLZeroReturnError)  # the second one until Python 3.11.2
+    if ended or any(reason.startswith(name) for name in _NOT_TLS):
         return "the TLS handshake got no valid answer; perhaps this port does not speak TLS"
     if isinstance(error, ssl.SSLEOFError):  # of writing: TLS 1.3 has the server look at a certificate afterwards
         return f"the server closed the connection; perhaps it requires a client certificate: {certificate}"

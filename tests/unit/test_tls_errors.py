@@ -56,3 +56,16 @@ def test_an_alert_says_what_the_server_wants(reason: str, says: str) -> None:
 
 def test_an_end_of_a_connection_that_was_open_is_not_an_alert() -> None:
     assert alert_problem(alert("UNEXPECTED_EOF_WHILE_READING"), "certificate=") == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF)"),  # Python 3.11.2
+        alert("UNEXPECTED_EOF_WHILE_READING"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_end_within_the_handshake_may_mean_that_the_port_speaks_no_tls(error: OSError) -> None:
+    assert handshake_problem(error, "certificate=").endswith("perhaps this port does not speak TLS")
