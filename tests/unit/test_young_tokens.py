@@ -111,6 +111,43 @@ def test_another_follows_at_once_where_the_clock_cannot_be_the_cause(make: Make,
     assert device.told(TokenRefused)[0].retry_in == 0.0
 
 
+def test_another_follows_at_once_where_one_as_young_was_accepted_before_and_that_one_is_presented_again(
+    make: Make,
+) -> None:
+    """The clock is not the cause then, so that the token may have been revoked; or it has changed since then."""
+    device = make(backoff=Backoff(initial=60.0, maximum=60.0))
+    first, second, third = (signed(iat=NOON + 100 * number) for number in range(3))
+    device.source.next = [first, second, third]
+    device.client.connect(timeout=0)
+    accepted(device, first)
+    device.event(Connected)
+    device.client.rotate()
+    assert rejected(device) == second.value.encode()
+    for _ in range(3):
+        assert rejected(device) == third.value.encode()
+    accepted(device, third)
+    device.event(Rotated)
+    assert [(event.times, event.retry_in) for event in device.told(TokenRefused)] == [
+        *((1, 0.0), (2, 2.0), (3, 4.0), (4, 8.0))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["opaque", "older"])
+def test_the_same_one_is_presented_again_where_what_was_accepted_says_nothing_about_the_clock(
+    make: Make, kind: str
+) -> None:
+    device = make()
+    first = Token("an-opaque-token", 3600.0) if kind == "opaque" else signed(iat=NOON, since=monotonic() - 5.0)
+    token = signed(iat=NOON + 100)
+    device.source.next = [first, token]
+    device.client.connect(timeout=0)
+    accepted(device, first)
+    device.event(Connected)
+    device.client.rotate()
+    assert [rejected(device) for _ in range(2)] == [token.value.encode()] * 2
+    accepted(device, token)
+
+
 def test_another_follows_at_once_where_the_broker_has_accepted_the_token_before(make: Make) -> None:
     device = make(backoff=Backoff(initial=0.01, maximum=0.01))
     token = signed(iat=NOON)

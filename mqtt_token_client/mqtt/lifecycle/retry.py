@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...backoff import Backoff, uniform
 from ...clock import monotonic
 from ...token import Token
@@ -14,8 +16,10 @@ _NEAR_EXPIRY = 30.0  # a close without a reason so many seconds before a token e
 
 # Brokers check nbf and iat to the second (RFC 7519 sections 4.1.5 and 4.1.6). To one whose clock is behind, a young
 # token is not valid yet, and a newer one even less: the same one is presented again. The same helps where a broker has
-# just started and has no keys yet.
+# just started and has no keys yet. If the broker has accepted another one that was as young, its clock is probably
+# right: one new token is tried first.
 _YOUNG = 60.0  # seconds since the request for the token
+_CLOCK_STEP = 1.0  # seconds: the times in a token are whole ones
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # seconds
 _RENEWED_AT, _LONGEST_PATIENCE = 2 / 3, 3600.0  # of a token's lifetime, and seconds: then another is requested
 _PASSING = 60.0  # seconds of rejections in a row that may pass by themselves
@@ -43,6 +47,7 @@ class RetryState:
         self._rejected_since = 0.0
         self._replaced = 0  # how many of the rejected tokens another one was requested for
         self._accepted: Token | None = None  # the last one that the broker accepted
+        self._youngest = math.inf  # the age at which one was accepted, in seconds, if its time could be checked
         self._too_early: Token | None = None  # rejected, and perhaps only because of that
         self._wait = 0.0  # until it is presented again
         self._ended_at_once = 0
@@ -52,15 +57,19 @@ class RetryState:
 
     def connected(self, token: Token) -> None:
         """A connection is up where none was: it counts as a success once it has been up for a while."""
-        self.rejected = None
-        self._accepted = token
+        self._token_accepted(token)
         self._stable_at = monotonic() + min(self._backoff.stable_after, token.lifetime / 2)
 
     def rotated(self, token: Token) -> None:
         """The broker accepted a new token while a connection was up: a success."""
         self._failures = self.rejections = self._replaced = 0
+        self._token_accepted(token)
+
+    def _token_accepted(self, token: Token) -> None:
         self.rejected = None
         self._accepted = token
+        if _has_time(token):
+            self._youngest = min(self._youngest, monotonic() - token.since)
 
     def reset_if_stable(self) -> None:
         """Forget the failures if the connection was up long enough to count as a success."""
@@ -116,7 +125,9 @@ class RetryState:
         """Whether to present a token again, after ``_wait`` seconds."""
         age = monotonic() - token.since
         if token != self._too_early:
-            if age >= _YOUNG or token == self._accepted or token.claims.keys().isdisjoint(("iat", "nbf")):
+            if age >= _YOUNG or token == self._accepted or not _has_time(token):
+                return False
+            if not self._replaced and age + _CLOCK_STEP >= self._youngest:
                 return False
             self._too_early, self._wait = token, _FIRST_WAIT / 2
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
@@ -138,6 +149,10 @@ class RetryState:
         """Whether nothing else was denied over a connection because of this token; asked once for each denial."""
         first, self._denied = token != self._denied, token
         return first
+
+
+def _has_time(token: Token) -> bool:
+    return not token.claims.keys().isdisjoint(("iat", "nbf"))
 
 
 def expires_soon(token: Token) -> bool:
