@@ -37,12 +37,24 @@ class Moment:
 
     second: bool
     what: str  # "opened", "up" or "down"
-    text: bytes = b""  # within what has come
+    seen_in: Callable[[bytes], bool] = lambda _data: True  # what has come
+
+
+def ends_with_disconnect(data: bytes) -> bool:
+    """Nothing comes after DISCONNECT. Its two bytes may be within PUBLISH of MQTT 5 as well: a packet identifier that
+    ends with 0xE0, and no properties.
+    """
+    return data.endswith(b"\xe0\x00")
+
+
+def has_method(data: bytes) -> bool:
+    """AUTH and its answer name the Authentication Method."""
+    return b"OAUTH2-JWT" in data
 
 
 OPENED, CONNECT, CONNACK = Moment(True, "opened"), Moment(True, "up"), Moment(True, "down")
-DISCONNECT = Moment(False, "up", b"\xe0\x00")
-AUTH, ANSWER = Moment(False, "up", b"OAUTH2-JWT"), Moment(False, "down", b"OAUTH2-JWT")  # both name the method
+DISCONNECT = Moment(False, "up", ends_with_disconnect)
+AUTH, ANSWER = Moment(False, "up", has_method), Moment(False, "down", has_method)
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ class Saboteur:
         if self._plan is None:
             return
         moment, first, act = self._plan
-        if (number, what) == (first + moment.second, moment.what) and moment.text in data:
+        if (number, what) == (first + moment.second, moment.what) and moment.seen_in(data):
             self._plan = None
             act(first)
 
