@@ -122,7 +122,6 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
     up, down, count = traffic.peer.arrivals, traffic.down, traffic.sent
     lost = f"QoS 0 lost: {len(up.lost_of(count))} up, {len(down.lost_of(count))} down, of {count // case.levels}"
     record_property(case.name, lost)
-    assert min(up.rate, down.rate) >= BUSY * case.rate
     assert {rotation.kind for rotation in traffic.rotations} == {case.kind}
     assert up.lost_of(count) == set(), lost
     assert not case.keeps_qos_0 or down.lost_of(count) == set(), lost
@@ -133,3 +132,4 @@ def test_loses_and_reorders_nothing_that_may_not_be_lost(
         assert down.repeated == [], lost
     assert traffic.losses == []
     assert traffic.peer.wills == 0
+    assert min(up.rate, down.rate) >= BUSY * case.rate  # last: a machine that is too busy fails by this alone
