@@ -269,6 +269,7 @@ class TestWhatPahoHas:
 def test_a_payload_that_no_packet_holds_is_named(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("client_base", "mqtt.codec.checks"):
         monkeypatch.setattr(f"mqtt_token_client.{module}.LARGEST_PAYLOAD", 3)
+    device.client.publish("t", "max")
     with pytest.raises(ConfigurationError, match="payload has 4 bytes"):
         device.client.publish("t", b"four")
 

@@ -19,6 +19,7 @@ from mqtt_token_client.tokens.keeper import TokenKeeper
 from mqtt_token_client.tokens.off_main_thread import off_main_thread
 
 from .keeping import Source
+from .test_keeper_shared import USED
 
 _PROGRAM = """
 import os, signal, sys, threading, time
@@ -134,7 +135,39 @@ def test_no_refresh_token_is_used_when_it_is_too_late(monkeypatch: pytest.Monkey
     assert source.requests == 0
 
 
+@pytest.mark.parametrize("refreshes", [None, False, True])
+def test_signals_wait_only_for_a_source_that_uses_refresh_tokens(
+    monkeypatch: pytest.MonkeyPatch, refreshes: bool | None
+) -> None:
+    postponed: list[bool] = []
+    monkeypatch.setattr("mqtt_token_client.tokens.keeper.postpone_signals", lambda: postponed.append(True))
+    source = Source()
+    if refreshes is not None:
+        source.uses_refresh_tokens = refreshes  # type: ignore[attr-defined]
+    TokenKeeper(source).get()
+    assert bool(postponed) is bool(refreshes)
+
+
+def test_the_process_may_end_while_a_person_logs_in() -> None:
+    source, store, held = Source(), MemoryStore(), list[int]()
+    store.save(source.key, Token("expired", -1.0, refresh_token="used"))
+
+    def log_in() -> Token:
+        held.append(len(exit_guard._held))
+        return Token("approved", 60.0, refresh_token="next")
+
+    source.next = [USED, log_in]
+    assert TokenKeeper(source, store).get().value == "approved"
+    assert held == [0]
+
+
 class TestOffMainThread:
+    def test_is_not_needed_for_a_token_that_is_valid(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keeper = TokenKeeper(Source())
+        token = keeper.get()
+        monkeypatch.setattr("mqtt_token_client.tokens.keeper.off_main_thread", pytest.fail)
+        assert keeper.get() is token
+
     def test_runs_a_function_on_another_thread_than_the_main_one(self) -> None:
         assert off_main_thread(threading.current_thread) is not threading.main_thread()
 

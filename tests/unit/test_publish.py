@@ -175,6 +175,16 @@ def test_a_pingresp_that_answers_no_pingreq_is_ignored(make: Make) -> None:
     assert not device.told(Disconnected)
 
 
+def test_what_one_turn_does_not_send_the_next_one_does(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.session._FLUSHES_A_TURN", 1)
+    monkeypatch.setattr("mqtt_token_client.mqtt.transport.connection._HIGH_WATER", 1)  # a message a turn
+    device = make()
+    for number in range(5):
+        device.client.publish("t", b"%d" % number)
+    peer = device.start()
+    assert [message.payload for message in peer.expect_messages(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
 def test_one_who_publishes_without_a_pause_leaves_the_others_their_turn(make_in_real_time: Make) -> None:
     other_got = threading.Event()
     busy, other = make_in_real_time(), make_in_real_time(client_id="other", on_message=lambda _: other_got.set())
