@@ -196,6 +196,28 @@ class TestDoctor:
         assert (step, "Client Identifier not valid" in saw) == ("login", True)
 
 
+class TestService:
+    def unit(self, *arguments: str) -> Result:
+        return cli_runner().invoke(mqtt_token, ["service", *arguments])
+
+    def test_names_what_it_runs_and_escapes_what_systemd_would_expand(self) -> None:
+        result = self.unit("/opt/a b/100%.py", "-c", "/etc/pump.toml", "--name", "pump", "--python", "/usr/bin/python3")
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert 'ExecStart=/usr/bin/python3 "/opt/a b/100%%.py"' in lines
+        assert "Environment=MQTT_TOKEN_CONFIG=/etc/pump.toml" in lines
+        assert not [line for line in lines if line.startswith("LoadCredential")]
+
+    def test_is_named_after_its_script_and_loads_a_credential(self) -> None:
+        lines = self.unit("/opt/pump.py", "-c", "pump.toml", "--credential", "pump-secret").stdout.splitlines()
+        assert "Description=pump, an MQTT client with short-lived tokens" in lines
+        assert "LoadCredentialEncrypted=pump-secret" in lines
+
+    @pytest.mark.parametrize("wrong", [["--name", "a b"], ["--credential", "a/b"], ["--python", "/a\nb"]])
+    def test_takes_no_name_or_path_that_a_unit_cannot_have(self, wrong: list[str]) -> None:
+        assert self.unit("/opt/pump.py", "-c", "/etc/pump.toml", *wrong).exit_code == 2
+
+
 def test_what_an_output_cannot_encode_is_shown_in_a_similar_way(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.BytesIO()
     with io.TextIOWrapper(output, encoding="ascii") as stream:
