@@ -185,7 +185,7 @@ class _Questions:
     def _own_or_default(self, name: str, question: str, wanted: Scope) -> str:
         if wanted.own:
             return self._get(name, question, example=wanted.text)
-        return self._get(name, question, wanted.text, required=False)
+        return self._get(name, question if wanted.text else f"{question} (may be empty)", wanted.text, required=False)
 
     def _get(
         self,

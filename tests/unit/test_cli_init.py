@@ -244,6 +244,7 @@ def test_a_person_is_asked_for_what_the_options_leave_open(init: Init, monkeypat
     assert result.exit_code == 0, result.output
     assert "must begin with mqtts://" in result.output
     assert "Keycloak" in result.output
+    assert "Audience (may be empty): " in result.output
     assert "the secret" not in result.output
     assert max(len(line) for line in result.output.splitlines() if not line.startswith("Error:")) <= 80
     assert written() == {
