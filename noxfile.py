@@ -1,5 +1,5 @@
-"""The unit tests on the other Pythons of this machine and on the lowest versions of the dependencies that are allowed,
-and the contract with paho-mqtt on its oldest and its newest version.
+"""The unit tests on the other Pythons of this machine; those of what uses a dependency on the lowest versions that are
+allowed and on those of Debian 13; and the contract with paho-mqtt on its oldest and its newest version.
 """
 
 from __future__ import annotations
@@ -39,6 +39,20 @@ ON_PAHO = (
     "contrib_paho",
 )
 ON_CRYPTOGRAPHY = ("signed_jwt", "client_assertion", "file_store", "mutual_tls", "tls_files", "private_files", "config")
+ON_DEPENDENCIES = (
+    *("paho_contract", "properties", "codec", "will", "packet_sizes", "session", "subscriptions", "contrib_paho"),
+    *("http", "http_errors", "discovery", "token_endpoint", "client_credentials", "scopes", "secret_files"),  # requests
+    *("device_flow", "signed_jwt", "client_assertion", "mutual_tls"),  # PyJWT
+    *("file_store", "tls_files", "private_files", "renewed_certificates", "record"),  # cryptography
+    *("keyring_store", "open_store"),
+    *("cli", "cli_init", "cli_journal", "cli_login", "config", "terminal"),  # click, rich, segno
+    *("testing", "testing_state", "testing_plugin", "testing_refresh_tokens", "identity_providers"),  # Authlib, Flask
+    *("token_file", "websocket", "open_transport", "import_cost"),  # watchdog, wsproto
+)
+
+
+def _files(names: tuple[str, ...]) -> list[str]:
+    return [f"tests/unit/test_{name}.py" for name in names]
 
 
 @nox.session(python=OTHERS)
@@ -52,18 +66,20 @@ def unit(session: nox.Session) -> None:
 def paho(session: nox.Session, paho: str) -> None:
     session.install(*PINNED, "-e", ".[demo]", "--group", "test")
     session.install("--upgrade", f"paho-mqtt {paho}")
-    session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_PAHO), *session.posargs)
+    session.run("pytest", *_files(ON_PAHO), *session.posargs)
 
 
-@nox.session(python=HERE, default=False)
+@nox.session(python=HERE)
 def lowest(session: nox.Session) -> None:
-    """With the lowest versions that pyproject.toml allows, and the newest tools: an old hypothesis takes minutes."""
+    """With the lowest versions that pyproject.toml allows, and the newest tools: an old hypothesis takes minutes. All
+    unit tests take several minutes: ``nox -s lowest -- tests/unit``.
+    """
     session.install("--resolution", "lowest-direct", "-e", ".[demo,proxy,websocket,watch]")
     session.install("--group", "test")
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", *(session.posargs or _files(ON_DEPENDENCIES)))
 
 
-@nox.session(python=DEBIAN_13, default=False)
+@nox.session(python=DEBIAN_13)
 def debian13(session: nox.Session) -> None:
     """With what Debian 13 has, and its Python where that is here.
 
@@ -72,9 +88,9 @@ def debian13(session: nox.Session) -> None:
     """
     own = "-e", ".[cli,proxy,websocket,watch]", "Authlib", "Flask", "joserfc"
     session.install("--constraint", "devtools/debian13.txt", *own, "--group", "test")
-    session.run("pytest", *(f"tests/unit/test_{name}.py" for name in ON_CRYPTOGRAPHY), *session.posargs)
+    session.run("pytest", *_files(ON_CRYPTOGRAPHY))
     session.install("--upgrade-package", "Authlib", "-e", ".[testing]")
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", *(session.posargs or _files(ON_DEPENDENCIES)))
 
 
 @nox.session(python=HERE)
