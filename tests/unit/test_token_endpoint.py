@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import math
+import socket
 import threading
 import time
 import traceback
@@ -291,7 +292,10 @@ class TestErrorResponse:
         ],
     )
     def test_invalid_client_names_the_arguments_to_check(self, server: OAuthServer, auth: Any, argument: str) -> None:
-        server.script.append(answer({"error": "invalid_client"}, 401, date=formatdate(usegmt=True)))
+        def at_once(connection: socket.socket, _: object) -> None:
+            connection.sendall(answer({"error": "invalid_client"}, 401, date=formatdate(usegmt=True)))
+
+        server.script.append(at_once)
         with pytest.raises(TokenRequestRefused) as caught:
             endpoint(server.token_endpoint, auth).token(GRANT)
         assert str(caught.value) == f"{server.token_endpoint}: invalid_client; check client_id and {argument}"
