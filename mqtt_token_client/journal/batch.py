@@ -87,6 +87,12 @@ class Batch:
         changed = self.appended or self.marks or self.removed or self.received or self.session_lost or self.time
         return bool(changed)
 
+    @property
+    def changes_disk(self) -> bool:
+        """Whether it changes what is on disk, and not only adds messages."""
+        others = self.removed or self.received or self.session_lost or self.time
+        return bool(others or self.marks.keys() - self.appended.keys())
+
     def counters(self, count: int) -> Counters:
         """Return the counters after this batch; ``count`` messages are recorded then."""
         latest = self._latest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,7 +63,7 @@ def run(
         path: the file.
         key: encrypts its messages; None does not.
         client_id: whose session it is.
-        commit_every: seconds from the first change to its commit; 0 commits at once.
+        commit_every: seconds that a message may wait for its commit; 0 commits at once.
         opened: called once, with the state of the session or why the journal cannot be used.
     """
     writer = _Writer(channel, path, key, client_id, commit_every)
@@ -91,7 +92,7 @@ class _Writer:
         self._client_id = client_id
         self._commit_every = commit_every
         self._database: Database | None = None  # None while the disk fails
-        self._commit_at = 0.0  # when the batch is committed, if there is anything in it
+        self._change_at = 0.0  # when the batch is committed, if it changes what is on disk
         self._is_loaded = False  # whether the session knows what the file had at the start
         self._failures = self._damages = 0  # in a row
         self._retry_at = 0.0
@@ -174,11 +175,11 @@ class _Writer:
 
     def work(self) -> None:
         """Commit what is due, or wait for it."""
-        was_empty = not self.batch
+        changed_disk = self.batch.changes_disk
         self._take_changes()
         batch, now = self.batch, monotonic()
-        if was_empty:
-            self._commit_at = now + (self._commit_every or _LONGEST_DELAY)
+        if not changed_disk:
+            self._change_at = now + (self._commit_every or _LONGEST_DELAY)
         if self._database is None and (now >= self._retry_at or batch.ended is not None):
             self._retry()
         elif self._database is None:
@@ -186,17 +187,22 @@ class _Writer:
             self._channel.sleep(self._retry_at - now, until_next=False)
         elif batch.reads and not batch.appended:
             self._read(self._database)
-        elif self._is_due(now):
+        elif now >= (due := self._due()):
             self._commit(self._database)
         else:
-            waiting = self._commit_at - now if batch else None
+            waiting = due - now if batch else None
             self._channel.sleep(waiting, until_next=not batch or not self._commit_every)
 
-    def _is_due(self, now: float) -> bool:
+    def _due(self) -> float:
+        """When to commit. The oldest message waits for ``commit_every``, unless the broker acknowledges it earlier."""
         batch = self.batch
         if batch.urgent or batch.reads:
-            return True
-        return bool(batch.appended and not self._commit_every) or (bool(batch) and now >= self._commit_at)
+            return 0.0
+        due = self._change_at if batch.changes_disk else math.inf
+        if batch.appended:
+            _, _, accepted_at = next(iter(batch.appended.values()))
+            due = min(due, accepted_at + self._commit_every)
+        return due
 
     def _take_changes(self) -> None:
         changes, batch = self._channel.changes, self.batch

@@ -16,8 +16,10 @@ import pytest
 from mqtt_token_client import events
 from mqtt_token_client.errors import ConfigurationError, DeliveryFailed, JournalLocked
 from mqtt_token_client.journal.batch import Batch, Counters
+from mqtt_token_client.journal.channel import Channel
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
+from mqtt_token_client.journal.writer import _Writer
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
 from mqtt_token_client.mqtt.session.journal import Recorded
@@ -201,6 +203,32 @@ class TestCommits:
             journal.remove(number)
         flush(journal)
         assert path.with_name("journal-wal").stat().st_size == written
+
+    def test_of_a_steady_stream_nothing_is_written_as_long_as_each_message_is_done_in_time(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some are always under way: a commit each second would write these."""
+        now = 0.0
+        monkeypatch.setattr("mqtt_token_client.journal.writer.monotonic", lambda: now)
+        channel = Channel()
+        monkeypatch.setattr(channel, "sleep", lambda _seconds, *, until_next: until_next)
+        writer = _Writer(channel, path, None, "pump", 1.0)
+        writer.open()
+        stream = [message(number) for number in range(1, 100)]
+        for one in stream:
+            now, number = now + 0.1, one.number
+            channel.put(Batch.append, one, b"x", now)
+            channel.put(Batch.mark, number, number, SENT)
+            if number > 5:
+                channel.put(Batch.remove, number - 5)
+            writer.work()
+        assert not any(one.stored for one in stream)
+        now += 0.7  # the oldest waits for more than a second
+        writer.work()
+        assert [one.number for one in stream if one.stored] == [95, 96, 97, 98, 99]
+        channel.put(Batch.end, lambda: None)
+        writer.work()
+        writer.close()
 
     def test_a_message_that_is_done_while_it_is_written_keeps_its_payload(self, reopen: Open) -> None:
         """A delivered message loses its payload at once, and its removal is another commit."""
