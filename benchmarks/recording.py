@@ -15,6 +15,7 @@ Document = dict[str, Any]
 
 PAGES = {
     "speed": ROOT / "docs" / "performance.md",
+    "journal": ROOT / "docs" / "journal-costs.md",
     "rotation": ROOT / "docs" / "rotation.md",
     "tokens": ROOT / "docs" / "tokens.md",
 }

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from benchmarks import recording
 from benchmarks.environment import peers_packages, surroundings
-from benchmarks.rotation import peers, ways
-from benchmarks.rotation.report import render
+from benchmarks.rotation import asyncio_peers, peers, ways
+from benchmarks.rotation.report import PACKAGES, render
 from benchmarks.rotation.ways import LONG_LIFETIME, PATIENCE, ROTATIONS, Client, Place
 from devtools.servers.delay_proxy import DelayProxy
 from devtools.servers.keys import Keys
@@ -41,7 +41,11 @@ WAYS: dict[str, Callable[[Place], Client]] = {
     "paho-mqtt by hand, publishing meanwhile": ways.PahoByHand,
     "paho-mqtt by hand, publish() held meanwhile": ways.PahoByHandHeld,
     "paho-mqtt left to itself": ways.PahoLeftToItself,
-    "gmqtt by hand, publishing meanwhile": peers.Gmqtt,
+    "this library, asyncio, handover, MQTT 5": asyncio_peers.LibraryInAsyncio,
+    "gmqtt by hand, publishing meanwhile": asyncio_peers.Gmqtt,
+    "mqttium by hand, publish() held meanwhile": asyncio_peers.Mqttium,
+    "zMQTT by hand, publish() held meanwhile": asyncio_peers.Zmqtt,
+    "aiomqtt by hand, publish() held meanwhile": asyncio_peers.Aiomqtt,
     "awscrt by hand, publish() held meanwhile": peers.AwsCrt,
     "no rotation: the noise": ways.Unrotated,
 }
@@ -175,6 +179,7 @@ def _longest_extra_wait(arrivals: Arrivals) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rotation", description=__doc__)
     parser.add_argument("--short", action="store_true", help="one run at one round trip, to see that it works")
+    parser.add_argument("--only", metavar="TEXT", default="", help="the ways whose names have it")
     recording.add_options(parser, "rotation")
     arguments = parser.parse_args()
     if arguments.page:
@@ -182,9 +187,10 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C: the servers are stopped on the way out
     runs, round_trips = (1, (0.02,)) if arguments.short else (RUNS, ROUND_TRIPS)
-    peers_packages(peers.PACKAGES)
-    about = surroundings() | {name: version(name) for name in peers.PACKAGES}
-    rows: dict[tuple[float, str], list[Figures]] = {key: [] for key in product(round_trips, WAYS)}
+    peers_packages(PACKAGES)
+    about = surroundings() | {name: version(name) for name in PACKAGES}
+    chosen = [way for way in WAYS if arguments.only in way]
+    rows: dict[tuple[float, str], list[Figures]] = {key: [] for key in product(round_trips, chosen)}
     with tempfile.TemporaryDirectory() as folder, closing(Servers(Path(folder))) as servers:
         # All ways in turn, then again: what slows the machine for a while slows them all.
         for number, (_, (round_trip, way)) in enumerate(product(range(runs), rows)):

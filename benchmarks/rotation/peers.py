@@ -1,75 +1,13 @@
-"""The ways of gmqtt and awscrt to a new token, which neither supports by itself: what their users write by hand."""
+"""The way of awscrt to a new token, which it does not support by itself: what its users write by hand."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 from benchmarks.rotation.ways import LONG_LIFETIME, PATIENCE, Place
-
-PACKAGES = ("awscrt", "gmqtt")
-
-
-class Gmqtt:
-    """Disconnects, gets a new password and connects again, in its event loop; meanwhile the application publishes.
-
-    It keeps messages of QoS 1 while it is not connected, and sends them afterwards. connect() returns once they
-    are acknowledged. When a TLS connection closes with messages in flight, its own reconnect may interfere.
-    """
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._await(self._open())
-
-    def _await(self, what: Any) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE)
-
-    async def _open(self) -> None:
-        from gmqtt import Client
-
-        self._client = Client(self._place.name, clean_session=False, session_expiry_interval=LONG_LIFETIME)
-        self._client.on_message = self._on_message
-        await self._connect(self._place.token(LONG_LIFETIME))
-        subscribed = asyncio.Event()
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.subscribe(self._place.topics, 1)
-        await subscribed.wait()
-
-    def _on_message(self, _client: object, topic: str, payload: bytes, _qos: int, _properties: object) -> int:
-        self._place.arrived(topic, payload)
-        return 0
-
-    async def _connect(self, token: str) -> None:
-        self._client.set_auth_credentials(self._place.name, token)
-        await self._client.connect("127.0.0.1", self._place.port, ssl=self._place.tls)
-
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        self._loop.call_soon_threadsafe(self._client.publish, topic, payload, qos)
-
-    def rotate(self) -> None:
-        self._await(self._swap(self._place.token(LONG_LIFETIME)))
-
-    async def _swap(self, token: str) -> None:
-        await self._disconnect()
-        await self._connect(token)
-
-    async def _disconnect(self) -> None:
-        with suppress(
-            OSError
-        ):  # raised when a message arrives after TLS was closed; its own reconnect() ignores it too
-            await self._client.disconnect()
-
-    def close(self) -> None:
-        self._await(self._disconnect())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        self._loop.close()
 
 
 class AwsCrt:

@@ -6,7 +6,8 @@ import statistics
 from typing import Any
 
 from benchmarks.recording import Document
-from benchmarks.rotation.peers import PACKAGES
+
+PACKAGES = ("aiomqtt", "awscrt", "gmqtt", "mqttium", "zmqtt")
 
 _METHOD = """\
 {shown}; in each {rotations} rotations under {rate} messages a second each way, every fourth of QoS 0 and the rest of \
@@ -28,7 +29,7 @@ def render(document: Document) -> str:
             **document,
             shown=f"Medians of {repeated} runs, lowest and highest in brackets" if repeated > 1 else "One run",
             sent=f"{min(run['sent'] for run in runs)} to {max(run['sent'] for run in runs)}",
-            peers=", ".join(f"{name} {document[name]}" for name in ("paho-mqtt", *PACKAGES)),
+            peers=", ".join(f"{name} {document[name]}" for name in ("paho-mqtt", *PACKAGES) if name in document),
         ),
         "",
         "| round trip | way | longest gap, ms | longest extra wait, ms | lost, QoS 0 | lost, QoS 1 | duplicates |",

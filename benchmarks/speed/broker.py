@@ -37,13 +37,22 @@ certfile {pki.server.certificate}
 keyfile {pki.server.key}
 """)
         self._process = Process("broker", ["mosquitto", "-c", str(config)], folder / "broker.log")
+        self._start()
+
+    def _start(self) -> None:
         self._process.start(lambda: accepts(self.tls_port))
+
+    def restart(self) -> None:
+        """As after a power cut: all sessions are lost."""
+        self._process.kill()
+        self._start()
 
     def cpu(self) -> float:
         """Seconds of processor time so far."""
         return processor_time(self._process.pid)
 
     def signal(self, number: int) -> None:
+        """Send a signal to it."""
         self._process.signal(number)
 
     def close(self) -> None:

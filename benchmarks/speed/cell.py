@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from benchmarks.speed.place import PATIENCE, Arrived, Peer, Place
 
 Answer = dict[str, Any]
 Make = Callable[[Place, Arrived], Peer]
+Job = Callable[[Make, Place, Answer], Coroutine[Any, Any, Answer]]
 
 _STAMP = struct.Struct("d")
 
@@ -165,7 +166,7 @@ def _ignore(_: bytes) -> None:
     pass
 
 
-JOBS: dict[str, Callable[[Make, Place, Answer], Coroutine[Any, Any, Answer]]] = {
+JOBS: dict[str, Job] = {
     "publish": publish,
     "await": publish,
     "receive": receive,
@@ -176,8 +177,8 @@ JOBS: dict[str, Callable[[Make, Place, Answer], Coroutine[Any, Any, Answer]]] = 
 }
 
 
-def main() -> None:
-    peer = PEERS[sys.argv[1]]
+def serve(peer: type[Peer], jobs: Mapping[str, Job], kind_of_place: type[Place] = Place) -> None:
+    """Do one job after the other with a library."""
     exec(peer.imports, {})
     gc.collect()
     report({"stage": "imported"})
@@ -185,10 +186,10 @@ def main() -> None:
         job = json.loads(line)
         gc.collect()  # what the previous job left
         try:
-            report(peer.run(JOBS[job["do"]](peer, Place(**job["place"]), job)))
+            report(peer.run(jobs[job["do"]](peer, kind_of_place(**job["place"]), job)))
         except Exception as error:  # noqa: BLE001 - reported, and shown where the library has no figure
             report({"error": f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":
-    main()
+    serve(PEERS[sys.argv[1]], JOBS)

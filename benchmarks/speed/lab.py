@@ -54,10 +54,14 @@ class Contestant:
     Attributes:
         library: its name in PEERS.
         environment: the environment variables of its processes, besides those of this process.
+        cell: the module that runs in them.
+        prefix: a command that starts them.
     """
 
     library: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    cell: str = "benchmarks.speed.cell"
+    prefix: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> type[Peer]:
@@ -72,7 +76,7 @@ class Contestant:
 
     def start(self, python: str) -> subprocess.Popen[str]:
         """The process of a cell."""
-        module = [python, "-m", "benchmarks.speed.cell", self.library]
+        module = [*self.prefix, python, "-m", self.cell, self.library]
         return subprocess.Popen(
             [str(libmosquitto())] if self.library == LIBMOSQUITTO else module,
             cwd=ROOT,

@@ -93,7 +93,7 @@ def render(document: Document) -> str:
             file=file.name,
             link=f"../{file}",
         ),
-        _judgement(verdicts(rows)),
+        judgement(verdicts(rows)),
         _SHORT_OF,
         *_plots(),
     ]
@@ -102,7 +102,7 @@ def render(document: Document) -> str:
         if found:
             notes = " ".join([note.format(**document["terms"]), *filter(None, [document["remarks"].get(section)])])
             tables = [table(found, columns) for columns in (WITH_THREADS, IN_ASYNCIO)]
-            parts.append("\n".join([f"## {section}\n\n{notes}\n", *filter(None, tables)]) + _failures(found))
+            parts.append("\n".join([f"## {section}\n\n{notes}\n", *filter(None, tables)]) + failures(found))
     used = "\n".join(f"- **{name}**: {PEERS[name].used}." for name in document["libraries"])
     parts += [f"## How each is used\n\n{used}\n", _END]
     return "\n".join(parts)
@@ -118,7 +118,7 @@ def _packages() -> list[str]:
     return sorted({package for peer in PEERS.values() for package in peer.packages})
 
 
-def _judgement(judged: list[Verdict]) -> str:
+def judgement(judged: list[Verdict]) -> str:
     words = {True: "reached", False: "**not reached**", None: "not measured"}
     lines = ["## Targets", "", "| figure | target | measured | |", "|---|---|---|---|"]
     lines += [f"| {one.figure} | {one.target} | {one.measured} | {words[one.reached]} |" for one in judged]
@@ -154,9 +154,10 @@ def _cell(row: Row, peer: str, ours: str) -> str:
     return f"{text}, **{ahead:.{0 if ahead >= 10 else 2}f} x**" if ahead else text
 
 
-def _failures(rows: list[Row]) -> str:
-    failures = {f"{peer}: {why}" for row in rows for peer, why in row.failures.items()}
-    return f"\nFailed: {'; '.join(sorted(failures))}.\n" if failures else ""
+def failures(rows: list[Row]) -> str:
+    """What failed, in a sentence; empty if nothing did."""
+    found = {f"{peer}: {why}" for row in rows for peer, why in row.failures.items()}
+    return f"\nFailed: {'; '.join(sorted(found))}.\n" if found else ""
 
 
 def _number(value: float) -> str:

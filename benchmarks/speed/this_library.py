@@ -57,8 +57,12 @@ class ThisLibrary(Threaded):
 
         url, source, options = _arguments(place)
         self._rotated: SimpleQueue[object] = SimpleQueue()
-        self._client = TokenClient(url, source, **options, on_event=self._on_event)
+        self._client = TokenClient(url, source, **{**options, **self._more(place)}, on_event=self._on_event)
         self._arrived = arrived
+
+    def _more(self, place: Place) -> dict[str, Any]:  # noqa: ARG002 - for those with a journal
+        """Arguments that are added, or replace others."""
+        return {}
 
     def _on_event(self, event: object) -> None:
         from mqtt_token_client import Rotated

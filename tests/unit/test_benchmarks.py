@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+import benchmarks.journal.report
 import benchmarks.rotation.report
 import benchmarks.speed.report
 import benchmarks.tokens.report
@@ -16,6 +17,7 @@ from benchmarks.speed.report import table as speed_table
 from benchmarks.speed.rows import Row, Rows
 
 RENDER: dict[str, Callable[[Document], str]] = {
+    "journal": benchmarks.journal.report.render,
     "rotation": benchmarks.rotation.report.render,
     "speed": benchmarks.speed.report.render,
     "tokens": benchmarks.tokens.report.render,
