@@ -261,6 +261,24 @@ class TestWindow:
         assert box.rejected(Acknowledgement(PUBACK, 1, 0x97)) == (None, False)
         assert box.window.timed == 0
 
+    def test_lets_the_oldest_message_go_first_when_a_pause_is_over_and_has_it_sent(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now, woken = 1000.0, list[bool]()
+        monkeypatch.setattr("mqtt_token_client.mqtt.session.flow.monotonic", lambda: now)
+        box = outbox()
+        put(box, "a", "b")
+        send(box)
+        for packet_id in (2, 1):
+            box.rejected(Acknowledgement(PUBACK, packet_id, 0x97))
+        box.window.pause()
+        box.queue.open(lambda: woken.append(True))
+        assert send(box) == []
+        now += 60.0
+        box.resume()
+        assert woken == [True]
+        assert send(box) == ["a"]
+
     def test_grows_though_the_message_that_is_timed_is_never_written(self) -> None:
         box = outbox(max_inflight=1000)
         too_large = put(box, *map(str, range(400)))[0]
