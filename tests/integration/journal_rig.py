@@ -140,10 +140,12 @@ class Rig:
                     plan = next(plans, None)
                 if plan is None:
                     break
+                device = _DeviceOnDisk(self, process, plan)
                 try:
-                    self._finish(plan, _DeviceOnDisk(self, process, plan).live())
+                    device.live()
                 except Exception as error:  # noqa: BLE001 - the others go on
-                    self._finish(plan, Story(plan.name, faults=[f"{type(error).__name__}: {error}"]))
+                    device.story.faults.append(f"{type(error).__name__}: {error}")
+                self._finish(plan, device.story)
             assert process.stdin is not None
             process.stdin.close()
 
@@ -175,13 +177,14 @@ class _DeviceOnDisk:
         self._process = process
         self._plan = plan
         self._chance = random.Random(plan.seed)
-        self._story = Story(plan.name)
+        self.story = Story(plan.name)
         folder = rig._folder / plan.name
         self._disk, self._log, self._reports = folder / "disk", folder / "log", folder / "reports"
         self._disk.mkdir(parents=True, mode=0o700)
 
-    def live(self) -> Story:
-        chance, story = self._chance, self._story
+    def live(self) -> None:
+        """Live all lives; what they reported is in ``story`` then."""
+        chance, story = self._chance, self.story
         for number in range(self._plan.lives):
             if number and chance.random() < 0.15:
                 self._lose_session()
@@ -201,7 +204,6 @@ class _DeviceOnDisk:
         life.drains = True
         self._end(life, 0)
         story.check(self._rig._monitor.take(self._plan.name))
-        return story
 
     def _next_life(self) -> Life:
         return Life(
@@ -211,7 +213,7 @@ class _DeviceOnDisk:
             str(self._log),
             str(self._reports),
             self._rig._tokens,
-            first=max(self._story.messages, default=-1) + 1,
+            first=max(self.story.messages, default=-1) + 1,
             seed=self._chance.getrandbits(32),
             commit_every=self._chance.choice((0.0, 0.0, 0.01, 0.03)),
             key=_KEY if self._plan.seed % 3 == 0 else "",
@@ -219,7 +221,7 @@ class _DeviceOnDisk:
 
     def _lose_session(self) -> None:
         take_session_over(self._rig._port, self._plan.name, self._rig._tokens[0], keep=False)
-        self._story.add(["x", "y"])
+        self.story.add(["x", "y"])
 
     def _end(self, life: Life, expected: int) -> None:
         """Live one life to its end, and put the disk into the state that the next one finds."""
@@ -238,13 +240,13 @@ class _DeviceOnDisk:
         if disturbance.ident is not None:
             disturbance.join()
         records = read_log(self._log) if self._log.exists() else []
-        self._story.add(self._reports.read_text().splitlines() if self._reports.exists() else [])
-        self._story.syncs.append(_syncs(records))
-        self._story.history.append(f"the disk: {life.kill_at=} {life.port=} syncs {self._story.syncs[-1]}")
+        self.story.add(self._reports.read_text().splitlines() if self._reports.exists() else [])
+        self.story.syncs.append(_syncs(records))
+        self.story.history.append(f"the disk: {life.kill_at=} {life.port=} syncs {self.story.syncs[-1]}")
         if status != expected:
-            self._story.faults.append(f"life {self._story.life} ended with {status}")
+            self.story.faults.append(f"life {self.story.life} ended with {status}")
         disk.replay(records, killed=len(_changes(records)) == life.kill_at)
-        self._story.faults += [f"{name} is written through memory" for name in disk.mapped]
+        self.story.faults += [f"{name} is written through memory" for name in disk.mapped]
         if life.kill_at:
             restore(self._disk, disk.after_cut(self._chance))
         self._check_files()
@@ -261,7 +263,7 @@ class _DeviceOnDisk:
 
     def _check_files(self) -> None:
         names = {path.name for path in self._disk.iterdir()}
-        self._story.faults += [f"unreadable: {name}" for name in names if "corrupt" in name]
+        self.story.faults += [f"unreadable: {name}" for name in names if "corrupt" in name]
         if "outbox" not in names or self._chance.random() < 0.8:
             return
         copy = self._disk.with_name("copy")
@@ -274,7 +276,7 @@ class _DeviceOnDisk:
             found = [str(error)]
         database.close()
         if found != [("ok",)]:
-            self._story.faults.append(f"unreadable: {found}")
+            self.story.faults.append(f"unreadable: {found}")
 
 
 def _changes(records: list[Record]) -> list[Record]:
