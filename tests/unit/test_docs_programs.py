@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_token_client import ClientCredentials, TokenClient
+from mqtt_token_client import ClientCredentials, TokenClient, open_journal
+from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.testing import AuthorizationServer, Broker
 from tests.unit.documented import ROOT, Block, blocks
 
@@ -70,8 +71,17 @@ def test_the_first_program_publishes_and_ends(document: str, run: Run, broker: B
     assert (message.payload, message.qos, message.client_id) == (b"21.5", 1, "pump-17")
 
 
-def test_a_client_with_a_journal_is_made(run: Run, server: AuthorizationServer, tmp_path: Path) -> None:
+def test_a_client_with_a_journal_is_made(
+    server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (block,) = blocks("docs/journal.md", "python")
+    opened: list[DiskJournal] = []
+
+    def open_and_keep(path: str) -> DiskJournal:
+        opened.append(open_journal(path))
+        return opened[-1]
+
+    monkeypatch.setattr("mqtt_token_client.open_journal", open_and_keep)
     names = {
         "broker": "mqtts://broker.example.com",
         "source": ClientCredentials(issuer=server.issuer, client_id="pump-17", client_secret="s3cret"),
@@ -79,6 +89,8 @@ def test_a_client_with_a_journal_is_made(run: Run, server: AuthorizationServer, 
     Block(block.document, block.line, "python", block.code.replace("/var/lib/pump", str(tmp_path))).run(names)
     assert isinstance(names["client"], TokenClient)
     assert (tmp_path / "outbox").exists()
+    for journal in opened:
+        journal.close()  # its thread would be another test's
 
 
 def test_each_section_has_a_program() -> None:
