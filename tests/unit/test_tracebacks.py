@@ -278,8 +278,8 @@ class TestConfigurationAndCommand:
         file.touch(0o600)
         file.write_text(self.TEXT)
         script = (
-            "import sys, traceback\nfrom mqtt_token_client.cli import login\n"
-            "def fail(*_, **__): raise RuntimeError\nlogin._status = fail\n"
+            "import sys, traceback\nfrom mqtt_token_client.cli.status import status\n"
+            "def fail(*_, **__): raise RuntimeError\nsys.modules[status.callback.__module__]._status = fail\n"
             "from mqtt_token_client.cli.commands import mqtt_token\n"
             "try: mqtt_token(['status', '-c', sys.argv[1]], standalone_mode=False)\n"
             "except RuntimeError as error:\n"
