@@ -32,8 +32,9 @@ def source(oidc: AuthorizationServer) -> ClientCredentials:
 
 @dataclass
 class Arrivals:
-    """Numbered messages by topic, in the order in which they arrived."""
+    """Numbered messages in the order in which they arrived."""
 
+    numbers: list[int] = field(default_factory=list)
     by_topic: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     at: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
@@ -42,11 +43,8 @@ class Arrivals:
         number, sent_at = payload.split()
         self.at.append(now)
         self.delays.append(now - float(sent_at))
+        self.numbers.append(int(number))
         self.by_topic[topic].append(int(number))
-
-    @property
-    def numbers(self) -> list[int]:
-        return [number for numbers in self.by_topic.values() for number in numbers]
 
     def lost_of(self, count: int) -> set[int]:
         return set(range(count)) - set(self.numbers)
@@ -59,6 +57,13 @@ class Arrivals:
     def repeated(self) -> list[int]:
         """Those that arrived more than once."""
         return sorted(number for number, count in Counter(self.numbers).items() if count > 1)
+
+    @property
+    def longest_until_repeated(self) -> float:
+        """The longest time from the first arrival of a message to its last one, in seconds."""
+        first: dict[int, float] = {}
+        pairs = zip(self.numbers, self.at, strict=True)
+        return max((at - first.setdefault(number, at) for number, at in pairs), default=0.0)
 
     @property
     def rate(self) -> float:
