@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_token_client import ClientCredentials, TokenClient, TokenKeeper
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.contrib.systemd import notify_systemd
 from mqtt_token_client.profiles import open_profile
 from mqtt_token_client.testing import AuthorizationServer, Broker
@@ -130,6 +131,18 @@ def test_a_client_whose_renewal_did_not_begin_is_not_healthy(
     assert provider.healthy
     clock.jump(hours=3)  # and nothing renews, as no client is connected
     assert not provider.healthy
+
+
+def test_a_client_whose_token_is_valid_is_healthy_even_if_its_renewal_did_not_begin(
+    token_source: ClientCredentials, idp: AuthorizationServer, clock: DeviceClock
+) -> None:
+    idp.lifetime = 3600
+    keeper = TokenKeeper(token_source)
+    provider = CredentialsProvider(keeper, open_profile("password"), "pump-17")
+    token = keeper.get()
+    clock.jump(seconds=token.expires_in - 1)
+    assert keeper.renewal_due < monotonic() - 60
+    assert provider.healthy
 
 
 def test_a_client_that_waits_to_ask_again_is_healthy(

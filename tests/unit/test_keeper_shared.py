@@ -25,7 +25,7 @@ from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 from mqtt_token_client.tokens.keeper import TokenKeeper
 
-from .keeping import Clock, Source, keep
+from .keeping import BUSY, Clock, Source, keep
 
 USED = TokenRequestRefused("token: invalid_grant", error="invalid_grant")
 
@@ -71,6 +71,28 @@ class TestKeepersOfOneStore:
         assert source.requests == 2
         assert kinds(events) == [TokenRenewed]
         assert second.renewal_due == pytest.approx(clock.now + 40.0)
+
+    def test_begin_with_short_delays_again_after_one_has_renewed(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        first, _ = keep(source, store)
+        second, _ = keep(source, store)
+        first.get()
+        second.get()
+        clock.now += 40.0
+        source.next = [BUSY] * 3
+        waits = []
+        for _ in range(3):
+            second.renew_when_due()
+            waits.append(second.renewal_due - clock.now)
+            clock.now = second.renewal_due
+        first.renew_when_due()
+        second.renew_when_due()
+        assert second.current == Token("token 5")
+        clock.now = second.renewal_due
+        source.next = [BUSY]
+        second.renew_when_due()
+        assert second.renewal_due - clock.now == pytest.approx(waits[0])
+        assert waits[0] < waits[1] < waits[2]
 
     def test_get_a_newer_one_also_where_they_ask_for_a_new_one(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()

@@ -21,6 +21,13 @@ def test_a_message_has_no_properties_by_default_and_shares_none() -> None:
     assert second.properties == {}
 
 
+def test_a_message_is_shown_with_all_its_fields() -> None:
+    shown = repr(Message("a", b"1", 2, True, False, {"ContentType": "text/plain"}))
+    assert shown == (
+        "Message(topic='a', payload=b'1', qos=2, retain=True, duplicate=False, properties={'ContentType': 'text/plain'})"
+    )
+
+
 class TestReply:
     """The response to a request: MQTT 5 section 4.10."""
 

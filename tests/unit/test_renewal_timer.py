@@ -144,6 +144,18 @@ def test_the_timer_moves_to_another_runtime_when_the_client_that_has_it_leaves(
     assert [runtime.timers for runtime in runtimes] == [[], []]
 
 
+def test_in_a_child_the_timer_is_on_the_childs_runtime(runtimes: tuple[Counting, Counting]) -> None:
+    keeper, _ = keep(Source())
+    keeper.get()
+    of_parent, of_child = (Clients(keeper, runtime, 1) for runtime in runtimes)
+    of_parent.want()
+    keeper.after_fork()
+    of_child.want()
+    assert runtimes[1].timers == [keeper.renewal_due]
+    of_parent.stop()
+    of_child.stop()
+
+
 def test_a_client_that_leaves_without_having_the_timer_changes_nothing(runtimes: tuple[Counting, Counting]) -> None:
     keeper, _ = keep(Source())
     keeper.get()
