@@ -84,7 +84,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
             clean_start: have the broker drop an earlier session of this ``client_id`` when this client connects for the
                 first time; every later connection resumes the session. MQTT 5 only.
             will: published by the broker if this client is lost.
-            tls: :class:`TlsFiles`, which may be renewed meanwhile, or an ``ssl.SSLContext``; by default the system's
+            tls: :class:`TlsFiles`, which may be renewed at any time, or an ``ssl.SSLContext``; by default the system's
                 certificates. TLS 1.2 or newer.
             proxy: the URL of an HTTP or SOCKS proxy to the broker.
             allow_insecure: allow ``mqtt://`` to other machines, and a TLS context that does not verify.

@@ -98,7 +98,7 @@ class AuthorizationServer:
         """Set lifetimes: ``at`` (access tokens), ``device`` (device codes), ``refresh`` (refresh tokens), and the
         device flow's ``interval``. ``lenient=1`` is not a time: it allows that a rotated refresh token is used again.
         """
-        self._tell("config", seconds)
+        self._command("config", seconds)
 
     def fail(
         self,
@@ -113,50 +113,50 @@ class AuthorizationServer:
         With ``error`` the body is a JSON error response with that code (RFC 6749 section 5.2), otherwise plain text.
         """
         wait = None if retry_after is None else str(retry_after)
-        self._tell("fail", {"status": status, "retryAfter": wait, "times": times, "error": error})
+        self._command("fail", {"status": status, "retryAfter": wait, "times": times, "error": error})
 
     def heal(self) -> None:
         """Stop failing."""
-        self._tell("heal")
+        self._command("heal")
 
     def lose(self, times: int = 1) -> None:
         """Process the next token requests, but lose the answers in transit."""
-        self._tell("lose", {"times": times})
+        self._command("lose", {"times": times})
 
     def token_requests(self) -> int:
         """The number of POST requests to the token endpoint since :meth:`reset`, including failed ones."""
-        return int(self._tell("requests"))
+        return int(self._command("requests"))
 
     def approve(self, user_code: str, sub: str = "alice") -> None:
         """Approve a device, as a person does."""
-        self._tell("decide", {"userCode": user_code, "approve": True, "sub": sub})
+        self._command("decide", {"userCode": user_code, "approve": True, "sub": sub})
 
     def deny(self, user_code: str) -> None:
         """Deny a device, as a person does."""
-        self._tell("decide", {"userCode": user_code, "approve": False})
+        self._command("decide", {"userCode": user_code, "approve": False})
 
     def reset(self) -> None:
         """Restore the initial state: listening, tokens of 60 seconds, no failures, all counts zero."""
         self.start()
-        self._tell("reset")
+        self._command("reset")
 
     def stop(self) -> None:
         """Refuse connections and close the open ones. Keys and grants are kept."""
         if self.listening:
-            self._tell("stop")
+            self._command("stop")
             self.listening = False
 
     def start(self) -> None:
         """Listen again, on the same port."""
         if not self.listening:
-            self._tell("start")
+            self._command("start")
             self.listening = True
 
     def secrets(self) -> list[str]:
         """Every token, client secret, assertion and Authorization header that it saw or issued."""
-        return [self.client_secret, self.odd_client_secret, *self._tell("secrets")]
+        return [self.client_secret, self.odd_client_secret, *self._command("secrets")]
 
-    def _tell(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+    def _command(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=10)
         try:
             connection.request("POST", f"/{command}", json.dumps(arguments or {}))

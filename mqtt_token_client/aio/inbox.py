@@ -15,7 +15,7 @@ from ..mqtt.codec.message import Message
 from .acks import AckBatch
 from .own_loop import OwnLoop
 
-_REPORT_AFTER = 1.0  # seconds: one event for all that are dropped meanwhile
+_REPORT_AFTER = 1.0  # seconds: one event for all that are dropped in that time
 
 
 class Inbox:

@@ -7,7 +7,7 @@ From then on each CONNECT of the client presents a valid token, and a connection
 one expires: the client sends what is queued and DISCONNECT, so that the broker publishes no will, and connects again.
 
 Only :class:`~mqtt_token_client.TokenClient` does the rest. Here the client is away for some round trips at each
-rotation, messages of QoS 0 that the broker sends meanwhile are lost, ``on_disconnect`` and ``on_connect`` are called at
+rotation, messages of QoS 0 that the broker sends then are lost, ``on_disconnect`` and ``on_connect`` are called at
 each rotation, and without a persistent session (``clean_session=False``, or a Session Expiry Interval in MQTT 5) so are
 messages of QoS 1 and 2.
 """

@@ -1,10 +1,10 @@
-"""Tells systemd how a client does, by the protocol of sd_notify(3): a datagram to the socket in ``NOTIFY_SOCKET``.
+"""Reports a client's state to systemd by the protocol of sd_notify(3): a datagram to the socket in ``NOTIFY_SOCKET``.
 
     with TokenClient.from_config("/etc/pump.toml") as client, notify_systemd(client):
         ...
 
-The service is ready when the broker has accepted the first connection. The watchdog (``WatchdogSec=``) hears of it
-while the network thread runs, and a token is valid or being renewed; otherwise systemd restarts the service.
+The service is ready when the broker has accepted the first connection. The watchdog (``WatchdogSec=``) is fed
+while the network thread runs and a token is valid or being renewed; otherwise systemd restarts the service.
 ``mqtt-token service`` writes the unit.
 """
 

@@ -25,8 +25,8 @@ class DamagedError(Exception):
 
 
 class RestoredExpiringMessage(RecordedMessage):
-    """A message of an earlier process that expires. The time of that is asked for anew each time, as the device may get
-    to know meanwhile how long the power was off.
+    """A message of an earlier process that expires. The time of that is asked for each time, as the device may learn
+    later how long the power was off.
     """
 
     __slots__ = ("_expiry", "_timeline")
@@ -39,7 +39,7 @@ class RestoredExpiringMessage(RecordedMessage):
     def expires_at(self) -> float:  # type: ignore[override]  # nobody sets it
         return self._timeline.to_monotonic(self._expiry, self.number)
 
-    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:  # noqa: ARG002 - it is asked for anew
+    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:  # noqa: ARG002 - it is asked for each time
         message = RestoredExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties)
         message.set_expiry(self._expiry, self._timeline)
         return message

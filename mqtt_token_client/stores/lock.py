@@ -19,8 +19,8 @@ _POLL = 0.05  # seconds between attempts: flock() has no timeout of its own
 class _FileLock:
     """A lock by flock(2) on an open file; each has its own, so it also excludes other threads.
 
-    A child that is forked meanwhile shares the open file, and with it the lock. It closes its copy at once: that leaves
-    the lock to the parent, which a release would not.
+    A forked child shares the open file, and with it the lock. It closes its copy at once: that leaves the lock to the
+    parent, which a release would not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class _FileLock:
                 return True
 
     def release(self) -> None:
-        """Release the lock, if it is held; in a child that was forked meanwhile, do nothing."""
+        """Release the lock, if it is held; in a child that was forked in the meantime, do nothing."""
         if self._file is not None:
             import fcntl
 

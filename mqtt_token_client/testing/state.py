@@ -55,7 +55,7 @@ def load(path: Path) -> State:
         raise ConfigurationError(f"state: {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, JoseError):
         pass  # raised below without this cause, which may show a part of the file
-    raise ConfigurationError(f"state: {path} is not a state file of an authorization server; delete it to start anew")
+    raise ConfigurationError(f"state: {path} is not a state file of an authorization server; delete it to start over")
 
 
 def save(path: Path, state: State) -> None:

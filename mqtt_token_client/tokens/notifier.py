@@ -66,13 +66,13 @@ class Notifier:
         self._collected.append((event, token))
 
     def flush(self) -> list[Event]:
-        """Report what was collected to the observers; returns it for :meth:`tell`. The lock is held."""
+        """Report what was collected to the observers; returns it for :meth:`inform`. The lock is held."""
         collected, self._collected = self._collected, []
         for event, token in collected:
             self._notify(event, token)
         return [event for event, _ in collected]
 
-    def tell(self, event: Event) -> None:
+    def inform(self, event: Event) -> None:
         """Report an event to the listeners."""
         with self._lock:
             listeners = tuple(self._listeners)
@@ -86,7 +86,7 @@ class Notifier:
         """Report an event to all, while the flight goes on."""
         with self._lock:
             self._notify(event, None)
-        self.tell(event)
+        self.inform(event)
 
     def _notify(self, event: Event, token: Token | None) -> None:
         for observer in tuple(self._observers):

@@ -90,7 +90,7 @@ class Renewer:
         return self._take_over(self._store.load()) and self.renewal_due <= monotonic()
 
     def save_again(self) -> None:
-        """Store a token that could not be stored before, unless another process has stored a newer one meanwhile."""
+        """Store a token that could not be stored before, unless another process has stored a newer one."""
         token = self.token
         assert token is not None, "unsaved"
         with ExitGuard(needed=token.refresh_token is not None):
@@ -108,7 +108,7 @@ class Renewer:
                         self.renewal_due = min(self.renewal_due, self._policy.due(token))
 
     def renew(self, enough: Enough, refused: Token | None) -> Token | MqttTokenError:
-        """Obtain a token other than ``refused``; the token that another process has stored meanwhile will do if it is
+        """Obtain a token other than ``refused``; the token that another process has stored since then will do if it is
         ``enough``, or is not due for renewal.
         """
         try:

@@ -153,4 +153,4 @@ class Requests:
             self._flights.end(flight)
             happened = self._events.flush()
         for event in happened:
-            self._events.tell(event)
+            self._events.inform(event)

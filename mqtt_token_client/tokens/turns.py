@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 20
 _SPREAD = 1 / 2  # of the time for which the old token is valid
-_LATEST = 4 / 5  # of that time: whoever has waited for so long waits for nobody any more
+_LATEST = 4 / 5  # of that time: a client that has waited for so long waits no longer
 _LONGEST = 3600.0  # seconds for which a token counts as valid that never expires
 
 
@@ -128,7 +128,7 @@ class Turn:
             self._due()
 
     def hurry(self) -> None:
-        """Begin at once, if it has not begun: there is no connection any more that could be kept meanwhile."""
+        """Begin at once, if it has not begun: there is no connection left to keep."""
         if self._state is State.WAITING or (self._state is State.QUEUED and self._turns.leave_queue(self)):
             self._turns.enter(self, wait=False)
             self._go()

@@ -13,24 +13,28 @@ from mqtt_token_client.stores import record
 
 
 def main() -> None:
-    told = json.load(sys.stdin)
-    record.boot_id = lambda: told["boot"]  # type: ignore[attr-defined]  # the machine does not boot during a test
-    source = ClientCredentials(issuer=told["issuer"], client_id=told["client_id"], client_secret=told["client_secret"])
+    task = json.load(sys.stdin)
+    record.boot_id = lambda: task["boot"]  # type: ignore[attr-defined]  # the machine does not boot during a test
+    source = ClientCredentials(issuer=task["issuer"], client_id=task["client_id"], client_secret=task["client_secret"])
     events: list[Event] = []
     client = TokenClient(
-        told["broker"], source, client_id=told["name"], store=FileStore(told["store"]), on_event=events.append
+        task["broker"],
+        source,
+        client_id=task["name"],
+        store=FileStore(task["store"]),
+        on_event=events.append,
     )
     heard: set[int] = set()
-    client.subscribe(f"{told['name']}/#", lambda message: heard.add(int(message.payload)))
+    client.subscribe(f"{task['name']}/#", lambda message: heard.add(int(message.payload)))
     pause, sent, year = threading.Event(), 0, time.gmtime().tm_year
     with client:
         first = client.token_expires_in
         deliveries = []
-        until = time.monotonic() + told["seconds"]
+        until = time.monotonic() + task["seconds"]
         while time.monotonic() < until:
-            if told["clock"] and time.monotonic() > until - told["seconds"] / 2:
-                Path(told["clock"]).write_text("+0\n", encoding="ascii")  # NTP has answered
-            deliveries.append(client.publish(f"{told['name']}/{sent % 5}", b"%d" % sent, qos=1))
+            if task["clock"] and time.monotonic() > until - task["seconds"] / 2:
+                Path(task["clock"]).write_text("+0\n", encoding="ascii")  # NTP has answered
+            deliveries.append(client.publish(f"{task['name']}/{sent % 5}", b"%d" % sent, qos=1))
             sent += 1
             pause.wait(0.04)
         for delivery in deliveries:

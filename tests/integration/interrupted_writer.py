@@ -36,7 +36,7 @@ def main(folder: Path, kills: int) -> dict[str, int]:
     for _ in range(20):
         store.save("a", numbered(0))
     once = (time.monotonic() - began) / 20
-    told = {"old": 0, "new": 0, "in the middle": 0}
+    counts = {"old": 0, "new": 0, "in the middle": 0}
     current = 0
     for _ in range(kills):
         reading, saved = os.pipe()
@@ -53,17 +53,17 @@ def main(folder: Path, kills: int) -> dict[str, int]:
             raise RuntimeError("the writer failed by itself")
         with os.fdopen(reading) as lines:
             last = int((lines.read().split() or [str(current)])[-1])
-        told["in the middle"] += any(path.suffix == ".tmp" for path in folder.iterdir())
+        counts["in the middle"] += any(path.suffix == ".tmp" for path in folder.iterdir())
         found = store.load("a")  # raises for a file that cannot be read
         if found is None or int(found.value) not in (last, last + 1):
             raise RuntimeError(f"{found and found.value} is there after {last} was saved")
         current = int(found.value)
         if found.refresh_token != numbered(current).refresh_token:
             raise RuntimeError(f"{current} is there in part")
-        told["old" if current == last else "new"] += 1
+        counts["old" if current == last else "new"] += 1
     store.save("a", numbered(0))
-    told["left over"] = sum(path.suffix not in (".token", ".lock", ".key") for path in folder.iterdir())
-    return told
+    counts["left over"] = sum(path.suffix not in (".token", ".lock", ".key") for path in folder.iterdir())
+    return counts
 
 
 if __name__ == "__main__":

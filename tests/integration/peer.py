@@ -26,8 +26,8 @@ def send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
 
 
 def main() -> None:
-    told = json.loads(sys.stdin.readline())
-    name, wills, arrivals = told["name"], 0, deque[tuple[str, str, float]]()
+    given = json.loads(sys.stdin.readline())
+    name, wills, arrivals = given["name"], 0, deque[tuple[str, str, float]]()
     subscribed = threading.Event()
 
     def arrived(_client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
@@ -40,17 +40,17 @@ def main() -> None:
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id=f"peer-of-{name}",
-        clean_session=not told["session"],
+        clean_session=not given["session"],
         reconnect_on_failure=True,
     )
     client.reconnect_delay_set(1, 1)
-    client.username_pw_set("peer", told["token"])
+    client.username_pw_set("peer", given["token"])
     client.max_inflight_messages_set(1000)
     client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_message = arrived
     client.on_socket_open = send_at_once
-    client.connect("127.0.0.1", told["port"])
+    client.connect("127.0.0.1", given["port"])
     client.loop_start()
     if not subscribed.wait(10):
         sys.exit("the peer could not subscribe")

@@ -10,11 +10,11 @@ from mqtt_token_client import ClientCredentials, PrivateKeyJWT, SignedJWT
 
 
 def main() -> None:
-    told = json.load(sys.stdin)
-    auth = PrivateKeyJWT(told["client_key"])
-    discovered = ClientCredentials(client_id=told["client_id"], client_auth=auth, issuer=told["issuer"])
-    given = ClientCredentials(client_id=told["client_id"], client_auth=auth, token_endpoint=told["token_endpoint"])
-    signed = SignedJWT(told["key"], "ES256", {"aud": "rabbitmq"}, 60, time_from=told["issuer"])
+    task = json.load(sys.stdin)
+    auth = PrivateKeyJWT(task["client_key"])
+    discovered = ClientCredentials(client_id=task["client_id"], client_auth=auth, issuer=task["issuer"])
+    given = ClientCredentials(client_id=task["client_id"], client_auth=auth, token_endpoint=task["token_endpoint"])
+    signed = SignedJWT(task["key"], "ES256", {"aud": "rabbitmq"}, 60, time_from=task["issuer"])
     result = {
         "clock": time.time(),
         "discovered": discovered.fetch(None).value,

@@ -79,25 +79,25 @@ def cut(layer: Layer, folder: Path, synchronous: str, number: int, chance: rando
 
 def main(folder: Path, synchronous: str, cuts: int, seed: int) -> dict[str, int]:
     layer, chance = Layer(), random.Random(seed)
-    told = {"lost": 0, "unreadable": 0, "damaged": 0, "committed": 0}
+    counts = {"lost": 0, "unreadable": 0, "damaged": 0, "committed": 0}
     number = 0
     for _ in range(cuts):
         before, number = number, cut(layer, folder, synchronous, number, chance)
-        told["committed"] += number - before
+        counts["committed"] += number - before
         copy = folder.parent / "copy"
         copy.mkdir(exist_ok=True)
         restore(copy, {path.name: path.read_bytes() for path in folder.iterdir()})
         try:
             found = rows(copy)
         except sqlite3.DatabaseError:
-            told["unreadable"] += 1
+            counts["unreadable"] += 1
             restore(folder, {})
             continue
         last = found[-1][0] if found else 0
-        told["lost"] += last < number
-        told["damaged"] += any(content != bytes(row % 3000) for row, content in found)
+        counts["lost"] += last < number
+        counts["damaged"] += any(content != bytes(row % 3000) for row, content in found)
         number = last
-    return told
+    return counts
 
 
 if __name__ == "__main__":

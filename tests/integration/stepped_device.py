@@ -12,23 +12,23 @@ from mqtt_token_client import ClientCredentials, Connected, Event, Rotated, Toke
 
 
 def main() -> None:
-    told = json.load(sys.stdin)
-    source = ClientCredentials(issuer=told["issuer"], client_id=told["client_id"], client_secret=told["client_secret"])
+    task = json.load(sys.stdin)
+    source = ClientCredentials(issuer=task["issuer"], client_id=task["client_id"], client_secret=task["client_secret"])
     heard: set[int] = set()
     events: list[Event] = []
-    client = TokenClient(told["broker"], source, client_id=told["name"], on_event=events.append)
-    client.subscribe(f"{told['name']}/#", lambda message: heard.add(int(message.payload)))
+    client = TokenClient(task["broker"], source, client_id=task["name"], on_event=events.append)
+    client.subscribe(f"{task['name']}/#", lambda message: heard.add(int(message.payload)))
     pause = threading.Event()
-    steps_at = 25 * told["seconds"] // 2  # in the middle of a token's lifetime and of the run
+    steps_at = 25 * task["seconds"] // 2  # in the middle of a token's lifetime and of the run
     difference = 0.0
     with client:
         deliveries = []
-        for number in range(25 * told["seconds"]):
+        for number in range(25 * task["seconds"]):
             if number == steps_at:
                 before = time.time() - time.monotonic()
-                Path(told["clock"]).write_text(told["step"] + "\n", encoding="ascii")
+                Path(task["clock"]).write_text(task["step"] + "\n", encoding="ascii")
                 difference = time.time() - time.monotonic() - before
-            deliveries.append(client.publish(f"{told['name']}/{number % 5}", b"%d" % number, qos=1))
+            deliveries.append(client.publish(f"{task['name']}/{number % 5}", b"%d" % number, qos=1))
             pause.wait(0.04)
         for delivery in deliveries:
             delivery.wait(10)

@@ -45,7 +45,7 @@ class Device:
             stderr=subprocess.PIPE,
             text=True,
         )
-        told = {
+        given = {
             "broker": f"mqtt://127.0.0.1:{self.mosquitto.port}",
             "issuer": self.oidc.issuer,
             "client_id": self.oidc.client_id,
@@ -57,7 +57,7 @@ class Device:
             "boot": f"boot {self.boots}",
         }
         assert process.stdin is not None
-        process.stdin.write(json.dumps(told))
+        process.stdin.write(json.dumps(given))
         process.stdin.close()
         process.stdin = None  # communicate() would use it
         return process

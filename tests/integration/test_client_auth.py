@@ -112,7 +112,7 @@ def test_a_device_whose_clock_is_wrong_by_years_signs_by_the_servers_time(
 ) -> None:
     clock = WrongClock(tmp_path / "now")
     clock.set(offset)
-    told = {
+    arguments = {
         "issuer": oidc.issuer,
         "token_endpoint": oidc.token_endpoint,
         "client_id": "service-key-jwt",
@@ -121,7 +121,7 @@ def test_a_device_whose_clock_is_wrong_by_years_signs_by_the_servers_time(
     }
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "signing_device.py")],
-        input=json.dumps(told),
+        input=json.dumps(arguments),
         env=clock.environment(),
         capture_output=True,
         text=True,

@@ -38,7 +38,7 @@ def _stepped(step: int, *, oidc: AuthorizationServer, mosquitto: Mosquitto, fold
     """What a device reports whose clock stepped."""
     clock = WrongClock(folder / f"now{step}")
     clock.set(0)
-    told = {
+    given = {
         "broker": f"mqtt://127.0.0.1:{mosquitto.port}",
         "issuer": oidc.issuer,
         "client_id": oidc.client_id,
@@ -50,7 +50,7 @@ def _stepped(step: int, *, oidc: AuthorizationServer, mosquitto: Mosquitto, fold
     }
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "stepped_device.py")],
-        input=json.dumps(told),
+        input=json.dumps(given),
         env=clock.environment(),
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ def test_a_writer_killed_at_500_random_moments_never_costs_the_token(tmp_path: P
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["old"] + told["new"] == KILLS
-    assert told["in the middle"] > KILLS / 50, told  # or it was not killed where it matters
-    assert told["left over"] == 0
+    counts = json.loads(done.stdout)
+    assert counts["old"] + counts["new"] == KILLS
+    assert counts["in the middle"] > KILLS / 50, counts  # or it was not killed where it matters
+    assert counts["left over"] == 0

@@ -34,10 +34,10 @@ def test_the_rig_finds_what_sqlite_loses_without_a_sync_at_each_commit(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert bool(told["lost"]) == loses, told
-    assert told["unreadable"] == told["damaged"] == 0
-    assert told["committed"] > 60
+    counts = json.loads(done.stdout)
+    assert bool(counts["lost"]) == loses, counts
+    assert counts["unreadable"] == counts["damaged"] == 0
+    assert counts["committed"] > 60
 
 
 def test_power_cuts_cost_no_stored_message_and_deliver_none_twice(

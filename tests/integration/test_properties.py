@@ -35,13 +35,13 @@ class Device:
         options = {"on_event": self.events.append, "on_message": self.messages.put, **options}
         self.client = TokenClient(f"mqtt://127.0.0.1:{port}", Signed(keys), client_id=client_id, **options)
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def reported(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def rotate(self) -> None:
-        before = len(self.told(Rotated))
+        before = len(self.reported(Rotated))
         self.client.rotate()
-        wait_until(lambda: len(self.told(Rotated)) > before, "the rotation")
+        wait_until(lambda: len(self.reported(Rotated)) > before, "the rotation")
 
     def subscribe(self, mosquitto: Mosquitto, topic_filter: str, **options: Any) -> None:
         """Subscribe, and wait until the broker has answered."""
@@ -109,7 +109,7 @@ class TestSubscriptions:
             if lost:
                 mosquitto.kill()
                 mosquitto.start()
-                wait_until(lambda: bool(device.told(SessionLost)), "the next connection")
+                wait_until(lambda: bool(device.reported(SessionLost)), "the next connection")
             for topic, identifier in (("seven/a", 7), ("large/b", 268_435_455)):
                 device.client.publish(topic, b"", qos=1, properties={"user_property": [("k", "v"), ("k", "w")]})
                 message = device.messages.get(timeout=10)
@@ -160,7 +160,7 @@ class TestCleanStart:
         assert device.received == [b"while away"]
         connected = [event.session_present for event in device.events if isinstance(event, Connected)]
         assert connected == [False, True]
-        assert not device.told(SessionLost)
+        assert not device.reported(SessionLost)
 
     def test_in_3_1_1_is_a_connection_without_a_session_before(self, make: Make, mosquitto: Mosquitto) -> None:
         self.leave(make, mosquitto, protocol=4)

@@ -205,13 +205,13 @@ def test_lose_and_reorder_nothing_of_qos_1_and_2(
     assert set(happened) == set(FAULTS[case.kind])
     assert cut == Counter({fault: count for fault, count in happened.items() if fault.cut})
     refused = sum(count for fault, count in happened.items() if fault.token == "refused")
-    told, again = len(traffic.of(TokenRefused)), 0
+    reported, again = len(traffic.of(TokenRefused)), 0
     if case.kind == "re-authentication":
         # Mosquitto answers with CONNACK and closes. If something is unread by then, the reset takes the answer along,
         # and the same token is refused once more, at the next CONNECT.
-        again = told
-        told += [event.reason for event in events if isinstance(event, Disconnected)].count(NOT_AUTHORIZED)
-    assert told == refused
+        again = reported
+        reported += [event.reason for event in events if isinstance(event, Disconnected)].count(NOT_AUTHORIZED)
+    assert reported == refused
     assert mosquitto.refused(name) == refused + again
     assert len(traffic.of(RenewalFailed)) == sum(count for fault, count in happened.items() if fault.token == "none")
     assert len(traffic.losses) == sum(fault.losses * count for fault, count in happened.items())

@@ -142,11 +142,11 @@ class Device:
         self.client = TokenClient(url, client_id=name, will=will, on_event=self.events.append, **options)
         self._heard = 0
 
-    def told(self, kind: type[Event]) -> int:
+    def reported(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
     def wait(self, kind: type[Event], times: int = 1) -> None:
-        wait_until(lambda: self.told(kind) >= times, f"{kind.__name__}, {times} times")
+        wait_until(lambda: self.reported(kind) >= times, f"{kind.__name__}, {times} times")
 
     @property
     def wills(self) -> int:
@@ -190,7 +190,7 @@ class TestWillAtAReconnectThatFails:
         device.client.rotate()
         device.wait(RotationFailed)
         device.client.publish("still/there", b"", qos=1).wait(10)
-        assert (device.told(Disconnected), device.wills) == (0, 0)
+        assert (device.reported(Disconnected), device.wills) == (0, 0)
         proxy.cut()
         wait_until(lambda: device.peer.wills == 1, "the will")
 
@@ -207,7 +207,7 @@ class TestWillAtAReconnectThatFails:
         proxy.watch = block
         device.client.rotate()
         device.wait(ConnectFailed, times=3)
-        assert (device.told(Disconnected), device.told(Connected), device.wills) == (1, 1, 0)
+        assert (device.reported(Disconnected), device.reported(Connected), device.wills) == (1, 1, 0)
         proxy.accept()
         device.wait(Connected, times=2)
         assert device.wills == 0
@@ -228,7 +228,7 @@ class TestWillAtAReconnectThatFails:
         device = make(f"will-refused-{protocol}", proxy, protocol=protocol, tokens=SecondIsBad(keys))
         device.client.rotate()
         device.wait(Connected, times=2)
-        assert (device.told(TokenRefused), device.told(Disconnected), device.wills) == (1, 1, 0)
+        assert (device.reported(TokenRefused), device.reported(Disconnected), device.wills) == (1, 1, 0)
         cut(proxy)
         wait_until(lambda: device.peer.wills == 1, "the will")
 
@@ -239,7 +239,7 @@ def test_a_will_is_not_fired_by_re_authentication_and_by_a_loss_after_it_it_is(m
         device.client.rotate()
         device.wait(Rotated, times=number)
     assert {event.kind for event in device.events if isinstance(event, Rotated)} == {"re-authentication"}
-    assert (device.told(Disconnected), device.wills) == (0, 0)
+    assert (device.reported(Disconnected), device.wills) == (0, 0)
     cut(proxy)
     wait_until(lambda: device.peer.wills == 1, "the will")
     assert device.wills == 1

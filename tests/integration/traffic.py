@@ -122,9 +122,9 @@ class Peer:
             stdout=subprocess.PIPE,
             text=True,
         )
-        told = {"port": port, "name": name, "token": token, "session": session}
-        self._tell(told)  # not on the command line: it is a secret
-        assert self._hear() == "ready"
+        given = {"port": port, "name": name, "token": token, "session": session}
+        self._send(given)  # not on the command line: it is a secret
+        assert self._receive() == "ready"
 
     @property
     def arrivals(self) -> Arrivals:
@@ -139,7 +139,7 @@ class Peer:
 
     def publish(self, topic: str, number: int, qos: int = 1) -> None:
         with self._speaking:
-            self._tell([topic, payload(number).decode(), qos])
+            self._send([topic, payload(number).decode(), qos])
 
     def close(self) -> None:
         self._ask()
@@ -151,19 +151,19 @@ class Peer:
         if self._process is None:
             return
         with self._speaking:
-            self._tell(None)
-            answer = self._hear()
+            self._send(None)
+            answer = self._receive()
         self._wills = answer["wills"]
         for topic, content, when in answer["arrivals"]:
             self._arrivals.add(topic, content.encode(), when)
 
-    def _tell(self, command: object) -> None:
+    def _send(self, command: object) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         assert self._process is not None
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())

@@ -91,7 +91,7 @@ class Device:
         assert isinstance(found, kind)
         return found
 
-    def told(self, kind: type[_Event]) -> list[_Event]:
+    def reported(self, kind: type[_Event]) -> list[_Event]:
         """All events of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 

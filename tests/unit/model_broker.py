@@ -586,9 +586,9 @@ class ModelBroker:
             present = True
         line.answered = line.accepted = True
         self.current = line
-        told = {packets.RECEIVE_MAXIMUM: self.receive_maximum} if self._five and self.receive_maximum else {}
+        properties = {packets.RECEIVE_MAXIMUM: self.receive_maximum} if self._five and self.receive_maximum else {}
         line.window = min(self._window, self.receive_maximum or 65_535) if self._five else self._window
-        self._send(line, packets.connack(self._five, session_present=present, properties=told))
+        self._send(line, packets.connack(self._five, session_present=present, properties=properties))
         for identifier, (topic, number, qos, released) in self.session.outgoing.items():
             if released:
                 self._send(line, packets.acknowledgement(PUBREL, identifier))

@@ -124,8 +124,8 @@ class OAuthServer:
 
     def describe(self, path: str, **metadata: Any) -> None:
         """Serve the server's metadata at ``path``; ``issuer`` and ``token_endpoint`` need not be given."""
-        told = {"issuer": self.origin, "token_endpoint": self.token_endpoint} | metadata
-        self.pages[path] = answer({name: value for name, value in told.items() if value is not None})
+        document = {"issuer": self.origin, "token_endpoint": self.token_endpoint} | metadata
+        self.pages[path] = answer({name: value for name, value in document.items() if value is not None})
 
     @property
     def token_requests(self) -> list[Request]:

@@ -41,12 +41,12 @@ class Client:
     def __init__(self, loop: NetworkThread, *, protocol: int = 5, **options: Any) -> None:
         self.loop = loop
         self.protocol = protocol
-        self.told: list[events.Event] = []
+        self.reported: list[events.Event] = []
         self.delivered: list[Message] = []
         self.receive_maximum: int | None = 65_535 if protocol == 5 else None
         self.session = Session(
             **{"max_queued": 100_000, "max_inflight": 100, "on_message": self.delivered.append, **options},
-            emit=self.told.append,
+            emit=self.reported.append,
         )
         self.connect()
 

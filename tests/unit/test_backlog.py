@@ -149,7 +149,7 @@ class TestBounds:
         ] * 3
         peer = device.start()
         assert payloads(peer, 20) == list(range(3, 23))
-        assert device.told(JournalFull) == [JournalFull(3)]
+        assert device.reported(JournalFull) == [JournalFull(3)]
 
     def test_the_newest_is_dropped(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal(max_queued=20, when_full="drop_newest"))
@@ -157,7 +157,7 @@ class TestBounds:
         assert [one.done for one in deliveries] == [False] * 20 + [True] * 3
         peer = device.start()
         assert payloads(peer, 20) == list(range(20))
-        assert device.told(JournalFull) == [JournalFull(3)]
+        assert device.reported(JournalFull) == [JournalFull(3)]
 
     def test_what_was_dropped_is_not_sent_by_the_next_process(self, make: Make, journal: Open) -> None:
         first = journal(max_queued=20, when_full="drop_oldest")

@@ -120,7 +120,7 @@ def test_connect_is_what_the_document_says(make: Make, profile: Any, protocol: i
 
 
 @pytest.mark.parametrize(
-    ("profile", "client_id", "token", "told"),
+    ("profile", "client_id", "token", "message"),
     [
         (RabbitMQ("/"), "pump-17", Token("a" * 65_490), "CONNECT has 65537 bytes, the broker accepts 65536"),
         (Username(), "pump-17", Token("a" * 65_536), "user name has 65536 bytes"),
@@ -134,18 +134,18 @@ def test_connect_is_what_the_document_says(make: Make, profile: Any, protocol: i
     ],
 )
 def test_a_token_that_does_not_fit_is_refused_before_a_socket_is_opened(
-    make: Make, profile: Any, client_id: str, token: Token, told: str
+    make: Make, profile: Any, client_id: str, token: Token, message: str
 ) -> None:
     device = make(5, profile=profile, client_id=client_id)
     device.source.always = token
-    with pytest.raises(ConfigurationError, match=told) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         device.client.connect(timeout=PATIENCE)
     assert token.value[:12] not in str(raised.value)
     device.broker.expect_no_connection()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"profile": "event-grid", "protocol": 4}, "protocol must be 5"),
         ({"profile": "iot-operations", "protocol": 4}, "protocol must be 5"),
@@ -159,10 +159,10 @@ def test_a_token_that_does_not_fit_is_refused_before_a_socket_is_opened(
     ],
 )
 def test_what_a_broker_would_refuse_is_reported_in_a_line_when_the_client_is_made(
-    options: dict[str, Any], told: str
+    options: dict[str, Any], message: str
 ) -> None:
     given = {"broker": "mqtts://b.example", "tokens": Source(), "client_id": "pump-17", **options}
-    with pytest.raises(ConfigurationError, match=told) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         TokenClient(**given)
     assert "\n" not in str(raised.value)
 

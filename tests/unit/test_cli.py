@@ -286,7 +286,7 @@ REASON = ClientClosed("the reason")
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "text"),
     [
         (TokenRenewed(6.0, "jti-of-a-token"), "new token …-token, valid for 6.0 s"),
         (TokenRenewed(6.0), "new token (no jti), valid for 6.0 s"),
@@ -307,8 +307,8 @@ REASON = ClientClosed("the reason")
         (MessagesAbandoned(2), "MessagesAbandoned(count=2)"),
     ],
 )
-def test_events_are_told_in_plain_words_and_the_rare_ones_by_name(event: Event, told: str) -> None:
-    assert describe(event) == told
+def test_events_are_told_in_plain_words_and_the_rare_ones_by_name(event: Event, text: str) -> None:
+    assert describe(event) == text
 
 
 def test_a_line_for_a_log_has_the_time_the_event_and_the_counters() -> None:

@@ -192,7 +192,7 @@ class TestStatus:
         assert done.exit_code == 3
 
     @pytest.mark.parametrize(
-        ("entries", "told"),
+        ("entries", "expected"),
         [
             ('broker = "mqtts://"', "broker must be "),
             ('broker = "mqtt://broker.example.com"', "broker: "),
@@ -201,7 +201,7 @@ class TestStatus:
             ('keepalive = "1"', "keepalive must be a whole number"),
         ],
     )
-    def test_checks_what_the_file_says_of_mqtt(self, command: Command, entries: str, told: str) -> None:
+    def test_checks_what_the_file_says_of_mqtt(self, command: Command, entries: str, expected: str) -> None:
         whole = {"client_id": '"pump-17"', "broker": '"mqtts://broker.example.com"'}
         command.file.write_text(_entries(whole) + command.text)
         assert command("status").exit_code == 0
@@ -209,7 +209,7 @@ class TestStatus:
         command.file.write_text(_entries({**whole, name: value}) + command.text)
         done = command("status")
         assert done.exit_code == 2
-        assert f"device.toml: {told}" in done.stderr
+        assert f"device.toml: {expected}" in done.stderr
 
     @pytest.mark.parametrize("name", ["broker", "client_id"])
     def test_misses_a_broker_and_an_identifier_where_the_file_is_for_mqtt(self, command: Command, name: str) -> None:
@@ -244,7 +244,7 @@ class TestToken:
         assert "HTTP 503" in done.stderr
 
     @pytest.mark.parametrize(
-        ("page", "code", "told"),
+        ("page", "code", "expected"),
         [
             (answer(b"out of order", 503), 1, "HTTP 503"),
             (answer({"error": "invalid_client"}, 401), 4, "invalid_client"),
@@ -253,12 +253,12 @@ class TestToken:
         ],
     )
     def test_that_cannot_be_had_is_an_error_with_an_exit_code_of_its_kind(
-        self, command: Command, page: bytes, code: int, told: str
+        self, command: Command, page: bytes, code: int, expected: str
     ) -> None:
         command.server.pages["/token"] = page
         done = command("token")
         assert (done.exit_code, done.stdout) == (code, "")
-        assert told in done.stderr
+        assert expected in done.stderr
         assert done.stderr.count("\n") == 1, "it is said once"
         assert SECRET not in done.stderr
 
@@ -373,11 +373,11 @@ class TestWaiting:
     def test_for_another_who_holds_the_lock_is_told(
         self, command: Command, subcommand: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        told = threading.Event()
+        expected = threading.Event()
 
         def tell(tell: Callable[[], None] = waiting._print_notice) -> None:
             tell()
-            told.set()
+            expected.set()
 
         monkeypatch.setattr(waiting, "_NOTICE_AFTER", 0.01)
         monkeypatch.setattr(waiting, "_print_notice", tell)
@@ -387,7 +387,7 @@ class TestWaiting:
         def hold() -> None:
             with config.store.lock(config.source.key):  # type: ignore[attr-defined]  # ours have both
                 holding.set()
-                told.wait(30)
+                expected.wait(30)
 
         holder = threading.Thread(target=hold)
         holder.start()

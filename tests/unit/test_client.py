@@ -52,7 +52,7 @@ class TestConnect:
         device.broker.close_listener()
         assert device.client.connect(timeout=0.3) is False
         assert device.client.state in ("waiting", "connecting")
-        assert len(device.told(ConnectFailed)) > 2
+        assert len(device.reported(ConnectFailed)) > 2
         device.broker.listen_again()
         device.answer()
         device.event(Connected)
@@ -135,7 +135,7 @@ class TestConnect:
             device.answer(0x87)
         device.answer()
         device.event(Connected)
-        assert len(device.told(TokenRefused)) == 4
+        assert len(device.reported(TokenRefused)) == 4
 
     def test_does_not_raise_what_has_been_mended_meanwhile(self, make: Make) -> None:
         device = make()

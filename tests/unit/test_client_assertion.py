@@ -69,16 +69,16 @@ class TestAssertion:
     @pytest.mark.parametrize(("key", "algorithm"), [(EC, "ES256"), (RSA, "RS256"), (ED, "EdDSA")])
     def test_is_signed_with_the_private_key(self, key: Any, algorithm: str) -> None:
         assertion = asserted(PrivateKeyJWT(pem(key), algorithm=algorithm))
-        told = jwt.decode(assertion, key.public_key(), [algorithm], audience=ISSUER, issuer="pump-17")
-        assert told["sub"] == "pump-17"
+        decoded = jwt.decode(assertion, key.public_key(), [algorithm], audience=ISSUER, issuer="pump-17")
+        assert decoded["sub"] == "pump-17"
 
     @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
     def test_is_keyed_with_the_client_secret_which_is_not_sent(self, algorithm: str) -> None:
         to = request()
-        told = jwt.decode(
+        decoded = jwt.decode(
             asserted(ClientSecretJWT(SECRET, algorithm=algorithm), to), SECRET, [algorithm], audience=ISSUER
         )
-        assert (told["iss"], told["sub"], told["exp"] - told["iat"]) == ("pump-17", "pump-17", 60)
+        assert (decoded["iss"], decoded["sub"], decoded["exp"] - decoded["iat"]) == ("pump-17", "pump-17", 60)
         assert SECRET not in str(to.form)
 
     @pytest.mark.parametrize("auth", [PrivateKeyJWT(EC_PEM), ClientSecretJWT(SECRET)])
@@ -107,10 +107,10 @@ class TestAssertion:
         clock = ServerClock()
         clock.learn(formatdate(right, usegmt=True))
         monkeypatch.setattr(time, "time", lambda: right + of_wall_clock)
-        told = claims(asserted(PrivateKeyJWT(EC_PEM, lifetime=30), request(clock)))
-        assert right - 5 < told["iat"] < right  # somewhat in the past, as clocks differ
-        assert told["exp"] - told["iat"] == 30
-        assert "nbf" not in told
+        decoded = claims(asserted(PrivateKeyJWT(EC_PEM, lifetime=30), request(clock)))
+        assert right - 5 < decoded["iat"] < right  # somewhat in the past, as clocks differ
+        assert decoded["exp"] - decoded["iat"] == 30
+        assert "nbf" not in decoded
 
     def test_names_the_key_only_if_it_is_told_to(self) -> None:
         assert "kid" not in jwt.get_unverified_header(asserted(PrivateKeyJWT(EC_PEM)))
@@ -279,9 +279,9 @@ class TestRefusedForItsTime:
         metadata = {"issuer": server.origin, "token_endpoint": server.token_endpoint}
         server.pages["/.well-known/openid-configuration"] = answer(metadata, date=formatdate(right, usegmt=True))
         device(server, issuer=server.origin).fetch(None)
-        told = claims(dict(server.token_requests[0].form)["client_assertion"])
-        assert right - 7 < told["iat"] < right + 20
-        assert told["aud"] == server.origin
+        decoded = claims(dict(server.token_requests[0].form)["client_assertion"])
+        assert right - 7 < decoded["iat"] < right + 20
+        assert decoded["aud"] == server.origin
         assert len(server.token_requests) == 1
 
 
@@ -303,8 +303,8 @@ class TestServerThatSendsNoDate:
             yield server
 
     def issued(self, server: OAuthServer, number: int = -1) -> float:
-        told: float = claims(dict(server.token_requests[number].form)["client_assertion"])["iat"]
-        return told
+        decoded: float = claims(dict(server.token_requests[number].form)["client_assertion"])["iat"]
+        return decoded
 
     @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
     def test_refuses_for_the_time_perhaps_so_the_error_may_pass_and_names_the_clock(
@@ -402,8 +402,8 @@ def test_neither_assertion_nor_secret_is_shown_if_the_server_sends_it_back(
 
     def echo(connection: Any, _closing: object) -> None:
         sent = dict(server.requests[-1].form)["client_assertion"]
-        told = {"error": "invalid_client", "error_description": f"{sent} {SECRET}"}
-        connection.sendall(answer(told, 401))
+        decoded = {"error": "invalid_client", "error_description": f"{sent} {SECRET}"}
+        connection.sendall(answer(decoded, 401))
 
     server.script.extend([echo, token_answer()])
     with pytest.raises(TokenRequestRefused) as caught:

@@ -59,9 +59,9 @@ class TestHandlers:
             assert peer.expect(PUBACK).packet_id == number
         reported = device.event(HandlerFailed)
         assert reported.where == "the handler of a/b"
-        assert len(device.told(HandlerFailed)) == 2
+        assert len(device.reported(HandlerFailed)) == 2
         assert [message.payload for message in others] == [b"1", b"2"]
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     @ways
     def test_for_all_other_messages_are_reported_too(self, make: Make, way: Callable[..., None]) -> None:
@@ -70,7 +70,7 @@ class TestHandlers:
         peer.publish("t", b"", 1, 1)
         assert peer.expect(PUBACK).packet_id == 1
         device.event(HandlerFailed)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_may_publish_subscribe_and_look_at_the_client(self, make: Make) -> None:
         device = make()
@@ -92,7 +92,7 @@ class TestHandlers:
         assert set(peer.expect_unsubscribe().filters) == {"a/#"}
         assert peer.expect(PUBLISH).topic == "answer"
         assert seen == ["connected", 1]
-        assert not device.told(HandlerFailed)
+        assert not device.reported(HandlerFailed)
 
 
 class TestOnEvent:
@@ -146,7 +146,7 @@ class TestDoneCallbacks:
         device.client.publish("t", b"2")
         assert peer.expect(PUBLISH).payload == b"2"
         assert "a done callback of a Delivery raised" in caplog.text
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
 
 class TestTokenSource:
@@ -194,7 +194,7 @@ class Profile:
 
 class TestProfile:
     @pytest.mark.parametrize(
-        ("step", "told"),
+        ("step", "message"),
         [
             (ValueError("the token is secret-secret"), "profile: place() raised ValueError"),
             (TokenError("cannot be placed"), "profile: place() raised TokenError"),
@@ -202,11 +202,11 @@ class TestProfile:
             ("no credentials", "profile: place() must return Credentials, got str"),
         ],
     )
-    def test_that_fails_is_raised_by_connect(self, make: Make, step: object, told: str) -> None:
+    def test_that_fails_is_raised_by_connect(self, make: Make, step: object, message: str) -> None:
         device = make(profile=Profile(step))
         with pytest.raises(ConfigurationError) as raised:
             device.client.connect(timeout=10)
-        assert str(raised.value).startswith(told)
+        assert str(raised.value).startswith(message)
         assert "secret-secret" not in str(raised.value)
 
     @pytest.mark.parametrize("step", [TokenError("no"), "no credentials"])
@@ -246,7 +246,7 @@ class TestSecrets:
         device.event(Rotated)
         third.disconnect(0x87)
         device.answer(session_present=True)
-        device.until(lambda: len(device.told(Connected)) == 2)
+        device.until(lambda: len(device.reported(Connected)) == 2)
         device.source.always = ValueError(password(3).decode())
         with pytest.raises(TokenError) as raised:
             device.client.rotate()
@@ -267,10 +267,10 @@ class TestNobody:
         peer = device.start(session_present=True)
         for topic in ("old/1", "a", "old/1", "old/2"):
             peer.publish(topic, b"")
-        device.until(lambda: len(device.told(MessageUnhandled)) == 2)
+        device.until(lambda: len(device.reported(MessageUnhandled)) == 2)
         peer.publish("old/1", b"")
         device.until(lambda: device.client.stats.received == 5)
-        assert device.told(MessageUnhandled) == [MessageUnhandled("old/1"), MessageUnhandled("old/2")]
+        assert device.reported(MessageUnhandled) == [MessageUnhandled("old/1"), MessageUnhandled("old/2")]
 
     @pytest.mark.parametrize("lost", [True, False])
     def test_looks_for_trouble_in_vain_in_the_log(

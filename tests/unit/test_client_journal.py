@@ -32,7 +32,7 @@ def test_messages_of_an_earlier_process_are_sent_before_new_ones(make: Make, jou
     second.client.publish("t", b"3", qos=1)
     peer = second.start()
     assert [message.payload for message in peer.expect_messages(3)] == [b"1", b"2", b"3"]
-    assert second.told(Resumed) == [Resumed(2)]
+    assert second.reported(Resumed) == [Resumed(2)]
 
 
 def test_a_message_of_qos_0_is_kept_if_it_is_durable(make: Make, journal: Open) -> None:
@@ -90,7 +90,7 @@ def test_a_client_whose_disk_fails_starts_and_says_so(make: Make, tmp_path: Path
     peer = device.start()
     peer.acknowledge(packets.PUBACK, peer.expect(packets.PUBLISH).packet_id)
     delivery.wait(10)
-    assert len(device.told(JournalFailed)) == 1
+    assert len(device.reported(JournalFailed)) == 1
     journal.close()
 
 

@@ -48,9 +48,9 @@ def test_server_time_goes_on_from_when_the_header_was_made(monkeypatch: pytest.M
 
 def test_server_time_is_what_the_last_header_says() -> None:
     server = ServerClock()
-    for told in (1_500_000_000, 1_000_000_000):
-        server.learn(formatdate(told, usegmt=True))
-        assert told <= server.now() < told + 60
+    for time_of_day in (1_500_000_000, 1_000_000_000):
+        server.learn(formatdate(time_of_day, usegmt=True))
+        assert time_of_day <= server.now() < time_of_day + 60
 
 
 @pytest.mark.parametrize("header", [None, "", "soon", "Mon, 99 Nov 2026 00:00:00 GMT", "5"])
@@ -84,7 +84,7 @@ def test_the_older_forms_of_a_date_are_in_utc_wherever_the_device_is(
 
 
 @given(st.integers(0, 4_000_000_000))
-def test_every_http_date_is_understood(told: int) -> None:
+def test_every_http_date_is_understood(time_of_day: int) -> None:
     server = ServerClock()
-    server.learn(formatdate(told, usegmt=True), at=monotonic())
-    assert told <= server.now() < told + 60
+    server.learn(formatdate(time_of_day, usegmt=True), at=monotonic())
+    assert time_of_day <= server.now() < time_of_day + 60

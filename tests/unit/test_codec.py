@@ -263,8 +263,8 @@ class TestOtherPacketsThatGoOut:
 
 def test_auth() -> None:
     """MQTT 5 section 3.15: a Reason Code, and Authentication Method and Data as properties."""
-    told = Codec(5).authenticate(0x19, "M", b"xyz").hex(" ")
-    assert told == "f0 0c 19 0a 15 00 01 4d 16 00 03 78 79 7a"
+    sent = Codec(5).authenticate(0x19, "M", b"xyz").hex(" ")
+    assert sent == "f0 0c 19 0a 15 00 01 4d 16 00 03 78 79 7a"
 
 
 def expecting(protocol: int, max_packet_size: int = MAX_PACKET_SIZE) -> Codec:

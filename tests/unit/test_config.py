@@ -135,8 +135,8 @@ class TestSource:
     def test_takes_a_secret_from_the_file_itself_if_nobody_else_may_read_it(self, folder: Path) -> None:
         inline = CREDENTIALS.replace('client_secret_file = "secret"', f'client_secret = "{SECRET}"')
         assert isinstance(read(folder, inline, mode=0o600).source, ClientCredentials)
-        told = refused(folder, inline)
-        assert told == (
+        message = refused(folder, inline)
+        assert message == (
             "source.client_secret: other users can read this file; chmod it to 600, or give client_secret_file instead"
         )
 
@@ -285,7 +285,7 @@ class TestJournal:
 
 class TestWrongFile:
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             ("x = ", "not valid TOML: Invalid value"),
             ('brocker = "mqtts://b"\n' + CREDENTIALS, "brocker: unknown entry; the entries are broker, client_id"),
@@ -330,8 +330,8 @@ class TestWrongFile:
             (CREDENTIALS + "[will]\nqos = 1", "will: missing a required argument: 'topic'"),
         ],
     )
-    def test_is_told_in_one_line_that_names_the_entry(self, folder: Path, text: str, told: str) -> None:
-        assert told in refused(folder, text)
+    def test_is_told_in_one_line_that_names_the_entry(self, folder: Path, text: str, message: str) -> None:
+        assert message in refused(folder, text)
 
     def test_that_is_not_there_is_told(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"none\.toml: No such file or directory"):

@@ -155,7 +155,7 @@ class TestAfterALoss:
         first.close()
         second = device.answer(session_present=True)
         second.expect_nothing()
-        assert not device.told(SessionLost)
+        assert not device.reported(SessionLost)
 
     @both
     def test_a_subscription_whose_answer_was_lost_is_made_again(self, make: Make, protocol: int) -> None:
@@ -172,7 +172,7 @@ class TestAfterALoss:
         device = make(protocol)
         device.client.subscribe("a/#", qos=2)
         first = device.start()
-        assert not device.told(SessionLost), "the first session is new, not lost"
+        assert not device.reported(SessionLost), "the first session is new, not lost"
         first.expect_subscribe()
         for payload, qos in ((b"1", 1), (b"2", 2), (b"3", 2)):
             device.client.publish("t", payload, qos=qos)
@@ -192,7 +192,7 @@ class TestAfterALoss:
         device.start().close()
         second = device.answer(session_present=False)
         second.expect_subscribe()
-        assert not device.told(SessionLost)
+        assert not device.reported(SessionLost)
 
     @both
     def test_filters_changed_while_offline_are_sent_to_the_broker(self, make: Make, protocol: int) -> None:
@@ -305,9 +305,9 @@ class TestMessagesReceived:
 
 class TestWindow:
     def test_is_the_smaller_of_receive_maximum_and_max_inflight(self, make: Make) -> None:
-        for told, own, expected in ((2, 100, 2), (100, 3, 3)):
+        for theirs, own, expected in ((2, 100, 2), (100, 3, 3)):
             device = make(max_inflight=own)
-            peer = device.start(properties={RECEIVE_MAXIMUM: told})
+            peer = device.start(properties={RECEIVE_MAXIMUM: theirs})
             for number in range(5):
                 device.client.publish("t", b"%d" % number, qos=1 + number % 2)
             sent = peer.expect_messages(expected)
@@ -369,7 +369,7 @@ class TestSilence:
         for _ in range(2):
             peer.expect(PINGREQ, timeout=5)
             peer.send(packets.PINGRESP_PACKET)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_is_not_probed_where_the_broker_wants_no_keep_alive(self, make: Make) -> None:
         device = make(keepalive=1)
@@ -424,8 +424,8 @@ class TestBrokerThatBreaksTheRules:
         again = device.answer()
         device.event(Connected)
         again.expect_nothing(15.0)
-        assert len(device.told(ConnectFailed)) == 1
-        assert not device.told(RotationFailed)
+        assert len(device.reported(ConnectFailed)) == 1
+        assert not device.reported(RotationFailed)
 
 
 def test_a_list_of_brokers_is_tried_in_turn(make: Make) -> None:

@@ -127,7 +127,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.finished: set[int] = set()  # messages of QoS 2 that must not be received again, whatever happens
         self.unacknowledged: list[Message] = []  # by the application, which does that itself
         self.events: list[Event] = []
-        self.told = 0  # events that were looked at
+        self.reported = 0  # events that were looked at
         self.up = False
         self.wanted: dict[str, int] = {}
         self.sent_down: dict[int, tuple[str, int]] = {}
@@ -241,7 +241,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         assert not self.errors.found, "\n".join(self.errors.found)
 
     def look_at_events(self) -> None:
-        for event in self.events[self.told :]:
+        for event in self.events[self.reported :]:
             match event:
                 case Connected():
                     assert not self.up, "connected twice"
@@ -255,7 +255,7 @@ class ClientAndBroker(RuleBasedStateMachine):
                     assert not self.up, f"{event} while connected"
                 case SubscriptionRefused(topic_filter, 0x8F):  # the others are asked for again
                     del self.wanted[topic_filter]
-        self.told = len(self.events)
+        self.reported = len(self.events)
 
     def pass_time(self, seconds: float) -> None:
         until = self.loop.now + seconds
@@ -391,7 +391,7 @@ class ClientAndBroker(RuleBasedStateMachine):
         self.messages.clear()
         self.unacknowledged.clear()
         self.events.clear()
-        self.told, self.up = 0, False
+        self.reported, self.up = 0, False
         self.asked += 1
         for topic in {"a", "b"} - self.wanted.keys():  # perhaps the last process had no time to do so
             self.unsubscribe(topic)

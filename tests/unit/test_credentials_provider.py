@@ -98,17 +98,17 @@ def test_all_clients_of_a_keeper_get_the_very_token_that_another_asked_for(loop:
 def test_tokens_stay_in_order_while_a_slow_listener_holds_up_the_events_of_one_thread(loop: NetworkThread) -> None:
     keeper, _ = keep(Source())
     client = Wanting(keeper, loop)
-    told, go_on = threading.Event(), threading.Event()
+    notified, go_on = threading.Event(), threading.Event()
 
     def slow(_event: Event) -> None:
-        if not told.is_set():
-            told.set()
+        if not notified.is_set():
+            notified.set()
             assert go_on.wait(10)
 
     keeper.add_listener(slow)
     first = threading.Thread(target=keeper.renew)
     first.start()
-    assert told.wait(10)
+    assert notified.wait(10)
     keeper.renew()
     go_on.set()
     first.join(10)

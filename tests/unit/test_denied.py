@@ -51,7 +51,7 @@ def test_a_message_denied_then_waits_for_a_new_token_and_is_sent_again(make: Mak
         second.acknowledge(PUBACK, again.packet_id)
         denied.wait(10)
     assert device.event(Rotated).kind == "handover"
-    assert not device.told(Disconnected)
+    assert not device.reported(Disconnected)
 
 
 def test_those_denied_keep_their_order_before_what_comes_later(make: Make) -> None:
@@ -65,7 +65,7 @@ def test_those_denied_keep_their_order_before_what_comes_later(make: Make) -> No
     device.client.publish("t", b"3", qos=1)
     second.connack(session_present=True)
     assert [message.payload for message in second.expect_messages(4)] == [b"0", b"1", b"2", b"3"]
-    assert len(device.told(TokenRefused)) == 1
+    assert len(device.reported(TokenRefused)) == 1
 
 
 def test_a_message_denied_in_mid_life_fails(make: Make) -> None:
@@ -75,7 +75,7 @@ def test_a_message_denied_in_mid_life_fails(make: Make) -> None:
     first.acknowledge(PUBACK, first.expect(PUBLISH).packet_id, 0x87)
     with pytest.raises(DeliveryFailed):
         denied.wait(10)
-    assert not device.told(TokenRefused)
+    assert not device.reported(TokenRefused)
 
 
 def test_a_message_denied_for_another_reason_fails(make: Make) -> None:
@@ -94,7 +94,7 @@ def test_a_subscription_denied_then_is_made_on_the_next_connection(make: Make) -
     second.expect(CONNECT)
     second.connack(session_present=True)
     assert set(second.expect_subscribe().filters) == {"a/#"}
-    assert not device.told(SubscriptionRefused)
+    assert not device.reported(SubscriptionRefused)
 
 
 def test_a_subscription_denied_in_mid_life_is_refused(make: Make) -> None:

@@ -216,18 +216,18 @@ class TestWaiting:
         flow(server).fetch(None)
         assert waiting.waits == [5, 5, 5]
 
-    @pytest.mark.parametrize("told", [0, -1, "", "soon", None, [5], True])
+    @pytest.mark.parametrize("value", [0, -1, "", "soon", None, [5], True])
     def test_is_five_seconds_too_where_the_servers_interval_makes_no_sense(
-        self, server: OAuthServer, waiting: Waiting, told: object
+        self, server: OAuthServer, waiting: Waiting, value: object
     ) -> None:
         """RFC 8628 section 3.2: a login must not fail for it."""
-        server.script.extend([device_answer(interval=told), PENDING])
+        server.script.extend([device_answer(interval=value), PENDING])
         flow(server).fetch(None)
         assert waiting.waits == [5, 5]
 
-    @pytest.mark.parametrize("told", [2, 2.0, "2"])
-    def test_is_the_servers_interval(self, server: OAuthServer, waiting: Waiting, told: object) -> None:
-        server.script.extend([device_answer(interval=told), PENDING])
+    @pytest.mark.parametrize("value", [2, 2.0, "2"])
+    def test_is_the_servers_interval(self, server: OAuthServer, waiting: Waiting, value: object) -> None:
+        server.script.extend([device_answer(interval=value), PENDING])
         flow(server).fetch(None)
         assert waiting.waits == [2, 2]
 
@@ -236,11 +236,11 @@ class TestWaiting:
         flow(server).fetch(None)
         assert waiting.waits == [5, 10, 10, 10, 15, 15]
 
-    @pytest.mark.parametrize(("told", "then"), [(30, 30), (6, 10), (1, 10), (-3, 10), ("soon", 10), (None, 10)])
+    @pytest.mark.parametrize(("value", "then"), [(30, 30), (6, 10), (1, 10), (-3, 10), ("soon", 10), (None, 10)])
     def test_is_at_least_the_interval_that_slow_down_brings(
-        self, server: OAuthServer, waiting: Waiting, told: object, then: float
+        self, server: OAuthServer, waiting: Waiting, value: object, then: float
     ) -> None:
-        slow_down = answer({"error": "slow_down", "interval": told})  # with HTTP 200, as GitHub sends it
+        slow_down = answer({"error": "slow_down", "interval": value})  # with HTTP 200, as GitHub sends it
         server.script.extend([device_answer(), slow_down, PENDING])
         flow(server).fetch(None)
         assert waiting.waits == [5, then, then]
@@ -545,7 +545,7 @@ class TestRefresh:
 
     @pytest.mark.parametrize(
         "odd",
-        [*({"expires_in": told} for told in NO_DURATION), {"scope": ["a", "b"]}, {"scope": 5}, {"token_type": None}],
+        [*({"expires_in": value} for value in NO_DURATION), {"scope": ["a", "b"]}, {"scope": 5}, {"token_type": None}],
         ids=lambda odd: str(odd)[:40],
     )
     def test_with_an_odd_answer_takes_the_new_refresh_token(self, server: OAuthServer, odd: dict[str, Any]) -> None:
@@ -651,15 +651,15 @@ class TestProofKey:
 
     def test_is_left_out_where_the_server_does_not_accept_it_in_this_flow(self, server: OAuthServer) -> None:
         source = self.start(server, ["S256"])
-        told = {"error": "invalid_request", "error_description": "Parameter not allowed: code_challenge"}
-        server.script.extend([server.pages[OPENID], answer(told, 400)])
+        body = {"error": "invalid_request", "error_description": "Parameter not allowed: code_challenge"}
+        server.script.extend([server.pages[OPENID], answer(body, 400)])
         assert source.fetch(None).value.startswith("opaque-token")
         assert "code_verifier" not in dict(polls(server)[0].form)
 
     def test_is_left_out_where_the_server_does_not_accept_it_for_the_token(self, server: OAuthServer) -> None:
         source = self.start(server, ["S256"])
-        told = {"error": "invalid_request", "error_description": "Parameter not allowed: code_verifier"}
-        server.script.extend([server.pages[OPENID], device_answer(), answer(told, 400)])
+        body = {"error": "invalid_request", "error_description": "Parameter not allowed: code_verifier"}
+        server.script.extend([server.pages[OPENID], device_answer(), answer(body, 400)])
         assert source.fetch(None).value.startswith("opaque-token")
         first, second = (dict(request.form) for request in polls(server))
         assert first.pop("code_verifier")

@@ -41,8 +41,8 @@ class TestDisconnect:
         end(peer, disconnecting)
         for delivery in deliveries:
             delivery.wait(0)
-        assert not device.told(MessagesAbandoned)
-        assert not device.told(Disconnected)
+        assert not device.reported(MessagesAbandoned)
+        assert not device.reported(Disconnected)
         assert device.client.state == "closed"
 
     @both
@@ -83,7 +83,7 @@ class TestDisconnect:
         peer.expect(DISCONNECT)
         peer.disconnect(0x8B)
         disconnecting.result(1.0)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_in_a_handler_does_not_wait_for_itself(self, make: Make) -> None:
         device = make()
@@ -142,7 +142,7 @@ class TestDisconnect:
         peer = device.answer()
         peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
         end(peer, disconnecting)
-        assert not device.told(MessagesAbandoned)
+        assert not device.reported(MessagesAbandoned)
 
     def test_during_a_token_request_ends_at_once(self, make: Make) -> None:
         device = make()

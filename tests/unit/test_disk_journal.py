@@ -35,12 +35,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told() -> list[events.Event]:
+def reported() -> list[events.Event]:
     return []
 
 
 @pytest.fixture
-def reopen(path: Path, told: list[events.Event]) -> Iterator[Open]:
+def reopen(path: Path, reported: list[events.Event]) -> Iterator[Open]:
     """Opens the journal, after closing the one before."""
     made: list[DiskJournal] = []
 
@@ -48,7 +48,7 @@ def reopen(path: Path, told: list[events.Event]) -> Iterator[Open]:
         for journal in made:
             journal.close()
         made.append(open_journal(path, commit_every=commit_every))
-        made[-1].open(client_id, told.append)
+        made[-1].open(client_id, reported.append)
         return made[-1]
 
     yield reopen
@@ -313,10 +313,10 @@ class TestFile:
         with pytest.raises(ConfigurationError, match=r"belongs to the client 'pump-1', not to 'pump-2'"):
             reopen("pump-2")
 
-    def test_that_another_client_uses_is_refused(self, reopen: Open, path: Path, told: list[events.Event]) -> None:
+    def test_that_another_client_uses_is_refused(self, reopen: Open, path: Path, reported: list[events.Event]) -> None:
         reopen()
         with pytest.raises(JournalLocked, match="another process"):
-            open_journal(path).open("pump", told.append)
+            open_journal(path).open("pump", reported.append)
 
     def test_that_another_process_uses_is_refused(self, reopen: Open, path: Path) -> None:
         reopen()
@@ -424,13 +424,13 @@ class TestArguments:
 
 class TestFaults:
     def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
-        self, reopen: Open, path: Path, told: list[events.Event]
+        self, reopen: Open, path: Path, reported: list[events.Event]
     ) -> None:
         path.parent.mkdir(mode=0o700)
         path.write_bytes(b"damaged" * 1000)
         journal = reopen()
         assert load(journal).count == 0
-        (event,) = told
+        (event,) = reported
         assert isinstance(event, JournalFailed)
         assert "was renamed to journal.corrupt" in str(event.error)
         assert path.with_name("journal.corrupt").read_bytes().startswith(b"damaged")
@@ -439,27 +439,27 @@ class TestFaults:
         one.stored.wait(10)
 
     def test_a_damaged_name_that_is_no_text_is_damage_like_any_other(
-        self, reopen: Open, path: Path, told: list[events.Event]
+        self, reopen: Open, path: Path, reported: list[events.Event]
     ) -> None:
         """SQLite has it in its message, which Python cannot decode then."""
         reopen().close()
         path.write_bytes(path.read_bytes().replace(b"tablereceived", b"table\xff\x80ceived"))
         assert load(reopen()).count == 0
-        assert [type(event) for event in told] == [JournalFailed]
+        assert [type(event) for event in reported] == [JournalFailed]
         assert path.with_name("journal.corrupt").exists()
 
     def test_a_damaged_client_identifier_is_not_another_client(
-        self, reopen: Open, path: Path, told: list[events.Event]
+        self, reopen: Open, path: Path, reported: list[events.Event]
     ) -> None:
         reopen().close()
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE owner SET client_id='bump'")
         connection.close()
         reopen()
-        assert [type(event) for event in told] == [JournalFailed]
+        assert [type(event) for event in reported] == [JournalFailed]
 
     def test_a_read_that_fails_for_once_is_no_damage(
-        self, reopen: Open, path: Path, told: list[events.Event], monkeypatch: pytest.MonkeyPatch
+        self, reopen: Open, path: Path, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """SQLite reports EIO as a malformed file."""
         journal = reopen()
@@ -476,7 +476,7 @@ class TestFaults:
 
         monkeypatch.setattr(Database, "load", fail_twice)
         assert load(reopen()).count == 1
-        assert told == []
+        assert reported == []
 
     def test_a_commit_that_finds_damage_is_not_reported_before_it_is_repeated(
         self, reopen: Open, monkeypatch: pytest.MonkeyPatch
@@ -500,7 +500,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("damage", ["payload=x'00'", "stage=-5", "packet_id=-1", "packet_id=65536", "stage='x'"])
     def test_a_message_whose_row_is_damaged_is_not_sent(
-        self, reopen: Open, path: Path, told: list[events.Event], damage: str
+        self, reopen: Open, path: Path, reported: list[events.Event], damage: str
     ) -> None:
         journal = reopen()
         journal.append(message(1))
@@ -510,17 +510,17 @@ class TestFaults:
             connection.execute(f"UPDATE messages SET {damage}")
         connection.close()
         assert load(reopen()).messages == []
-        assert [type(event) for event in told] == [JournalFailed]
+        assert [type(event) for event in reported] == [JournalFailed]
 
     def test_without_a_place_to_write_the_client_goes_on_in_memory_and_comes_back(
-        self, reopen: Open, path: Path, told: list[events.Event], monkeypatch: pytest.MonkeyPatch
+        self, reopen: Open, path: Path, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
         path.parent.parent.joinpath("outbox").write_text("a file where the folder should be")
         journal = reopen()
         one = message(1)
         journal.append(one)
-        assert isinstance(told[0], JournalFailed)
+        assert isinstance(reported[0], JournalFailed)
         sequence = journal.sync()
         flush(journal)
         assert journal.durable == sequence
@@ -528,7 +528,7 @@ class TestFaults:
         path.parent.unlink()
         one.stored.wait(10)
         flush(journal)
-        assert isinstance(told[-1], JournalRecovered)
+        assert isinstance(reported[-1], JournalRecovered)
 
     def test_messages_that_could_not_be_read_at_the_start_stay_for_the_next_process(
         self, reopen: Open, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def test_that_raises_a_rejected_token_promises_no_next_one(make: Make, pool: Thr
         device.answer(0x87)
     with pytest.raises(BrokerRefused):
         connecting.result(PATIENCE)
-    assert [event.retry_in < math.inf for event in device.told(TokenRefused)] == [True, False]
+    assert [event.retry_in < math.inf for event in device.reported(TokenRefused)] == [True, False]
 
 
 def test_that_does_not_wait_says_when_the_next_attempt_is(make: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -211,10 +211,10 @@ def test_a_key_file_is_made_once_and_reported_once_with_what_it_does_not_protect
     for _ in range(2):
         store.save("a", LONG)
         FileStore(folder).save("b", LONG)
-    (told,) = [record for record in caplog.records if record.name == "mqtt_token_client.stores"]
-    assert told.levelno == logging.WARNING
-    assert str(folder / "store.key") in told.message
-    assert "not from root" in told.message
+    (reported,) = [record for record in caplog.records if record.name == "mqtt_token_client.stores"]
+    assert reported.levelno == logging.WARNING
+    assert str(folder / "store.key") in reported.message
+    assert "not from root" in reported.message
     remember_secret((folder / "store.key").read_text())
 
 
@@ -499,10 +499,10 @@ def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
     store = FileStore(folder / "deeper")
     folder.parent.mkdir()
     folder.write_text("in the way")
-    told = r"store: .*by the store.*: (Not a directory|File exists)"
-    with pytest.raises(StoreError, match=told):
+    reported = r"store: .*by the store.*: (Not a directory|File exists)"
+    with pytest.raises(StoreError, match=reported):
         store.save("a", SHORT)
-    with pytest.raises(StoreError, match=told), store.lock("a"):
+    with pytest.raises(StoreError, match=reported), store.lock("a"):
         pass
 
 

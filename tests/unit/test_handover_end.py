@@ -39,7 +39,7 @@ def test_what_the_broker_sent_before_it_accepted_is_read_although_another_callba
     stepped().settle()
     ours.send(b"x")
     new._sock.send(packets.connack(new.five, session_present=True) + packets.publish(new.five, "t", b"sent after"))
-    device.until(lambda: bool(device.told(Rotated)))
+    device.until(lambda: bool(device.reported(Rotated)))
     device.until(lambda: len(device.messages) == 2, timeout=1.0)
     assert device.payloads == [b"sent before", b"sent after"]
     runtime.call_soon(lambda: runtime.watch(theirs, 0, just_before_connack_is_read))
@@ -58,7 +58,7 @@ def test_a_failed_one_is_reported_once_and_its_deadline_passes_unnoticed(make: M
     device.event(Rotated)
     current.close()
     time.sleep(_LONG)
-    assert len(device.told(RotationFailed)) == len(device.told(Rotated)) == 1
+    assert len(device.reported(RotationFailed)) == len(device.reported(Rotated)) == 1
     assert device.client.state == "connected"
 
 
@@ -106,7 +106,7 @@ def test_one_whose_connection_is_lost_sends_no_connect_later(
     new.connack(session_present=True)
     device.event(Connected)
     time.sleep(_LONG)
-    assert not device.told(RotationFailed)
+    assert not device.reported(RotationFailed)
     assert device.client.state == "connected"
 
 

@@ -166,7 +166,7 @@ class TestKeepalive:
         assert answered == ["first", "second"]
 
     def test_an_answer_is_reported_between_the_packets_that_came_before_and_after_it(self, wire: Wire) -> None:
-        call(wire.runtime, lambda: wire.link.keepalive.ping(lambda: wire.told.put(("answer", None))))
+        call(wire.runtime, lambda: wire.link.keepalive.ping(lambda: wire.reported.put(("answer", None))))
         wire.theirs.sendall(publish(1)[0] + PINGRESP + publish(2)[0])
         assert [wire.next() for _ in range(3)] == [publish(1)[1], ("answer", None), publish(2)[1]]
 
@@ -185,7 +185,7 @@ class TestKeepalive:
 
     def test_without_a_keepalive_an_answer_may_take_forever(self, wire: Wire) -> None:
         call(wire.runtime, lambda: wire.link.keepalive.start(0))
-        call(wire.runtime, lambda: wire.link.keepalive.ping(lambda: wire.told.put(("answer", None))))
+        call(wire.runtime, lambda: wire.link.keepalive.ping(lambda: wire.reported.put(("answer", None))))
         self.pass_time(wire, 1_000_000)
         assert not wire.link.closed
         wire.theirs.sendall(PINGRESP)

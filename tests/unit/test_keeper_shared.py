@@ -166,19 +166,19 @@ class TestLockThatSomebodyElseHolds:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (StoreError("store: read-only"), "store: read-only"),
         (OSError(30, "Read-only file system"), "store: lock() raised Read-only file system"),
         (ValueError("a text with a secret in it"), "store: lock() raised ValueError"),
     ],
 )
-def test_a_lock_that_does_not_work_is_reported_and_not_used(error: Exception, told: str) -> None:
+def test_a_lock_that_does_not_work_is_reported_and_not_used(error: Exception, message: str) -> None:
     keeper, events = keep(Source(), Locked(error))
     assert keeper.get() == Token("token 1")
     assert kinds(events) == [StoreFailed, TokenRenewed]
     assert isinstance(events[0], StoreFailed)
-    assert str(events[0].error) == told
+    assert str(events[0].error) == message
 
 
 class TestRefreshTokenThatIsRefused:

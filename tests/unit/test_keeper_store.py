@@ -130,7 +130,7 @@ def test_is_not_written_for_the_same_token_again(clock: Clock) -> None:
 
 @pytest.mark.parametrize("broken", ["load", "save"])
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(28, "No space left on device"), "No space left on device"),
         (ValueError("a text with a secret in it"), "ValueError"),
@@ -138,13 +138,13 @@ def test_is_not_written_for_the_same_token_again(clock: Clock) -> None:
     ],
 )
 def test_that_fails_is_reported_and_the_token_used_all_the_same(
-    clock: Clock, broken: str, error: Exception, told: str
+    clock: Clock, broken: str, error: Exception, message: str
 ) -> None:
     keeper, events = keep(Source(), Broken(broken, error=error))
     assert keeper.get().value == "token 1"
     failed = [event for event in events if isinstance(event, StoreFailed)]
     assert len(failed) == 1
-    assert told in str(failed[0].error)
+    assert message in str(failed[0].error)
     assert "secret" not in f"{failed[0]} {failed[0].error.__context__}"
     assert keeper.get().value == "token 1"
 

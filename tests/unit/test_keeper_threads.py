@@ -34,10 +34,10 @@ class Scene:
             self.asked.set()
             for _ in range(waiting):
                 assert self.waiting.acquire(timeout=10)
-            told = outcome() if callable(outcome) else outcome
-            if isinstance(told, BaseException):
-                raise told
-            return told
+            result = outcome() if callable(outcome) else outcome
+            if isinstance(result, BaseException):
+                raise result
+            return result
 
         self.source.next = [None] * (at - 1) + [answer]
         self.keeper, self.events = keep(self.source, store)

@@ -88,10 +88,10 @@ def test_without_a_session_bus_it_is_known_at_once_and_nothing_is_imported() -> 
         "try: KeyringStore().load('a')\n"
         "except StoreError as error: print(error, 'keyring' in sys.modules)"
     ).replace("KeyringStore, StoreError", "KeyringStore; from mqtt_token_client.errors import StoreError")
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", program], env={"HOME": "/"}, capture_output=True, text=True, check=True
     )
-    assert told.stdout == "keyring: there is no D-Bus session, which a keyring needs False\n"
+    assert printed.stdout == "keyring: there is no D-Bus session, which a keyring needs False\n"
 
 
 @pytest.mark.parametrize(

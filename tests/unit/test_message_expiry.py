@@ -68,7 +68,7 @@ def test_a_message_that_was_sent_is_sent_again_though_it_has_expired(make: Make)
     assert (again.dup, again.properties[ON_THE_WIRE]) == (True, 1)
     second.acknowledge(PUBACK, again.packet_id)
     delivery.wait(10)
-    assert not device.told(MessageExpired)
+    assert not device.reported(MessageExpired)
 
 
 @pytest.mark.parametrize("others", [{}, {"content_type": "x" * 200}])

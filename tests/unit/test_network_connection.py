@@ -100,10 +100,10 @@ class TestWriting:
         for item in items:
             wire.write(bytes(20_000), item)
         wire.theirs.close()
-        told: list[tuple[str, Any]] = []
-        while not told or told[-1][0] != "closed":
-            told.append(wire.next("writable"))
-        written = [item for kind, item in told if kind == "wrote"]
+        calls: list[tuple[str, Any]] = []
+        while not calls or calls[-1][0] != "closed":
+            calls.append(wire.next("writable"))
+        written = [item for kind, item in calls if kind == "wrote"]
         assert len(written) < len(items)
         assert written + call(wire.runtime, wire.link.unwritten) == items
 
@@ -180,15 +180,15 @@ class TestReading:
 
     def test_a_flood_leaves_the_others_their_turn(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(link_module, "_READ_SIZE", 100)
-        wire.when_packets_arrive = lambda: wire.runtime.call_soon(lambda: wire.told.put(("turn", None)))
+        wire.when_packets_arrive = lambda: wire.runtime.call_soon(lambda: wire.reported.put(("turn", None)))
         data, _ = publish(1, 100 - 7)
         call(wire.runtime, wire.link.pause_reading)
         wire.theirs.sendall(data * 100)
         call(wire.runtime, wire.link.resume_reading)
-        told = [wire.next()[0] for _ in range(200)]
-        first = told.index("turn")
+        calls = [wire.next()[0] for _ in range(200)]
+        first = calls.index("turn")
         assert 0 < first <= 16
-        assert "packet" in told[first:]
+        assert "packet" in calls[first:]
 
     @pytest.mark.parametrize(
         "flood",
@@ -249,7 +249,7 @@ class TestReading:
             wire.link.pause_reading()
             wire.theirs.sendall(PINGRESP)
             wire.runtime._selector.select = count  # type: ignore[method-assign]  # counted at the selector itself
-            wire.runtime.call_later(0.1, lambda: wire.told.put(("sleeps", len(wake_ups))))
+            wire.runtime.call_later(0.1, lambda: wire.reported.put(("sleeps", len(wake_ups))))
 
         undisturbed(wire.runtime, pause)
         assert wire.next() == ("sleeps", 1)
@@ -398,8 +398,8 @@ class TestLoss:
             tcp.link.flush()
 
         call(tcp.runtime, reset_then_write)
-        told = tcp.rest()
-        assert [kind for kind, _ in told] == ["packet", "packet", "packet", "closed"]
+        calls = tcp.rest()
+        assert [kind for kind, _ in calls] == ["packet", "packet", "packet", "closed"]
 
     @pytest.mark.parametrize("garbage", [b"\xf0\x00", b"\x16\x03\x01\x02\x00", b"\x30\xff\xff\xff\xff\x01"])
     def test_garbage_closes_with_its_cause(self, wire: Wire, garbage: bytes) -> None:

@@ -24,12 +24,12 @@ _WORKERS = 32
 
 
 @pytest.fixture
-def told() -> queue.Queue[Any]:
+def results() -> queue.Queue[Any]:
     return queue.Queue()
 
 
-def next_of(told: queue.Queue[Any]) -> Any:
-    return told.get(timeout=10)
+def next_of(results: queue.Queue[Any]) -> Any:
+    return results.get(timeout=10)
 
 
 class TestCalls:
@@ -64,17 +64,17 @@ class TestCalls:
             assert [number for thread, number in seen if thread == thread_number] == list(range(500))
         assert len(seen) == 4000
 
-    def test_given_by_a_call_run_after_those_that_wait(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
+    def test_given_by_a_call_run_after_those_that_wait(self, loop: NetworkThread, results: queue.Queue[str]) -> None:
         def first() -> None:
-            loop.call_soon(lambda: told.put("third"))
-            told.put("first")
+            loop.call_soon(lambda: results.put("third"))
+            results.put("first")
 
         def both() -> None:
             loop.call_soon(first)
-            loop.call_soon(lambda: told.put("second"))
+            loop.call_soon(lambda: results.put("second"))
 
         loop.call_soon(both)
-        assert [next_of(told) for _ in range(3)] == ["first", "second", "third"]
+        assert [next_of(results) for _ in range(3)] == ["first", "second", "third"]
 
     @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit("of a callback")])
     def test_that_raise_are_logged_and_the_thread_goes_on(
@@ -98,108 +98,108 @@ class TestCalls:
 
 
 class TestTimers:
-    def test_run_in_the_order_of_their_deadlines(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
+    def test_run_in_the_order_of_their_deadlines(self, loop: NetworkThread, results: queue.Queue[str]) -> None:
         def set_timers() -> None:
             now = monotonic()
-            loop.call_at(now + 0.03, lambda: told.put("third"))
-            loop.call_at(now + 0.01, lambda: told.put("first"))
-            loop.call_at(now + 0.02, lambda: told.put("second"))
+            loop.call_at(now + 0.03, lambda: results.put("third"))
+            loop.call_at(now + 0.01, lambda: results.put("first"))
+            loop.call_at(now + 0.02, lambda: results.put("second"))
 
         loop.call_soon(set_timers)
-        assert [next_of(told) for _ in range(3)] == ["first", "second", "third"]
+        assert [next_of(results) for _ in range(3)] == ["first", "second", "third"]
 
     def test_of_the_same_deadline_run_in_the_order_in_which_they_were_set(
-        self, loop: NetworkThread, told: queue.Queue[int]
+        self, loop: NetworkThread, results: queue.Queue[int]
     ) -> None:
         def set_timers() -> None:
             when = monotonic() + 0.01
             for number in range(5):
-                loop.call_at(when, partial(told.put, number))
+                loop.call_at(when, partial(results.put, number))
 
         loop.call_soon(set_timers)
-        assert [next_of(told) for _ in range(5)] == list(range(5))
+        assert [next_of(results) for _ in range(5)] == list(range(5))
 
-    def test_never_run_before_their_deadline(self, loop: NetworkThread, told: queue.Queue[float]) -> None:
+    def test_never_run_before_their_deadline(self, loop: NetworkThread, results: queue.Queue[float]) -> None:
         def set_timer() -> None:
             due = monotonic() + 0.05
-            loop.call_at(due, lambda: told.put(monotonic() - due))
+            loop.call_at(due, lambda: results.put(monotonic() - due))
 
         loop.call_soon(set_timer)
-        assert next_of(told) >= 0
+        assert next_of(results) >= 0
 
-    def test_of_the_past_run_at_once(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
-        call(loop, lambda: loop.call_at(monotonic() - 1000, lambda: told.put("now")))
-        assert next_of(told) == "now"
+    def test_of_the_past_run_at_once(self, loop: NetworkThread, results: queue.Queue[str]) -> None:
+        call(loop, lambda: loop.call_at(monotonic() - 1000, lambda: results.put("now")))
+        assert next_of(results) == "now"
 
-    def test_that_are_cancelled_do_not_run(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
+    def test_that_are_cancelled_do_not_run(self, loop: NetworkThread, results: queue.Queue[str]) -> None:
         def set_timers() -> None:
             due = monotonic() + 0.01
-            first = loop.call_at(due, lambda: told.put("cancelled at once"))
+            first = loop.call_at(due, lambda: results.put("cancelled at once"))
             loop.call_at(due, lambda: later.cancel())
-            later = loop.call_at(due, lambda: told.put("cancelled by the timer before"))
-            loop.call_at(due, lambda: told.put("the end"))
+            later = loop.call_at(due, lambda: results.put("cancelled by the timer before"))
+            loop.call_at(due, lambda: results.put("the end"))
             first.cancel()
 
         loop.call_soon(set_timers)
-        assert next_of(told) == "the end"
-        assert told.empty()
+        assert next_of(results) == "the end"
+        assert results.empty()
 
     def test_that_are_cancelled_do_not_pile_up_until_they_are_due(
-        self, loop: NetworkThread, told: queue.Queue[str]
+        self, loop: NetworkThread, results: queue.Queue[str]
     ) -> None:
         def set_timers() -> int:
             for _ in range(1000):
                 loop.call_later(100_000.0, lambda: None).cancel()
-            loop.call_later(0.0, lambda: told.put("the others run"))
+            loop.call_later(0.0, lambda: results.put("the others run"))
             return len(loop._timers)
 
         assert call(loop, set_timers) <= 200
-        assert next_of(told) == "the others run"
+        assert next_of(results) == "the others run"
 
     def test_that_raise_do_not_keep_the_others_from_running(
-        self, loop: NetworkThread, told: queue.Queue[str], caplog: pytest.LogCaptureFixture
+        self, loop: NetworkThread, results: queue.Queue[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         def set_timers() -> None:
             due = monotonic() + 0.01
             loop.call_at(due, lambda: sys.exit("of a timer"))
-            loop.call_at(due, lambda: told.put("ran"))
+            loop.call_at(due, lambda: results.put("ran"))
 
         loop.call_soon(set_timers)
-        assert next_of(told) == "ran"
+        assert next_of(results) == "ran"
         assert "of a timer" in caplog.text
 
 
 class TestSockets:
     def test_are_notified_when_they_are_ready_until_they_are_no_longer_watched(
-        self, loop: NetworkThread, told: queue.Queue[int]
+        self, loop: NetworkThread, results: queue.Queue[int]
     ) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
 
             def ready(events: int) -> None:
                 ours.recv(100)
-                told.put(events)
+                results.put(events)
 
             call(loop, lambda: loop.watch(ours, selectors.EVENT_READ, ready))
             theirs.send(b"a")
-            assert next_of(told) == selectors.EVENT_READ
+            assert next_of(results) == selectors.EVENT_READ
             call(loop, lambda: loop.watch(ours, 0, ready))
             theirs.send(b"b")
-            call(loop, lambda: loop.call_later(0.05, lambda: told.put(-1)))
-            assert next_of(told) == -1
+            call(loop, lambda: loop.call_later(0.05, lambda: results.put(-1)))
+            assert next_of(results) == -1
 
-    def test_can_change_what_they_are_watched_for(self, loop: NetworkThread, told: queue.Queue[str]) -> None:
+    def test_can_change_what_they_are_watched_for(self, loop: NetworkThread, results: queue.Queue[str]) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            call(loop, lambda: loop.watch(ours, selectors.EVENT_READ, lambda _: told.put("readable")))
+            call(loop, lambda: loop.watch(ours, selectors.EVENT_READ, lambda _: results.put("readable")))
 
             def writable(_events: int) -> None:
                 loop.watch(ours, 0, writable)
-                told.put("writable")
+                results.put("writable")
 
             call(loop, lambda: loop.watch(ours, selectors.EVENT_WRITE, writable))
-            assert next_of(told) == "writable"
-            assert told.empty()
+            assert next_of(results) == "writable"
+            assert results.empty()
 
     def test_that_are_closed_or_not_watched_can_be_let_go(self, loop: NetworkThread) -> None:
         ours, theirs = socket.socketpair()
@@ -210,18 +210,18 @@ class TestSockets:
 
     @pytest.mark.parametrize("error", [ValueError("of a socket"), SystemExit("of a socket")])
     def test_whose_callback_raises_do_not_end_the_thread(
-        self, loop: NetworkThread, told: queue.Queue[str], error: BaseException, caplog: pytest.LogCaptureFixture
+        self, loop: NetworkThread, results: queue.Queue[str], error: BaseException, caplog: pytest.LogCaptureFixture
     ) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
 
             def fail(_events: int) -> None:
                 loop.watch(ours, 0, fail)
-                told.put("called")
+                results.put("called")
                 raise error
 
             call(loop, lambda: loop.watch(ours, selectors.EVENT_WRITE, fail))
-            assert next_of(told) == "called"
+            assert next_of(results) == "called"
             assert call(loop, lambda: "alive") == "alive"
         assert "of a socket" in caplog.text
 
@@ -245,25 +245,25 @@ class TestSleep:
         return ended
 
     def test_an_idle_loop_wakes_for_its_timer_and_nothing_else(
-        self, loop: NetworkThread, wake_ups: list[float | None], told: queue.Queue[int]
+        self, loop: NetworkThread, wake_ups: list[float | None], results: queue.Queue[int]
     ) -> None:
         def set_timer() -> None:
             wake_ups.clear()
-            loop.call_later(0.3, lambda: told.put(len(wake_ups)))
+            loop.call_later(0.3, lambda: results.put(len(wake_ups)))
 
         undisturbed(loop, set_timer)
-        assert next_of(told) == 1
+        assert next_of(results) == 1
 
     def test_a_cancelled_timer_wakes_nobody(
-        self, loop: NetworkThread, wake_ups: list[float | None], told: queue.Queue[int]
+        self, loop: NetworkThread, wake_ups: list[float | None], results: queue.Queue[int]
     ) -> None:
         def set_timers() -> None:
             wake_ups.clear()
             loop.call_later(0.1, lambda: None).cancel()
-            loop.call_later(0.2, lambda: told.put(len(wake_ups)))
+            loop.call_later(0.2, lambda: results.put(len(wake_ups)))
 
         undisturbed(loop, set_timers)
-        assert next_of(told) == 1
+        assert next_of(results) == 1
 
     def test_a_loop_without_timers_sleeps_without_a_time_out(
         self, loop: NetworkThread, wake_ups: list[float | None]
@@ -334,46 +334,46 @@ class TestRest:
 
 class TestBlockingJobs:
     def test_run_elsewhere_and_their_result_arrives_on_the_network_thread(
-        self, loop: NetworkThread, told: queue.Queue[Any]
+        self, loop: NetworkThread, results: queue.Queue[Any]
     ) -> None:
         call(
             loop,
-            lambda: loop.run_blocking(lambda: loop.on_thread, lambda *outcome: told.put((*outcome, loop.on_thread))),
+            lambda: loop.run_blocking(lambda: loop.on_thread, lambda *outcome: results.put((*outcome, loop.on_thread))),
         )
-        assert next_of(told) == (False, None, True)
+        assert next_of(results) == (False, None, True)
 
-    def test_their_error_is_reported(self, loop: NetworkThread, told: queue.Queue[Any]) -> None:
+    def test_their_error_is_reported(self, loop: NetworkThread, results: queue.Queue[Any]) -> None:
         error = OSError("of a job")
 
         def fail() -> None:
             raise error
 
-        call(loop, lambda: loop.run_blocking(fail, lambda *outcome: told.put(outcome)))
-        assert next_of(told) == (None, error)
+        call(loop, lambda: loop.run_blocking(fail, lambda *outcome: results.put(outcome)))
+        assert next_of(results) == (None, error)
 
     def test_one_that_calls_sys_exit_is_reported_as_an_error_and_frees_its_worker(
-        self, loop: NetworkThread, told: queue.Queue[Any]
+        self, loop: NetworkThread, results: queue.Queue[Any]
     ) -> None:
         for _ in range(_WORKERS + 1):
-            call(loop, lambda: loop.run_blocking(lambda: sys.exit(0), lambda *outcome: told.put(outcome)))
-            result, error = next_of(told)
+            call(loop, lambda: loop.run_blocking(lambda: sys.exit(0), lambda *outcome: results.put(outcome)))
+            result, error = next_of(results)
             assert result is None
             assert isinstance(error, Exception)
             assert "SystemExit" in str(error)
 
-    def test_their_result_arrives_though_the_loop_was_stopped_meanwhile(self, told: queue.Queue[Any]) -> None:
+    def test_their_result_arrives_though_the_loop_was_stopped_meanwhile(self, results: queue.Queue[Any]) -> None:
         """Otherwise a socket that a worker has opened would be nobody's."""
         loop, go_on = NetworkThread(), threading.Event()
-        call(loop, lambda: loop.run_blocking(go_on.wait, lambda *outcome: told.put(outcome)))
+        call(loop, lambda: loop.run_blocking(go_on.wait, lambda *outcome: results.put(outcome)))
         loop.stop()
         call(loop, lambda: None)
         go_on.set()
-        assert next_of(told) == (True, None)
+        assert next_of(results) == (True, None)
         loop._thread.join(timeout=10)
         assert not loop._thread.is_alive()
 
     def test_many_run_on_32_workers_that_end_when_nothing_is_left(
-        self, loop: NetworkThread, told: queue.Queue[Any]
+        self, loop: NetworkThread, results: queue.Queue[Any]
     ) -> None:
         go_on, started = threading.Event(), threading.Semaphore(0)
 
@@ -383,19 +383,19 @@ class TestBlockingJobs:
             return threading.current_thread()
 
         for _ in range(_WORKERS + 8):
-            call(loop, lambda: loop.run_blocking(work, lambda thread, _error: told.put(thread)))
+            call(loop, lambda: loop.run_blocking(work, lambda thread, _error: results.put(thread)))
         for _ in range(_WORKERS):
             assert started.acquire(timeout=10)
         assert loop._workers._alive == _WORKERS
         assert not started.acquire(blocking=False)
         go_on.set()
-        workers = {next_of(told) for _ in range(_WORKERS + 8)}
+        workers = {next_of(results) for _ in range(_WORKERS + 8)}
         assert len(workers) <= _WORKERS
         for worker in workers:
             worker.join(timeout=10)
             assert not worker.is_alive()
-        call(loop, lambda: loop.run_blocking(lambda: "again", lambda result, _error: told.put(result)))
-        assert next_of(told) == "again"
+        call(loop, lambda: loop.run_blocking(lambda: "again", lambda result, _error: results.put(result)))
+        assert next_of(results) == "again"
 
 
 class TestEnd:

@@ -37,7 +37,7 @@ def desktop(monkeypatch: pytest.MonkeyPatch, keyring: type[Good]) -> None:
     )
 
 
-def told(caplog: pytest.LogCaptureFixture) -> str:
+def logged(caplog: pytest.LogCaptureFixture) -> str:
     (line,) = [record for record in caplog.records if record.name == "mqtt_token_client.stores"]
     assert line.levelname == "INFO"
     return line.message
@@ -49,7 +49,7 @@ def test_a_keyring_that_works_is_chosen_and_left_as_it_was(
     desktop(monkeypatch, Good)
     store = open_store()
     assert isinstance(store, KeyringStore)
-    assert told(caplog) == f"tokens are kept in {store.protection}"
+    assert logged(caplog) == f"tokens are kept in {store.protection}"
     assert Good.kept == {}
 
 
@@ -69,8 +69,8 @@ def test_a_keyring_that_does_not_is_passed_over_for_files_and_the_log_says_why(
     monkeypatch.setattr(keyring_store, "_TIME_LIMIT", 0.2)
     store = open_store("auto")
     assert isinstance(store, FileStore)
-    assert f"encrypted files in {home}/.local/state/mqtt-token-client" in told(caplog)
-    assert why in told(caplog)
+    assert f"encrypted files in {home}/.local/state/mqtt-token-client" in logged(caplog)
+    assert why in logged(caplog)
 
 
 def test_without_a_session_it_is_files_at_once_and_no_keyring_is_imported(home: Path) -> None:

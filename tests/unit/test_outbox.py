@@ -873,8 +873,8 @@ class TestDelivery:
 
     def test_calls_back_in_order_when_it_is_done(self) -> None:
         delivery, calls = Delivery(), []
-        delivery.add_done_callback(lambda told: calls.append(("first", told.done)))
-        delivery.add_done_callback(lambda told: calls.append(("second", told is delivery)))
+        delivery.add_done_callback(lambda delivered: calls.append(("first", delivered.done)))
+        delivery.add_done_callback(lambda delivered: calls.append(("second", delivered is delivery)))
         assert calls == []
         delivery.finish()
         assert calls == [("first", True), ("second", True)]
@@ -882,7 +882,7 @@ class TestDelivery:
     def test_calls_back_at_once_when_it_is_done_already(self) -> None:
         delivery, calls = Delivery(), []
         delivery.finish(DeliveryFailed("refused"))
-        delivery.add_done_callback(lambda told: calls.append(told.error))
+        delivery.add_done_callback(lambda delivered: calls.append(delivered.error))
         assert [str(error) for error in calls] == ["refused"]
 
     @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit("of a callback")])
@@ -903,9 +903,9 @@ class TestDelivery:
     def test_can_be_asked_again_in_its_callback(self) -> None:
         delivery, calls = Delivery(), []
 
-        def ask(told: Delivery) -> None:
-            told.wait()
-            told.add_done_callback(lambda _: calls.append("asked"))
+        def ask(delivered: Delivery) -> None:
+            delivered.wait()
+            delivered.add_done_callback(lambda _: calls.append("asked"))
 
         delivery.add_done_callback(ask)
         delivery.finish()

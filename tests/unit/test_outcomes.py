@@ -69,7 +69,7 @@ class TestIdentifierInUse:
         client.answer("70 02 00 01")
         assert message.done
         assert message.error is None
-        assert client.told == []
+        assert client.reported == []
 
     def test_for_one_sent_for_the_first_time_gives_it_another_and_finishes_the_exchange_that_has_it(
         self, client: Client
@@ -124,7 +124,7 @@ class TestIdentifierInUse:
             client.answer(f"50 03 00 {packet_id:02x} 91")
             client.send()
         assert message.done
-        assert client.told == [DeliveryRefused("a", 0x91)]
+        assert client.reported == [DeliveryRefused("a", 0x91)]
 
     def test_of_one_message_each_fails_none(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mqtt_token_client.mqtt.session.outbox._MAX_COLLISIONS", 1)

@@ -68,7 +68,7 @@ def expect_alive(device: Device, peer: Peer) -> None:
     peer.publish("t", b"after it", 1, 99)
     assert peer.expect(PUBACK).packet_id == 99
     assert device.payloads[-1] == b"after it"
-    assert not device.told(Disconnected)
+    assert not device.reported(Disconnected)
 
 
 @both
@@ -155,7 +155,7 @@ class TestAMalformedMessage:
         first.send(packet)
         first.expect_rejection(0x81, 0x82, 0x94)
         assert device.event(Disconnected).cause.startswith("the broker sent a malformed PUBLISH (")
-        assert not device.told(MessageRejected)
+        assert not device.reported(MessageRejected)
         second = device.answer()
         second.send(packet)
         assert (answer := second.expect(PUBACK)).packet_id == 7
@@ -163,7 +163,7 @@ class TestAMalformedMessage:
         assert device.event(MessageRejected).size == len(packet)
         second.publish("t", b"after it", 1, 99)
         assert second.expect(PUBACK).packet_id == 99
-        assert len(device.told(Disconnected)) == 1
+        assert len(device.reported(Disconnected)) == 1
 
     def test_of_3_1_1_is_answered_when_it_comes_again(self, make: Make) -> None:
         device = make(4)
@@ -185,7 +185,7 @@ class TestAMalformedMessage:
             peer.send(with_properties(b"t", b"\x7f", packet_id=packet_id))
             peer.expect_rejection(0x81)
             device.event(Disconnected)
-        assert not device.told(MessageRejected)
+        assert not device.reported(MessageRejected)
 
     def test_is_not_expected_again_in_a_new_session(self, make: Make) -> None:
         device = make()
@@ -194,7 +194,7 @@ class TestAMalformedMessage:
             peer.send(with_properties(b"t", b"\x7f"))
             peer.expect_rejection(0x81)
             device.event(Disconnected)
-        assert not device.told(MessageRejected)
+        assert not device.reported(MessageRejected)
 
     def test_takes_nothing_along_that_arrived_before_it(self, make: Make) -> None:
         device = make()
@@ -210,7 +210,7 @@ class TestAMalformedMessage:
         peer.expect(CONNECT)
         peer.send(packets.connack(True) + bytes.fromhex("30 03 00 01 ff"))
         device.event(Disconnected)
-        assert not device.told(ConnectFailed)
+        assert not device.reported(ConnectFailed)
 
 
 class TestBeforeConnack:

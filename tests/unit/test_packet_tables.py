@@ -318,7 +318,7 @@ class TestConnack:
         peer = device.answer(session_present=True)
         peer.expect_rejection(WRONG)
         assert "CONNECT asked for a new session" in str(device.event(ConnectFailed).error)
-        assert not device.told(Connected)
+        assert not device.reported(Connected)
 
 
 def test_a_packet_above_maximum_packet_size_is_rejected_with_a_code_of_its_own() -> None:

@@ -90,7 +90,7 @@ def test_a_message_is_given_up_and_those_before_and_behind_it_are_delivered(
     assert [delivery.error is None for delivery in deliveries] == [topic != "poison" for topic in topics]
     assert list(dict.fromkeys(broker.received)) == [b"0", b"1", b"3", b"4", b"5"]
     assert broker.connections == 6  # three ends, two more with it alone, and one that goes on
-    refused = device.told(DeliveryRefused)
+    refused = device.reported(DeliveryRefused)
     assert [(event.topic, event.reason) for event in refused] == [("poison", 0x80)]
     with pytest.raises(DeliveryFailed, match=refused[0].hint):
         deliveries[2].wait(0)
@@ -104,7 +104,7 @@ def test_a_message_that_the_broker_names_by_its_reason_is_given_up_with_it(make:
     broker = Broker(device, on("poison"), reason=reason)
     broker.serve(is_done(poison, other))
     assert other.error is None
-    assert device.told(DeliveryRefused)[0].reason == reason
+    assert device.reported(DeliveryRefused)[0].reason == reason
     assert device.source.requests <= 2  # 0x87 may mean the token: once
 
 
@@ -115,9 +115,9 @@ def test_many_messages_are_given_up_one_by_one_without_a_growing_wait(make: Make
     broker = Broker(device, on("poison"))
     broker.serve(is_done(*deliveries))
     assert [delivery.error is None for delivery in deliveries] == [False, True] * 4
-    assert len(device.told(DeliveryRefused)) == 4
+    assert len(device.reported(DeliveryRefused)) == 4
     assert broker.connections == 3 + 4 * 2 + 1
-    assert all(lost.retry_in <= 2.0 for lost in device.told(Disconnected)[4:])
+    assert all(lost.retry_in <= 2.0 for lost in device.reported(Disconnected)[4:])
 
 
 def test_what_is_published_later_goes_out_as_fast_as_ever(make: Make) -> None:
@@ -141,8 +141,10 @@ def test_a_filter_is_given_up_and_the_others_are_asked_for(make: Make, protocol:
     broker = Broker(device, lambda packet: packet.kind == SUBSCRIBE and "poison/#" in packet.filters)
     broker.serve(is_done(delivery))
     assert set(broker.subscribed) == {"a/#", "b/#"}
-    assert [(event.topic_filter, event.reason) for event in device.told(SubscriptionRefused)] == [("poison/#", 0x80)]
-    assert "not asked for again" in device.told(SubscriptionRefused)[0].hint
+    assert [(event.topic_filter, event.reason) for event in device.reported(SubscriptionRefused)] == [
+        ("poison/#", 0x80)
+    ]
+    assert "not asked for again" in device.reported(SubscriptionRefused)[0].hint
     assert delivery.error is None
 
 
@@ -163,7 +165,7 @@ class TestHint:
         device.client.connect(timeout=0)
         poison = device.client.publish("poison", bytes(size), **options)  # type: ignore[arg-type]
         Broker(device, on("poison")).serve(is_done(poison))
-        assert says in device.told(DeliveryRefused)[0].hint
+        assert says in device.reported(DeliveryRefused)[0].hint
 
 
 class TestInnocent:

@@ -57,8 +57,8 @@ class TestPublish:
             refused.wait(PATIENCE)
         assert raised.value.reason == reason
         assert raised.value.permanent is (reason == 0x87), "a broker may accept later what it does not accept now"
-        told = device.event(DeliveryRefused)
-        assert (told.topic, told.reason) == ("forbidden", reason)
+        refused = device.event(DeliveryRefused)
+        assert (refused.topic, refused.reason) == ("forbidden", reason)
         peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
         after.wait(PATIENCE)
         assert device.client.stats.delivered == 1
@@ -172,7 +172,7 @@ def test_a_pingresp_that_answers_no_pingreq_is_ignored(make: Make) -> None:
     peer.send(packets.PINGRESP_PACKET)
     device.client.publish("t", b"x")
     assert peer.expect(PUBLISH).payload == b"x"
-    assert not device.told(Disconnected)
+    assert not device.reported(Disconnected)
 
 
 def test_what_one_turn_does_not_send_the_next_one_does(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

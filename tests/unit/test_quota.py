@@ -41,7 +41,7 @@ def test_is_sent_again_and_delivered(make: Make, qos: int, kind: int, reason: in
         peer.acknowledge(PUBCOMP, peer.expect(PUBREL).packet_id)
     delivery.wait(10)
     assert device.client.stats.delivered == 1
-    assert not device.told(DeliveryRefused)
+    assert not device.reported(DeliveryRefused)
 
 
 def test_goes_before_anything_newer_and_in_the_order_of_acceptance(make: Make) -> None:
@@ -70,11 +70,11 @@ def test_is_sent_alone_after_the_pause_and_then_ever_more(make: Make) -> None:
     sent = [peer.expect(PUBLISH) for _ in range(8)]
     for packet in sent:
         peer.acknowledge(PUBACK, packet.packet_id, QUOTA)
-    assert len(device.told(QuotaExceeded)) <= 1
+    assert len(device.reported(QuotaExceeded)) <= 1
     alone = peer.expect(PUBLISH)
     assert alone.payload == b"0"
     peer.expect_nothing()
-    assert len(device.told(QuotaExceeded)) == 1, "one pause for all of them"
+    assert len(device.reported(QuotaExceeded)) == 1, "one pause for all of them"
     peer.acknowledge(PUBACK, alone.packet_id)
     assert [peer.expect(PUBLISH).payload for _ in range(2)] == [b"1", b"2"]
     peer.expect_nothing()
@@ -122,7 +122,7 @@ def test_expires_while_it_waits(make: Make) -> None:
         rejected(peer)
     with pytest.raises(DeliveryFailed, match="expired"):
         delivery.wait(10)
-    assert device.told(MessageExpired)
+    assert device.reported(MessageExpired)
 
 
 def test_is_sent_at_once_on_the_next_connection(make: Make) -> None:
@@ -131,7 +131,7 @@ def test_is_sent_at_once_on_the_next_connection(make: Make) -> None:
     delivery = device.client.publish("t", b"1", qos=1)
     for _ in range(5):
         rejected(first)
-    device.until(lambda: len(device.told(QuotaExceeded)) == 5)
+    device.until(lambda: len(device.reported(QuotaExceeded)) == 5)
     first.close()
     second = device.answer(session_present=True)
     before = stepped().now
@@ -140,7 +140,7 @@ def test_is_sent_at_once_on_the_next_connection(make: Make) -> None:
     second.acknowledge(PUBACK, packet.packet_id)
     delivery.wait(10)
     stepped().pass_time(60)
-    assert len(device.told(QuotaExceeded)) == 5
+    assert len(device.reported(QuotaExceeded)) == 5
 
 
 def test_goes_before_newer_ones_of_qos_0_too(make: Make) -> None:

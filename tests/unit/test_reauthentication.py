@@ -119,7 +119,7 @@ class TestReAuthentication:
         assert (rotated.kind, rotated.gap) == ("re-authentication", 0.0)
         device.broker.expect_no_connection(11.0)  # nobody waits for an answer any more
         assert device.client.state == "connected"
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_holds_no_message(self, make: Make) -> None:
         device = make()
@@ -199,7 +199,7 @@ class TestReAuthentication:
         third.connack(session_present=True)
         assert device.event(Rotated).kind == "handover"
         second.expect_end()
-        assert not device.told(TokenRefused)
+        assert not device.reported(TokenRefused)
 
     @pytest.mark.parametrize("reason", [None, 0x8B, 0x8E, 0x97])
     def test_that_ends_by_accident_is_tried_again_on_the_next_connection(self, make: Make, reason: int | None) -> None:
@@ -223,7 +223,7 @@ class TestReAuthentication:
         assert token_in(second.expect(CONNECT)) == password(2)
         second.connack(session_present=True)
         assert device.event(Rotated).kind == "handover"
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
         device.client.rotate()
         second.expect(AUTH)
         third = device.broker.accept()

@@ -400,13 +400,13 @@ class Play:
         self._given.append(b"%d: %s" % (len(self._given), text.encode()))
         self._deliveries.append(self.client.publish("t", self._given[-1], qos=1))
 
-    def told(self, *kinds: type[Event]) -> list[Event]:
+    def reported(self, *kinds: type[Event]) -> list[Event]:
         return [event for event in self.device.events if isinstance(event, kinds)]
 
     def start(self) -> Peer:
         """The first connection, with a message in flight."""
         self.client.connect(timeout=0)
-        self.until(lambda: self.told(Connected))
+        self.until(lambda: self.reported(Connected))
         self.until(lambda: self.client.stats.connects)
         self.broker.acknowledges = False
         self.give("before")
@@ -425,7 +425,7 @@ class Play:
         self.until(lambda: any(one is peer for one, _ in self.broker.of(PUBACK)), letting=False)
         assert self.broker.of(PUBLISH)[-1][0] is peer
         assert self.client.state == "connected"
-        assert not self.told(Disconnected)
+        assert not self.reported(Disconnected)
         self.broker.acknowledges = False
 
     def end(self, connections: int = 1) -> None:
@@ -443,8 +443,8 @@ class Play:
         self._check_delays()
         stats, broker = self.client.stats, self.broker
         assert (stats.queued, stats.inflight, stats.delivered) == (0, 0, len(self._given))
-        assert stats.rotations == len(self.told(Rotated))
-        assert stats.renewals == len(self.told(TokenRenewed)) == self.device.source.requests
+        assert stats.rotations == len(self.reported(Rotated))
+        assert stats.renewals == len(self.reported(TokenRenewed)) == self.device.source.requests
         unseen = ROUNDS if self.case.ambiguous else 0
         assert broker.accepted - unseen <= stats.connects <= broker.accepted
 
@@ -558,7 +558,7 @@ def test_a_connection_that_fails_is_reported_and_tried_again_and_nothing_is_lost
         broker.strike(broker.stopped[number], case.what)
         if number == ROUNDS - 1:
             broker.moment = ""
-        play.until(lambda: len(play.told(*telling)) > number, letting=False)  # noqa: B023
+        play.until(lambda: len(play.reported(*telling)) > number, letting=False)  # noqa: B023
         if first is not None and case.spares_first:
             play.serves_on(first)
             play.give("before")
@@ -566,9 +566,9 @@ def test_a_connection_that_fails_is_reported_and_tried_again_and_nothing_is_lost
     attempts = ROUNDS + 1 + case.rotates
     play.end(attempts)
 
-    refused = play.told(TokenRefused)
-    others = play.told(*((RotationFailed,) if case.spares_first else (ConnectFailed, RotationFailed)[: 1 + either]))
-    losses, rotations = play.told(Disconnected), play.told(Rotated)
+    refused = play.reported(TokenRefused)
+    others = play.reported(*((RotationFailed,) if case.spares_first else (ConnectFailed, RotationFailed)[: 1 + either]))
+    losses, rotations = play.reported(Disconnected), play.reported(Rotated)
     if accepted and not case.ambiguous:
         assert not others
         assert len(losses) == ROUNDS
@@ -611,25 +611,25 @@ def test_a_current_connection_that_is_lost_in_a_rotation_is_reported_and_the_new
     broker.strike(first, case.what)
     broker.moment = ""
     if case.moment == OPENING:
-        play.until(lambda: play.told(Disconnected), letting=False)
+        play.until(lambda: play.reported(Disconnected), letting=False)
     planned = case.moment in (ENDING, DRAINING) or case.what == SILENCE or case.spares_first
     if case.spares_first:
         play.until(lambda: play.way.waits, letting=False)
         play.serves_on(first)
     if planned:
-        play.until(lambda: play.told(Rotated))
+        play.until(lambda: play.reported(Rotated))
     else:
-        play.until(lambda: len(play.told(Connected)) == 2)
+        play.until(lambda: len(play.reported(Connected)) == 2)
     play.end()
 
-    assert len(play.told(Rotated)) == planned
-    assert len(play.told(Disconnected)) == (not planned)
-    assert not play.told(RotationFailed, ConnectFailed)
+    assert len(play.reported(Rotated)) == planned
+    assert len(play.reported(Disconnected)) == (not planned)
+    assert not play.reported(RotationFailed, ConnectFailed)
     if case.kind == "re-authentication":
         assert len(play.way.asked_at) <= 3
     else:
         assert len(play.way.asked_at) == broker.opened == 2
-        assert not play.told(TokenRefused)
+        assert not play.reported(TokenRefused)
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
@@ -658,8 +658,8 @@ def test_connack_that_comes_a_byte_at_a_time_is_read_as_any_other(
         peer.send(bytes((byte,)))
         broker.until_read(bytes((byte,)))
     failed = RotationFailed if kind == "handover" else ConnectFailed
-    told = {None: Rotated if case.rotates else Connected, "token": TokenRefused}.get(whose, failed)
-    play.until(lambda: play.told(told))
+    expected = {None: Rotated if case.rotates else Connected, "token": TokenRefused}.get(whose, failed)
+    play.until(lambda: play.reported(expected))
     connections = 1 + case.rotates + bool(code)
     play.end(connections)
     assert broker.opened == connections

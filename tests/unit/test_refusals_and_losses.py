@@ -68,8 +68,8 @@ class TestTokenRefused:
         third.connack(session_present=True)
         assert device.event(Rotated).kind == "handover"
         assert third.expect(PUBLISH).dup
-        assert not device.told(Disconnected)
-        assert not device.told(RotationFailed)
+        assert not device.reported(Disconnected)
+        assert not device.reported(RotationFailed)
         assert device.source.requests == 3
 
     @both
@@ -84,13 +84,13 @@ class TestTokenRefused:
             device.answer(refused_token(protocol)[1])
         last = device.answer(session_present=True)
         device.event(Rotated)
-        refusals = device.told(TokenRefused)
+        refusals = device.reported(TokenRefused)
         assert [refused.times for refused in refusals] == [1, 2, 3, 4, 5, 6]
         assert [refused.retry_in for refused in refusals] == [0.0, 0.01, 0.02, 0.04, 0.04, 0.04]
         assert device.source.requests == 8
         first.expect_end()
         last.expect_nothing()
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     @both
     def test_at_the_first_connect_once_costs_one_more_token(self, make: Make, protocol: int) -> None:
@@ -101,7 +101,7 @@ class TestTokenRefused:
         assert second.expect(CONNECT).password == password(2)
         second.connack()
         device.event(Connected)
-        assert device.told(TokenRefused)[0].retry_in == 0.0
+        assert device.reported(TokenRefused)[0].retry_in == 0.0
 
     def test_after_a_rotation_counts_anew(self, make: Make) -> None:
         device = make(backoff=Backoff(initial=60.0, maximum=60.0))
@@ -110,7 +110,7 @@ class TestTokenRefused:
             device.rotate().connack(0x87)
             device.answer(session_present=True)
             device.event(Rotated)
-        assert [refused.times for refused in device.told(TokenRefused)] == [1, 1]
+        assert [refused.times for refused in device.reported(TokenRefused)] == [1, 1]
 
     def test_after_one_was_accepted_for_long_enough_counts_anew(self, make: Make) -> None:
         device = make(backoff=Backoff(initial=60.0, maximum=60.0, stable_after=0.0))
@@ -122,7 +122,7 @@ class TestTokenRefused:
         device.event(TokenRefused)
         device.answer(session_present=True)
         device.event(Rotated)
-        assert [refused.times for refused in device.told(TokenRefused)] == [1, 1]
+        assert [refused.times for refused in device.reported(TokenRefused)] == [1, 1]
 
     @both
     def test_that_is_all_the_source_has_is_tried_again_after_a_back_off(self, make: Make, protocol: int) -> None:
@@ -151,7 +151,7 @@ class TestBrokersTrouble:
         assert peer.expect(CONNECT).password == password(1)
         peer.connack()
         device.event(Connected)
-        failures = device.told(ConnectFailed)
+        failures = device.reported(ConnectFailed)
         assert [failed.retry_in for failed in failures] == [0.01, 0.02, 0.04, 0.04]
         assert not any(failed.error.permanent for failed in failures)
         assert device.source.requests == 1
@@ -213,8 +213,8 @@ class TestConnectionEndedForItsToken:
         for _ in range(5):
             device.answer(session_present=True).disconnect(0x87)
         device.answer(session_present=True)
-        device.until(lambda: len(device.told(Connected)) == 7)
-        assert [lost.retry_in for lost in device.told(Disconnected)] == [0.0, 0.01, 0.02, 0.04, 0.04, 0.04]
+        device.until(lambda: len(device.reported(Connected)) == 7)
+        assert [lost.retry_in for lost in device.reported(Disconnected)] == [0.0, 0.01, 0.02, 0.04, 0.04, 0.04]
         assert device.source.requests == 7
 
     @both
@@ -266,8 +266,8 @@ class TestLossInMidLife:
         for _ in range(4):
             peer.close()
             peer = device.answer(session_present=True)
-        device.until(lambda: len(device.told(Connected)) == 5)
-        delays = [lost.retry_in for lost in device.told(Disconnected)]
+        device.until(lambda: len(device.reported(Connected)) == 5)
+        delays = [lost.retry_in for lost in device.reported(Disconnected)]
         assert all(0.0 < delay < 0.2 for delay in delays)
         assert len(set(delays)) == 4
 
@@ -278,8 +278,8 @@ class TestLossInMidLife:
         device.start().close()
         for _ in range(4):
             device.answer(session_present=True).close()
-        device.until(lambda: len(device.told(Disconnected)) == 5)
-        assert [lost.retry_in for lost in device.told(Disconnected)] == [0.01, 0.02, 0.04, 0.04, 0.04]
+        device.until(lambda: len(device.reported(Disconnected)) == 5)
+        assert [lost.retry_in for lost in device.reported(Disconnected)] == [0.01, 0.02, 0.04, 0.04, 0.04]
         assert device.source.requests == 1
 
     @pytest.mark.usefixtures("longest_delays")
@@ -288,8 +288,8 @@ class TestLossInMidLife:
         device.start().close()
         device.answer(session_present=True).close()
         stable = device.answer(session_present=True)
-        device.until(lambda: len(device.told(Connected)) == 3)
+        device.until(lambda: len(device.reported(Connected)) == 3)
         stable.expect_nothing(0.6)
         stable.close()
-        device.until(lambda: len(device.told(Disconnected)) == 3)
-        assert [lost.retry_in for lost in device.told(Disconnected)] == [0.01, 0.02, 0.01]
+        device.until(lambda: len(device.reported(Disconnected)) == 3)
+        assert [lost.retry_in for lost in device.reported(Disconnected)] == [0.01, 0.02, 0.01]

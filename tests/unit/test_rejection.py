@@ -89,7 +89,7 @@ def test_a_token_that_is_rejected_again_is_reported_with_the_hint(make: Make, po
         TokenRefusedByBroker, match=r"in a row: Not authorized; it got the user name 'device'.*iss='https"
     ):
         connected.result(PATIENCE)
-    first, second = device.told(TokenRefused)
+    first, second = device.reported(TokenRefused)
     assert first.hint == ""
     assert second.hint.startswith(
         "it got the user name 'device' (profile=Password(username='…') sends another), and a "
@@ -109,7 +109,7 @@ def test_the_profile_of_the_application_is_not_asked_on_the_network_thread(make:
     device.client.connect(timeout=0)
     for _ in range(2):
         device.answer(0x87)
-    device.until(lambda: len(device.told(TokenRefused)) == 2)
+    device.until(lambda: len(device.reported(TokenRefused)) == 2)
     device.answer()
     device.event(Connected)
     assert set(asked_on) == {"mqtt-token-worker"}

@@ -81,7 +81,7 @@ def move(device: Device) -> Peer:
 
 def reported(device: Device) -> Exception:
     """Wait for the report of the files; returns its error."""
-    device.until(lambda: bool(device.told(TlsFilesFailed)), _LONG)
+    device.until(lambda: bool(device.reported(TlsFilesFailed)), _LONG)
     return device.event(TlsFilesFailed).error
 
 
@@ -104,7 +104,7 @@ class TestRenewal:
         assert not cast("ssl.SSLSocket", second._sock).session_reused  # which would show the old certificate
         assert device.source.requests == 1
         device.broker.expect_no_connection(_LONG)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_again_and_again_is_a_handover_each_time(self, make: Make, pki: Pki, files: TlsFilesIn) -> None:
         device = make()
@@ -248,7 +248,7 @@ class TestFilesThatCannotBeUsed:
         device.event(Disconnected)
         assert shown(device.answer(session_present=True)) == before
         device.broker.expect_no_connection(_LONG)
-        assert len(device.told(TlsFilesFailed)) == 1
+        assert len(device.reported(TlsFilesFailed)) == 1
 
         shutil.copy(pki.ca, files.ca)
         files.take(pki.client_certificate("repaired"))
@@ -277,14 +277,14 @@ class TestExpiry:
         device = make()
         device.source.life = None
         device.start()
-        (event,) = device.told(TlsFilesFailed)
+        (event,) = device.reported(TlsFilesFailed)
         assert "the client certificate expires soon, and was not renewed" in str(event.error)
         device.broker.expect_no_connection(_LONG)
-        assert len(device.told(TlsFilesFailed)) == 1
+        assert len(device.reported(TlsFilesFailed)) == 1
         later = time.time() + 2 * 86_400
         monkeypatch.setattr(time, "time", lambda: later)
-        device.until(lambda: len(device.told(TlsFilesFailed)) == 2, _LONG)
-        assert "the client certificate has expired" in str(device.told(TlsFilesFailed)[1].error)
+        device.until(lambda: len(device.reported(TlsFilesFailed)) == 2, _LONG)
+        assert "the client certificate has expired" in str(device.reported(TlsFilesFailed)[1].error)
         device.broker.expect_no_connection(_LONG)
 
     @pytest.mark.parametrize("days", [(-5, 5), (-1, 1), (-8, 1)])
@@ -295,7 +295,7 @@ class TestExpiry:
         device = make()
         device.start()
         device.broker.expect_no_connection(_LONG)
-        assert not device.told(TlsFilesFailed)
+        assert not device.reported(TlsFilesFailed)
 
     def test_is_unknown_to_a_device_whose_clock_was_never_set(
         self, make: Make, pki: Pki, files: TlsFilesIn, monkeypatch: pytest.MonkeyPatch
@@ -307,7 +307,7 @@ class TestExpiry:
         device.rotate().connack(session_present=True)
         device.event(Rotated)
         device.broker.expect_no_connection(_LONG)
-        assert len(device.told(TlsFilesFailed)) == 1
+        assert len(device.reported(TlsFilesFailed)) == 1
 
     def test_ends_with_the_renewal(self, make: Make, pki: Pki, files: TlsFilesIn) -> None:
         self.renew(files, pki, -12, 1)
@@ -316,7 +316,7 @@ class TestExpiry:
         self.renew(files, pki, -1, 7)
         move(device)
         device.broker.expect_no_connection(_LONG)
-        assert len(device.told(TlsFilesFailed)) == 1
+        assert len(device.reported(TlsFilesFailed)) == 1
 
 
 class TestFilesThatTheBrokerDoesNotAccept:
@@ -348,7 +348,7 @@ class TestFilesThatTheBrokerDoesNotAccept:
         second.close()
         device.event(Disconnected)
         assert shown(device.answer(session_present=True)) == before
-        assert len(device.told(TlsFilesFailed)) == 1
+        assert len(device.reported(TlsFilesFailed)) == 1
 
     def test_are_not_used_for_the_next_either_if_it_rejects_the_token_with_them(
         self, make: Make, pki: Pki, files: TlsFilesIn
@@ -406,13 +406,13 @@ class TestFilesThatTheBrokerDoesNotAccept:
         first = device.start()
         before = shown(first)
         device.source.always = TokenError("not now")
-        device.until(lambda: bool(device.told(RenewalFailed)), _LONG)
+        device.until(lambda: bool(device.reported(RenewalFailed)), _LONG)
         device.until(lambda: (device.client.token_expires_in or 0.0) <= 0.0, _LONG)
         files.take(pki.client_certificate("renewed"))
-        device.until(lambda: bool(device.told(RotationFailed)), _LONG)
+        device.until(lambda: bool(device.reported(RotationFailed)), _LONG)
         device.source.always = None
         assert shown(move(device)) != before
-        assert not device.told(TlsFilesFailed)
+        assert not device.reported(TlsFilesFailed)
 
 
 class TestBundleThatDoesNotTrustTheBroker:
@@ -437,7 +437,7 @@ class TestBundleThatDoesNotTrustTheBroker:
         with pytest.raises(ssl.SSLError):
             device.broker.accept(_LONG)
         shutil.copy(pki.ca, files.ca)
-        device.until(lambda: bool(device.told(ConnectFailed)), _LONG)
+        device.until(lambda: bool(device.reported(ConnectFailed)), _LONG)
         device.answer(session_present=True)
 
     def test_does_not_keep_a_connection_from_new_tokens_by_re_authentication(

@@ -37,8 +37,8 @@ class TestHandover:
         rotated = device.event(Rotated)
         assert rotated.kind == "handover"
         assert 0.05 < rotated.gap < 5.0
-        assert len(device.told(Connected)) == 1
-        assert not device.told(Disconnected)
+        assert len(device.reported(Connected)) == 1
+        assert not device.reported(Disconnected)
         assert device.client.state == "connected"
         assert (device.client.stats.connects, device.client.stats.rotations) == (2, 1)
 
@@ -174,10 +174,10 @@ class TestHandover:
         second = device.rotate()
         first.disconnect(0x8E)
         second.expect_nothing()
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
         second.connack(session_present=True)
         device.event(Rotated)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     @both
     def test_acknowledges_again_what_comes_again_and_hands_it_over_once(self, make: Make, protocol: int) -> None:

@@ -59,7 +59,7 @@ class TestSecondConnectionThatFails:
         carries_on(device, first, b"held")
         failed = device.event(RotationFailed)
         assert isinstance(failed.error, BrokerUnreachable if how in ("cut", "silent") else BrokerRefused)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
         device.broker.listen_again()
         third = device.broker.accept()
         assert third.expect(CONNECT).password == password(2), "the token was not at fault"
@@ -91,7 +91,7 @@ class TestSecondConnectionThatFails:
         device.client.publish("t", b"held", qos=1)
         first.close()
         second.expect_nothing()
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
         second.close()
         lost = device.event(Disconnected)
         assert lost.retry_in == device.event(ConnectFailed).retry_in
@@ -138,7 +138,7 @@ class TestFirstConnectionCut:
         assert [(m.payload, m.dup) for m in again] == [(b"1", True), (b"2", False)]
         assert again[0].packet_id == sent.packet_id
         carries_on(device, third)
-        assert not device.told(Rotated)
+        assert not device.reported(Rotated)
         second.expect_end()
 
     def test_while_it_is_being_flushed_goes_on_as_a_reconnect(
@@ -161,7 +161,7 @@ class TestFirstConnectionCut:
         second.connack(session_present=True)
         device.event(Connected)
         carries_on(device, second, b"in flight", bytes(12_000_000), b"new")
-        assert not device.told(Rotated), "a reconnect after a loss is no rotation"
+        assert not device.reported(Rotated), "a reconnect after a loss is no rotation"
         third = device.broker.accept()
         assert third.expect(CONNECT).password == password(3), "the next renewal comes in time"
 
@@ -178,7 +178,7 @@ class TestFirstConnectionCut:
         second.connack(session_present=True)
         device.event(Rotated)
         carries_on(device, second, b"in flight", b"held")
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     @both
     def test_while_a_failed_rotation_waits_for_its_next_try_is_a_loss_with_a_delay_of_its_own(
@@ -217,7 +217,7 @@ class TestFirstConnectionCut:
         first.close()
         device.event(Rotated)
         carries_on(device, second)
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_together_with_the_second_right_after_connack_is_a_loss(self, make: Make) -> None:
         device = make()
@@ -245,7 +245,7 @@ class TestDeadlines:
         second.expect_nothing(0.7)
         second.connack(session_present=True)
         device.event(Rotated)
-        assert not device.told(RotationFailed)
+        assert not device.reported(RotationFailed)
 
 
 class TestNewerTokenDuringABackOff:
@@ -278,7 +278,7 @@ class TestRotationThatFindsNoOtherToken:
         carries_on(device, first)
         device.rotate().connack(session_present=True)
         device.event(Rotated)
-        assert len(device.told(RotationFailed)) == 1
+        assert len(device.reported(RotationFailed)) == 1
 
 
 class TestRotationThatEndsTheFirst:
@@ -322,7 +322,7 @@ class TestRotationThatEndsTheFirst:
                 second.connack(3)
         device.event(Disconnected)
         assert device.event(TokenRefused if how == "token refused" else ConnectFailed)
-        assert not device.told(RotationFailed), "there is no connection that serves on"
+        assert not device.reported(RotationFailed), "there is no connection that serves on"
         third = device.answer(session_present=True)
         device.event(Connected)
         carries_on(device, third, *self.HELD)

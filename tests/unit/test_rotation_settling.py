@@ -219,7 +219,7 @@ class TestABusyFirstConnection:
         first.close()
         second.expect(CONNECT)
         second.connack(session_present=True)
-        device.until(lambda: len(device.told(Connected)) == 2)
+        device.until(lambda: len(device.reported(Connected)) == 2)
 
 
 def test_a_quiet_first_connection_is_not_asked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ class TestWill:
         assert rotated.kind == "reconnect"
         assert 0.2 < rotated.gap < 3.0, "nothing was left to be written on the first connection"
         assert device.payloads == [b"last words"]
-        assert not device.told(Disconnected)
+        assert not device.reported(Disconnected)
 
     def test_does_not_wait_for_a_broker_that_leaves_the_first_open_for_long(self, make: Make) -> None:
         device = make(4, will=Will("gone", b""))

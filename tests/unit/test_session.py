@@ -68,7 +68,7 @@ class TestSending:
         message = client.publish("pump/17", qos=qos)
         client.answer(f"{kind} 03 0001 {reason:x}")
         assert isinstance(message.error, DeliveryFailed)
-        assert client.told == [events.DeliveryRefused("pump/17", reason)]
+        assert client.reported == [events.DeliveryRefused("pump/17", reason)]
         assert client.stats.delivered == 0
         assert client.session.queued == 0
 
@@ -172,11 +172,11 @@ class TestReceiving:
         client.answer(packet)
         client.sees(rejection)
         assert client.broker.recv(1) == b""
-        assert client.told == []
+        assert client.reported == []
         client.reconnect()
         client.answer(packet)
         client.sees(answer)
-        (event,) = client.told
+        (event,) = client.reported
         assert isinstance(event, events.MessageRejected)
         assert event.violation
         assert client.delivered == []
@@ -185,7 +185,7 @@ class TestReceiving:
         packet = publish_with_properties(bytes.fromhex("26 0000 0000") * 5000)
         client.answer(packet.hex())
         client.sees("40 03 0102 97")
-        assert client.told == [events.MessageRejected("t", 0x97, len(packet))]
+        assert client.reported == [events.MessageRejected("t", 0x97, len(packet))]
 
     def test_an_answer_to_a_ping_asks_for_nothing(self, client: Client) -> None:
         client.answer("d0 00")
@@ -219,7 +219,7 @@ class TestSubscribing:
     def test_tells_what_the_broker_refused(self, client: Client) -> None:
         client.subscribe("a", "b", handler=print)
         client.answer("90 05 0001 00 01 8f")
-        assert client.told == [events.SubscriptionRefused("b", 0x8F)]
+        assert client.reported == [events.SubscriptionRefused("b", 0x8F)]
         client.answer("30 04 0001 62 00  30 04 0001 61 00")
         assert [message.topic for message in client.delivered] == ["b"]
 
@@ -362,18 +362,18 @@ class TestReasonStrings:
     def test_of_a_rejected_message(self, client: Client, qos: int, kind: str) -> None:
         message = client.publish("pump/17", qos=qos)
         client.answer(f"{kind} 0b 0001 80 07 1f 0004 66756c6c")
-        assert client.told == [events.DeliveryRefused("pump/17", 0x80, reason_string="full")]
+        assert client.reported == [events.DeliveryRefused("pump/17", 0x80, reason_string="full")]
         assert str(message.error) == "the broker rejected a message on pump/17: Unspecified error (0x80): full"
 
     def test_of_a_refused_subscription(self, client: Client) -> None:
         client.subscribe("a")
         client.answer("90 0b 0001 07 1f 0004 66756c6c 97")
-        assert client.told == [events.SubscriptionRefused("a", 0x97, reason_string="full")]
+        assert client.reported == [events.SubscriptionRefused("a", 0x97, reason_string="full")]
 
     def test_of_a_refusal_to_unsubscribe(self, client: Client) -> None:
         client.unsubscribe("a")
         client.answer("b0 0b 0001 07 1f 0004 66756c6c 80")
-        assert client.told == [events.UnsubscriptionRefused("a", 0x80, reason_string="full")]
+        assert client.reported == [events.UnsubscriptionRefused("a", 0x80, reason_string="full")]
 
     def test_are_printable_and_cut(self, client: Client) -> None:
         client.subscribe("a")
@@ -381,7 +381,7 @@ class TestReasonStrings:
         properties = b"\x1f" + len(text).to_bytes(2) + text
         body = b"\0\1" + variable_byte_integer(len(properties)) + properties + b"\x97"
         client.answer((b"\x90" + variable_byte_integer(len(body)) + body).hex())
-        (event,) = client.told
+        (event,) = client.reported
         assert isinstance(event, events.SubscriptionRefused)
         assert event.reason_string.startswith("full [2Jof xxx")
         assert len(event.reason_string) == 200
@@ -401,7 +401,7 @@ class TestMqtt311:
         client.answer("40 02 0001  90 03 0002 80  32 06 0001 74 0102 21")
         client.sees("40 02 0102")
         assert message.done
-        assert client.told == [events.SubscriptionRefused("a", 0x80)]
+        assert client.reported == [events.SubscriptionRefused("a", 0x80)]
 
     @pytest.mark.parametrize(("packet", "answer"), [("32 04 0000 0102", "40 02"), ("34 04 0000 0102", "50 02")])
     def test_a_malformed_message_that_comes_again_is_acknowledged_for_lack_of_reason_codes(
@@ -412,7 +412,7 @@ class TestMqtt311:
         client.reconnect()
         client.answer(packet)
         client.sees(f"{answer} 0102")
-        assert [type(event) for event in client.told] == [events.MessageRejected]
+        assert [type(event) for event in client.reported] == [events.MessageRejected]
 
     def test_sends_20_of_qos_2_at_once_since_the_broker_cannot_tell(self, client: Client) -> None:
         for _ in range(25):

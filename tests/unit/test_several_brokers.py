@@ -87,7 +87,7 @@ def test_a_certificate_that_is_not_trusted_leads_to_the_next(
         untrusted.accept()
     device.answer()
     assert connecting.result(10) is True
-    assert device.told(ConnectFailed)[0].error.permanent
+    assert device.reported(ConnectFailed)[0].error.permanent
 
 
 def test_connect_does_not_raise_while_one_of_them_may_recover(
@@ -116,7 +116,7 @@ def test_each_gets_the_same_token_before_another_is_requested(
     assert reject(brokers[0], code) == password(2)
     with pytest.raises(TokenRefusedByBroker, match="4 times in a row"):
         connecting.result(10)
-    assert [event.times for event in device.told(TokenRefused)] == [1, 2, 3, 4]
+    assert [event.times for event in device.reported(TokenRefused)] == [1, 2, 3, 4]
 
 
 def test_a_token_that_could_not_be_obtained_is_no_brokers_failure(make: Make, brokers: list[ScriptedBroker]) -> None:

@@ -39,8 +39,8 @@ class Herd:
         assert peer.expect(CONNECT).password == password(2)
         return peer, stepped().now
 
-    def told(self, kind: type) -> int:
-        return sum(len(device.told(kind)) for device in self.devices)
+    def reported(self, kind: type) -> int:
+        return sum(len(device.reported(kind)) for device in self.devices)
 
 
 def test_rotations_are_spread_over_a_third_of_the_time_that_is_left_at_least(make: Make) -> None:
@@ -50,11 +50,11 @@ def test_rotations_are_spread_over_a_third_of_the_time_that_is_left_at_least(mak
         peer, when = herd.moved(LIFE)
         peer.connack(session_present=True)
         times.append(when)
-    herd.devices[0].until(lambda: herd.told(Rotated) == 12)
+    herd.devices[0].until(lambda: herd.reported(Rotated) == 12)
     assert herd.source.requests == 2
     assert LEFT / 3 <= times[-1] - times[0] < LEFT * 4 / 5
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < LEFT / 12
-    assert herd.told(Disconnected) == 0
+    assert herd.reported(Disconnected) == 0
 
 
 def test_one_whose_rotation_was_asked_for_does_not_wait_for_the_others(make: Make) -> None:
@@ -89,7 +89,7 @@ def test_one_that_is_closed_while_it_waits_holds_up_nobody(make: Make) -> None:
     herd.devices[1].client.disconnect(0)
     for _ in range(2):
         herd.moved(LEFT)[0].connack(session_present=True)
-    herd.devices[0].until(lambda: herd.told(Rotated) == 3)
+    herd.devices[0].until(lambda: herd.reported(Rotated) == 3)
 
 
 def test_a_client_with_a_keeper_of_its_own_never_waits(make: Make) -> None:

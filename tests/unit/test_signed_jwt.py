@@ -40,7 +40,7 @@ def server() -> Iterator[OAuthServer]:
         yield server
 
 
-def told(date: float, status: int = 200) -> bytes:
+def answer_with(date: float, status: int = 200) -> bytes:
     """An answer to HEAD that gives the time."""
     return answer(b"", status, date=formatdate(date, usegmt=True))
 
@@ -106,7 +106,7 @@ class TestTime:
         self, server: OAuthServer, wall: Any, status: int, of_wall_clock: float
     ) -> None:
         wall(of_wall_clock)
-        server.script.append(told(RIGHT, status))
+        server.script.append(answer_with(RIGHT, status))
         token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin).fetch(None)
         assert RIGHT - 10 < token.claims["iat"] < RIGHT
         assert 3590 < token.expires_in < 3600
@@ -114,7 +114,7 @@ class TestTime:
 
     def test_is_asked_for_at_each_signature(self, server: OAuthServer) -> None:
         source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
-        server.script.extend([told(RIGHT), told(RIGHT + 86400)])
+        server.script.extend([answer_with(RIGHT), answer_with(RIGHT + 86400)])
         first, second = source.fetch(None), source.fetch(None)
         assert 86400 - 10 < second.claims["iat"] - first.claims["iat"] < 86400 + 10
 
@@ -123,7 +123,7 @@ class TestTime:
         self, server: OAuthServer, wall: Any, trouble: bytes
     ) -> None:
         source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
-        server.script.extend([told(RIGHT), trouble])
+        server.script.extend([answer_with(RIGHT), trouble])
         source.fetch(None)
         wall(1000.0)
         assert RIGHT - 10 < source.fetch(None).claims["iat"] < RIGHT + 10
@@ -142,7 +142,7 @@ class TestTime:
         with pytest.raises(TokenError, match=f"clock of this device is not set.*time_from: {server.origin}") as caught:
             source.fetch(None)
         assert not caught.value.permanent
-        server.script.append(told(RIGHT))
+        server.script.append(answer_with(RIGHT))
         source.fetch(None)
 
     def test_of_a_clock_that_was_never_set_is_reported_with_what_to_do(self, wall: Any) -> None:

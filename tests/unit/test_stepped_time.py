@@ -70,13 +70,13 @@ def test_a_wait_of_another_thread_ends_at_its_deadline_or_when_it_is_notified(
 
 
 def test_a_blocking_job_of_the_runtime_may_wait_for_the_test(stepped: SteppedTime) -> None:
-    leave, told = threading.Event(), list[tuple[bool | None, Exception | None]]()
-    stepped.runtime.run_blocking(lambda: leave.wait(HOUR), lambda *outcome: told.append(outcome))
+    leave, results = threading.Event(), list[tuple[bool | None, Exception | None]]()
+    stepped.runtime.run_blocking(lambda: leave.wait(HOUR), lambda *outcome: results.append(outcome))
     stepped.settle()
-    assert not told
+    assert not results
     leave.set()
     stepped.settle()
-    assert told == [(True, None)]
+    assert results == [(True, None)]
 
 
 def test_a_wait_that_nothing_can_end_fails(stepped: SteppedTime) -> None:

@@ -80,11 +80,17 @@ def test_a_device_that_polls_too_early_has_to_wait_five_seconds_longer_for_good(
     server: AuthorizationServer, clock: Callable[[float], None]
 ) -> None:
     device_code = begin(server)["device_code"]
-    told = []
+    seen = []
     for reading in (0, 0.9, 6.8, 17.8, 28.8):  # the interval is 1, 6 and then 11 seconds
         clock(reading)
-        told.append(poll(server, device_code)["error"])
-    assert told == ["authorization_pending", "slow_down", "slow_down", "authorization_pending", "authorization_pending"]
+        seen.append(poll(server, device_code)["error"])
+    assert seen == [
+        "authorization_pending",
+        "slow_down",
+        "slow_down",
+        "authorization_pending",
+        "authorization_pending",
+    ]
 
 
 def test_a_code_ends_for_the_device_and_for_the_person(

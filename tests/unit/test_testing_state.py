@@ -43,8 +43,8 @@ def test_a_refresh_token_that_was_used_or_revoked_before_a_restart_is_not_good_a
         last = refresh(server, used)["refresh_token"]
         post(server, "revoke", token=revoked)
     with AuthorizationServer(state=state) as server:
-        told = [refresh(server, token).get("error") for token in (revoked, used, last)]
-    assert told == ["invalid_grant"] * 3
+        answers = [refresh(server, token).get("error") for token in (revoked, used, last)]
+    assert answers == ["invalid_grant"] * 3
 
 
 def test_without_state_another_server_knows_nothing_of_the_first() -> None:

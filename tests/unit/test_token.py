@@ -27,9 +27,9 @@ class TestLife:
     def test_is_that_of_the_claims_where_the_server_said_nothing(self) -> None:
         assert Token(jwt(iat=1000, exp=1060)).lifetime == 60
 
-    @pytest.mark.parametrize(("told", "life"), [(30, 30), (90, 60)])
-    def test_is_the_shorter_of_both(self, told: float, life: float) -> None:
-        assert Token(jwt(iat=1000, exp=1060), told).lifetime == life
+    @pytest.mark.parametrize(("expires_in", "life"), [(30, 30), (90, 60)])
+    def test_is_the_shorter_of_both(self, expires_in: float, life: float) -> None:
+        assert Token(jwt(iat=1000, exp=1060), expires_in).lifetime == life
 
     @pytest.mark.parametrize(
         "claims",
@@ -47,10 +47,10 @@ class TestLife:
         monkeypatch.setattr(token_module, "monotonic", lambda: 1100.0)
         assert token.expires_in == -50
 
-    @pytest.mark.parametrize("told", ["soon", [], {}, math.nan])
-    def test_must_be_a_number(self, told: Any) -> None:
+    @pytest.mark.parametrize("expires_in", ["soon", [], {}, math.nan])
+    def test_must_be_a_number(self, expires_in: Any) -> None:
         with pytest.raises(ConfigurationError, match="expires_in"):
-            Token("opaque", told)
+            Token("opaque", expires_in)
 
 
 class TestValue:

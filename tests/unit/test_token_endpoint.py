@@ -90,56 +90,56 @@ class TestTokenResponse:
         assert before <= token.since
         assert token.expires_in <= 59.7
 
-    @pytest.mark.parametrize("told", [3600, 3600.0, "3600"])
-    def test_expires_in_may_be_any_number(self, server: OAuthServer, told: object) -> None:
-        server.script.append(token_answer(expires_in=told))
+    @pytest.mark.parametrize("value", [3600, 3600.0, "3600"])
+    def test_expires_in_may_be_any_number(self, server: OAuthServer, value: object) -> None:
+        server.script.append(token_answer(expires_in=value))
         assert endpoint(server.token_endpoint).token(GRANT).lifetime == 3600
 
-    @pytest.mark.parametrize("told", NO_DURATION)
+    @pytest.mark.parametrize("value", NO_DURATION)
     def test_expires_in_that_is_not_a_duration_counts_as_missing(
-        self, server: OAuthServer, told: object, caplog: pytest.LogCaptureFixture
+        self, server: OAuthServer, value: object, caplog: pytest.LogCaptureFixture
     ) -> None:
         """RFC 6749 section 5.1: it is optional, so it must not cost the token and its refresh token."""
-        server.script += [token_answer(expires_in=told), token_answer(jwt(iat=1000, exp=1060), expires_in=told)]
+        server.script += [token_answer(expires_in=value), token_answer(jwt(iat=1000, exp=1060), expires_in=value)]
         assert endpoint(server.token_endpoint).token(GRANT).lifetime == float("inf")
         assert endpoint(server.token_endpoint).token(GRANT).lifetime == 60
         assert "expires_in is not a valid duration, and is ignored" in caplog.text
 
     @pytest.mark.parametrize(
-        ("told", "shown"), [(-1, ": -1"), ("", ": ''"), ("never", ": 'never'"), ("a-secret-at-length", ": str")]
+        ("value", "shown"), [(-1, ": -1"), ("", ": ''"), ("never", ": 'never'"), ("a-secret-at-length", ": str")]
     )
     def test_expires_in_that_is_ignored_is_logged_unless_it_is_long(
-        self, server: OAuthServer, told: object, shown: str, caplog: pytest.LogCaptureFixture
+        self, server: OAuthServer, value: object, shown: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        server.script.append(token_answer(expires_in=told))
+        server.script.append(token_answer(expires_in=value))
         endpoint(server.token_endpoint).token(GRANT)
         assert caplog.messages[-1].endswith(shown)
 
-    @pytest.mark.parametrize(("told", "lifetime"), [(1800, 1800), ("1800", 1800), (0, math.inf), (None, math.inf)])
+    @pytest.mark.parametrize(("value", "lifetime"), [(1800, 1800), ("1800", 1800), (0, math.inf), (None, math.inf)])
     def test_may_give_the_lifetime_of_the_refresh_token(
-        self, server: OAuthServer, told: object, lifetime: float, caplog: pytest.LogCaptureFixture
+        self, server: OAuthServer, value: object, lifetime: float, caplog: pytest.LogCaptureFixture
     ) -> None:
         cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
-        fields = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "refresh_expires_in": told}
+        fields = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "refresh_expires_in": value}
         server.script += [answer(fields), answer(fields, date=formatdate(1_000_003_000))]
         for _ in range(2):  # the second time the token has been issued earlier
             assert endpoint(server.token_endpoint).token(GRANT).refresh_lifetime == lifetime
         assert "ignored" not in caplog.text
 
     @pytest.mark.parametrize(
-        ("told", "scope"), [(["a", "b"], "a b"), ([], ""), ([1], None), (5, None), ({"a": "b"}, None)], ids=repr
+        ("value", "scope"), [(["a", "b"], "a b"), ([], ""), ([1], None), (5, None), ({"a": "b"}, None)], ids=repr
     )
     def test_scope_may_be_a_list_and_counts_as_missing_if_it_is_anything_else(
-        self, server: OAuthServer, told: object, scope: str | None
+        self, server: OAuthServer, value: object, scope: str | None
     ) -> None:
-        server.script.append(token_answer(scope=told))
+        server.script.append(token_answer(scope=value))
         assert endpoint(server.token_endpoint).token(GRANT).scope == scope
 
-    @pytest.mark.parametrize("told", [5, ["a"], "\x1b[31m", "two\nlines"], ids=ascii)
+    @pytest.mark.parametrize("value", [5, ["a"], "\x1b[31m", "two\nlines"], ids=ascii)
     def test_refresh_token_that_is_not_printable_ascii_counts_as_missing_and_is_not_shown(
-        self, server: OAuthServer, told: object, caplog: pytest.LogCaptureFixture
+        self, server: OAuthServer, value: object, caplog: pytest.LogCaptureFixture
     ) -> None:
-        server.script.append(token_answer(refresh_token=told))
+        server.script.append(token_answer(refresh_token=value))
         assert endpoint(server.token_endpoint).token(GRANT).refresh_token is None
         assert caplog.messages[-1].endswith("is ignored")
 
@@ -171,8 +171,8 @@ class TestTokenResponse:
     ) -> None:
         monkeypatch.setattr(time, "time", lambda wall=time.time: wall() + of_wall_clock * 86400)
         cached = jwt(iat=1_000_000_000, exp=1_000_003_600)
-        told = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "scope": "a"}
-        server.script.append(answer(told, date=formatdate(1_000_003_000)))
+        body = {"access_token": cached, "expires_in": 3600, "refresh_token": "again", "scope": "a"}
+        server.script.append(answer(body, date=formatdate(1_000_003_000)))
         before = monotonic()
         token = endpoint(server.token_endpoint).token(GRANT)
         assert 590 < token.expires_in <= 600
@@ -273,8 +273,8 @@ class TestAnswerThatIsNotOfOAuth:
 class TestErrorResponse:
     @pytest.mark.parametrize("status", [400, 401, 403, 200])
     def test_of_rfc_6749_is_a_refusal_that_a_person_fixes(self, server: OAuthServer, status: int) -> None:
-        told = {"error": "invalid_client", "error_description": "no such\r\n\tclient"}
-        server.script.append(answer(told, status, date=formatdate(1_000_000_000)))
+        body = {"error": "invalid_client", "error_description": "no such\r\n\tclient"}
+        server.script.append(answer(body, status, date=formatdate(1_000_000_000)))
         error = failure(server.token_endpoint)
         assert isinstance(error, TokenRequestRefused)
         assert (error.error, error.description, error.status) == ("invalid_client", "no such client", status)
@@ -302,8 +302,8 @@ class TestErrorResponse:
 
     def test_unauthorized_client_may_mean_a_wrong_secret(self, server: OAuthServer) -> None:
         """As of Keycloak."""
-        told = {"error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials"}
-        server.script.append(answer(told, 401))
+        body = {"error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials"}
+        server.script.append(answer(body, 401))
         error = failure(server.token_endpoint)
         assert error.permanent
         says = "; check client_id and client_secret, and whether the server allows the client this grant"
@@ -333,13 +333,13 @@ class TestErrorResponse:
         assert error.retry_after == 7
 
     @pytest.mark.parametrize(
-        ("told", "seconds"),
+        ("value", "seconds"),
         [("7", 7), ("0", 0), ("1.5", 1.5), ("-5", 0), ("86400", 3600), ("inf", 3600), ("nan", None), ("soon", None)],
     )
     def test_retry_after_in_seconds_is_never_negative_and_an_hour_at_most(
-        self, server: OAuthServer, told: str, seconds: float | None
+        self, server: OAuthServer, value: str, seconds: float | None
     ) -> None:
-        server.script.append(answer(b"", 503, retry_after=told))
+        server.script.append(answer(b"", 503, retry_after=value))
         assert failure(server.token_endpoint).retry_after == seconds
 
     @pytest.mark.parametrize(("ahead", "seconds"), [(30, 30), (-30, 0), (86400, 3600)])
@@ -420,8 +420,8 @@ class TestSecrets:
         grant = [*GRANT, ("refresh_token", f"{SECRET} that is longer")]
 
         def echo(connection: Any, _closing: object) -> None:
-            told = ECHOES[name](server.requests[0])
-            connection.sendall(answer({"error": told or "nothing", "error_description": f"you sent {told}"}, 400))
+            echoed = ECHOES[name](server.requests[0])
+            connection.sendall(answer({"error": echoed or "nothing", "error_description": f"you sent {echoed}"}, 400))
 
         server.script.append(echo)
         with pytest.raises(TokenRequestRefused) as caught:

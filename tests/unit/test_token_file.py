@@ -89,8 +89,8 @@ class TestContent:
         assert not caught.value.permanent
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-        told = str(caught.value).replace(str(path), "")
-        assert not any(piece in told for piece in content.decode(errors="replace").split() if len(piece) > 5)
+        message = str(caught.value).replace(str(path), "")
+        assert not any(piece in message for piece in content.decode(errors="replace").split() if len(piece) > 5)
 
     def test_that_is_longer_than_any_token_is_not_read_to_its_end(self, path: Path) -> None:
         path.write_bytes(b"x" * (1 << 20))

@@ -76,7 +76,7 @@ def test_a_token_that_the_upgrade_is_refused_for_is_replaced_at_once(make: Make)
     connect = peer.expect(CONNECT)
     peer.connack()
     device.event(Connected)
-    (refused,) = device.told(TokenRefused)
+    (refused,) = device.reported(TokenRefused)
     assert (refused.reason, refused.retry_in) == (0x87, 0.0)
     assert broker.tokens == [f"Bearer {password(number).decode()}" for number in (1, 2)]
     assert connect.password is None

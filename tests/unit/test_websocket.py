@@ -256,12 +256,12 @@ class TestSending:
         websocket = ends.open()
         ends.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         data = os.urandom(3_000_000)
-        told = filled(websocket, data, 500_000)
+        counted = filled(websocket, data, 500_000)
         ends.ours.shutdown(socket.SHUT_WR)
         arrived = b"".join(iter(lambda: ends.peer.sock.recv(65_536), b""))
         whole, began = divmod(len(arrived), 500_000 + 14)  # 2 bytes, 8 of the length, 4 of the key
-        assert 0 < told < len(data)
-        assert told == whole * 500_000 + max(0, began - 14)
+        assert 0 < counted < len(data)
+        assert counted == whole * 500_000 + max(0, began - 14)
 
     def test_goes_on_after_a_pause_where_it_stopped(self, ends: Ends) -> None:
         websocket = ends.open()

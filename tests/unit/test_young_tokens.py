@@ -59,7 +59,7 @@ def test_the_same_one_is_presented_again_after_a_growing_wait(make: Make, protoc
         assert rejected(device, protocol) == token.value.encode()
     accepted(device, token)
     device.event(Connected)
-    assert [(event.times, event.retry_in) for event in device.told(TokenRefused)] == [
+    assert [(event.times, event.retry_in) for event in device.reported(TokenRefused)] == [
         *((1, 2.0), (2, 4.0), (3, 8.0), (4, 16.0), (5, 32.0), (6, 60.0), (7, 60.0))
     ]
     assert device.source.requests == 1
@@ -73,8 +73,8 @@ def test_another_is_requested_when_it_would_be_renewed(make: Make) -> None:
     for _ in range(5):  # after 0, 2, 6, 14 and 30 seconds; 62 is too late
         assert rejected(device) == first.value.encode()
     assert rejected(device) == second.value.encode()
-    device.until(lambda: len(device.told(TokenRefused)) == 6)
-    assert [(event.times, event.retry_in) for event in device.told(TokenRefused)] == [
+    device.until(lambda: len(device.reported(TokenRefused)) == 6)
+    assert [(event.times, event.retry_in) for event in device.reported(TokenRefused)] == [
         *((1, 2.0), (2, 4.0), (3, 8.0), (4, 16.0), (5, 0.0), (6, 2.0))
     ]
 
@@ -90,7 +90,7 @@ def test_the_connection_that_is_up_stays_up_meanwhile(make: Make) -> None:
     first.expect_nothing()
     accepted(device, token)
     assert device.event(Rotated).kind == "handover"
-    assert not device.told(Disconnected)
+    assert not device.reported(Disconnected)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_another_follows_at_once_where_the_clock_cannot_be_the_cause(make: Make,
     device.client.connect(timeout=0)
     assert rejected(device) == token.value.encode()
     assert device.broker.accept().expect(CONNECT).password == password(2)
-    assert device.told(TokenRefused)[0].retry_in == 0.0
+    assert device.reported(TokenRefused)[0].retry_in == 0.0
 
 
 def test_another_follows_at_once_where_one_as_young_was_accepted_before_and_that_one_is_presented_again(
@@ -127,7 +127,7 @@ def test_another_follows_at_once_where_one_as_young_was_accepted_before_and_that
         assert rejected(device) == third.value.encode()
     accepted(device, third)
     device.event(Rotated)
-    assert [(event.times, event.retry_in) for event in device.told(TokenRefused)] == [
+    assert [(event.times, event.retry_in) for event in device.reported(TokenRefused)] == [
         *((1, 0.0), (2, 2.0), (3, 4.0), (4, 8.0))
     ]
 
@@ -177,7 +177,7 @@ def test_connect_succeeds_at_a_broker_that_gets_its_keys_within_a_minute(make: M
         rejected(device)
     device.answer()
     assert connecting.result(10) is True
-    assert [event.times for event in device.told(TokenRefused)] == [1, 2, 3, 4]
+    assert [event.times for event in device.reported(TokenRefused)] == [1, 2, 3, 4]
 
 
 class TestHint:

@@ -35,30 +35,30 @@ class Wire:
         theirs.settimeout(20)
         self.runtime = loop
         self.theirs = theirs
-        self.told: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.reported: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.when_packets_arrive: Callable[[], object] = lambda: None
         self.link: NetworkConnection[str] = call(loop, lambda: NetworkConnection(loop, ours, connected(4), self))
 
     def packets_arrived(self, link: NetworkConnection[str], packets: list[Packet]) -> None:
         for packet in packets:
-            self.told.put(("packet", packet))
+            self.reported.put(("packet", packet))
         self.when_packets_arrive()
 
     def connection_writable(self, link: NetworkConnection[str]) -> None:
-        self.told.put(("writable", link.takes_more()))
+        self.reported.put(("writable", link.takes_more()))
 
     def connection_wrote(self, items: list[str]) -> None:
         for item in items:
-            self.told.put(("wrote", item))
+            self.reported.put(("wrote", item))
 
     def connection_closed(self, link: NetworkConnection[str], loss: Loss) -> None:
         self.reason = loss.reason
-        self.told.put(("closed", loss.cause))
+        self.reported.put(("closed", loss.cause))
 
     def next(self, *but: str) -> tuple[str, Any]:
         """The next notification of a kind other than those named."""
         while True:
-            kind, what = self.told.get(timeout=20)
+            kind, what = self.reported.get(timeout=20)
             if kind not in but:
                 return kind, what
 
@@ -66,10 +66,10 @@ class Wire:
         """The notifications that come before the network thread has nothing left to do."""
         for _ in range(3):
             call(self.runtime, lambda: None)
-        told = []
-        while not self.told.empty():
-            told.append(self.told.get())
-        return told
+        calls = []
+        while not self.reported.empty():
+            calls.append(self.reported.get())
+        return calls
 
     def write(self, data: bytes, item: str | None = None) -> None:
         def write() -> None:

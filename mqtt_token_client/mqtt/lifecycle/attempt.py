@@ -74,7 +74,7 @@ class Attempt:
         kind: of rotation; None if the attempt is not a rotation, or may not become one.
         leavable: whether the session is still on the current connection alone, so that DISCONNECT may be sent there.
         committed: whether the attempt goes on by itself if the current connection ends.
-        loss: how the current connection ended meanwhile, if it did: it is lost only if the attempt fails.
+        loss: how the current connection ended during the attempt, if it did: it is lost only if the attempt fails.
     """
 
     kind: ClassVar[RotationKind | None] = None

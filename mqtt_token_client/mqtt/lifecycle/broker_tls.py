@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at files that may be renewed, at random: the clients of a process do not look together.
 _SHORTEST_LOOK, _LONGEST_LOOK = 15.0, 30.0
-_TRY_AGAIN = 3600.0  # seconds until files with which no connection was accepted are tried once more
+_TRY_AGAIN = 3600.0  # seconds until files with which no connection was accepted are tried again
 
 
 class BrokerTls:
@@ -51,7 +51,7 @@ class BrokerTls:
         self._used: ssl.SSLContext | None = None  # by the connection that was accepted last
         self._failed: ssl.SSLContext | None = None  # no connection was accepted with it, though with an earlier one
         self._distrusts = False  # because it does not trust the broker
-        self._try_again = math.inf  # when it is used once more
+        self._try_again = math.inf  # when it is used again
         self._reported: object = None  # the problem, or the context that failed
         self._sessions: dict[Address, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
         self._timer: Timer | None = None

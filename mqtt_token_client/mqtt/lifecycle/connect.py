@@ -40,7 +40,7 @@ class Connect(Attempt):
 
     Args:
         runtime: drives it.
-        session: told if the broker may have begun a new session unnoticed.
+        session: is informed if the broker may have begun a new session unnoticed.
         opened: the transport and the packet.
         broker: its URL, for messages.
         listener: gets the result. A rotation puts itself in its place.

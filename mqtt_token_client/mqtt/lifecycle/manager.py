@@ -243,7 +243,7 @@ class ConnectionManager:
     # Called by the current connection
 
     def connection_ended(self, loss: Loss) -> None:
-        """Begin anew, unless the attempt that is under way goes on without the connection."""
+        """Start over, unless the attempt that is under way goes on without the connection."""
         if self._closing is not None and self._closing.disconnecting:
             self._closing.finish()
             return

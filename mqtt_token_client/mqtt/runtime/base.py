@@ -12,7 +12,7 @@ from ...errors import MqttTokenError
 _Result = TypeVar("_Result")
 
 # The clocks of selectors and event loops stand still while the machine sleeps: so many seconds late, at most, is a
-# deadline seen that came meanwhile.
+# deadline seen that came in the meantime.
 LONGEST_SLEEP = 60.0
 
 

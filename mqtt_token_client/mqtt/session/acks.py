@@ -91,6 +91,6 @@ class ManualAcks:
         self._unsent.clear()
 
     def session_lost(self) -> None:
-        """The broker begins anew, and so do its identifiers."""
+        """The broker has a new session, so its packet identifiers start over."""
         self._unsent.clear()
         self._held.clear()

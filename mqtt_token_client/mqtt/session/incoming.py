@@ -211,7 +211,7 @@ class Incoming:
         self._ids.session_in_doubt()
 
     def session_lost(self) -> None:
-        """The broker begins anew, and so do its identifiers."""
+        """The broker has a new session, so its packet identifiers start over."""
         self._ids.session_lost()
         self._malformed.clear()
         if self._manual_acks is not None:

@@ -1,4 +1,4 @@
-"""What a session hears from its journal."""
+"""What a journal reports to its session."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Outbox:
             yield message
 
     def _sent_before(self) -> deque[Outgoing]:
-        """Return ``_again`` without those acknowledged meanwhile; the new messages if nothing is left of it."""
+        """Return ``_again`` without those acknowledged in the meantime; the new messages if nothing is left of it."""
         while self._again and (first := self._again[0]).packet_id and self._inflight.get(first.packet_id) is not first:
             self._again.popleft()
         return self._again or self.queue.new

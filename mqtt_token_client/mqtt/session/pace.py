@@ -15,7 +15,7 @@ _BURST_SECONDS = 0.1  # of messages that may be sent at once, as timers are not 
 class DrainPace:
     """Limits the rate of the messages that waited when a connection was lost, or when the client started.
 
-    Messages keep their order. So what is published meanwhile is sent when the backlog is, and then without a limit.
+    Messages keep their order. So what is published in that time is sent when the backlog is, and then without a limit.
 
     Args:
         rate: messages a second; None for no limit.

@@ -112,7 +112,7 @@ class ReceivedIds:
         self._in_doubt = True
 
     def session_lost(self) -> None:
-        """The broker begins anew, and so do its identifiers."""
+        """The broker has a new session, so its packet identifiers start over."""
         self._received.clear()
         self._released.clear()
         self._released_before.clear()

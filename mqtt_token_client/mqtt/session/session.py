@@ -148,7 +148,7 @@ class Session:
         self._rotations += rotated
         self.queue.connected(rotated=rotated)
         has_news = self.journal is not None and self.journal.note_time()
-        if not session_present:  # both sides begin anew; what is to be sent stays
+        if not session_present:  # both sides start over; what is to be sent stays
             self._incoming.session_lost()
             self._subscriptions.session_lost()
             self._outbox.session_lost()

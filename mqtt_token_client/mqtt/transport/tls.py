@@ -111,6 +111,6 @@ def end_writing(sock: socket.socket) -> None:
     has not read DISCONNECT by then would publish the will.
     """
     # With TLS this is FIN alone. SSLSocket has no method that sends close_notify without reading as well, and would
-    # lose what it reads; MQTT tells by DISCONNECT that nothing was cut off.
+    # lose what it reads; DISCONNECT shows that nothing was cut off.
     shutdown = socket.socket.shutdown if isinstance(sock, socket.socket) else type(sock).shutdown
     shutdown(sock, socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""TlsContext: the TLS context for new connections, made anew when its files have changed."""
+"""TlsContext: the TLS context for new connections, made again when its files have changed."""
 
 from __future__ import annotations
 

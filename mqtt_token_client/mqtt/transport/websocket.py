@@ -108,7 +108,7 @@ class WebSocket:
         """Begin the closing handshake (RFC 6455 section 7.1.2): the broker answers and closes the connection."""
         if self._end is None:
             self._reply = self._protocol.send(CloseConnection(code=1000))
-            with contextlib.suppress(OSError):  # it can be told no more
+            with contextlib.suppress(OSError):  # the broker is gone
                 self.send(b"")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Proof that whoever asks for a token also began the login (Proof Key for Code Exchange, RFC 7636)."""
+"""Proof that the client that asks for a token also began the login (Proof Key for Code Exchange, RFC 7636)."""
 
 from __future__ import annotations
 
