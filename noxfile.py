@@ -1,5 +1,6 @@
 """The unit tests on the other Pythons of this machine; those of what uses a dependency on the lowest versions that are
-allowed and on those of Debian 13; and the contract with paho-mqtt on its oldest and its newest version.
+allowed and on those of Debian 13; the contract with paho-mqtt on its oldest and its newest version; and the example for
+Home Assistant in the real one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def _runs(python: str) -> bool:
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # on which `make test` runs everything
 OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != HERE and _runs(f"python{version}")]
 DEBIAN_13 = "3.13" if _runs("python3.13") else HERE
+HOME_ASSISTANT = ["3.13"] if _runs("python3.13") else []
 # What depends on paho: its tables and its matcher, and what is built on them.
 ON_PAHO = (
     "paho_contract",
@@ -91,6 +93,18 @@ def debian13(session: nox.Session) -> None:
     session.run("pytest", *_files(ON_CRYPTOGRAPHY))
     session.install("--upgrade-package", "Authlib", "-e", ".[testing]")
     session.run("pytest", *(session.posargs or _files(ON_DEPENDENCIES)))
+
+
+@nox.session(python=HOME_ASSISTANT)
+def home_assistant(session: nox.Session) -> None:
+    """The example in a real Home Assistant: its types and its tests."""
+    overrides = "--override", "devtools/home_assistant.txt", "--build-constraint", "constraints.txt"
+    session.install(*overrides, "pytest-homeassistant-custom-component == 0.13.236", "-e", ".[testing,websocket]")
+    session.install(*PINNED, "mypy")
+    types = "--explicit-package-bases", "--follow-imports=silent", "--python-version", str(session.python)
+    session.run("mypy", *types, "examples/home_assistant", env={"MYPYPATH": "examples/home_assistant"})
+    asyncio = "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"
+    session.run("pytest", *asyncio, "tests/home_assistant", *session.posargs)
 
 
 @nox.session(python=HERE)

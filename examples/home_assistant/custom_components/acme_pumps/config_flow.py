@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_REAUTH, ConfigFlow, ConfigFlowResult
+from homeassistant.core import HomeAssistant
 
-from mqtt_token_client import DeviceLogin, MqttTokenError, Token, TokenRequestRefused
+from mqtt_token_client import DeviceFlow, DeviceLogin, MqttTokenError, Token, TokenRequestRefused
 
 from . import const
 from .tokens import TOKEN, as_data, device_flow
 
 
 class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
+    """A login by device code, for a new account or for one whose login Acme no longer accepts."""
+
     VERSION = 1
 
     def __init__(self) -> None:
@@ -22,14 +25,17 @@ class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
         self._login: asyncio.Task[Token] | None = None
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say what follows."""
         if user_input is None:
             return self.async_show_form(step_id="user")
         return await self.async_step_approve()
 
     async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
+        """Acme no longer accepts the login."""
         return await self.async_step_reauth_confirm()
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say what follows."""
         if user_input is None:
             return self.async_show_form(step_id="reauth_confirm")
         return await self.async_step_approve()
@@ -37,24 +43,24 @@ class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
     async def async_step_approve(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show the code until the person has approved, or the code has expired."""
         if self._login is None:
-            loop = asyncio.get_running_loop()
-            shown: asyncio.Future[DeviceLogin] = loop.create_future()
+            loop = self.hass.loop
+            shown = self._shown = loop.create_future()
             flow = device_flow(lambda login: loop.call_soon_threadsafe(_show, shown, login))
             self._login = self.hass.async_create_task(_log_in(self.hass, flow))
             await asyncio.wait([shown, self._login], return_when=asyncio.FIRST_COMPLETED)
-            self._shown = shown
-        if not self._login.done():
-            assert self._shown is not None
-            login = self._shown.result()
-            return self.async_show_progress(
-                step_id="approve",
-                progress_action="approve",
-                description_placeholders={"url": login.verification_uri, "code": login.user_code},
-                progress_task=self._login,
-            )
-        return self.async_show_progress_done(next_step_id="finish")
+        if self._login.done():
+            return self.async_show_progress_done(next_step_id="finish")
+        assert self._shown is not None
+        login = self._shown.result()
+        return self.async_show_progress(
+            step_id="approve",
+            progress_action="approve",
+            description_placeholders={"url": login.verification_uri, "code": login.user_code},
+            progress_task=self._login,
+        )
 
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Keep the tokens, or say why there are none."""
         assert self._login is not None
         try:
             token = await self._login
@@ -72,9 +78,8 @@ class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
         return self.async_create_entry(title=account, data=data)
 
 
-async def _log_in(hass: Any, flow: Any) -> Token:
-    token: Token = await hass.async_add_executor_job(flow.fetch, None)
-    return token
+async def _log_in(hass: HomeAssistant, flow: DeviceFlow) -> Token:
+    return await hass.async_add_executor_job(flow.fetch, None)
 
 
 def _show(shown: asyncio.Future[DeviceLogin], login: DeviceLogin) -> None:

@@ -6,3 +6,4 @@ BROKER = "wss://mqtt.acme.example/mqtt"
 CLIENT_ID = "home-assistant"
 SCOPE = "mqtt offline_access"
 PROFILE = "bearer-header"  # the token goes into the Authorization header of the WebSocket upgrade
+CONNECT_TIMEOUT = 10  # seconds

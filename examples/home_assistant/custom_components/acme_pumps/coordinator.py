@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, TypeAlias
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import HomeAssistant
+from homeassistant.core import Event as HomeAssistantEvent, HomeAssistant
 from homeassistant.exceptions import ConfigEntryAuthFailed, ConfigEntryNotReady
-from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
+from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
 from mqtt_token_client import (
     AsyncTokenClient,
@@ -27,11 +27,15 @@ from .tokens import EntryStore, UnattendedLogin
 
 _LOGGER = logging.getLogger(__name__)
 
+AcmeConfigEntry: TypeAlias = "ConfigEntry[PumpCoordinator]"
+
 
 class PumpCoordinator(DataUpdateCoordinator[dict[str, dict[str, Any]]]):
     """``data`` has the newest state of each pump, by its name. The broker pushes; nothing polls."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
+    config_entry: AcmeConfigEntry
+
+    def __init__(self, hass: HomeAssistant, entry: AcmeConfigEntry) -> None:
         super().__init__(hass, _LOGGER, config_entry=entry, name=const.DOMAIN)
         self.data = {}
         self.client = AsyncTokenClient(
@@ -44,7 +48,7 @@ class PumpCoordinator(DataUpdateCoordinator[dict[str, dict[str, Any]]]):
         )
         self.client.subscribe("pumps/+/state", self._on_state, qos=1)
 
-    async def connect(self) -> None:
+    async def async_connect(self) -> None:
         """Connect. From then on the client stays connected by itself.
 
         Raises:
@@ -52,20 +56,26 @@ class PumpCoordinator(DataUpdateCoordinator[dict[str, dict[str, Any]]]):
             ConfigEntryNotReady: it did not work this time; Home Assistant tries again.
         """
         try:
-            if not await self.client.connect(timeout=10):
-                await self.client.disconnect(timeout=0)
-                raise ConfigEntryNotReady("Acme's broker did not answer")
+            connected = await self.client.connect(timeout=const.CONNECT_TIMEOUT)
         except TokenRequestRefused as error:
             if error.needs_login:
                 raise ConfigEntryAuthFailed("Acme no longer accepts this login") from error
             raise ConfigEntryNotReady(str(error)) from error
         except MqttTokenError as error:
             raise ConfigEntryNotReady(str(error)) from error
+        if not connected:
+            raise ConfigEntryNotReady("Acme's broker did not answer")
 
-    async def disconnect(self) -> None:
+    async def async_shutdown(self) -> None:
+        """Disconnect. Home Assistant calls this when it unloads the entry, and when the set-up has failed."""
+        await super().async_shutdown()
         await self.client.disconnect()
 
-    async def send(self, pump: str, command: str) -> None:
+    async def async_on_stop(self, _event: HomeAssistantEvent) -> None:
+        """Disconnect when Home Assistant stops."""
+        await self.async_shutdown()
+
+    async def async_send(self, pump: str, command: str) -> None:
         """Send a command; returns when the broker has it."""
         await self.client.publish(f"pumps/{pump}/command", command, qos=1)
 
@@ -74,7 +84,9 @@ class PumpCoordinator(DataUpdateCoordinator[dict[str, dict[str, Any]]]):
         try:
             state = json.loads(message.payload)
         except ValueError:
-            _LOGGER.warning("%s sent a state that is not JSON", pump)
+            state = None
+        if not isinstance(state, dict):
+            _LOGGER.warning("%s sent a state that is not a JSON object", pump)
             return
         self.async_set_updated_data({**self.data, pump: state})
 
@@ -83,6 +95,6 @@ class PumpCoordinator(DataUpdateCoordinator[dict[str, dict[str, Any]]]):
             case LoginRequired():
                 self.config_entry.async_start_reauth(self.hass)
             case Disconnected(cause=cause):
-                self.async_set_update_error(ConnectionError(cause))  # the entities become unavailable
+                self.async_set_update_error(UpdateFailed(cause))  # the entities become unavailable
             case Connected():
                 self.async_set_updated_data(self.data)

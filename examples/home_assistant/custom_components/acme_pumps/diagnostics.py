@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 
-from .coordinator import PumpCoordinator
+from .coordinator import AcmeConfigEntry
 
 
-async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ConfigEntry) -> dict[str, Any]:
-    coordinator: PumpCoordinator = entry.runtime_data
+async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: AcmeConfigEntry) -> dict[str, Any]:
+    """Return the state of the connection, without a token."""
+    coordinator = entry.runtime_data
     stats = coordinator.client.stats
     return {
         "state": coordinator.client.state,
