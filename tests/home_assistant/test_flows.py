@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -84,6 +85,20 @@ async def test_a_person_gets_a_reason_if_acme_cannot_be_reached(home: Home, monk
     end = await home.begin()
     assert (end["type"], end["reason"]) == (FlowResultType.ABORT, "cannot_connect")
     assert await home.text("abort.cannot_connect")
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+async def test_a_dialog_does_not_hold_up_the_end_of_home_assistant(
+    home: Home, caplog: pytest.LogCaptureFixture, closed: bool
+) -> None:
+    progress = await home.begin()
+    if closed:
+        home.hass.config_entries.flow.async_abort(progress["flow_id"])
+    await home.hass.async_stop(force=True)
+    await home.hass.loop.shutdown_default_executor()
+    assert "still running" not in caplog.text
+    home.idp.deny(progress["description_placeholders"]["code"])
+    await home.until(lambda: "token-renewal" not in {one.name for one in threading.enumerate()}, "the last poll")
 
 
 @pytest.mark.usefixtures("disable_block_async_io")  # at the end

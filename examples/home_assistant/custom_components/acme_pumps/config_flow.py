@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_REAUTH, ConfigFlow, ConfigFlowResult
-from homeassistant.core import HomeAssistant
 
-from mqtt_token_client import DeviceFlow, DeviceLogin, MqttTokenError, Token, TokenRequestRefused
+from mqtt_token_client import DeviceLogin, MqttTokenError, Token, TokenKeeper, TokenRequestRefused
 
 from . import const
 from .tokens import TOKEN, as_data, device_flow
@@ -46,7 +45,9 @@ class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
             loop = self.hass.loop
             shown = self._shown = loop.create_future()
             flow = device_flow(lambda login: loop.call_soon_threadsafe(_show, shown, login))
-            self._login = self.hass.async_create_task(_log_in(self.hass, flow))
+            # It may take half an hour, and must not hold up a Home Assistant that stops: a background task is cancelled
+            # then, and the keeper waits on a thread of its own, not on one of the executor.
+            self._login = self.hass.async_create_background_task(TokenKeeper(flow).get_async(), f"{const.DOMAIN} login")
             await asyncio.wait([shown, self._login], return_when=asyncio.FIRST_COMPLETED)
         if self._login.done():
             return self.async_show_progress_done(next_step_id="finish")
@@ -76,10 +77,6 @@ class AcmeConfigFlow(ConfigFlow, domain=const.DOMAIN):
             return self.async_update_reload_and_abort(self._get_reauth_entry(), data_updates=data)
         self._abort_if_unique_id_configured()
         return self.async_create_entry(title=account, data=data)
-
-
-async def _log_in(hass: HomeAssistant, flow: DeviceFlow) -> Token:
-    return await hass.async_add_executor_job(flow.fetch, None)
 
 
 def _show(shown: asyncio.Future[DeviceLogin], login: DeviceLogin) -> None:
