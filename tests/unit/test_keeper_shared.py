@@ -72,7 +72,10 @@ class TestKeepersOfOneStore:
         assert kinds(events) == [TokenRenewed]
         assert second.renewal_due == pytest.approx(clock.now + 40.0)
 
-    def test_begin_with_short_delays_again_after_one_has_renewed(self, clock: Clock) -> None:
+    def test_begin_with_short_delays_again_after_one_has_renewed(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("random.uniform", lambda _low, high: high)
         source, store = Source(), MemoryStore()
         first, _ = keep(source, store)
         second, _ = keep(source, store)

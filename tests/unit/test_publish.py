@@ -57,8 +57,8 @@ class TestPublish:
             refused.wait(PATIENCE)
         assert raised.value.reason == reason
         assert raised.value.permanent is (reason == 0x87), "a broker may accept later what it does not accept now"
-        refused = device.event(DeliveryRefused)
-        assert (refused.topic, refused.reason) == ("forbidden", reason)
+        event = device.event(DeliveryRefused)
+        assert (event.topic, event.reason) == ("forbidden", reason)
         peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
         after.wait(PATIENCE)
         assert device.client.stats.delivered == 1
