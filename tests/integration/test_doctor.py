@@ -25,6 +25,7 @@ from click.testing import CliRunner, Result
 from devtools.servers.keys import RIGHTS
 from devtools.servers.oidc import AuthorizationServer as OidcProvider
 from devtools.servers.pki import Certificate, Pki
+from devtools.servers.processes import wait_until
 from devtools.servers.rabbitmq import RabbitMQ
 from devtools.servers.secret_service import Session
 from mqtt_token_client import Backoff, ClientCredentials, KeyringStore, TokenClient
@@ -104,7 +105,7 @@ def test_a_device_whose_setup_is_right_passes_each_step(device: Device, broker: 
         *("configuration", "system", "store", "authorization server", "token", "clock", "claims"),
         *("connection", "login", "publish", "subscribe"),
     ]
-    assert broker.client_ids == set()
+    wait_until(lambda: broker.client_ids == set(), "the broker has read DISCONNECT")
 
 
 def test_no_secret_is_shown(device: Device, idp: AuthorizationServer, broker: Broker) -> None:

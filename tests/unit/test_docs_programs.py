@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client import ClientCredentials, TokenClient, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.testing import AuthorizationServer, Broker
@@ -136,4 +137,4 @@ def test_the_program_of_a_service_publishes_until_sigterm(
     finally:
         stopper.join()
         signal.signal(signal.SIGTERM, before)
-    assert broker.client_ids == set()
+    wait_until(lambda: broker.client_ids == set(), "the broker has read DISCONNECT")
