@@ -21,7 +21,7 @@ from homeassistant.util.dt import utcnow
 from pytest_homeassistant_custom_component.common import async_fire_time_changed
 from pytest_homeassistant_custom_component.components.diagnostics import get_diagnostics_for_config_entry
 
-from .home import Home
+from .home import PATIENCE, Home
 
 PRESSURE = "sensor.pump_17_pressure"
 
@@ -168,6 +168,7 @@ async def test_a_set_up_that_failed_is_tried_again(home: Home, monkeypatch: pyte
     assert entry.state is ConfigEntryState.SETUP_RETRY
     assert not home.flows
     home.idp.fail(times=0)
+    monkeypatch.setattr(const, "CONNECT_TIMEOUT", PATIENCE)
     async_fire_time_changed(home.hass, utcnow() + timedelta(minutes=1))
     await home.until(lambda: entry.state is ConfigEntryState.LOADED, "the set-up")
 

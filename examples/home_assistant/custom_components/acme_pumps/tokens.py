@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntry
@@ -14,6 +17,8 @@ from mqtt_token_client import DeviceFlow, DeviceLogin, Token, TokenRequestRefuse
 from . import const
 
 TOKEN = "token"  # in the data of the config entry
+
+_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by entry
 
 
 def device_flow(prompt: Callable[[DeviceLogin], object]) -> DeviceFlow:
@@ -58,6 +63,12 @@ class EntryStore:
 
     def delete(self, key: str) -> None:
         asyncio.run_coroutine_threadsafe(self._update(None), self._hass.loop).result(10)
+
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """Let one client of the entry renew at a time. One whose set-up failed may still wait for the server's answer
+        when the next set-up begins, which would present the same refresh token again.
+        """
+        return _locks[self._entry.entry_id]
 
     async def _update(self, data: dict[str, Any] | None) -> None:
         self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, TOKEN: data})
