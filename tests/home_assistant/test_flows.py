@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from custom_components.acme_pumps import const
+from custom_components.acme_pumps.tokens import TOKEN, EntryStore, UnattendedLogin
 from homeassistant import block_async_io
 from homeassistant.config_entries import SOURCE_REAUTH, ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP, STATE_UNAVAILABLE
@@ -20,6 +21,8 @@ from homeassistant.helpers import device_registry
 from homeassistant.util.dt import utcnow
 from pytest_homeassistant_custom_component.common import async_fire_time_changed
 from pytest_homeassistant_custom_component.components.diagnostics import get_diagnostics_for_config_entry
+
+from mqtt_token_client import TokenKeeper
 
 from .home import PATIENCE, Home
 
@@ -157,6 +160,14 @@ async def test_a_reauthentication_with_another_account_changes_nothing(home: Hom
     end = await home.approve(progress, "plant-8")
     assert (end["type"], end["reason"]) == (FlowResultType.ABORT, "wrong_account")
     assert (entry.data, entry.state) == (before, ConfigEntryState.SETUP_ERROR)
+
+
+async def test_a_client_that_is_not_gone_yet_does_not_cost_the_next_one_the_login(home: Home) -> None:
+    entry = await home.connected_before()
+    keepers = [TokenKeeper(UnattendedLogin(), EntryStore(home.hass, entry), key="acme") for _ in range(4)]
+    found = await asyncio.gather(*(keeper.get_async() for keeper in keepers))
+    assert {one.refresh_token for one in found} >= {entry.data[TOKEN]["refresh_token"]}
+    await home.hass.async_add_executor_job(keepers[0].renew)  # with the last refresh token, which is still valid
 
 
 async def test_a_set_up_that_failed_is_tried_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
