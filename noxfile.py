@@ -1,6 +1,6 @@
-"""The unit tests on the other Pythons of this machine; those of what uses a dependency on the lowest versions that are
-allowed and on those of Debian 13; the contract with paho-mqtt on its oldest and its newest version; and the example for
-Home Assistant in the real one.
+"""The unit tests with coverage, and on the other Pythons of this machine; those of what uses a dependency on the lowest
+versions that are allowed and on those of Debian 13; the contract with paho-mqtt on its oldest and its newest version;
+and the example for Home Assistant in the real one.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def _files(names: tuple[str, ...]) -> list[str]:
 def unit(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".[demo,proxy,websocket]", "--group", "test")
     session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def coverage(session: nox.Session) -> None:
+    """How much of the library the unit tests run, in the environment of `make test`."""
+    session.run("scripts/test", "--coverage")
 
 
 @nox.session(python=HERE)
