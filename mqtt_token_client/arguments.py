@@ -92,8 +92,8 @@ def manual_acks(wanted: bool) -> ManualAcks | None:
     return ManualAcks()
 
 
-def from_file(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the arguments of a client that a TOML file gives.
+def from_file(path: str | PathLike[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a client that a TOML file gives, with the program's own added or in their place.
 
     Raises:
         ConfigurationError: the file cannot be read, or an entry is wrong or missing.
@@ -101,10 +101,11 @@ def from_file(path: str | PathLike[str]) -> dict[str, Any]:
     from .config import read_config  # a client that needs no file loads none of it
 
     config = read_config(path)
+    given = {"tokens": config.source, "store": config.store, **config.client, **overrides}
     for name in ("broker", "client_id"):
-        if name not in config.client:
+        if name not in given:
             raise ConfigurationError(f"{config.path}: {name} is missing")
-    return {"tokens": config.source, "store": config.store, **config.client}
+    return given
 
 
 def with_properties(message: Outgoing, properties: Mapping[str, Any], protocol: int) -> Outgoing:

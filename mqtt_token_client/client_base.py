@@ -154,7 +154,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         Raises:
             ConfigurationError: the file cannot be read, or an entry or argument is wrong.
         """
-        return cls(**{**arguments.from_file(path), **overrides})
+        return cls(**arguments.from_file(path, overrides))
 
     def _publish(
         self,

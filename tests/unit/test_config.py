@@ -220,6 +220,11 @@ class TestClient:
         with pytest.raises(ConfigurationError, match=rf"device\.toml: {name} is missing"):
             TokenClient.from_config(written(folder, text + CREDENTIALS))
 
+    def test_takes_from_the_program_what_the_file_leaves_out(self, folder: Path) -> None:
+        file = written(folder, f'store = "memory"\n{CREDENTIALS}')
+        client = TokenClient.from_config(file, broker="mqtts://broker.example.com:8884", client_id="pump-17")
+        assert "mqtts://broker.example.com:8884" in repr(client)
+
     def test_takes_the_constructors_word_for_what_is_wrong(self, folder: Path) -> None:
         text = f'broker = "mqtts://b.example.com"\nclient_id = "p"\nprotocol = 3\nstore = "memory"\n{CREDENTIALS}'
         with pytest.raises(ConfigurationError, match="protocol must be 5, or 4"):
