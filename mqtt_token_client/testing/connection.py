@@ -178,6 +178,8 @@ class Connection(asyncio.Protocol):
         if forbidden and message.qos and self._protocol == 5:
             self.send(packets.acknowledge(PUBACK if message.qos == 1 else PUBREC, message.packet_id, _NOT_AUTHORIZED))
             return
+        if is_new and not forbidden:
+            self._sessions.record(message, session.client_id)  # now: a test may look as soon as it is acknowledged
         if message.qos == 1:
             self.send(packets.acknowledge(PUBACK, message.packet_id))
         elif message.qos == 2:

@@ -136,10 +136,12 @@ class Sessions:
     def is_forbidden(self, topic: str) -> bool:
         return any(matches(one, topic) for one in self.forbidden)
 
+    def record(self, message: Publish, client_id: str) -> None:
+        """Add what a client has published to the messages that a test can look at."""
+        self._published(message, client_id)
+
     def publish(self, message: Publish, client_id: str | None = None) -> None:
         """Send a message to all who have subscribed to it, and keep it if it is retained."""
-        if client_id is not None:
-            self._published(message, client_id)
         if message.retain:
             if message.payload:
                 self._retained[message.topic] = message

@@ -243,6 +243,20 @@ def test_what_waited_for_the_client_arrives_in_order_and_without_retain(connect:
     connection.ping()  # and nothing before its answer
 
 
+@pytest.mark.parametrize(("first", "kind"), [(0x32, PUBACK), (0x34, PUBREC)])
+def test_a_message_is_acknowledged_once_it_is_among_the_messages(
+    broker: Broker, connect: Connect, first: int, kind: int
+) -> None:
+    connection = connect()
+    connection.accepted()
+    with broker._new_message:  # no message can be added
+        connection.send(publish(1, b"one", first=first))
+        with pytest.raises(TimeoutError):
+            connection.receive(timeout=0.3)
+    connection.expect(kind)
+    assert [message.payload for message in broker.messages("t")] == [b"one"]
+
+
 def test_a_clean_session_begins_with_nothing_and_leaves_nothing(connect: Connect) -> None:
     connection = connect()
     connection.accepted()
