@@ -23,7 +23,10 @@ from devtools.servers.processes import wait_until
 from devtools.servers.rabbitmq import RabbitMQ as RabbitMQServer
 from mqtt_token_client import (
     AwsIot,
+    Backoff,
     Credentials,
+    DeliveryFailed,
+    DeliveryRefused,
     Disconnected,
     Event,
     Password,
@@ -114,6 +117,20 @@ class TestRabbitMQ:
             elsewhere.publish(b"elsewhere")
             here.await_heard(b"before", b"after")
             elsewhere.await_heard(b"elsewhere")
+
+    def test_has_no_qos_2_and_such_a_message_is_given_up(
+        self, oidc: AuthorizationServer, rabbitmq: RabbitMQServer
+    ) -> None:
+        options: dict[str, Any] = {"protocol": 4, "backoff": Backoff(initial=0.1, maximum=0.5)}
+        with Device(f"mqtt://127.0.0.1:{rabbitmq.port}", source(oidc), "qos-2", **options) as device:
+            at_qos_2 = [device.client.publish(device.topic, payload, qos=2) for payload in (b"first", b"second")]
+            device.publish(b"behind")
+            wait_until(lambda: b"behind" in device.heard, f"the last message; heard {device.heard}")
+            assert device.client.stats.connects == 4  # the first message is sent twice, the second once
+        assert [event.reason for event in device.events if isinstance(event, DeliveryRefused)] == [0x9B, 0x9B]
+        for delivery in at_qos_2:
+            with pytest.raises(DeliveryFailed, match="publish with another qos"):
+                delivery.wait(0)
 
 
 def at_plant(token: Token, client_id: str) -> Credentials:

@@ -148,6 +148,32 @@ def test_a_filter_is_given_up_and_the_others_are_asked_for(make: Make, protocol:
     assert delivery.error is None
 
 
+@both
+def test_messages_that_are_answered_as_ones_of_another_qos_are_given_up(make: Make, protocol: int) -> None:
+    """RabbitMQ 3.10 answers QoS 2 by PUBACK. The first one is sent twice, as the answer may be a mistake."""
+    device = make(protocol, backoff=BACKOFF)
+    device.client.connect(timeout=0)
+    deliveries = [device.client.publish("t", b"%d" % n, qos=n % 2 + 1) for n in range(6)]
+    broker = Broker(device, lambda _: False)
+    sent: list[bytes] = []
+
+    def answer(peer: Peer, packet: Packet) -> None:
+        sent.append(packet.payload)
+        peer.acknowledge(PUBACK, packet.packet_id)
+        if packet.qos == 2:
+            broker.peer = None
+
+    broker.answer = answer  # type: ignore[method-assign]
+    broker.serve(is_done(*deliveries))
+    assert [delivery.error is None for delivery in deliveries] == [True, False] * 3
+    assert {payload: sent.count(payload) for payload in (b"1", b"3", b"5")} == {b"1": 2, b"3": 1, b"5": 1}
+    refused = device.reported(DeliveryRefused)
+    assert [event.reason for event in refused] == [0x9B] * 3
+    assert refused[0].hint == "the broker does not answer it as a message of QoS 2; publish with another qos"
+    with pytest.raises(DeliveryFailed, match=refused[0].hint):
+        deliveries[1].wait(0)
+
+
 class TestHint:
     @pytest.mark.parametrize(
         ("options", "size", "says"),
@@ -170,6 +196,19 @@ class TestHint:
 
 class TestInnocent:
     """A message is not given up because of what it did not cause."""
+
+    def test_a_message_that_is_answered_as_one_of_another_qos_once(self, make: Make) -> None:
+        device = make(backoff=BACKOFF)
+        device.client.connect(timeout=0)
+        for _ in range(3):
+            delivery = device.client.publish("t", b"", qos=2)
+            peer = device.answer(session_present=True)
+            peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
+            broker = Broker(device, lambda _: False)
+            broker.serve(is_done(delivery))
+            assert delivery.error is None
+            assert broker.peer is not None
+            broker.peer.close()
 
     def test_a_message_behind_one_of_qos_0_that_the_broker_ends_the_connection_for(self, make: Make) -> None:
         device = make(backoff=BACKOFF)

@@ -276,18 +276,20 @@ def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
     return deque(next(released) if message.stage is Stage.RELEASED else message for message in by_number)
 
 
-def check_answer(message: Outgoing, kind: int) -> None:
-    """Check that PUBACK answers a message of QoS 1, and PUBREC and then PUBCOMP one of QoS 2 (MQTT 5 section 4.3).
+class Answers:
+    """Checks that PUBACK answers a message of QoS 1, and PUBREC and then PUBCOMP one of QoS 2 (MQTT 5 section 4.3)."""
 
-    Raises:
-        ProtocolError: it is answered by another packet.
-    """
-    if kind == PUBACK:
-        expected = message.qos == 1
-    else:
-        expected = message.qos == 2 and (kind == PUBREC or message.stage is Stage.RELEASED)
-    if not expected:
-        raise ProtocolError(f"the broker sent {NAMES[kind]} out of place, for a message of QoS {message.qos}")
+    wrong_for: Outgoing | None = None  # at stage SENT; its answer has ended the connection
+
+    def check(self, message: Outgoing, kind: int) -> None:
+        """Raise a ProtocolError if this packet does not answer the message."""
+        if kind == PUBACK:
+            expected = message.qos == 1
+        else:
+            expected = message.qos == 2 and (kind == PUBREC or message.stage is Stage.RELEASED)
+        if not expected:
+            self.wrong_for = message if message.stage is Stage.SENT else None
+            raise ProtocolError(f"the broker sent {NAMES[kind]} out of place, for a message of QoS {message.qos}")
 
 
 def rejection(message: Outgoing, packet: int, reason: int, text: str = "") -> DeliveryFailed:

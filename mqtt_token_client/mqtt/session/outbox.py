@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from ...errors import DeliveryFailed
 from ..codec.packets import PUBACK, PUBREC, Acknowledgement
 from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
-from .delivery import Outgoing, Stage, check_answer, in_order, rejection
+from .delivery import Answers, Outgoing, Stage, in_order, rejection
 from .flow import InflightWindow
 from .journal import CallSoon, Journal
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
@@ -45,6 +45,7 @@ class Outbox:
         at_qos_0: what becomes of messages of QoS 0 that were written.
         window: how many messages may be unacknowledged.
         was_received: the identifiers of messages of QoS 2 that an earlier process received.
+        answers: checks the broker's.
     """
 
     was_received: frozenset[int] = frozenset()
@@ -57,6 +58,7 @@ class Outbox:
         self._ids = packet_ids
         self._journal = journal
         self.window = InflightWindow(max_inflight)
+        self.answers = Answers()
         self._inflight: dict[int, Outgoing] = {}  # by packet identifier; at RELEASED in the order of the PUBRECs
         self._again: deque[Outgoing] = deque()  # to be sent before anything new
         self._unsent: set[int] = set()  # the identifiers of those in flight that this connection is still to send
@@ -134,11 +136,11 @@ class Outbox:
 
     def received(self, packet_id: int) -> int | None:
         """PUBREC with Success: the broker has the message. Return the reason code of the PUBREL to write now, None if
-        :meth:`due` yields the message when it may be written. Raises as :func:`check_answer`, like the next two.
+        :meth:`due` yields the message when it may be written. Raises as :meth:`.Answers.check`, like the next two.
         """
         if packet_id not in self._inflight:  # it is of an earlier session of this client
             return IDENTIFIER_NOT_FOUND
-        check_answer(self._inflight[packet_id], PUBREC)
+        self.answers.check(self._inflight[packet_id], PUBREC)
         message = self._inflight.pop(packet_id)
         self._inflight[packet_id] = message  # as the last one: see in_order()
         if packet_id == self.window.timed:
@@ -155,7 +157,7 @@ class Outbox:
             return None
         message = self._inflight[packet_id]
         if kind != PUBACK or message.qos != 1:
-            check_answer(message, kind)
+            self.answers.check(message, kind)
         del self._inflight[packet_id]
         if self._unsent:
             self._unsent.discard(packet_id)
@@ -202,7 +204,7 @@ class Outbox:
         message = self._inflight.get(packet.packet_id)
         if message is None or message.stage is _RELEASED or not self.window.may_pause():
             return False
-        check_answer(message, packet.kind)
+        self.answers.check(message, packet.kind)
         self.quota_exceeded()
         if packet.packet_id not in self._unsent:
             self.window.forget(packet.packet_id)

@@ -171,7 +171,7 @@ class Session:
         suspected = False
         if loss is not None and loss.reason in QUOTAS:
             self._outbox.quota_exceeded()
-        elif loss is not None and loss.by_broker and early:
+        elif loss is not None and (self._outbox.answers.wrong_for or (loss.by_broker and early)):
             if self._suspicion is None:
                 from .suspicion import Suspicion
 

@@ -9,6 +9,9 @@ disconnect``). Sent again on each new connection, it would keep everything behin
                 packet at a time is sent, and the next one when it is answered. If the broker ends two connections in a
                 row with the same one on its way, that is the cause; it is given up. When all packets are answered that
                 were there then, it is WATCHING again
+
+A message that is answered as one of another QoS is the cause for certain. It is sent once more; if that happens again,
+it is given up, and later ones at once. RabbitMQ 3.10 answers QoS 2 by PUBACK.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ..codec.reason_codes import UNSPECIFIED, reason_name
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
 from .delivery import Outgoing, Stage
+from .limits import QOS_NOT_SUPPORTED
 from .outbox import Outbox
 from .subscriptions import Subscriptions
 
@@ -56,12 +60,16 @@ class Suspicion:
         self._ends = 0  # of connections in a row, with it
         self._connection: NetworkConnection[Outgoing] | None = None  # that PINGREQ was sent on
         self._proven = False  # it was answered
+        self._misanswered: Outgoing | None = None  # at the last end
+        self._misanswers = False  # the broker does that again and again
         self._last = 0  # the number of the last message that was there when isolating began
 
     def ended(self, loss: Loss) -> bool:
         """The broker has ended a connection soon after it began. Whether a packet may be the cause; call :meth:`found`
         once the session has noticed the loss.
         """
+        if self._outbox.answers.wrong_for is not None:
+            return True
         sent = [message for message in self._outbox.sent() if message.stage is Stage.SENT]
         oldest = min(sent, key=lambda message: message.number, default=None)
         asked = next((filters[0][0] for filters in self._subscriptions.asked.values()), None)
@@ -77,6 +85,10 @@ class Suspicion:
 
     def found(self) -> bool:
         """Whether the cause is found; it is given up then."""
+        answers = self._outbox.answers
+        message, answers.wrong_for = answers.wrong_for, None
+        if message is not None:
+            return self._answered_twice(message)
         if not self.isolating:
             if self._ends >= _ENDS:
                 self.isolating, self._ends, self._last = True, 0, self._outbox.queue.last_number
@@ -90,11 +102,22 @@ class Suspicion:
             self._subscriptions.remove(suspect, unsubscribe=False)
             self._emit(events.SubscriptionRefused(suspect, reason, f"{_ENDED_EACH_TIME}; it is not asked for again"))
         else:
-            hint = f"{_ENDED_EACH_TIME}; {_likely_causes(suspect)}"
-            text = f"the broker rejected a message on {suspect.topic_name}: {reason_name(reason)}: {hint}"
-            self._emit(events.DeliveryRefused(suspect.topic_name, reason, hint))
-            self._outbox.fail_unsent(suspect, DeliveryFailed(text, reason=reason))
+            self._give_up(suspect, reason, f"{_ENDED_EACH_TIME}; {_likely_causes(suspect)}")
         return True
+
+    def _answered_twice(self, message: Outgoing) -> bool:
+        before, self._misanswered = self._misanswered, message
+        if message.done or not (self._misanswers or message is before):
+            return False
+        self._misanswers, self._misanswered = True, None
+        hint = f"the broker does not answer it as a message of QoS {message.qos}; publish with another qos"
+        self._give_up(message, QOS_NOT_SUPPORTED, hint)
+        return True
+
+    def _give_up(self, message: Outgoing, reason: int, hint: str) -> None:
+        text = f"the broker rejected a message on {message.topic_name}: {reason_name(reason)}: {hint}"
+        self._emit(events.DeliveryRefused(message.topic_name, reason, hint))
+        self._outbox.fail_unsent(message, DeliveryFailed(text, reason=reason))
 
     def may_send(self, connection: NetworkConnection[Outgoing]) -> bool:
         """Whether the next packet may be sent on a connection; asked before each."""
