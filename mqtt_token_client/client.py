@@ -127,7 +127,9 @@ class TokenClient(ClientBase):
         Args:
             topic_filter: with the wildcards ``+`` and ``#``; ``$share/group/filter`` is a shared subscription.
             handler: gets each :class:`Message`; without one, ``on_message`` does. What it raises is logged and reported
-                as :class:`HandlerFailed`. A filter may have several: each call adds its handler, the same one once.
+                as :class:`HandlerFailed`. A filter may have several: each call adds its handler, the same one once. If
+                several filters match a message, it is called once, or in MQTT 3.1.1 once for each copy that the broker
+                sends.
             qos: the highest QoS to receive messages with.
             no_local: leave out what this client publishes itself; not for a shared subscription.
             retain_as_published: leave the retain flag of each message as its publisher set it.
