@@ -38,31 +38,35 @@ _monotonic = time.monotonic
 
 
 class _Wait:
-    """A thread that waits on a condition, until it is notified or a deadline has passed."""
+    """A thread that waits on a condition, until it is notified or a deadline has passed.
+
+    It is itself what ``Condition.notify()`` releases: a lock would be held for a moment once more by whom it wakes.
+    """
 
     def __init__(self, condition: Any, deadline: float) -> None:
         self.deadline = deadline
+        self.over = False
         self.expired = False
         self._condition = condition
-        self._waiter = threading.Lock()
-        self._waiter.acquire()
-        condition._waiters.append(self._waiter)
+        self._blocked = threading.Lock()
+        self._blocked.acquire()
+        condition._waiters.append(self)
 
-    @property
-    def over(self) -> bool:
-        return not self._waiter.locked()
+    def release(self) -> None:
+        """End the wait."""
+        self.over = True
+        self._blocked.release()
 
     def block(self) -> None:
         """Wait in real time, until another thread ends the wait."""
-        self._waiter.acquire()
-        self._waiter.release()
+        self._blocked.acquire()
 
     def expire(self) -> None:
         """End the wait because its deadline has passed, unless it was notified before."""
         if not self.over:
             self.expired = True
-            self._condition._waiters.remove(self._waiter)
-            self._waiter.release()
+            self._condition._waiters.remove(self)
+            self.release()
 
 
 class Task:
