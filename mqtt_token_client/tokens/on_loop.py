@@ -116,8 +116,9 @@ class SourceOnLoop:
         """
         if self._loop is not None:
             import asyncio
+            import inspect
 
-            if asyncio._get_running_loop() is self._loop and asyncio.iscoroutinefunction(self._source.fetch):  # noqa: SLF001
+            if asyncio._get_running_loop() is self._loop and inspect.iscoroutinefunction(self._source.fetch):  # noqa: SLF001
                 raise ConfigurationError("source: fetch() needs this event loop: use `await keeper.get_async()`")
 
 
