@@ -116,7 +116,9 @@ def open_settings(
     if protocol not in (4, 5):
         raise ConfigurationError(f"protocol must be 5, or 4 for MQTT 3.1.1, got {protocol!r}")
     if not isinstance(client_id, str) or not 0 < len(_encode_client_id(client_id)) <= 65_535 or "\0" in client_id:
-        raise ConfigurationError("client_id must be a string, not empty and without NUL: it names the session")
+        raise ConfigurationError(
+            f"client_id must be a string of 1 to 65535 bytes without NUL, got {repr(client_id)[:80]}"
+        )
     check_range("keepalive", keepalive, 0, 65_535)
     check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
     if will is not None and not isinstance(will, Will):
