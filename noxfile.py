@@ -25,7 +25,7 @@ def _runs(python: str) -> bool:
 
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # on which `make test` runs everything
-OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != HERE and _runs(f"python{version}")]
+OTHERS = [version for version in ("3.11", "3.12", "3.13", "3.14") if version != HERE and _runs(f"python{version}")]
 DEBIAN_13 = "3.13" if _runs("python3.13") else HERE
 HOME_ASSISTANT = ["3.13"] if _runs("python3.13") else []
 # What depends on paho: its tables and its matcher, and what is built on them.

@@ -174,7 +174,8 @@ class TestAMessage:
         calls.begin()
         publish(device, qos)
         calls.end()
-        assert calls.count / COUNT <= 11
+        sees_the_lock = sys.version_info >= (3, 14)  # from then on RLock.__enter__ counts as a call
+        assert calls.count / COUNT <= 11 + sees_the_lock
 
     @pytest.mark.parametrize(("qos", "most"), [(0, 19), (1, 16)])
     def test_is_sent_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
