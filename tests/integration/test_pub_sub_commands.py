@@ -76,7 +76,7 @@ def test_lines_of_stdin_arrive_in_order_as_lines_of_stdout(command: Command, mos
 def test_a_subscriber_lives_through_rotations(
     command: Command, mosquitto: Mosquitto, oidc: AuthorizationServer
 ) -> None:
-    oidc.config(at=3)
+    oidc.config(at=5)
     sub = command("sub", "-t", "rotated", "-C", "100", "-W", "60", "-v")
     subscribed(mosquitto, "rotated")
     pub = command("pub", "-t", "rotated", "-m", "x", "--repeat", "100", "--delay", "0.06")
