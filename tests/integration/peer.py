@@ -1,72 +1,162 @@
-"""The other side of the traffic: an independent client (paho-mqtt, MQTT 3.1.1) in its own process, so that its work
-does not burden the process under test. traffic.py starts it and talks to it in lines of JSON.
+"""The other side of the traffic: independent clients (paho-mqtt, MQTT 3.1.1) in a process of their own, so that their
+work does not burden the process under test. All of them work on one thread, in one select loop: a thread, or a process,
+for each would cost more than the messages. traffic.py starts it and talks to it in lines of JSON.
 
-Input: {"port", "name", "token", "session"} (whether it keeps one), then [topic, payload, qos] to publish, or null to
-request the arrivals. Output: "ready", then for each null {"wills", "arrivals": [[topic, payload, when], ...]}, with
-those that were not reported before.
+Input: {"port", "name", "token", "session"} (whether it keeps one) for another client, [name, topic, payload, qos] to
+publish, or a name to request the arrivals. Output: "ready" for each client, and for each name {"wills", "arrivals":
+[[topic, payload, when], ...]}, with those that were not reported before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
 import socket
 import sys
-import threading
 import time
-from collections import deque
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+RECONNECT_AFTER = 1.0  # seconds
+LOOK_INTERVAL = 0.5  # seconds: a keepalive or a reconnect may be due
 
-def send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
+
+class Client:
+    """One of the clients, subscribed to what the client under test sends, and to its will."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.name = given["name"]
+        self.subscribed = False
+        self._wills = 0
+        self._arrivals: list[tuple[str, str, float]] = []
+        self._retry_at = 0.0
+        paho_client = self._paho = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=f"peer-of-{self.name}", clean_session=not given["session"]
+        )
+        paho_client.username_pw_set("peer", given["token"])
+        paho_client.max_inflight_messages_set(1000)
+        paho_client.on_connect = lambda client, *_: client.subscribe(
+            [(f"up/{self.name}/#", 2), (f"will/{self.name}", 1)]
+        )
+        paho_client.on_subscribe = self._on_subscribe
+        paho_client.on_message = self._on_message
+        paho_client.on_socket_open = _send_at_once
+        paho_client.connect("127.0.0.1", given["port"])
+
+    @property
+    def socket(self) -> Any:
+        """None while it is not connected."""
+        return self._paho.socket()
+
+    @property
+    def wants_to_write(self) -> bool:
+        return self._paho.want_write()
+
+    def read(self) -> None:
+        self._paho.loop_read()
+
+    def write(self) -> None:
+        self._paho.loop_write()
+
+    def look(self) -> None:
+        """Send PINGREQ, or connect again, if it is time for that."""
+        if self._paho.socket() is not None:
+            self._paho.loop_misc()
+            self._retry_at = time.monotonic() + RECONNECT_AFTER
+        elif time.monotonic() >= self._retry_at:
+            self._retry_at = time.monotonic() + RECONNECT_AFTER
+            with contextlib.suppress(OSError):
+                self._paho.reconnect()
+
+    def publish(self, topic: str, payload: str, qos: int) -> None:
+        self._paho.publish(topic, payload, qos=qos)
+
+    def report(self) -> dict[str, Any]:
+        arrivals, self._arrivals = self._arrivals, []
+        return {"wills": self._wills, "arrivals": arrivals}
+
+    def close(self) -> None:
+        self._paho.disconnect()
+
+    def _on_subscribe(self, *_: object) -> None:
+        self.subscribed = True
+
+    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if message.topic.startswith("will/"):
+            self._wills += 1
+        else:
+            self._arrivals.append((message.topic, message.payload.decode(), time.monotonic()))
+
+
+def _send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
     # paho leaves Nagle's algorithm on, which holds messages back while the other side is silent.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def main() -> None:
-    given = json.loads(sys.stdin.readline())
-    name, wills, arrivals = given["name"], 0, deque[tuple[str, str, float]]()
-    subscribed = threading.Event()
+class Clients:
+    """The clients of this process."""
 
-    def arrived(_client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        nonlocal wills
-        if message.topic.startswith("will/"):
-            wills += 1
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+        self._looked_at = 0.0
+
+    def turn(self, commands: int | None = None) -> bool:
+        """Wait until there is something to do, and do it. Returns whether there are commands to read."""
+        sockets = {one.socket: one for one in self._clients.values() if one.socket is not None}
+        writing = [sock for sock, one in sockets.items() if one.wants_to_write]
+        reading = [*sockets] if commands is None else [*sockets, commands]
+        readable, writable, _ = select.select(reading, writing, [], LOOK_INTERVAL)
+        for sock in writable:
+            sockets[sock].write()
+        for sock in readable:
+            if sock != commands:
+                sockets[sock].read()
+        if time.monotonic() - self._looked_at > LOOK_INTERVAL:
+            self._looked_at = time.monotonic()
+            for one in self._clients.values():
+                one.look()
+        return commands in readable
+
+    def run(self, command: Any) -> None:
+        if isinstance(command, dict):
+            one = self._clients[command["name"]] = Client(command)
+            ends = time.monotonic() + 10
+            while not one.subscribed:
+                if time.monotonic() > ends:
+                    sys.exit("the peer could not subscribe")
+                self.turn()
+            _answer("ready")
+        elif isinstance(command, list):
+            name, topic, payload, qos = command
+            self._clients[name].publish(topic, payload, qos)
         else:
-            arrivals.append((message.topic, message.payload.decode(), time.monotonic()))
+            _answer(self._clients[command].report())
 
-    client = paho.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=f"peer-of-{name}",
-        clean_session=not given["session"],
-        reconnect_on_failure=True,
-    )
-    client.reconnect_delay_set(1, 1)
-    client.username_pw_set("peer", given["token"])
-    client.max_inflight_messages_set(1000)
-    client.on_connect = lambda client, *_: client.subscribe([(f"up/{name}/#", 2), (f"will/{name}", 1)])
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = arrived
-    client.on_socket_open = send_at_once
-    client.connect("127.0.0.1", given["port"])
-    client.loop_start()
-    if not subscribed.wait(10):
-        sys.exit("the peer could not subscribe")
-    sys.stdout.write(json.dumps("ready") + "\n")
+    def close(self) -> None:
+        for one in self._clients.values():
+            one.close()
+
+
+def _answer(what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command is not None:
-            topic, payload, qos = command
-            client.publish(topic, payload, qos=qos)
-        else:
-            new = [arrivals.popleft() for _ in range(len(arrivals))]
-            sys.stdout.write(json.dumps({"wills": wills, "arrivals": new}) + "\n")
-            sys.stdout.flush()
-    client.disconnect()
-    client.loop_stop()
+
+
+def main() -> None:
+    clients, commands, unread = Clients(), sys.stdin.fileno(), b""
+    while True:
+        if clients.turn(commands):
+            data = os.read(commands, 65_536)
+            if not data:
+                break
+            *lines, unread = (unread + data).split(b"\n")
+            for line in lines:
+                clients.run(json.loads(line))
+    clients.close()
 
 
 if __name__ == "__main__":

@@ -108,23 +108,54 @@ def payload(number: int) -> bytes:
     return b"%d %.6f" % (number, time.monotonic())
 
 
-class Peer:
-    """An independent client with a long-lived token; it receives what the client under test sends, and its will."""
+class PeerProcess:
+    """A process for any number of peers."""
 
-    def __init__(self, port: int, name: str, token: str, *, session: bool = False) -> None:
-        self.name = name
-        self._arrivals = Arrivals()
-        self._wills = 0
+    def __init__(self) -> None:
         self._speaking = threading.Lock()
-        self._process: subprocess.Popen[str] | None = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "peer.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def tell(self, command: object) -> None:
+        """Send a command of peer.py."""
+        with self._speaking:
+            self._send(command)
+
+    def ask(self, command: object) -> Any:
+        """Send a command and return the answer."""
+        with self._speaking:
+            self._send(command)
+            assert self._process.stdout is not None
+            return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+    def _send(self, command: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+
+class Peer:
+    """An independent client with a long-lived token; it receives what the client under test sends, and its will. It has
+    a process of its own, unless it is given one.
+    """
+
+    def __init__(
+        self, port: int, name: str, token: str, *, session: bool = False, process: PeerProcess | None = None
+    ) -> None:
+        self.name = name
+        self._arrivals = Arrivals()
+        self._wills = 0
+        self._shared = process is not None
+        self._process: PeerProcess | None = process or PeerProcess()
         given = {"port": port, "name": name, "token": token, "session": session}
-        self._send(given)  # not on the command line: it is a secret
-        assert self._receive() == "ready"
+        assert self._process.ask(given) == "ready"  # not on the command line: it has a secret
 
     @property
     def arrivals(self) -> Arrivals:
@@ -138,35 +169,22 @@ class Peer:
         return self._wills
 
     def publish(self, topic: str, number: int, qos: int = 1) -> None:
-        with self._speaking:
-            self._send([topic, payload(number).decode(), qos])
+        assert self._process is not None
+        self._process.tell([self.name, topic, payload(number).decode(), qos])
 
     def close(self) -> None:
         self._ask()
         process, self._process = self._process, None
-        if process is not None:
-            process.communicate(timeout=10)
+        if process is not None and not self._shared:
+            process.close()
 
     def _ask(self) -> None:
         if self._process is None:
             return
-        with self._speaking:
-            self._send(None)
-            answer = self._receive()
+        answer = self._process.ask(self.name)
         self._wills = answer["wills"]
         for topic, content, when in answer["arrivals"]:
             self._arrivals.add(topic, content.encode(), when)
-
-    def _send(self, command: object) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-
-    def _receive(self) -> Any:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
 
 
 class Traffic:
