@@ -31,20 +31,53 @@ class OnTheLoop:
         self._published.result(timeout).wait(timeout)
 
 
+class LoopThread:
+    """An event loop in a thread, for an application's clients."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> Future[_Result]:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.loop.run_forever, name="application")
+            self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on this loop."""
+        return threading.current_thread() is self._thread
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(PATIENCE)
+            self._thread = None
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+    def __del__(self) -> None:
+        with suppress(RuntimeError):
+            self.loop.close()
+
+
 class AsyncInThread:
-    """An AsyncTokenClient on an event loop of its own, in a thread, with the methods of TokenClient that the tests use.
-    What it subscribes to is received by ``messages()``.
+    """An AsyncTokenClient on an event loop in another thread, with the methods of TokenClient that the tests use. What
+    it subscribes to is received by ``messages()``.
 
     Args:
         arguments: of the client.
+        thread: has the loop; a client has one of its own, unless it is given one.
         options: of the client.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, thread: LoopThread | None = None, **options: Any) -> None:
         self._client = AsyncTokenClient(*arguments, **options)
-        self._loop = asyncio.new_event_loop()
+        self._thread = thread or LoopThread()
+        self._shared = thread is not None
         self._consumers: list[Future[None]] = []
-        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def subscribe(self, topic_filter: str, handler: Callable[[Message], object], *, qos: int = 1) -> None:
         entered = threading.Event()
@@ -55,14 +88,16 @@ class AsyncInThread:
                 async for message in messages:
                     handler(message)
 
-        self._consumers.append(self._run(consume()))
+        self._consumers.append(self._thread.run(consume()))
         assert entered.wait(PATIENCE)
 
     def connect(self) -> bool:
-        return self._run(self._client.connect()).result(PATIENCE)
+        return self._thread.run(self._client.connect()).result(PATIENCE)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> OnTheLoop:
-        """Have the event loop publish a message, without waiting for it to do so."""
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> Delivery | OnTheLoop:
+        """Publish a message; on another thread, have the event loop do so, without waiting for it."""
+        if self._thread.is_current:
+            return self._client.publish_nowait(topic, payload, qos=qos)
         published: Future[Delivery] = Future()
 
         def publish() -> None:
@@ -71,23 +106,21 @@ class AsyncInThread:
             except BaseException as error:  # noqa: BLE001 - raised where the delivery is awaited
                 published.set_exception(error)
 
-        self._loop.call_soon_threadsafe(publish)
+        self._thread.loop.call_soon_threadsafe(publish)
         return OnTheLoop(published)
 
     def rotate(self) -> None:
-        self._run(self._client.rotate()).result(PATIENCE)
+        self._thread.run(self._client.rotate()).result(PATIENCE)
 
     def disconnect(self) -> None:
-        if self._thread is None:
+        if self._closed:
             return
-        self._run(self._client.disconnect()).result(PATIENCE)
+        self._closed = True
+        self._thread.run(self._client.disconnect()).result(PATIENCE)
         for consumer in self._consumers:
             consumer.result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        self._thread = None
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
+        if not self._shared:
+            self._thread.close()
 
     @property
     def state(self) -> str:
@@ -99,7 +132,7 @@ class AsyncInThread:
 
     def block(self, function: Callable[[], object]) -> None:
         """Have the application block the event loop with a function."""
-        self._loop.call_soon_threadsafe(function)
+        self._thread.loop.call_soon_threadsafe(function)
 
     def __enter__(self) -> AsyncInThread:
         self.connect()
@@ -107,16 +140,6 @@ class AsyncInThread:
 
     def __exit__(self, *_: object) -> None:
         self.disconnect()
-
-    def __del__(self) -> None:
-        with suppress(RuntimeError):
-            self._loop.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> Future[_Result]:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._loop.run_forever, name="application")
-            self._thread.start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
 
 AnyClient = TokenClient | AsyncInThread

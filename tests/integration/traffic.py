@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -224,6 +224,12 @@ class Traffic:
         name = f"up/{self.peer.name}/{topic(number)}"
         self.deliveries.append(self.client.publish(name, payload(number), qos=qos))
 
+    def send(self, qos: int = 1) -> None:
+        """Send the next message each way."""
+        self.publish(self.sent, qos)
+        self.peer.publish(f"down/{self.peer.name}/{topic(self.sent)}", self.sent, qos)
+        self.sent += 1
+
     def run(
         self,
         seconds: float,
@@ -239,10 +245,7 @@ class Traffic:
                 break
             if ahead > 0:
                 pause.wait(ahead)
-            level = qos(self.sent)
-            self.publish(self.sent, level)
-            self.peer.publish(f"down/{self.peer.name}/{topic(self.sent)}", self.sent, level)
-            self.sent += 1
+            self.send(qos(self.sent))
 
     def wait_for_load(self, sent: int) -> None:
         """Wait until so many messages have been sent each way."""
@@ -265,6 +268,13 @@ class Traffic:
     @property
     def losses(self) -> list[Event]:
         return self.of(Disconnected)
+
+
+def turns(count: int, rate: float) -> Iterator[float]:
+    """Yield how long to wait before each of ``count`` turns, of which there are ``rate`` per second."""
+    began = time.monotonic()
+    for number in range(count):
+        yield max(0.0, began + number / rate - time.monotonic())
 
 
 def trusting(ca: object) -> ssl.SSLContext:
