@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -91,10 +91,10 @@ class AsyncInThread:
         self._consumers.append(self._thread.run(consume()))
         assert entered.wait(PATIENCE)
 
-    def connect(self) -> bool:
-        return self._thread.run(self._client.connect()).result(PATIENCE)
+    def connect(self, timeout: float | None = 30.0) -> bool:
+        return self._thread.run(self._client.connect(timeout)).result(PATIENCE)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0) -> Delivery | OnTheLoop:
+    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0) -> Delivery | OnTheLoop:
         """Publish a message; on another thread, have the event loop do so, without waiting for it."""
         if self._thread.is_current:
             return self._client.publish_nowait(topic, payload, qos=qos)
@@ -112,11 +112,11 @@ class AsyncInThread:
     def rotate(self) -> None:
         self._thread.run(self._client.rotate()).result(PATIENCE)
 
-    def disconnect(self) -> None:
+    def disconnect(self, timeout: float = 5.0) -> None:
         if self._closed:
             return
         self._closed = True
-        self._thread.run(self._client.disconnect()).result(PATIENCE)
+        self._thread.run(self._client.disconnect(timeout)).result(PATIENCE)
         for consumer in self._consumers:
             consumer.result(PATIENCE)
         if not self._shared:
@@ -145,3 +145,10 @@ class AsyncInThread:
 AnyClient = TokenClient | AsyncInThread
 
 INTERFACES: dict[str, Callable[..., AnyClient]] = {"blocking": TokenClient, "asyncio": AsyncInThread}
+
+
+def through_both(check: Callable[[str], None]) -> None:
+    """Check something through both interfaces at once; ``check`` gets the name of one."""
+    with ThreadPoolExecutor(len(INTERFACES)) as pool:
+        for checking in [pool.submit(check, interface) for interface in INTERFACES]:
+            checking.result()

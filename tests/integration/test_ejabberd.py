@@ -16,9 +16,9 @@ from mqtt_token_client import (
     Password,
     Rotated,
     Token,
-    TokenClient,
     TokenRefused,
 )
+from tests.integration.interfaces import INTERFACES, AnyClient, through_both
 
 both = pytest.mark.parametrize("protocol", [4, 5])
 
@@ -38,9 +38,16 @@ class Source:
 
 
 def client_at(
-    ejabberd: Ejabberd, source: Source, name: str, events: list[Event], protocol: int, user: str | None = None
-) -> TokenClient:
-    return TokenClient(
+    ejabberd: Ejabberd,
+    source: Source,
+    name: str,
+    events: list[Event],
+    protocol: int,
+    *,
+    user: str | None = None,
+    interface: str = "blocking",
+) -> AnyClient:
+    return INTERFACES[interface](
         f"mqtt://{ejabberd.host}:{ejabberd.port}",
         source,
         client_id=name,
@@ -53,26 +60,30 @@ def client_at(
 @both
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_rotations_lose_and_reorder_nothing(keys: Keys, ejabberd: Ejabberd, protocol: int, qos: int) -> None:
-    name = f"pump-{protocol}-{qos}"
-    events: list[Event] = []
-    heard: list[int] = []
+    def check(interface: str) -> None:
+        name = f"pump-{protocol}-{qos}-{interface}"
+        events: list[Event] = []
+        heard: list[int] = []
 
-    def arrived(message: Message) -> None:
-        heard.append(int(message.payload))
+        def arrived(message: Message) -> None:
+            heard.append(int(message.payload))
 
-    with client_at(ejabberd, Source(keys, f"{name}@localhost"), name, events, protocol) as client:
-        client.subscribe(f"{name}/#", arrived, qos=qos)
-        sent = 0
-        while client.stats.rotations < 3:
-            client.publish(f"{name}/t", str(sent), qos=qos)
-            sent += 1
-            time.sleep(0.02)
-            if sent % 40 == 0:
-                client.rotate()
-        wait_until(lambda: len(heard) >= sent, f"all {sent} messages; {len(heard)} came")
-    assert heard == list(range(sent))
-    assert [event for event in events if isinstance(event, Disconnected | TokenRefused)] == []
-    assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+        source = Source(keys, f"{name}@localhost")
+        with client_at(ejabberd, source, name, events, protocol, interface=interface) as client:
+            client.subscribe(f"{name}/#", arrived, qos=qos)
+            sent = 0
+            while client.stats.rotations < 3:
+                client.publish(f"{name}/t", b"%d" % sent, qos=qos)
+                sent += 1
+                time.sleep(0.02)
+                if sent % 40 == 0:
+                    client.rotate()
+            wait_until(lambda: len(heard) >= sent, f"all {sent} messages; {len(heard)} came")
+        assert heard == list(range(sent))
+        assert [event for event in events if isinstance(event, Disconnected | TokenRefused)] == []
+        assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+
+    through_both(check)
 
 
 @both

@@ -10,7 +10,7 @@ from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.processes import wait_until
 from mqtt_token_client import Event, Token
-from tests.integration.interfaces import INTERFACES
+from tests.integration.interfaces import INTERFACES, through_both
 from tests.integration.traffic import Peer, Traffic
 
 ROTATIONS = 100
@@ -26,25 +26,28 @@ class _Minted:
         return Token(self._keys.token(600), 600)
 
 
-@pytest.mark.parametrize(("interface", "protocol"), [("blocking", 4), ("blocking", 5), ("asyncio", 5)])
+@pytest.mark.parametrize("protocol", [4, 5])
 def test_a_hundred_handovers_lose_repeat_and_reorder_nothing_at_any_qos(
-    interface: str, protocol: int, keys: Keys, mosquitto: Mosquitto
+    protocol: int, keys: Keys, mosquitto: Mosquitto
 ) -> None:
-    events: list[Event] = []
-    name = f"hundred-{protocol}-{interface}"
-    client = INTERFACES[interface](
-        f"mqtt://127.0.0.1:{mosquitto.port}", _Minted(keys), client_id=name, protocol=protocol, on_event=events.append
-    )
-    with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
-        running = threading.Thread(target=traffic.run, args=(12, 300, lambda number: number % 3))
-        running.start()
-        for number in range(ROTATIONS):
-            client.rotate()
-            wait_until(lambda wanted=number + 1: client.stats.rotations >= wanted, "the rotation")  # type: ignore[misc]
-        running.join()
-        traffic.settle()
-    up, down = traffic.peer.arrivals, traffic.down
-    assert (up.lost_of(traffic.sent), up.duplicated, up.reordered) == (set(), 0, 0)
-    assert (down.lost_of(traffic.sent), down.duplicated, down.reordered) == (set(), 0, 0)
-    assert traffic.losses == []
-    assert {rotation.kind for rotation in traffic.rotations} == {"handover"}
+    def check(interface: str) -> None:
+        events: list[Event] = []
+        name, enough = f"hundred-{protocol}-{interface}", threading.Event()
+        url = f"mqtt://127.0.0.1:{mosquitto.port}"
+        client = INTERFACES[interface](url, _Minted(keys), client_id=name, protocol=protocol, on_event=events.append)
+        with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
+            running = threading.Thread(target=traffic.run, args=(100, 300, lambda number: number % 3, enough))
+            running.start()
+            for number in range(ROTATIONS):
+                client.rotate()
+                wait_until(lambda wanted=number + 1: client.stats.rotations >= wanted, "the rotation")  # type: ignore[misc]
+            enough.set()
+            running.join()
+            traffic.settle()
+        up, down = traffic.peer.arrivals, traffic.down
+        assert (up.lost_of(traffic.sent), up.duplicated, up.reordered) == (set(), 0, 0)
+        assert (down.lost_of(traffic.sent), down.duplicated, down.reordered) == (set(), 0, 0)
+        assert traffic.losses == []
+        assert {rotation.kind for rotation in traffic.rotations} == {"handover"}
+
+    through_both(check)

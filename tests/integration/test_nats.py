@@ -18,9 +18,9 @@ from mqtt_token_client import (
     Password,
     Rotated,
     Token,
-    TokenClient,
     TokenRefused,
 )
+from tests.integration.interfaces import INTERFACES, AnyClient, through_both
 
 
 class Source:
@@ -41,8 +41,8 @@ class Source:
         return Token(self.nats.token(self.lifetime), self.lifetime)
 
 
-def client_at(nats: Nats, source: Source, name: str, events: list[Event]) -> TokenClient:
-    return TokenClient(
+def client_at(nats: Nats, source: Source, name: str, events: list[Event], interface: str = "blocking") -> AnyClient:
+    return INTERFACES[interface](
         f"mqtt://{nats.host}:{nats.port}",
         source,
         client_id=name,
@@ -55,27 +55,30 @@ def client_at(nats: Nats, source: Source, name: str, events: list[Event]) -> Tok
 
 @pytest.mark.parametrize("qos", [0, 1])
 def test_rotations_lose_and_reorder_nothing(nats: Nats, qos: int) -> None:
-    name = f"pump-{qos}"
-    events: list[Event] = []
-    heard: list[int] = []
+    def check(interface: str) -> None:
+        name = f"pump-{qos}-{interface}"
+        events: list[Event] = []
+        heard: list[int] = []
 
-    def arrived(message: Message) -> None:
-        heard.append(int(message.payload))
+        def arrived(message: Message) -> None:
+            heard.append(int(message.payload))
 
-    with client_at(nats, Source(nats), name, events) as client:
-        client.subscribe(f"{name}/#", arrived, qos=qos)
-        sent, next_rotation = 0, time.monotonic() + 1.5
-        while client.stats.rotations < 3:
-            client.publish(f"{name}/t", str(sent), qos=qos)
-            sent += 1
-            time.sleep(0.02)
-            if time.monotonic() >= next_rotation:  # NATS closes the second of two take-overs within a second
-                client.rotate()
-                next_rotation = time.monotonic() + 1.5
-        wait_until(lambda: len(set(heard)) >= sent, f"all {sent} messages; {len(heard)} came")
-    assert list(dict.fromkeys(heard)) == list(range(sent))
-    assert [event for event in events if isinstance(event, Disconnected | TokenRefused)] == []
-    assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+        with client_at(nats, Source(nats), name, events, interface) as client:
+            client.subscribe(f"{name}/#", arrived, qos=qos)
+            sent, next_rotation = 0, time.monotonic() + 1.5
+            while client.stats.rotations < 3:
+                client.publish(f"{name}/t", b"%d" % sent, qos=qos)
+                sent += 1
+                time.sleep(0.02)
+                if time.monotonic() >= next_rotation:  # NATS closes the second of two take-overs within a second
+                    client.rotate()
+                    next_rotation = time.monotonic() + 1.5
+            wait_until(lambda: len(set(heard)) >= sent, f"all {sent} messages; {len(heard)} came")
+        assert list(dict.fromkeys(heard)) == list(range(sent))
+        assert [event for event in events if isinstance(event, Disconnected | TokenRefused)] == []
+        assert {event.kind for event in events if isinstance(event, Rotated)} == {"handover"}
+
+    through_both(check)
 
 
 def test_a_message_of_qos_2_which_this_version_answers_by_the_end_of_the_connection_is_given_up(nats: Nats) -> None:

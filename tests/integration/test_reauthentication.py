@@ -5,7 +5,8 @@ from __future__ import annotations
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
-from mqtt_token_client import Credentials, Event, Token, TokenClient
+from mqtt_token_client import Credentials, Event, Token
+from tests.integration.interfaces import INTERFACES, through_both
 from tests.integration.traffic import Peer, Traffic, source
 
 
@@ -33,40 +34,41 @@ def test_loses_and_holds_nothing_at_any_qos_on_one_connection(
     keys: Keys, oidc: AuthorizationServer, mosquitto: Mosquitto
 ) -> None:
     oidc.config(at=4)
-    events: list[Event] = []
-    name = "in-place"
-    client = TokenClient(
-        f"mqtt://127.0.0.1:{mosquitto.port}", source(oidc), client_id=name, profile=ByMethod(), on_event=events.append
-    )
-    with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
-        traffic.run(seconds=12, rate=200, qos=lambda number: number % 3)
-        traffic.settle()
-    assert len(traffic.rotations) >= 3
-    assert {(rotation.kind, rotation.gap) for rotation in traffic.rotations} == {("re-authentication", 0.0)}
-    assert client.stats.connects == 1
-    for way in (traffic.peer.arrivals, traffic.down):
-        assert (way.lost_of(traffic.sent), way.duplicated, way.reordered) == (set(), 0, 0)
-    assert traffic.losses == []
-    assert mosquitto.refused(name) == 0
+
+    def check(interface: str) -> None:
+        events: list[Event] = []
+        name, url = f"in-place-{interface}", f"mqtt://127.0.0.1:{mosquitto.port}"
+        client = INTERFACES[interface](url, source(oidc), client_id=name, profile=ByMethod(), on_event=events.append)
+        with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
+            traffic.run(seconds=12, rate=200, qos=lambda number: number % 3)
+            traffic.settle()
+        assert len(traffic.rotations) >= 3
+        assert {(rotation.kind, rotation.gap) for rotation in traffic.rotations} == {("re-authentication", 0.0)}
+        assert client.stats.connects == 1
+        for way in (traffic.peer.arrivals, traffic.down):
+            assert (way.lost_of(traffic.sent), way.duplicated, way.reordered) == (set(), 0, 0)
+        assert traffic.losses == []
+        assert mosquitto.refused(name) == 0
+
+    through_both(check)
 
 
 def test_refused_goes_on_with_another_token_on_another_connection_and_loses_nothing(
     keys: Keys, mosquitto: Mosquitto
 ) -> None:
-    events: list[Event] = []
-    name = "in-place-refused"
-    client = TokenClient(
-        f"mqtt://127.0.0.1:{mosquitto.port}",
-        BadAtFirst(keys),
-        client_id=name,
-        profile=ByMethod(),
-        on_event=events.append,
-    )
-    with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
-        client.rotate()
-        traffic.run(seconds=2, rate=200)
-        traffic.settle()
-    assert client.stats.connects == 2
-    assert mosquitto.refused(name) == 1
-    assert traffic.peer.arrivals.lost_of(traffic.sent) == set()
-    assert traffic.down.lost_of(traffic.sent) == set()
+    def check(interface: str) -> None:
+        events: list[Event] = []
+        name, url = f"in-place-refused-{interface}", f"mqtt://127.0.0.1:{mosquitto.port}"
+        client = INTERFACES[interface](
+            url, BadAtFirst(keys), client_id=name, profile=ByMethod(), on_event=events.append
+        )
+        with Traffic(client, Peer(mosquitto.port, name, keys.token(600)), events) as traffic:
+            client.rotate()
+            traffic.run(seconds=2, rate=200)
+            traffic.settle()
+        assert client.stats.connects == 2
+        assert mosquitto.refused(name) == 1
+        assert traffic.peer.arrivals.lost_of(traffic.sent) == set()
+        assert traffic.down.lost_of(traffic.sent) == set()
+
+    through_both(check)
