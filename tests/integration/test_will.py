@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +28,12 @@ from mqtt_token_client import (
     Rotated,
     RotationFailed,
     Token,
-    TokenClient,
     TokenRefused,
     Will,
 )
 from tests.integration.interfaces import INTERFACES
 from tests.integration.test_rotations_under_load import ByMethod, Minted
-from tests.integration.traffic import Peer
+from tests.integration.traffic import Peer, PeerProcess
 
 ROTATIONS, DELAY, KEEPALIVE = 5, 2, 2
 
@@ -56,7 +56,7 @@ class Case:
     protocol: int
     delay: int | None
     loss: Callable[[DelayProxy], None]
-    interface: str = "blocking"
+    interface: str
 
     def __str__(self) -> str:
         delay = "-delay" if self.delay else ""
@@ -78,8 +78,7 @@ class Outcome:
 
 BROKERS = [("rabbitmq", 4, None)]
 BROKERS += [(name, *rest) for name in ("mosquitto", "hivemq") for rest in ((4, None), (5, None), (5, DELAY))]
-CASES = [Case(*broker, loss) for broker in BROKERS for loss in (cut, silence)]
-CASES += [Case(*broker, cut, "asyncio") for broker in BROKERS]
+CASES = [Case(*broker, loss, interface) for broker in BROKERS for loss in (cut, silence) for interface in INTERFACES]
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +87,18 @@ def outcomes(keys: Keys, mosquitto: Mosquitto, rabbitmq: RabbitMQ, hivemq: HiveM
     brokers: dict[str, Mosquitto | RabbitMQ | HiveMQ] = {"mosquitto": mosquitto, "rabbitmq": rabbitmq, "hivemq": hivemq}
     for broker in brokers.values():
         broker.reset()
-    with ThreadPoolExecutor(len(CASES)) as pool:
-        return dict(zip(CASES, pool.map(lambda case: _live(case, brokers[case.broker].port, keys), CASES), strict=True))
+    with closing(PeerProcess()) as peers, ThreadPoolExecutor(len(CASES)) as pool:
+        live = functools.partial(_live, keys=keys, peers=peers)
+        return dict(zip(CASES, pool.map(live, CASES, [brokers[case.broker].port for case in CASES]), strict=True))
 
 
-def _live(case: Case, port: int, keys: Keys) -> Outcome:
+def _live(case: Case, port: int, keys: Keys, peers: PeerProcess) -> Outcome:
     events: list[Event] = []
     name = f"will-{case}"
-    with closing(Peer(port, name, keys.token(600))) as peer, closing(DelayProxy(port, round_trip=0.002)) as proxy:
+    with (
+        closing(Peer(port, name, keys.token(600), process=peers)) as peer,
+        closing(DelayProxy(port, round_trip=0.002)) as proxy,
+    ):
         client = INTERFACES[case.interface](
             f"mqtt://127.0.0.1:{proxy.port}",
             Minted(keys),
@@ -132,14 +135,14 @@ class TestWill:
 class Device:
     """A client with a will on Mosquitto, behind a proxy, and its peer."""
 
-    def __init__(self, name: str, keys: Keys, port: int, proxy: DelayProxy, **options: Any) -> None:
+    def __init__(self, name: str, keys: Keys, port: int, proxy: DelayProxy, *, interface: str, **options: Any) -> None:
         self.name = name
         self.events: list[Event] = []
         self.peer = Peer(port, name, keys.token(600))
         options = {"tokens": Minted(keys), "backoff": Backoff(initial=0.02, maximum=0.1), **options}
         will = Will(f"will/{name}", b"lost", qos=1)
         url = f"mqtt://127.0.0.1:{proxy.port}"
-        self.client = TokenClient(url, client_id=name, will=will, on_event=self.events.append, **options)
+        self.client = INTERFACES[interface](url, client_id=name, will=will, on_event=self.events.append, **options)
         self._heard = 0
 
     def reported(self, kind: type[Event]) -> int:
@@ -160,12 +163,13 @@ class Device:
 Make = Callable[..., Device]
 
 
-@pytest.fixture
-def make(keys: Keys, mosquitto: Mosquitto) -> Iterator[Make]:
+@pytest.fixture(params=INTERFACES)
+def make(request: pytest.FixtureRequest, keys: Keys, mosquitto: Mosquitto) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(name: str, proxy: DelayProxy, **options: Any) -> Device:
-            device = Device(name, keys, mosquitto.port, proxy, **options)
+            name = f"{name}-{request.param}"
+            device = Device(name, keys, mosquitto.port, proxy, interface=request.param, **options)
             stack.callback(device.peer.close)
             stack.enter_context(device.client)
             return device
