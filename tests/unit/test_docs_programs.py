@@ -1,5 +1,5 @@
-"""Programs of README.md and of docs/index.md, service.md, journal.md and brokers.md run as they are, with the embedded
-servers in place of the real ones.
+"""Programs of README.md and of docs/index.md, service.md, metrics.md, journal.md and brokers.md run as they are, with
+the embedded servers in place of the real ones.
 """
 
 from __future__ import annotations
@@ -116,6 +116,21 @@ def credentials(server: AuthorizationServer, broker: Broker, monkeypatch: pytest
     (tmp_path / "pump-secret").write_text(server.client_secret)
     monkeypatch.setenv("MQTT_TOKEN_CONFIG", str(tmp_path / "pump.toml"))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+
+def test_the_program_writes_metrics(
+    run: Run, credentials: None, broker: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (block,) = blocks("docs/metrics.md", "python")
+    code = block.code.replace("/var/lib/node_exporter", str(tmp_path)).replace("time.sleep(10)", "raise SystemExit")
+    with pytest.raises(SystemExit):
+        run(Block(block.document, block.line, "python", code))
+    values = dict(line.split() for line in (tmp_path / "pump.prom").read_text().splitlines())
+    named = set(re.findall(r"^\| `(mqtt_\w+)`", (ROOT / block.document).read_text(), re.MULTILINE))
+    assert named <= values.keys()
+    assert (values["mqtt_connected"], values["mqtt_needs_help"]) == ("1.0", "0.0")
+    assert float(values["mqtt_token_expires_in_seconds"]) > 0
+    assert broker.messages("pump/17/temperature", count=1)[0].payload == b"21.5"
 
 
 @pytest.mark.parametrize("document", ["docs/service.md", "examples/one_machine/opt/pump/pump.py"])
