@@ -36,11 +36,12 @@ FRAGMENTS: dict[str, dict[str, Any]] = {
         "display": SimpleNamespace(draw=lambda *_arguments, **_named: None),
         "ask_our_cloud": lambda: {"token": OPAQUE, "seconds": 60},
     },
+    "docs/gateway.md": {},
     "docs/paho.md": {},
     "docs/processes.md": {},
     "docs/stores.md": {"key_from_elsewhere": Fernet.generate_key()},
 }
-_ENVIRONMENT = ("PUMP_SECRET", "DASHBOARD_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+_ENVIRONMENT = ("PUMP_SECRET", "DASHBOARD_SECRET", "GATEWAY_SECRET", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 
 
 PYTHON = [block for document in (*COMPLETE, *FRAGMENTS) for block in blocks(document, "python")]
