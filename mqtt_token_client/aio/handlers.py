@@ -58,23 +58,21 @@ class HandlerTask:
         handled = 0
         try:
             while not self._stopped and (message := self.inbox.take()) is not None:
-                await self._handle(message)
-                self.inbox.processed(message)
+                try:
+                    result = self.handler(message)
+                    if result is not None and inspect.isawaitable(result):
+                        await result
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise  # the client was disconnected: the message is not acknowledged
+                    self._failed(message, RuntimeError("it raised CancelledError"))
+                except Exception as error:  # noqa: BLE001 - of the application, reported as an event
+                    self._failed(message, error)
+                if message.pending_ack is not None:
+                    self.inbox.processed(message)
                 handled += 1
                 if handled % _TURN == 0:
                     await asyncio.sleep(0)
         finally:
             self._task = None
-
-    async def _handle(self, message: Message) -> None:
-        try:
-            result = self.handler(message)
-            if inspect.isawaitable(result):
-                await result
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # the client was disconnected: the message is not acknowledged
-            self._failed(message, RuntimeError("it raised CancelledError"))
-        except Exception as error:  # noqa: BLE001 - of the application, reported as an event
-            self._failed(message, error)

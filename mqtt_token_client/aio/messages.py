@@ -33,6 +33,8 @@ class Messages:
     The iteration ends when the client is disconnected.
     """
 
+    # ``ended`` says whether no further message is to be yielded.
+
     def __init__(self, inboxes: Inboxes, topic_filter: str, limit: int, subscribe: Callable[[Inbox], None]) -> None:
         self.topic_filter = topic_filter
         self.limit = limit
@@ -41,7 +43,7 @@ class Messages:
         self._inbox: Inbox | None = None
         self._iterators: list[_Iterator] = []
         self._waiting: list[asyncio.Future[None]] = []
-        self._ended = False
+        self.ended = False
 
     async def __aenter__(self) -> Self:
         if self._inbox is not None:
@@ -76,13 +78,8 @@ class Messages:
 
     def end(self) -> None:
         """Yield no further message."""
-        self._ended = True
+        self.ended = True
         self.wake()
-
-    @property
-    def ended(self) -> bool:
-        """Whether no further message is to be yielded."""
-        return self._ended
 
     def wake(self) -> None:
         """Have the iterators look for messages."""
@@ -111,7 +108,9 @@ class _Iterator:
         return self
 
     async def __anext__(self) -> Message:
-        self.stop(self._inbox, processed=True)
+        message, self._current = self._current, None
+        if message is not None and message.pending_ack is not None:
+            self._inbox.processed(message)
         self._yielded += 1
         if self._yielded % _TURN == 0:
             await asyncio.sleep(0)

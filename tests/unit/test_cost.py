@@ -26,6 +26,7 @@ from mqtt_token_client.mqtt.codec.properties import pack_length
 from mqtt_token_client.mqtt.runtime.base import Runtime
 from mqtt_token_client.mqtt.transport.open import open_transport
 from tests.unit import packets
+from tests.unit.async_device import AsyncDevice
 from tests.unit.codecs import connected
 from tests.unit.device import Device, Make, both
 from tests.unit.network_thread import call
@@ -93,19 +94,19 @@ class Calls:
         self.count += event in ("call", "c_call")
 
 
-def network(device: Device, function: Callable[[], object]) -> None:
+def network(device: Device | AsyncDevice, function: Callable[[], object]) -> None:
     """Do something on the network thread."""
     call(runtime_of(device), function)
 
 
-def runtime_of(device: Device) -> Runtime:
+def runtime_of(device: Device | AsyncDevice) -> Runtime:
     manager = device.client._core._manager
     assert manager is not None
     return manager.runtime
 
 
 @contextlib.contextmanager
-def counted(device: Device) -> Iterator[Calls]:
+def counted(device: Device | AsyncDevice) -> Iterator[Calls]:
     """What the network thread calls; what it is to do is ready for it all at once."""
     calls, ready = Calls(), threading.Event()
     network(device, calls.begin)
