@@ -22,7 +22,7 @@ from .database import Database
 from .place import create, set_aside
 from .rows import DamagedError
 
-_LONGEST_DELAY = 1.0  # seconds until a change is written that nobody waits for
+_LEAST_DELAY = 1.0  # seconds until a change is written that nobody waits for, unless a message is written earlier
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
 # Python cannot decode a message of SQLite that quotes what is damaged.
 _DAMAGES = (DamagedError, UnicodeDecodeError)
@@ -179,7 +179,7 @@ class _Writer:
         self._take_changes()
         batch, now = self.batch, monotonic()
         if not changed_disk:
-            self._change_at = now + (self._commit_every or _LONGEST_DELAY)
+            self._change_at = now + max(self._commit_every, _LEAST_DELAY)
         if self._database is None and (now >= self._retry_at or batch.ended is not None):
             self._retry()
         elif self._database is None:
@@ -190,7 +190,8 @@ class _Writer:
         elif now >= (due := self._due()):
             self._commit(self._database)
         else:
-            waiting = due - now if batch else None
+            # A message that comes meanwhile does not ring.
+            waiting = min(due - now, self._commit_every or math.inf) if batch else None
             self._channel.sleep(waiting, until_next=not batch or not self._commit_every)
 
     def _due(self) -> float:

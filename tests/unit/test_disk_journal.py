@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,6 +227,55 @@ class TestCommits:
         now += 0.7  # the oldest waits for more than a second
         writer.work()
         assert [one.number for one in stream if one.stored] == [95, 96, 97, 98, 99]
+        channel.put(Batch.end, lambda: None)
+        writer.work()
+        writer.close()
+
+    @pytest.mark.parametrize(
+        ("commit_every", "expected"),
+        [
+            (0.0, [(0.0, [1, 2], []), (0.06, [3], [1, 2]), (1.2, [], [3])]),
+            (0.02, [(0.02, [1, 2], []), (0.08, [3], [1, 2]), (1.2, [], [3])]),
+            (1.0, []),
+        ],
+    )
+    def test_what_nobody_waits_for_is_written_with_the_next_message_or_after_a_second(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, commit_every: float, expected: list[Any]
+    ) -> None:
+        """The broker acknowledges some messages a little later than others: that is no commit of its own."""
+        channel, now, wakes_at = Channel(), 0.0, 0.0
+        changes: list[tuple[float, Callable[..., None], Any]] = [
+            *((0.0, Batch.append, (message(number), b"x", 0.0)) for number in (1, 2)),
+            (0.05, Batch.remove, (1,)),
+            (0.06, Batch.append, (message(3), b"x", 0.06)),
+            (0.06, Batch.remove, (2,)),
+            (0.2, Batch.remove, (3,)),
+        ]
+        commits: list[tuple[float, list[int], list[int]]] = []
+        commit = Database.commit
+
+        def counted_commit(database: Database, batch: Batch) -> None:
+            commits.append((round(now, 6), [*batch.appended], sorted(batch.removed)))
+            commit(database, batch)
+
+        def sleep(seconds: float | None, *, until_next: bool) -> None:
+            nonlocal wakes_at
+            wakes_at = 3.0 if seconds is None else now + seconds
+            if until_next and changes:
+                wakes_at = min(wakes_at, changes[0][0])
+
+        monkeypatch.setattr("mqtt_token_client.journal.writer.monotonic", lambda: now)
+        monkeypatch.setattr(channel, "sleep", sleep)
+        monkeypatch.setattr(Database, "commit", counted_commit)
+        writer = _Writer(channel, path, None, "pump", commit_every)
+        writer.open()
+        while now < 3.0:
+            while changes and changes[0][0] <= now:
+                _, change, arguments = changes.pop(0)
+                channel.put(change, *arguments)
+            writer.work()
+            now = max(now, wakes_at)
+        assert commits == expected
         channel.put(Batch.end, lambda: None)
         writer.work()
         writer.close()
