@@ -91,7 +91,7 @@ class TestAMessage:
 
         assert run(main) / COUNT <= most
 
-    @pytest.mark.parametrize(("qos", "most"), [(0, 7), (1, 14)])
+    @pytest.mark.parametrize(("qos", "most"), [(0, 8), (1, 15)])
     def test_that_waits_is_handled_by_few_calls(self, protocol: int, qos: int, most: int) -> None:
         """By a plain function, on the event loop's thread."""
 
