@@ -69,7 +69,7 @@ class HandlerTask:
                     self._failed(message, RuntimeError("it raised CancelledError"))
                 except Exception as error:  # noqa: BLE001 - of the application, reported as an event
                     self._failed(message, error)
-                if message.pending_ack is not None:
+                if message.pending_ack is not None:  # one of QoS 0 costs no call
                     self.inbox.processed(message)
                 handled += 1
                 if handled % _TURN == 0:

@@ -33,8 +33,6 @@ class Messages:
     The iteration ends when the client is disconnected.
     """
 
-    # ``ended`` says whether no further message is to be yielded.
-
     def __init__(self, inboxes: Inboxes, topic_filter: str, limit: int, subscribe: Callable[[Inbox], None]) -> None:
         self.topic_filter = topic_filter
         self.limit = limit
@@ -43,7 +41,7 @@ class Messages:
         self._inbox: Inbox | None = None
         self._iterators: list[_Iterator] = []
         self._waiting: list[asyncio.Future[None]] = []
-        self.ended = False
+        self.ended = False  # then no further message is yielded
 
     async def __aenter__(self) -> Self:
         if self._inbox is not None:
@@ -109,7 +107,7 @@ class _Iterator:
 
     async def __anext__(self) -> Message:
         message, self._current = self._current, None
-        if message is not None and message.pending_ack is not None:
+        if message is not None and message.pending_ack is not None:  # one of QoS 0 costs no call
             self._inbox.processed(message)
         self._yielded += 1
         if self._yielded % _TURN == 0:

@@ -190,7 +190,7 @@ class _Writer:
         elif now >= (due := self._due()):
             self._commit(self._database)
         else:
-            # A message that comes meanwhile does not ring.
+            # The next message does not wake this thread, and must not wait for longer than commit_every.
             waiting = min(due - now, self._commit_every or math.inf) if batch else None
             self._channel.sleep(waiting, until_next=not batch or not self._commit_every)
 

@@ -26,7 +26,7 @@ class Sessions:
 
     Args:
         expiry_of: when a token expires, in seconds since the epoch; None if it is not valid.
-        published: gets each message that a client publishes, and the client's identifier.
+        record: gets each message that a client publishes, and the client's identifier.
 
     Attributes:
         connections: all that are open, accepted or not.
@@ -34,12 +34,12 @@ class Sessions:
         forbidden: filters of topics that nobody may publish or subscribe to.
     """
 
-    def __init__(self, expiry_of: Callable[[str], float | None], published: Callable[[Publish, str], None]) -> None:
+    def __init__(self, expiry_of: Callable[[str], float | None], record: Callable[[Publish, str], None]) -> None:
         self.connections: set[Connection] = set()
         self.rejections: deque[int] = deque()
         self.forbidden: list[str] = []
         self._expiry_of = expiry_of
-        self._published = published
+        self.record = record
         self._sessions: dict[str, Session] = {}
         self._current: dict[str, Connection] = {}
         self._retained: dict[str, Publish] = {}
@@ -135,10 +135,6 @@ class Sessions:
 
     def is_forbidden(self, topic: str) -> bool:
         return any(matches(one, topic) for one in self.forbidden)
-
-    def record(self, message: Publish, client_id: str) -> None:
-        """Add what a client has published to the messages that a test can look at."""
-        self._published(message, client_id)
 
     def publish(self, message: Publish, client_id: str | None = None) -> None:
         """Send a message to all who have subscribed to it, and keep it if it is retained."""

@@ -279,7 +279,7 @@ def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
 class Answers:
     """Checks that PUBACK answers a message of QoS 1, and PUBREC and then PUBCOMP one of QoS 2 (MQTT 5 section 4.3)."""
 
-    wrong_for: Outgoing | None = None  # at stage SENT; its answer has ended the connection
+    wrong_for: Outgoing | None = None  # at stage SENT; the answer ended the connection
 
     def check(self, message: Outgoing, kind: int) -> None:
         """Raise a ProtocolError if this packet does not answer the message."""
