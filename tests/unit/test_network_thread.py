@@ -299,10 +299,14 @@ class TestRest:
     """A loop whose turns are short, one after the other, rests to find more at a time."""
 
     @pytest.fixture
-    def rests_of(self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
-        """How many times the loop rests while a socket is ready a hundred times, once in so many seconds."""
+    def rests_of(
+        self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[float, Callable[[], None]], list[float]]:
+        """How long the loop rests while a socket is ready a hundred times, once in so many seconds, and each time
+        something is done.
+        """
 
-        def count(turn: float) -> int:
+        def count(turn: float, act: Callable[[], None]) -> list[float]:
             rests: list[float] = []
             clock = itertools.count(0, turn)
             ended = threading.Event()
@@ -310,6 +314,7 @@ class TestRest:
             ours, theirs = socket.socketpair()
 
             def writable(_events: int) -> None:
+                act()
                 if next(ready) == 100:
                     loop.watch(ours, 0, writable)
                     ended.set()
@@ -320,16 +325,31 @@ class TestRest:
                 call(loop, lambda: loop.watch(ours, selectors.EVENT_WRITE, writable))
                 assert ended.wait(10)
                 call(loop, lambda: None)
-            return len(rests)
+            return rests
 
         return count
 
-    @pytest.mark.parametrize("turn", [10e-6, 90e-6])
-    def test_comes_after_a_flurry_of_short_turns(self, rests_of: Callable[[float], int], turn: float) -> None:
-        assert 80 <= rests_of(turn) <= 90
+    @pytest.mark.parametrize("turn", [10e-6, 790e-6])
+    def test_comes_after_a_flurry_of_short_turns(self, rests_of: Callable[..., list[float]], turn: float) -> None:
+        rests = rests_of(turn, lambda: None)
+        assert 80 <= len(rests) <= 90
+        assert set(rests) == {250e-6}
 
-    def test_never_comes_up_to_ten_thousand_turns_a_second(self, rests_of: Callable[[float], int]) -> None:
-        assert rests_of(101e-6) == 0
+    def test_never_comes_up_to_1250_turns_a_second(self, rests_of: Callable[..., list[float]]) -> None:
+        assert rests_of(801e-6, lambda: None) == []
+
+    @pytest.mark.parametrize("turn", [10e-6, 90e-6])
+    def test_is_shorter_where_something_is_sent(
+        self, loop: NetworkThread, rests_of: Callable[..., list[float]], turn: float
+    ) -> None:
+        rests = rests_of(turn, loop.sends)
+        assert 80 <= len(rests) <= 90
+        assert rests.count(20e-6) >= len(rests) - 2  # the last turns send nothing
+
+    def test_never_comes_up_to_ten_thousand_turns_a_second_where_something_is_sent(
+        self, loop: NetworkThread, rests_of: Callable[..., list[float]]
+    ) -> None:
+        assert rests_of(101e-6, loop.sends) == []
 
 
 class TestBlockingJobs:

@@ -87,6 +87,10 @@ class AsyncioRuntime:
         """Assert that the caller is on the loop's thread."""
         assert threading.get_ident() == self._thread, "called from a thread other than the event loop's"
 
+    def sends(self) -> None:
+        """Something is sent, which makes no difference here; also asserts that the caller is on the loop's thread."""
+        self.check_thread()
+
     def _run(self, callback: Callable[..., None], *arguments: Any) -> None:
         current.runtime = self
         try:

@@ -56,6 +56,9 @@ class Runtime(Protocol):
     def check_thread(self) -> None:
         """Assert that the caller is on this runtime's thread."""
 
+    def sends(self) -> None:
+        """Something is sent, and an answer may be waited for; also asserts what :meth:`check_thread` does."""
+
 
 class Coalesced:
     """Calls a function soon, once for all the requests that come before that. Any thread may request it."""

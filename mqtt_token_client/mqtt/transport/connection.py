@@ -126,7 +126,7 @@ class NetworkConnection(Generic[_Item]):
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
         if self.closed or not self._out:
             return
-        self.runtime.check_thread()  # once for all that was written: for each packet it would cost some percent
+        self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         try:
             while self._out:
                 with memoryview(self._out) as view:
