@@ -34,14 +34,14 @@ RUN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("docs/gateway.md", "python"): ("tests/unit/test_docs.py",),
     ("docs/identity-providers.md", "toml"): ("tests/unit/test_identity_providers.py",),
     ("docs/index.md", "python"): ("tests/unit/test_docs_programs.py",),
-    ("docs/index.md", "sh"): (_SHELL,),
-    ("docs/installing.md", "sh"): (_SHELL,),
+    ("docs/index.md", "sh"): (_SHELL,),  # run by scripts/try-installing
+    ("docs/installing.md", "sh"): (_SHELL,),  # run by scripts/try-installing
     ("docs/journal.md", "python"): ("tests/unit/test_docs_programs.py",),
     ("docs/journal.md", "toml"): ("tests/unit/test_docs_formats.py",),
     ("docs/metrics.md", "python"): ("tests/unit/test_docs_programs.py",),
     ("docs/paho.md", "python"): ("tests/unit/test_docs.py",),
     ("docs/processes.md", "python"): ("tests/unit/test_docs.py",),
-    ("docs/raspberry-pi.md", "sh"): (_SHELL,),  # run by scripts/try-tutorial, as far as the tutorial has them
+    ("docs/raspberry-pi.md", "sh"): (_SHELL,),  # run by scripts/try-tutorial, but for ssh
     ("docs/service.md", "python"): ("tests/unit/test_docs_programs.py",),
     ("docs/service.md", "sh"): (_SHELL, "tests/integration/test_documented_commands.py"),
     ("docs/service.md", "toml"): ("tests/unit/test_docs_formats.py",),
@@ -51,7 +51,7 @@ RUN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("docs/stores.md", "python"): ("tests/unit/test_docs.py",),
     ("docs/stores.md", "sh"): (_SHELL, "tests/integration/test_documented_commands.py"),
     ("docs/testing.md", "python"): ("tests/unit/test_testing_first_test.py",),
-    ("docs/testing.md", "sh"): (_SHELL,),
+    ("docs/testing.md", "sh"): (_SHELL,),  # run by scripts/try-installing
     ("docs/troubleshooting.md", "sh"): (_SHELL, "tests/integration/test_documented_commands.py"),
     ("docs/tutorial.md", "sh"): (_SHELL,),  # run by scripts/try-tutorial
 }
