@@ -163,8 +163,10 @@ def draw_plots() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="measure everything, for the record, in 25 minutes")
-    parser.add_argument("--only", metavar="PARTS", default="", help="some parts, with commas between them")
+    parser.add_argument("--long", action="store_true", help="measure everything, for the record, in an hour")
+    parser.add_argument(
+        "--only", metavar="PARTS", default="", help="some parts, with commas; --record keeps what it has of the others"
+    )
     parser.add_argument("--plots", action="store_true", help="measure nothing, draw the plots of the results kept")
     parser.add_argument(
         "--against", type=Path, metavar="CHECKOUT", help="compare with this library in another checkout"
@@ -191,6 +193,8 @@ def main() -> None:
         print(against.compare(arguments.against.resolve(), arguments.rounds, only))
     else:
         document = measure(LONG if arguments.long else SHORT, only)
+        if only and arguments.record:
+            document = recording.beside(document, recording.load("speed"))
         recording.finish("speed", document, render, record=arguments.record)
 
 

@@ -14,12 +14,12 @@ from benchmarks.speed.traffic import BROKER, CONNECT, FAR, LATENCY, PROCESSOR, S
 _INTRODUCTION = """\
 # Speed and footprint
 
-Each library as its documentation uses it, in a process of its own, in turns on one machine in one run. Medians of \
-{rounds}, lowest and highest in brackets. **N x** is how many times better this library was in the same round: its \
-messages a second over theirs, or their time and memory over its; above 1 this library is ahead. Machines are noisy, \
-so only ratios count, and only those beyond the spread. Measured on {date} on {machine}, load {load} at the start, \
-with Python {python}, OpenSSL {openssl}, Mosquitto {mosquitto} on loopback; {versions}. All figures are in \
-[{file}]({link}).
+Each library as its documentation uses it, in a process of its own, in turns on one machine in one run, except for the \
+tables that name an earlier one. Medians of {rounds}, lowest and highest in brackets. **N x** is how many times better \
+this library was in the same round: its messages a second over theirs, or their time and memory over its; above 1 this \
+library is ahead. Machines are noisy, so only ratios count, and only those beyond the spread. Measured on {date} on \
+{machine}, load {load} at the start, with Python {python}, OpenSSL {openssl}, Mosquitto {mosquitto} on loopback; \
+{versions}. All figures are in [{file}]({link}).
 """
 
 _NOTES = {
@@ -64,15 +64,15 @@ _SHORT_OF = """\
 ## Where it falls short, and why
 
 - **Receiving at QoS 0 on asyncio.** A thread of its own reads the network and hands what has arrived to the event \
-loop, which costs a wake-up each time; gmqtt reads on the loop itself. So this library is behind where the broker \
-sends a few messages at a time, and ahead when it reads a backlog. In return a loop that is blocked for seconds delays \
-neither keepalive nor rotation ([design](design.md)).
+loop, which costs a wake-up each time; gmqtt reads on the loop itself. So the lead is small where the broker sends a \
+few messages at a time, and large where there is a backlog to read. In return a loop that is blocked for seconds \
+delays neither keepalive nor rotation ([design](design.md)).
 - **Receiving live.** The broker sets the pace, not the client: Mosquitto's one thread is busy nearly all of the time \
 (see *How busy the broker is*). What the library itself can do shows in the backlog, and in the processor time a \
 message.
 - **Memory after 1,000 rotations.** Between the 100th and the 1,000th the process grew by more than the noise allowed. \
 Of what Python allocates, `tracemalloc` finds 3 kB more after 150 rotations: cancelled timers, which are removed in \
-batches. The rest is unexplained.
+batches. The rest is unexplained; paho-mqtt with requests grew by more.
 """
 
 _END = """\

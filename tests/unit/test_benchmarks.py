@@ -10,7 +10,7 @@ import benchmarks.journal.report
 import benchmarks.rotation.report
 import benchmarks.speed.report
 import benchmarks.tokens.report
-from benchmarks.recording import PAGES, Document, load
+from benchmarks.recording import PAGES, Document, beside, load
 from benchmarks.speed.against import AGAIN, OTHER, THIS, compared, table
 from benchmarks.speed.peers import GMQTT, IN_ASYNCIO, OURS, OURS_IN_ASYNCIO, WITH_THREADS, ZMQTT
 from benchmarks.speed.report import table as speed_table
@@ -79,3 +79,15 @@ def test_the_asyncio_libraries_are_compared_with_this_library_in_asyncio() -> No
 
 def test_there_is_no_table_of_libraries_that_were_not_measured() -> None:
     assert not speed_table([_row([100.0] * 10)], IN_ASYNCIO)
+
+
+def test_a_run_of_some_parts_keeps_the_others_and_says_from_when_they_are() -> None:
+    earlier = {"date": "2026-01-02", "load": "0.3", "remarks": {}}
+    earlier["rows"] = [{"section": "Idle", "name": "old"}, {"section": "Latency", "name": "old"}]
+
+    joined = beside({"date": "2026-03-04", "rows": [{"section": "Latency", "name": "new"}], "remarks": {}}, earlier)
+
+    assert [(row["section"], row["name"]) for row in joined["rows"]] == [("Idle", "old"), ("Latency", "new")]
+    assert joined["date"] == "2026-03-04"
+    assert joined["remarks"].keys() == {"Idle"}
+    assert "2026-01-02" in joined["remarks"]["Idle"]
