@@ -165,6 +165,23 @@ class TestFirstConnectionCut:
         third = device.broker.accept()
         assert third.expect(CONNECT).password == password(3), "the next renewal comes in time"
 
+    def test_while_it_is_being_flushed_for_a_will_leaves_no_deadline_behind(self, make: Make) -> None:
+        device = make(will=Will("gone", b""))
+        first = device.start()
+        device.client.publish("t", bytes(12_000_000))  # more than the operating system takes
+        device.client.rotate()
+        second = device.broker.accept()
+        second.expect_nothing()
+        first.close()
+        device.event(Disconnected)
+        second.expect(CONNECT)
+        second.connack(session_present=True)
+        device.event(Connected)
+        assert second.expect(PUBLISH).payload == bytes(12_000_000)
+        second.expect_nothing(20)
+        carries_on(device, second)
+        assert len(device.reported(Disconnected)) == 1
+
     @both
     def test_while_connack_is_awaited_is_taken_for_the_take_over(self, make: Make, protocol: int) -> None:
         device = make(protocol)
