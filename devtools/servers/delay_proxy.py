@@ -45,6 +45,8 @@ class _Direction:
         data: bytes | None
         try:
             data = self.source.recv(65_536)
+            if hasattr(socket, "TCP_QUICKACK"):  # or a server that leaves Nagle's algorithm on waits for up to 40 ms
+                self.source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         except OSError:
             data = None
         self.reading = bool(data)  # the end (empty) and a reset (None) take as long as the data

@@ -58,6 +58,8 @@ class Client:
 
     def read(self) -> None:
         self._paho.loop_read()
+        if self.socket is not None and hasattr(socket, "TCP_QUICKACK"):  # as Mosquitto leaves Nagle's algorithm on
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def write(self) -> None:
         self._paho.loop_write()
