@@ -38,12 +38,14 @@ def add_options(parser: argparse.ArgumentParser, benchmark: str) -> None:
     parser.add_argument("--page", action="store_true", help=f"measure nothing, generate {page} from {file}")
 
 
-def beside(document: Document, earlier: Document) -> Document:
-    """A run of some parts, and what an earlier one measured of the others, which says so."""
-    measured = {row["section"] for row in document["rows"]}
-    kept = [row for row in earlier["rows"] if row["section"] not in measured]
+def beside(document: Document, earlier: Document, part: str) -> Document:
+    """A run of some parts, and what an earlier one measured of the others, which says so. ``part`` is the entry of a
+    row that says to which part it belongs.
+    """
+    measured = {row[part] for row in document["rows"]}
+    kept = [row for row in earlier["rows"] if row[part] not in measured]
     remark = "From an earlier run, on {date}, load {load} at the start.".format(**earlier)
-    remarks = {row["section"]: earlier["remarks"].get(row["section"], remark) for row in kept}
+    remarks = {row[part]: earlier["remarks"].get(row[part], remark) for row in kept}
     return document | {"rows": kept + document["rows"], "remarks": remarks}
 
 

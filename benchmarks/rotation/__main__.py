@@ -179,7 +179,12 @@ def _longest_extra_wait(arrivals: Arrivals) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rotation", description=__doc__)
     parser.add_argument("--short", action="store_true", help="one run at one round trip, to see that it works")
-    parser.add_argument("--only", metavar="TEXT", default="", help="the ways whose names have it")
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        default="",
+        help="the ways whose names have one of these texts, with commas; --record keeps the others as they are",
+    )
     recording.add_options(parser, "rotation")
     arguments = parser.parse_args()
     if arguments.page:
@@ -189,7 +194,7 @@ def main() -> None:
     runs, round_trips = (1, (0.02,)) if arguments.short else (RUNS, ROUND_TRIPS)
     peers_packages(PACKAGES)
     about = surroundings() | {name: version(name) for name in PACKAGES}
-    chosen = [way for way in WAYS if arguments.only in way]
+    chosen = [way for way in WAYS if any(text in way for text in arguments.only.split(","))]
     rows: dict[tuple[float, str], list[Figures]] = {key: [] for key in product(round_trips, chosen)}
     with tempfile.TemporaryDirectory() as folder, closing(Servers(Path(folder))) as servers:
         # All ways in turn, then again: what slows the machine for a while slows them all.
@@ -201,11 +206,15 @@ def main() -> None:
         **about,
         "rate": RATE,
         "rotations": ROTATIONS,
+        "remarks": {},
         "rows": [
             {"round_trip": round_trip, "way": way, "runs": [asdict(run) for run in figures]}
             for (round_trip, way), figures in rows.items()
         ],
     }
+    if arguments.only and arguments.record:
+        document = recording.beside(document, recording.load("rotation"), "way")
+        document["rows"].sort(key=lambda row: (row["round_trip"], [*WAYS].index(row["way"])))
     recording.finish("rotation", document, render, record=arguments.record)
 
 

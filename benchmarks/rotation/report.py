@@ -38,6 +38,9 @@ def render(document: Document) -> str:
     for row in document["rows"]:
         cells = [_cell(values) for values in zip(*map(_shown, row["runs"]), strict=True)]
         lines.append(f"| {row['round_trip'] * 1000:.0f} ms | {row['way']} | {' | '.join(cells)} |")
+    for remark in sorted(set(document["remarks"].values())):
+        ways = [way for way, its in document["remarks"].items() if its == remark]
+        lines += ["", f"{remark.removesuffix('.')}: {'; '.join(ways)}."]
     return "\n".join(lines) + "\n"
 
 

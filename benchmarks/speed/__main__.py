@@ -194,7 +194,7 @@ def main() -> None:
     else:
         document = measure(LONG if arguments.long else SHORT, only)
         if only and arguments.record:
-            document = recording.beside(document, recording.load("speed"))
+            document = recording.beside(document, recording.load("speed"), "section")
         recording.finish("speed", document, render, record=arguments.record)
 
 

@@ -85,7 +85,9 @@ def test_a_run_of_some_parts_keeps_the_others_and_says_from_when_they_are() -> N
     earlier = {"date": "2026-01-02", "load": "0.3", "remarks": {}}
     earlier["rows"] = [{"section": "Idle", "name": "old"}, {"section": "Latency", "name": "old"}]
 
-    joined = beside({"date": "2026-03-04", "rows": [{"section": "Latency", "name": "new"}], "remarks": {}}, earlier)
+    joined = beside(
+        {"date": "2026-03-04", "rows": [{"section": "Latency", "name": "new"}], "remarks": {}}, earlier, "section"
+    )
 
     assert [(row["section"], row["name"]) for row in joined["rows"]] == [("Idle", "old"), ("Latency", "new")]
     assert joined["date"] == "2026-03-04"
