@@ -202,7 +202,7 @@ def main() -> None:
             figures = measure(WAYS[way], f"device-{number}", servers, round_trip)
             rows[round_trip, way].append(figures)
             print(f"{round_trip * 1000:.0f} ms, {way}: {figures}", file=sys.stderr)
-    document = {
+    document: recording.Document = {
         **about,
         "rate": RATE,
         "rotations": ROTATIONS,

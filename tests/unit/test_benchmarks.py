@@ -82,7 +82,7 @@ def test_there_is_no_table_of_libraries_that_were_not_measured() -> None:
 
 
 def test_a_run_of_some_parts_keeps_the_others_and_says_from_when_they_are() -> None:
-    earlier = {"date": "2026-01-02", "load": "0.3", "remarks": {}}
+    earlier: Document = {"date": "2026-01-02", "load": "0.3", "remarks": {}}
     earlier["rows"] = [{"section": "Idle", "name": "old"}, {"section": "Latency", "name": "old"}]
 
     joined = beside(
