@@ -68,8 +68,10 @@ TROUBLE: dict[str, Answer] = {
 
 
 def patience(name: str) -> tuple[float, float]:
-    """The timeouts for a trouble: short ones where they end it, and otherwise some that a busy machine keeps."""
-    return (0.1, 0.1) if name in ("silence", "trickle", "endless") else (5.0, 5.0)
+    """The timeouts for a trouble: short ones where they end it, and otherwise some that a busy machine keeps. The short
+    ones are for the answers without trouble too.
+    """
+    return (0.3, 0.3) if name in ("silence", "trickle", "endless") else (5.0, 5.0)
 
 
 NO_TOKEN: dict[str, Answer] = {  # the server's own answers, after which the device code is used up
