@@ -9,7 +9,7 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -299,16 +299,14 @@ class TestRest:
     """A loop whose turns are short, one after the other, rests to find more at a time."""
 
     @pytest.fixture
-    def rests_of(
-        self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[float, Callable[[], None]], list[float]]:
-        """How long the loop rests while a socket is ready a hundred times, once in so many seconds, and each time
-        something is done.
+    def rests_of(self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+        """How long the loop rests while a socket is ready a hundred times, with so many seconds from one turn to the
+        next, and something is done each time.
         """
 
-        def count(turn: float, act: Callable[[], None]) -> list[float]:
+        def count(act: Callable[[], None], *turns: float) -> list[float]:
             rests: list[float] = []
-            clock = itertools.count(0, turn)
+            clock = itertools.accumulate(itertools.cycle(turns))
             ended = threading.Event()
             ready = itertools.count(1)
             ours, theirs = socket.socketpair()
@@ -331,25 +329,32 @@ class TestRest:
 
     @pytest.mark.parametrize("turn", [10e-6, 790e-6])
     def test_comes_after_a_flurry_of_short_turns(self, rests_of: Callable[..., list[float]], turn: float) -> None:
-        rests = rests_of(turn, lambda: None)
+        rests = rests_of(lambda: None, turn)
         assert 80 <= len(rests) <= 90
         assert set(rests) == {250e-6}
 
     def test_never_comes_up_to_1250_turns_a_second(self, rests_of: Callable[..., list[float]]) -> None:
-        assert rests_of(801e-6, lambda: None) == []
+        assert rests_of(lambda: None, 801e-6) == []
 
     @pytest.mark.parametrize("turn", [10e-6, 90e-6])
     def test_is_shorter_where_something_is_sent(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]], turn: float
     ) -> None:
-        rests = rests_of(turn, loop.sends)
+        rests = rests_of(loop.sends, turn)
         assert 80 <= len(rests) <= 90
         assert rests.count(20e-6) >= len(rests) - 2  # the last turns send nothing
 
     def test_never_comes_up_to_ten_thousand_turns_a_second_where_something_is_sent(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]]
     ) -> None:
-        assert rests_of(101e-6, loop.sends) == []
+        assert rests_of(loop.sends, 101e-6) == []
+
+    @pytest.mark.parametrize("turns", [(50e-6, 150e-6), (150e-6, 50e-6)])
+    def test_does_not_come_where_something_is_sent_and_the_answer_awaited(
+        self, loop: NetworkThread, rests_of: Callable[..., list[float]], turns: tuple[float, float]
+    ) -> None:
+        acts: Iterator[Callable[[], None]] = itertools.cycle([loop.sends, lambda: None])
+        assert rests_of(lambda: next(acts)(), *turns) == []
 
 
 class TestBlockingJobs:

@@ -31,7 +31,8 @@ _MAX_WORKERS = 32
 _FEW_TIMERS = 64
 # After so many short turns in a row the thread rests before it waits again, and then finds several messages instead of
 # one. This halves the processor time of a busy receiver, of one in asyncio even more, and delays nothing up to 1,250
-# messages a second. Turns that send something must be shorter, and the rest after them is: an answer may wait for it.
+# messages a second. Where one of the turns sends something, they must be shorter, and so is the rest: somebody may wait
+# for the answer.
 _SHORT_TURNS = 16
 _SHORT_TURN, _REST = 800e-6, 250e-6  # seconds, from one wait to the next
 _SHORT_TURN_SENDING, _REST_SENDING = 100e-6, 20e-6
@@ -59,7 +60,7 @@ class NetworkThread:
         self._asleep = False
         self._short_turns = 0  # in a row
         self._turn_began = 0.0
-        self._has_sent = False  # in this turn
+        self._has_sent = False  # in one of these turns, or since then
         self._running = True
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -188,11 +189,14 @@ class NetworkThread:
             heapq.heappop(self._timers)
         now = time.monotonic()
         short, rest = (_SHORT_TURN_SENDING, _REST_SENDING) if self._has_sent else (_SHORT_TURN, _REST)
-        self._short_turns = self._short_turns + 1 if now - self._turn_began < short else 0
+        if now - self._turn_began < short:
+            self._short_turns += 1
+        else:
+            self._short_turns, self._has_sent = 0, False
         if self._short_turns >= _SHORT_TURNS:
             time.sleep(rest)
             now = time.monotonic()
-        self._turn_began, self._has_sent = now, False
+        self._turn_began = now
         timeout = None
         if self._timers:
             timeout = min(max(0.0, self._timers[0][0] - monotonic()), LONGEST_SLEEP)
