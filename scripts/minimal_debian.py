@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 _REPOSITORY = "https://github.com/mqtt-token-client/mqtt-token-client"
 # Where certificate authorities of one's own and the settings of pip are on this machine, if it needs any.
 _OWN = ("usr/local/share/ca-certificates", "etc/pip.conf")
+
+
+def blocks(page: str) -> list[str]:
+    """The shell blocks of a page, or of a part of one."""
+    return re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def make(base: Path, release: str, packages: str) -> None:
