@@ -254,6 +254,7 @@ def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() 
     assert [str(one.error) for one in messages[10:]] == [
         "the message was lost, as the file of the journal was damaged"
     ] * 5
+    assert not queue.backlog_deliveries(), "they have failed, so nobody waits for them any more"
     queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
     assert len(queue.new) == 1
 

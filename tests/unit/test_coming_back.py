@@ -137,6 +137,20 @@ def test_a_token_that_comes_while_one_is_waited_for_is_used_at_once(make: Make) 
     assert device.broker.accept().expect(CONNECT).password == password(device.source.requests)
 
 
+def test_a_token_that_comes_while_the_broker_is_waited_for_shortens_nothing(make: Make) -> None:
+    device = make(backoff=Backoff(initial=100.0, maximum=100.0))
+    device.source.next = [AuthorizationServerUnavailable("busy")]  # at first a token is waited for
+    device.client.connect(timeout=0)
+    device.event(ConnectFailed)
+    peer = device.answer()
+    device.event(Connected)
+    peer.close()
+    wait = device.event(Disconnected).retry_in
+    device.client.rotate()
+    device.broker.expect_no_connection(0.9 * wait)
+    device.answer(session_present=True)
+
+
 def test_a_thread_that_cannot_be_started_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     device = make()
     peer = device.start()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from mqtt_token_client import Connected, ConnectFailed, Disconnected, Rotated, RotationFailed
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import ProtocolError
 from tests.unit import packets
 from tests.unit.device import Make, both
@@ -46,6 +47,23 @@ def test_what_the_broker_sent_before_it_accepted_is_read_although_another_callba
     stepped().settle()
     ours.close()
     theirs.close()
+
+
+@both
+def test_a_broker_that_leaves_the_first_connection_open_is_waited_for_half_a_second_and_hardly_the_next_time(
+    make: Make, protocol: int
+) -> None:
+    device = make(protocol)
+    device.start()
+    waits = []
+    for _ in range(2):
+        new = device.rotate()
+        new.connack(session_present=True)
+        accepted = monotonic()
+        device.event(Rotated)
+        waits.append(monotonic() - accepted)
+    assert 0.4 < waits[0] < 0.6
+    assert waits[1] < 0.1
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -131,11 +132,12 @@ def test_a_lost_session_forgets_what_was_owed(make: Make) -> None:
     assert second.expect(PUBACK).packet_id == 1
 
 
-def test_what_was_held_in_a_lost_session_does_not_count_any_more() -> None:
+@pytest.mark.parametrize("end", [ManualAcks.session_lost, ManualAcks.close], ids=["lost", "closed"])
+def test_what_was_held_in_a_session_that_is_over_does_not_count_any_more(end: Callable[[ManualAcks], object]) -> None:
     acks = ManualAcks()
     acks.open(Message("t", b"", 1, False, False, packet_id=1), new=True)
     assert acks.held == 1
-    acks.session_lost()
+    end(acks)
     assert acks.held == 0
 
 

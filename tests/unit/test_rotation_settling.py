@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mqtt_token_client import Connected, Rotated, RotationFailed
+from mqtt_token_client.clock import monotonic
 from tests.unit import packets
 from tests.unit.device import Make, both
 from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
@@ -149,6 +152,22 @@ class TestABusyFirstConnection:
         second.expect_nothing()
         first.send(packets.PINGRESP_PACKET)
         second.expect(CONNECT)
+
+    @both
+    def test_of_a_broker_that_is_far_gets_a_head_start_of_milliseconds(self, make: Make, protocol: int) -> None:
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"at the last moment")
+        first.expect(PUBLISH)
+        device.client.rotate()
+        second = device.broker.accept()
+        first.expect(PINGREQ)
+        time.sleep(0.05)  # the round trip
+        first.send(packets.PINGRESP_PACKET)
+        first.expect(PINGREQ)
+        holds = monotonic()
+        second.expect(CONNECT)
+        assert monotonic() - holds < 0.02
 
     @both
     def test_carries_nothing_new_from_then_on_and_gets_a_moment_to_be_read(
