@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -158,6 +159,28 @@ def test_a_source_that_notices_another_token_is_watched_from_start_to_stop(loop:
     assert keeper.current in client.reported()
     call(loop, client.provider.stop)
     assert source.changed is None
+
+
+def test_a_client_takes_turns_only_if_another_has_the_same_keeper_and_counts_once(loop: NetworkThread) -> None:
+    keeper, _ = keep(Source())
+    clients = [Wanting(keeper, loop) for _ in range(2)]
+    token = keeper.renew()
+    counts, turns = [], []
+
+    def look(client: Wanting, *, wanted: bool) -> None:
+        client.provider.renew_ahead(wanted=wanted)
+        counts.append(keeper._timer.members)
+        turn = client.provider.take_turn(token, lambda: None)
+        turns.append(turn is not None)
+        if turn is not None:
+            turn.end()
+
+    for client, wanted in ((0, True), (0, True), (1, True), (1, True), (0, False), (1, False)):
+        call(loop, functools.partial(look, clients[client], wanted=wanted))
+    assert counts == [1, 1, 2, 2, 1, 0]
+    assert turns == [False, False, True, True, False, False]
+    for one in clients:
+        call(loop, one.provider.stop)
 
 
 def test_a_request_that_failed_makes_no_later_rotation_urgent(
