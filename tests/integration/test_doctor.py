@@ -458,10 +458,11 @@ def test_a_broker_that_is_unavailable_perhaps_for_want_of_a_permission(device: D
     assert (cause["step"], "the token's scope lacks a permission" in cause["fix"]) == ("login", True), cause
 
 
-def test_a_topic_at_which_the_broker_ends_the_connection(at_rabbitmq: Device) -> None:
+@pytest.mark.parametrize("timeout", [2, 30], ids=["in doubt", "found to be the cause"])
+def test_a_topic_at_which_the_broker_ends_the_connection(at_rabbitmq: Device, timeout: int) -> None:
     at_rabbitmq.top["client_id"] = "pump-without-topics"  # RabbitMQ remembers what one has subscribed to
     at_rabbitmq.source["scope"] = "rabbitmq.read:*/* rabbitmq.write:*/* rabbitmq.configure:*/*"  # none of a topic
-    cause = at_rabbitmq.cause()
+    cause = at_rabbitmq.cause(timeout)
     assert (cause["step"], "ends the connection when" in cause["saw"]) == ("publish", True), cause
     assert "in the token's scope" in cause["fix"]
 
