@@ -143,6 +143,21 @@ def test_is_sent_at_once_on_the_next_connection(make: Make) -> None:
     assert len(device.reported(QuotaExceeded)) == 5
 
 
+def test_counts_what_was_sent_and_not_what_still_waits_for_its_turn_on_this_connection(make: Make) -> None:
+    device = make()
+    first = device.start()
+    for number in range(8):
+        device.client.publish("t", b"%d" % number, qos=1)
+    first.expect_messages(8)
+    first.close()
+    second = device.answer(properties={0x21: 2})  # Receive Maximum
+    second.expect_messages(2)
+    second.disconnect(QUOTA)
+    third = device.answer()
+    third.expect_messages(1)
+    third.expect_nothing()
+
+
 def test_goes_before_newer_ones_of_qos_0_too(make: Make) -> None:
     device = make()
     peer = device.start()

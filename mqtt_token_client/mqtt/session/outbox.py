@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from ...errors import DeliveryFailed
 from ..codec.packets import PUBACK, PUBREC, Acknowledgement
-from ..codec.reason_codes import IDENTIFIER_NOT_FOUND, QUOTAS
+from ..codec.reason_codes import IDENTIFIER_NOT_FOUND
 from .delivery import Answers, Outgoing, Stage, in_order, rejection
 from .flow import InflightWindow
 from .journal import CallSoon, Journal
@@ -150,8 +150,6 @@ class Outbox:
 
     def acknowledged(self, kind: int, packet_id: int, reason: int, text: str = "") -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
-        if reason in QUOTAS:
-            self.quota_exceeded()
         if packet_id not in self._inflight:
             self._ids.finish(packet_id)
             return None
