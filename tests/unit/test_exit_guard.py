@@ -22,7 +22,7 @@ from .keeping import Source
 from .test_keeper_shared import USED
 
 _PROGRAM = """
-import os, signal, sys, threading, time
+import logging, os, signal, sys, threading, time
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
 """
@@ -53,6 +53,26 @@ time.sleep(30)
 print("went on")
 """
     assert run(program) == (-getattr(signal, name), "stored\n")
+
+
+def test_a_client_that_has_connected_on_the_main_thread_renews_under_its_protection() -> None:
+    """The client renews on a thread of its own, which may not set a handler."""
+    program = """
+from mqtt_token_client import Token, TokenClient
+logging.disable()  # no broker is there
+
+class Source:
+    uses_refresh_tokens = True
+
+    def fetch(self, previous):
+        return Token("a token", 60.0, refresh_token="next")
+
+client = TokenClient("mqtt://127.0.0.1:9", Source(), client_id="x")
+client.connect(timeout=0)
+print(*(signal.getsignal(number) is signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGHUP)))
+client.disconnect(0)
+"""
+    assert run(program) == (0, "False False\n")
 
 
 def test_a_signal_ends_the_process_at_once_while_no_guard_is_held() -> None:

@@ -105,12 +105,29 @@ class TestReports:
         client.send()
         assert journal.reported() == [("session_lost",), ("mark", 1, 1, SENT)]
 
+    def test_everything_once_more_when_the_journal_has_lost_it(self, client: Client, journal: ScriptedJournal) -> None:
+        client.session.open(client.loop.call_soon, lambda: None)
+        client.publish("t")
+        client.session.publish(Outgoing(encode_topic("t"), b"", 2, False, b""))
+        journal.reported()
+        journal.lost()
+        call(client.loop, lambda: None)
+        assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT), ("append", 2)]
+
     def test_messages_stay_as_the_client_is_closed(self, client: Client, journal: ScriptedJournal) -> None:
         client.publish("t")
         client.session.publish(Outgoing(encode_topic("t"), b"", 2, False, b""))
         journal.reported()
         call(client.loop, client.session.close)
         assert journal.reported() == []
+
+    def test_a_message_that_waits_for_a_new_token_stays_too(self, client: Client, journal: ScriptedJournal) -> None:
+        delivery = client.publish("t")
+        assert call(client.loop, lambda: client.session.denied(Acknowledgement(PUBACK, 1, 0x87)))
+        journal.reported()
+        assert call(client.loop, client.session.close) == 0
+        assert journal.reported() == []
+        assert "the journal has it" in str(delivery.error)
 
     def test_only_messages_that_are_not_recorded_count_as_abandoned(self, client: Client) -> None:
         for qos in (0, 0, 1):
