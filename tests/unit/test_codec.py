@@ -292,6 +292,7 @@ _EVERY_PACKET: list[tuple[int, str, Packet]] = [
     (4, "20 02 00 06", Connack(False, 0x80, {})),  # a code of no meaning is Unspecified error
     (5, "20 03 00 00 00", Connack(False, 0, {})),
     (5, "20 03 01 00 00", Connack(True, 0, {})),
+    (5, "20 03 00 80 00", Connack(False, 0x80, {})),
     (5, "20 03 00 87 00", Connack(False, 0x87, {})),
     (5, "20 02 00 01", Connack(False, 0x84, {})),  # how a broker that knows 3.1.1 only answers MQTT 5
     (

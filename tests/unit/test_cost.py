@@ -325,6 +325,20 @@ class TestALargePacket:
         assert peak(codec, pieces(packet)) < MIB / 2
 
     @both
+    def test_is_looked_at_when_it_is_complete_and_not_with_each_piece(self, protocol: int) -> None:
+        """Each look copies all that has arrived."""
+        codec, calls, zeros = connected(protocol), Calls(), bytes(PIECE)
+        codec.receive(b"\x30" + pack_length(100 * PIECE + 3 + (protocol == 5)) + b"\0\x01t")
+        if protocol == 5:
+            codec.receive(b"\0")
+        calls.begin()
+        for _ in range(99):
+            assert not codec.receive(zeros)
+        calls.end()
+        assert calls.count / 99 <= 4
+        assert len(codec.receive(zeros)) == 1
+
+    @both
     def test_that_is_skipped_takes_a_few_calls_for_each_piece(self, protocol: int) -> None:
         codec, calls, zeros = connected(protocol), Calls(), bytes(PIECE)
         codec.receive(b"\x30" + pack_length(250_000_000) + b"\0\x01t")
