@@ -73,7 +73,7 @@ LONG = Plan(
     far=5.0,
     imports=15,
     idle=60.0,
-    rotations=(100, 900),
+    rotations=(100, 900, 1000),
     clients=(1, 10, 100, 1000),
     fleet=1000,
 )

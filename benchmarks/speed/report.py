@@ -70,9 +70,6 @@ delays neither keepalive nor rotation ([design](design.md)).
 - **Receiving live.** The broker sets the pace, not the client: Mosquitto's one thread is busy nearly all of the time \
 (see *How busy the broker is*). What the library itself can do shows in the backlog, and in the processor time a \
 message.
-- **Memory after 1,000 rotations.** Between the 100th and the 1,000th the process grew by more than the noise allowed. \
-Of what Python allocates, `tracemalloc` finds 3 kB more after 150 rotations: cancelled timers, which are removed in \
-batches. The rest is unexplained; paho-mqtt with requests grew by more.
 """
 
 _END = """\

@@ -143,7 +143,7 @@ def _footprint(rows: Rows) -> Iterator[Verdict]:
         before, after = stages[-2].median(OURS), stages[-1].median(OURS)
         growth = after - before if before is not None and after is not None else None
     yield Verdict(
-        f"memory, {stages[-1].name} against {stages[-2].name}" if growth is not None else "memory over 1,000 rotations",
+        f"memory, {stages[-1].name} against {stages[-2].name}" if growth is not None else "memory while tokens change",
         f"no growth (at most {_STEADY} MiB of noise)",
         f"{growth:+.2f} MiB" if growth is not None else "",
         growth <= _STEADY if growth is not None else None,
