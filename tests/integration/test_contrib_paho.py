@@ -47,12 +47,14 @@ class Device:
         self.name = name
         self.heard: set[bytes] = set()
         self.connects = 0
+        self.subscribed = threading.Event()
         session: dict[str, Any] = {} if protocol == 5 else {"clean_session": False}
         self.client = Client(version, client_id=name, protocol=MQTTProtocolVersion(protocol), **session)
         self.client.max_inflight_messages_set(100)
         self.client.will_set(WILL, b"lost", qos=1)
         self.client.on_message = lambda _client, _userdata, message: self.heard.add(bytes(message.payload))
         self.client.on_connect = self.connected
+        self.client.on_subscribe = lambda *_: self.subscribed.set()
         attach(self.client, keeper)
         more: dict[str, Any] = {}
         if protocol == 5:
@@ -84,6 +86,8 @@ def test_paho_clients_move_from_token_to_token_without_a_will_or_a_lost_message(
             Device(f"paho-{version.value}-{protocol}-{run.__name__}", mosquitto, keeper, version, protocol, run)
             for version, protocol, run in product((V1, V2), (4, 5), (in_the_background, in_the_foreground))
         ]
+        for device in devices:  # paho sends what is published before CONNACK, and so before SUBSCRIBE
+            assert device.subscribed.wait(10)
         pause, sent = threading.Event(), 0
         while any(device.connects <= ROTATIONS for device in devices) and sent < RATE * LIFE * (ROTATIONS + 2):
             for device in devices:

@@ -44,15 +44,21 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
+def test_forty_renewed_certificates_lose_and_reorder_nothing_at_any_qos(
     mosquitto: Mosquitto, keys: Keys, pki: Pki, protocol: int, tmp_path: Path
 ) -> None:
+    """On its way up a message of QoS 0 or 1 may be repeated: if the machine is busy, the broker resets the first
+    connection before it has sent its last acknowledgements.
+    """
     own = tmp_path / "own.pem"
 
-    def renew(renewed: Certificate) -> None:
-        """Replace the certificate and its key in one step, so that no look finds one of them alone."""
-        own.with_suffix(".new").write_bytes(renewed.certificate.read_bytes() + renewed.key.read_bytes())
+    def replace(content: bytes) -> None:
+        """In one step, so that each look finds all of it."""
+        own.with_suffix(".new").write_bytes(content)
         own.with_suffix(".new").replace(own)
+
+    def renew(renewed: Certificate) -> None:
+        replace(renewed.certificate.read_bytes() + renewed.key.read_bytes())
 
     renew(pki.client)
     events: list[Event] = []
@@ -72,7 +78,7 @@ def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
         for number in range(1, EXCHANGES + 1):
             one.wait_for_load(number * 20)
             if number % 4 == 0:  # half written first
-                own.write_bytes(own.read_bytes()[:300])
+                replace(own.read_bytes()[:300])
                 wait_until(lambda wanted=number // 4: len(one.of(TlsFilesFailed)) == wanted, "the report")  # type: ignore[misc]
             renew(pki.client_certificate(f"renewed-{number}"))
             wait_until(lambda wanted=number: len(one.rotations) == wanted, "the rotation")  # type: ignore[misc]
@@ -80,7 +86,8 @@ def test_forty_renewed_certificates_lose_repeat_and_reorder_nothing_at_any_qos(
         running.join()
         one.settle()
         up, down = one.peer.arrivals, one.down
-        assert (up.lost_of(one.sent), up.duplicated, up.reordered) == (set(), 0, 0)
+        assert (up.lost_of(one.sent), up.reordered) == (set(), 0)
+        assert [number for number in up.repeated if number % 3 == 2] == [], "QoS 2"
         assert (down.lost_of(one.sent), down.duplicated, down.reordered) == (set(), 0, 0)
         assert one.losses == one.of(ConnectFailed) == one.of(RotationFailed) == []
         assert {rotation.kind for rotation in one.rotations} == {"handover"}

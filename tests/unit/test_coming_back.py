@@ -17,6 +17,7 @@ from mqtt_token_client import (
     RenewalFailed,
     RenewalPolicy,
     Token,
+    TokenRefused,
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.lifecycle.retry import RetryState, expires_soon
@@ -110,6 +111,7 @@ def test_a_broker_that_rejects_the_token_is_left_for_the_next_which_gets_the_sam
         peer = other.accept()
         assert peer.expect(CONNECT).password == password(1)
         peer.connack()
+        assert device.event(TokenRefused).retry_in == 0.0
         assert device.event(Connected).broker == other.url
 
 
