@@ -11,7 +11,8 @@ import benchmarks.rotation.report
 import benchmarks.speed.report
 import benchmarks.tokens.report
 from benchmarks.recording import PAGES, Document, beside, load
-from benchmarks.speed.against import AGAIN, OTHER, THIS, compared, table
+from benchmarks.speed.against import AGAIN, BURSTS, OTHER, THIS, compared, table
+from benchmarks.speed.lab import Contestant, Lab
 from benchmarks.speed.peers import GMQTT, IN_ASYNCIO, OURS, OURS_IN_ASYNCIO, WITH_THREADS, ZMQTT
 from benchmarks.speed.report import table as speed_table
 from benchmarks.speed.rows import Row, Rows
@@ -67,6 +68,12 @@ def test_the_noise_is_at_least_that_of_the_ratios_themselves() -> None:
     assert one is not None
     assert one.noise > 0.1
     assert one.verdict == ""
+
+
+def test_a_checkout_can_do_everything_in_which_it_is_compared() -> None:
+    lab = Lab(None, "", {OTHER: Contestant(OURS)})  # type: ignore[arg-type]  # no broker is asked
+    for burst in BURSTS:
+        assert lab.able(burst.do, qos=burst.qos, protocol=burst.protocol) == [OTHER], burst
 
 
 def test_the_asyncio_libraries_are_compared_with_this_library_in_asyncio() -> None:
