@@ -300,16 +300,25 @@ class TestRest:
 
     @pytest.fixture
     def rests_of(self, loop: NetworkThread, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
-        """How long the loop rests while a socket is ready a hundred times, with so many seconds from one turn to the
-        next, and something is done each time.
+        """How long the loop rests while a socket is ready a hundred times, and something is done each time. A turn is
+        the seconds of waiting and those of work.
         """
 
-        def count(act: Callable[[], None], *turns: float) -> list[float]:
+        def count(act: Callable[[], None], *turns: tuple[float, float]) -> list[float]:
             rests: list[float] = []
-            clock = itertools.accumulate(itertools.cycle(turns))
+            clock = itertools.accumulate(itertools.cycle(itertools.chain(*turns)))
+            rested: list[float] = [0.0]  # no time passes between a rest and the next wait
             ended = threading.Event()
             ready = itertools.count(1)
             ours, theirs = socket.socketpair()
+
+            def monotonic() -> float:
+                rested[0] = next(clock) if len(rested) == 1 else rested.pop()
+                return rested[0]
+
+            def sleep(seconds: float) -> None:
+                rests.append(seconds)
+                rested.append(rested[0])
 
             def writable(_events: int) -> None:
                 act()
@@ -318,7 +327,7 @@ class TestRest:
                     ended.set()
 
             with ours, theirs, monkeypatch.context() as patch:
-                stepped = SimpleNamespace(monotonic=partial(next, clock), sleep=rests.append)
+                stepped = SimpleNamespace(monotonic=monotonic, sleep=sleep)
                 patch.setattr("mqtt_token_client.mqtt.runtime.thread.time", stepped)
                 call(loop, lambda: loop.watch(ours, selectors.EVENT_WRITE, writable))
                 assert ended.wait(10)
@@ -327,34 +336,36 @@ class TestRest:
 
         return count
 
-    @pytest.mark.parametrize("turn", [10e-6, 790e-6])
-    def test_comes_after_a_flurry_of_short_turns(self, rests_of: Callable[..., list[float]], turn: float) -> None:
+    @pytest.mark.parametrize("turn", [(5e-6, 5e-6), (390e-6, 400e-6)])
+    def test_comes_after_a_flurry_of_short_turns(
+        self, rests_of: Callable[..., list[float]], turn: tuple[float, float]
+    ) -> None:
         rests = rests_of(lambda: None, turn)
         assert 80 <= len(rests) <= 90
         assert set(rests) == {250e-6}
 
     def test_never_comes_up_to_1250_turns_a_second(self, rests_of: Callable[..., list[float]]) -> None:
-        assert rests_of(lambda: None, 801e-6) == []
+        assert rests_of(lambda: None, (400e-6, 401e-6)) == []
 
-    @pytest.mark.parametrize("turn", [10e-6, 90e-6])
-    def test_is_shorter_where_something_is_sent(
-        self, loop: NetworkThread, rests_of: Callable[..., list[float]], turn: float
+    @pytest.mark.parametrize("work", [5e-6, 500e-6])
+    def test_is_shorter_where_something_is_sent_and_more_has_arrived_meanwhile(
+        self, loop: NetworkThread, rests_of: Callable[..., list[float]], work: float
     ) -> None:
-        rests = rests_of(loop.sends, turn)
+        rests = rests_of(loop.sends, (39e-6, work))
         assert 80 <= len(rests) <= 90
         assert rests.count(20e-6) >= len(rests) - 2  # the last turns send nothing
 
-    def test_never_comes_up_to_ten_thousand_turns_a_second_where_something_is_sent(
+    def test_never_comes_where_something_is_sent_and_nothing_has_arrived_meanwhile(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]]
     ) -> None:
-        assert rests_of(loop.sends, 101e-6) == []
+        assert rests_of(loop.sends, (41e-6, 5e-6)) == []
 
-    @pytest.mark.parametrize("turns", [(50e-6, 150e-6), (150e-6, 50e-6)])
+    @pytest.mark.parametrize("waits", [(10e-6, 150e-6), (150e-6, 10e-6)])
     def test_does_not_come_where_something_is_sent_and_the_answer_awaited(
-        self, loop: NetworkThread, rests_of: Callable[..., list[float]], turns: tuple[float, float]
+        self, loop: NetworkThread, rests_of: Callable[..., list[float]], waits: tuple[float, float]
     ) -> None:
         acts: Iterator[Callable[[], None]] = itertools.cycle([loop.sends, lambda: None])
-        assert rests_of(lambda: next(acts)(), *turns) == []
+        assert rests_of(lambda: next(acts)(), *((wait, 5e-6) for wait in waits)) == []
 
 
 class TestBlockingJobs:

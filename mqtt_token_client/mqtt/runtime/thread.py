@@ -31,11 +31,11 @@ _MAX_WORKERS = 32
 _FEW_TIMERS = 64
 # After so many short turns in a row the thread rests before it waits again, and then finds several messages instead of
 # one. This halves the processor time of a busy receiver, of one in asyncio even more, and delays nothing up to 1,250
-# messages a second. Where one of the turns sends something, they must be shorter, and so is the rest: somebody may wait
-# for the answer.
+# messages a second. Where one of the turns sends something, somebody may wait for the answer: so the rest is shorter,
+# and a turn is short only if it began at once, as more had arrived during the one before.
 _SHORT_TURNS = 16
 _SHORT_TURN, _REST = 800e-6, 250e-6  # seconds, from one wait to the next
-_SHORT_TURN_SENDING, _REST_SENDING = 100e-6, 20e-6
+_AT_ONCE, _REST_SENDING = 40e-6, 20e-6  # seconds; the first of waiting
 
 
 class _Timer:
@@ -60,6 +60,7 @@ class NetworkThread:
         self._asleep = False
         self._short_turns = 0  # in a row
         self._turn_began = 0.0
+        self._waited = 0.0  # seconds, before this turn
         self._has_sent = False  # in one of these turns, or since then
         self._running = True
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -188,13 +189,13 @@ class NetworkThread:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         now = time.monotonic()
-        short, rest = (_SHORT_TURN_SENDING, _REST_SENDING) if self._has_sent else (_SHORT_TURN, _REST)
-        if now - self._turn_began < short:
+        short = self._waited < _AT_ONCE if self._has_sent else now - self._turn_began < _SHORT_TURN
+        if short:
             self._short_turns += 1
         else:
             self._short_turns, self._has_sent = 0, False
         if self._short_turns >= _SHORT_TURNS:
-            time.sleep(rest)
+            time.sleep(_REST_SENDING if self._has_sent else _REST)
             now = time.monotonic()
         self._turn_began = now
         timeout = None
@@ -207,6 +208,7 @@ class NetworkThread:
             return self._selector.select(timeout)
         finally:
             self._asleep = False
+            self._waited = time.monotonic() - now
 
     @staticmethod
     def _guard(callback: Callable[..., None], *arguments: Any) -> None:
