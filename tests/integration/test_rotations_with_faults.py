@@ -236,7 +236,8 @@ def lose_nothing(case: Case, keys: Keys, broker: Mosquitto | HiveMQ | RabbitMQ, 
     assert len(traffic.of(RenewalFailed)) == sum(count for fault, count in happened.items() if fault.token == "none")
     assert len(traffic.losses) == sum(fault.losses * count for fault, count in happened.items())
     assert traffic.peer.wills == sum(fault.wills * count for fault, count in happened.items())
-    assert up.reordered == 0
+    # RabbitMQ may go on with both connections for a moment, if it is busy: at a round trip as this, none is waited for.
+    assert up.reordered <= (case.rate // 10 if isinstance(broker, RabbitMQ) else 0)
     assert down.reordered <= late_of(case.broker, case.kind, case.rotations)
     assert [number for number in up.repeated if number % case.levels == 2] == [], "QoS 2"
     assert len([number for number in down.repeated if number % case.levels == 2]) <= (

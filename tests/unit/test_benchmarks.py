@@ -71,7 +71,8 @@ def test_the_noise_is_at_least_that_of_the_ratios_themselves() -> None:
 
 
 def test_a_checkout_can_do_everything_in_which_it_is_compared() -> None:
-    lab = Lab(None, "", {OTHER: Contestant(OURS)})  # type: ignore[arg-type]  # no broker is asked
+    lab = Lab.__new__(Lab)  # without a broker
+    lab.contestants = {OTHER: Contestant(OURS)}
     for burst in BURSTS:
         assert lab.able(burst.do, qos=burst.qos, protocol=burst.protocol) == [OTHER], burst
 

@@ -59,8 +59,7 @@ class NetworkThread:
         self._calls: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._short_turns = 0  # in a row
-        self._turn_began = 0.0
-        self._waited = 0.0  # seconds, before this turn
+        self._turn = 0.0, 0.0  # when its wait began, and how long that took
         self._has_sent = False  # in one of these turns, or since then
         self._running = True
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -189,15 +188,14 @@ class NetworkThread:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         now = time.monotonic()
-        short = self._waited < _AT_ONCE if self._has_sent else now - self._turn_began < _SHORT_TURN
-        if short:
+        began, waited = self._turn
+        if (waited < _AT_ONCE) if self._has_sent else (now - began < _SHORT_TURN):
             self._short_turns += 1
         else:
             self._short_turns, self._has_sent = 0, False
         if self._short_turns >= _SHORT_TURNS:
             time.sleep(_REST_SENDING if self._has_sent else _REST)
             now = time.monotonic()
-        self._turn_began = now
         timeout = None
         if self._timers:
             timeout = min(max(0.0, self._timers[0][0] - monotonic()), LONGEST_SLEEP)
@@ -208,7 +206,7 @@ class NetworkThread:
             return self._selector.select(timeout)
         finally:
             self._asleep = False
-            self._waited = time.monotonic() - now
+            self._turn = now, time.monotonic() - now
 
     @staticmethod
     def _guard(callback: Callable[..., None], *arguments: Any) -> None:
