@@ -79,8 +79,9 @@ class ClientBase(arguments.NoPahoNames, ABC):
             protocol: 5, or 4 for MQTT 3.1.1.
             keepalive: seconds of silence after which the connection is probed; 0 never does.
             session_expiry: seconds that the broker keeps the session while the client is away. 0 keeps none: then each
-                rotation begins a new session, and messages that arrive in that moment are lost. In MQTT 3.1.1 any other
-                value means a persistent session, for as long as the broker keeps it.
+                rotation begins a new session, and messages that arrive in that moment are lost; for a client that does
+                not come back, prefer 60 in MQTT 5. In MQTT 3.1.1 any other value means a persistent session, for as
+                long as the broker keeps it.
             clean_start: have the broker drop an earlier session of this ``client_id`` when this client connects for the
                 first time; every later connection resumes the session. MQTT 5 only.
             will: published by the broker if this client is lost.

@@ -178,7 +178,7 @@ def test_the_hooks_of_a_worker_use_a_client_with_the_name_of_its_process(
         names["worker_exit"](None, worker)
     settings = [client._settings for client, _ in made.clients]
     assert [made_for.client_id.rpartition("-")[2] for made_for in settings] == ["7", "8"]
-    assert {made_for.session_expiry for made_for in settings} == {0}
+    assert {made_for.session_expiry for made_for in settings} == {60}
 
 
 def test_a_wrong_name_of_an_argument_in_a_block_is_found(made: Made) -> None:
