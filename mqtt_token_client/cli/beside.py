@@ -18,7 +18,7 @@ from ..token import Token
 topic_option = click.option("-t", "--topic", required=True, help="The topic.")
 qos_option = click.option("-q", "--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="0, 1 or 2.")
 client_id_option = click.option("-i", "--client-id", help="[default: that of the file, with a random ending]")
-wait_option = click.option("-W", "--wait", type=click.FloatRange(min=0.001), help="Give up after so many seconds.")
+wait_option = click.option("-W", "--wait", type=click.FloatRange(min=0.001), help="Give up after this many seconds.")
 properties_option = click.option(
     "-P",
     "--property",
@@ -30,6 +30,12 @@ properties_option = click.option(
 user_properties_option = click.option(
     "-U", "--user-property", "user", multiple=True, metavar="NAME=VALUE", help="Of MQTT 5."
 )
+
+
+_OF_THE_DEVICE = ("will", "clean_start", "session_expiry", "journal")
+# MQTT 5: no message is lost while the token rotates, and the broker drops the session soon after the command. In 3.1.1
+# it would keep it forever.
+_SESSION = {"session_expiry": 60, "clean_start": True}
 
 
 class _AsDevice:
@@ -54,10 +60,10 @@ def connected(config: Config, client_id: str | None, **options: Any) -> Iterator
             raise ConfigurationError(f"{config.path}: {name}: this entry is missing")
     own = str(config.client["client_id"])
     arguments = {
-        **{name: value for name, value in config.client.items() if name not in ("will", "clean_start")},
+        **{name: value for name, value in config.client.items() if name not in _OF_THE_DEVICE},
+        **(_SESSION if config.client.get("protocol", 5) == 5 else {"session_expiry": 0}),
         "client_id": client_id or f"{own}-{uuid4().hex[:8]}",
         "profile": _AsDevice(open_profile(config.client.get("profile", "password")), own),
-        "session_expiry": 0,
         **options,
     }
     client = TokenClient(tokens=config.source, store=config.store, **arguments)

@@ -37,7 +37,9 @@ for command in (init, journal, login, status, token, logout, doctor, pub, sub, r
 
 
 @mqtt_token.command()
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so long. [default: at Ctrl-C]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds. [default: at Ctrl-C]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print only one JSON object to stdout, at the end.")
 @click.pass_context
 def demo(context: click.Context, seconds: float | None, as_json: bool) -> None:

@@ -119,7 +119,7 @@ class Watch:
 
 
 def run(seconds: float | None, console: Console) -> Snapshot:
-    """Run the demo for so many seconds, or until Ctrl-C, and show it.
+    """Run the demo for this many seconds, or until Ctrl-C, and show it.
 
     Returns:
         The counters at the end, when all messages had arrived or were lost.

@@ -22,6 +22,7 @@ from .providers import GRANTS, PROVIDERS, Provider, Scope
 
 _SECRET_VARIABLE = "MQTT_TOKEN_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 _SECRET_FILE = "secret"  # noqa: S105 - the name of a file
+_PROFILES = [name for name in PROFILES if name not in ("aws-iot", "solace")]  # for these, a table in the file has more
 _REQUIRED = ("broker", "client_id", "provider", "issuer")
 
 
@@ -29,7 +30,7 @@ _REQUIRED = ("broker", "client_id", "provider", "issuer")
 @config_option
 @click.option("--broker", metavar="URL", help="Such as mqtts://broker.example.com.")
 @click.option("-i", "--client-id", help="The MQTT client identifier of the device.")
-@click.option("--profile", type=click.Choice(list(PROFILES)), default="password", show_default=True,
+@click.option("--profile", type=click.Choice(_PROFILES), default="password", show_default=True,
               help="How the broker expects the token.")  # fmt: skip
 @click.option("--provider", type=click.Choice(list(PROVIDERS)), help="The identity provider.")
 @click.option("--issuer", metavar="URL", help="Its issuer identifier.")

@@ -184,7 +184,9 @@ def _fetched(config: Config, source: TokenSource) -> Token:
 
 
 def check_client(config: Config) -> None:
-    """Let ``TokenClient`` check the MQTT entries of the file, if there are any."""
+    """Let ``TokenClient`` check the MQTT entries of the file, if there are any. The journal, which the device may be
+    using, stays closed.
+    """
     from ..client import TokenClient
 
     if not config.client.keys() - {"client_id"}:
@@ -192,8 +194,9 @@ def check_client(config: Config) -> None:
     for name in ("broker", "client_id"):
         if name not in config.client:
             raise ConfigurationError(f"{config.path}: {name}: this entry is missing")
+    arguments = {name: value for name, value in config.client.items() if name != "journal"}
     try:
-        TokenClient(tokens=config.source, store=config.store, **config.client)
+        TokenClient(tokens=config.source, store=config.store, **arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"{config.path}: {error}") from None
 

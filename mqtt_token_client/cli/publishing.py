@@ -38,16 +38,14 @@ _MOST_UNACKNOWLEDGED = 1000  # messages from stdin; then the next line waits
 @click.option("-f", "--file", type=click.File("rb"), help="The payload is this file; - is stdin.")
 @qos_option
 @click.option("-r", "--retain", is_flag=True, help="The broker keeps it for later subscribers.")
-@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Send it so many times.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Send it this many times.")
 @click.option("--delay", type=click.FloatRange(min=0), default=0.0, help="Seconds between two of these.")
 @properties_option
 @user_properties_option
 @client_id_option
 @wait_option
-@click.option("--stats", is_flag=True, help="Say at the end how many were acknowledged, and how fast.")
-@click.pass_context
+@click.option("--stats", is_flag=True, help="At the end, print how many were acknowledged, and how fast.")
 def pub(
-    context: click.Context,
     config: Config,
     topic: str,
     message: str | None,
@@ -66,7 +64,7 @@ def pub(
 ) -> None:
     """Publish a message, a file, or each line of stdin.
 
-    Exits with 1 if a message was not acknowledged.
+    Exits with 1 if a message was not acknowledged in time, and with 4 if the broker rejected one.
 
     \b
         mqtt-token pub -t pump/17/temperature -m 21.5
@@ -85,13 +83,17 @@ def pub(
     with connected(config, client_id) as client:
         for one in payloads:
             sender.send(partial(client.publish, topic, one, qos=qos, retain=retain, properties=more))
-        sender.finish(wait)
+        finished = sender.finish(wait)
+        error = sender.error
+        if not finished:
+            client.disconnect(0)
     if stats:
         seconds = time.monotonic() - sender.began
         click.echo(f"{sender.delivered} of {sender.sent} acknowledged, {sender.sent / seconds:.0f} a second", err=True)
-    if sender.error is not None:
-        raise sender.error
-    context.exit(0 if sender.delivered == sender.sent else 1)
+    if error is not None:
+        raise error
+    if not finished:
+        raise click.ClickException(f"{sender.sent - sender.delivered} of {sender.sent} not acknowledged in time")
 
 
 def _repeated(payload: bytes, repeat: int, delay: float) -> Iterator[bytes]:
@@ -122,10 +124,11 @@ class _Sender:
             self.error = delivery.error
         self._room.release()
 
-    def finish(self, timeout: float | None) -> None:
-        """Wait until all are acknowledged or have failed, or the time is over."""
+    def finish(self, timeout: float | None) -> bool:
+        """Wait until all are acknowledged or have failed; returns False if the time is over before that."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for _ in range(_MOST_UNACKNOWLEDGED):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._room.acquire(timeout=left):
-                return
+                return False
+        return True

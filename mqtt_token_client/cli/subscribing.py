@@ -37,7 +37,7 @@ from .traffic import Traffic, line, picture
 @with_config
 @click.option("-t", "--topic", "topics", required=True, multiple=True, help="A topic filter; may be given again.")
 @qos_option
-@click.option("-C", "--count", type=click.IntRange(min=1), help="End after so many messages.")
+@click.option("-C", "--count", type=click.IntRange(min=1), help="End after this many messages.")
 @wait_option
 @click.option("-R", "--no-retained", is_flag=True, help="Leave out retained messages.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the topic before the payload.")

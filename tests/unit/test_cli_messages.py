@@ -8,6 +8,8 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.encoding import allow_any_encoding
 from mqtt_token_client.testing import AuthorizationServer, Broker
 from tests.unit.command_line import cli_runner
+from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH, SESSION_EXPIRY_INTERVAL, Packet
+from tests.unit.scripted_broker import ScriptedBroker
 
 Command = Callable[..., Result]
 
@@ -49,6 +53,14 @@ def command(file: Path) -> Command:
         return cli_runner().invoke(mqtt_token, [name, "-c", str(file), *arguments], input=stdin)
 
     return command
+
+
+@pytest.fixture
+def silent(file: Path, broker: Broker) -> Iterator[ScriptedBroker]:
+    """A broker in place of the one in the file, which does only what the test does for it."""
+    with closing(ScriptedBroker()) as silent:
+        file.write_text(file.read_text().replace(broker.url, silent.url))
+        yield silent
 
 
 class TestPub:
@@ -86,8 +98,73 @@ class TestPub:
     def test_fails_for_a_message_that_the_broker_rejects(self, command: Command, broker: Broker) -> None:
         broker.forbid("secret/#")
         result = command("pub", "-t", "secret/a", "-m", "x")
-        assert result.exit_code != 0
+        assert result.exit_code == 4
         assert "Not authorized" in result.stderr
+
+    def test_fails_for_a_message_that_is_not_acknowledged_in_time(
+        self, command: Command, silent: ScriptedBroker, pool: ThreadPoolExecutor
+    ) -> None:
+        def answer() -> list[Packet]:
+            peer = silent.accept()
+            packets = [peer.expect(CONNECT)]
+            peer.connack()
+            while packet := peer.packet():
+                packets.append(packet)
+            return packets
+
+        sent = pool.submit(answer)
+        result = command("pub", "-t", "a", "-m", "x", "-W", "0.05", "--stats")
+        assert (result.exit_code, "1 of 1 not acknowledged in time" in result.stderr) == (1, True), result.output
+        assert "0 of 1 acknowledged" in result.stderr
+        assert [packet.kind for packet in sent.result()] == [CONNECT, PUBLISH, DISCONNECT]
+
+
+class TestBesideTheDevice:
+    """The device has a journal, which one process at a time may use."""
+
+    @pytest.fixture
+    def journal(self, file: Path) -> Path:
+        file.write_text('journal = "outbox"\n' + file.read_text())
+        return file.parent / "outbox"
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("status",), ("pub", "-t", "a", "-m", "x"), ("sub", "-t", "kept", "-C", "1", "-W", "10")],
+        ids=lambda given: given[0],
+    )
+    def test_the_device_keeps_its_journal_for_itself(
+        self, command: Command, file: Path, broker: Broker, journal: Path, arguments: tuple[str, ...]
+    ) -> None:
+        broker.publish("kept", "on", qos=1, retain=True)
+        command("login")
+        assert command(*arguments).exit_code == 0
+        assert not journal.exists(), "it would be that of another client"
+        with TokenClient.from_config(file):
+            assert command(*arguments).exit_code == 0
+
+    @pytest.mark.parametrize(("protocol", "clean", "seconds"), [(5, True, 60), (4, True, 0)])
+    def test_the_session_outlives_a_rotation_and_ends_soon_after_the_command(
+        self,
+        command: Command,
+        file: Path,
+        silent: ScriptedBroker,
+        pool: ThreadPoolExecutor,
+        protocol: int,
+        clean: bool,
+        seconds: int,
+    ) -> None:
+        def answer() -> Packet:
+            peer = silent.accept()
+            connect = peer.expect(CONNECT)
+            peer.connack()
+            peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id)
+            return connect
+
+        file.write_text(f"protocol = {protocol}\nsession_expiry = 7200\n" + file.read_text())
+        sent = pool.submit(answer)
+        assert command("pub", "-t", "a", "-m", "x").exit_code == 0
+        connect = sent.result()
+        assert (connect.clean, connect.properties.get(SESSION_EXPIRY_INTERVAL, 0)) == (clean, seconds)
 
 
 class TestSub:

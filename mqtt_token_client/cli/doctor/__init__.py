@@ -22,7 +22,7 @@ _WIDTH = 22  # of a step's name
 @click.command()
 @config_option
 @click.option("--topic", help="To subscribe and publish to. [default: the client id and /doctor]")
-@click.option("--timeout", type=click.FloatRange(1, 300), default=15.0, show_default=True, help="Seconds a step.")
+@click.option("--timeout", type=click.FloatRange(1, 300), default=15.0, show_default=True, help="Seconds per step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def doctor(context: click.Context, path: str, topic: str | None, timeout: float, as_json: bool) -> None:
