@@ -49,6 +49,16 @@ def beside(document: Document, earlier: Document, part: str) -> Document:
     return document | {"rows": kept + document["rows"], "remarks": remarks}
 
 
+def when(document: Document, part: str) -> str:
+    """When the parts of a document were measured, in a sentence: those that have no remark by its own run."""
+    run = "on {date}, load {load} at the start".format(**document)
+    if not document["remarks"]:
+        return f"The run was {run}."
+    own = [name for name in dict.fromkeys(row[part] for row in document["rows"]) if name not in document["remarks"]]
+    tables = f"The run {run}, measured only: {'; '.join(own)}."
+    return f"{tables} Each of the other tables says from which earlier run it is."
+
+
 def finish(benchmark: str, document: Document, render: Callable[[Document], str], *, record: bool) -> None:
     """Print the page of a run; with ``record`` keep its results and its page."""
     text = render(document)

@@ -1,4 +1,4 @@
-"""How long a rotation is felt: this library's ways and those of others, compared on one machine."""
+"""How long a rotation interrupts traffic: this library's ways and those of others, compared on one machine."""
 
 from __future__ import annotations
 

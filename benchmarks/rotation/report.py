@@ -15,15 +15,15 @@ QoS 1, over TLS 1.3 to Mosquitto {mosquitto}, through a proxy that adds the roun
 rotating client receives; the wait is from its publish() to the arrival at another client, beyond the median; lost \
 messages and duplicates handed to the application are those of both directions, of {sent} sent. The row without \
 rotation is the noise. The proxy acknowledges TCP segments itself, so Nagle's algorithm, which paho-mqtt leaves on, \
-does not cost it a further round trip here. Measured on {date} on {machine}, load {load} at the start, with Python \
-{python}, OpenSSL {openssl}, mqtt-token-client {mqtt-token-client}, {peers}."""
+does not cost it a further round trip here. Measured on {machine}, with Python {python}, \
+OpenSSL {openssl}, mqtt-token-client {mqtt-token-client}, {peers}."""
 
 
 def render(document: Document) -> str:
     runs = [run for row in document["rows"] for run in row["runs"]]
     repeated = len(document["rows"][0]["runs"])
     lines = [
-        "# How long a rotation is felt",
+        "# How long a rotation interrupts traffic",
         "",
         _METHOD.format(
             **document,
@@ -32,16 +32,26 @@ def render(document: Document) -> str:
             peers=", ".join(f"{name} {document[name]}" for name in ("paho-mqtt", *PACKAGES) if name in document),
         ),
         "",
+        *_runs(document),
         "| round trip | way | longest gap, ms | longest extra wait, ms | lost, QoS 0 | lost, QoS 1 | duplicates |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         cells = [_cell(values) for values in zip(*map(_shown, row["runs"]), strict=True)]
         lines.append(f"| {row['round_trip'] * 1000:.0f} ms | {row['way']} | {' | '.join(cells)} |")
-    for remark in sorted(set(document["remarks"].values())):
-        ways = [way for way, its in document["remarks"].items() if its == remark]
-        lines += ["", f"{remark.removesuffix('.')}: {'; '.join(ways)}."]
     return "\n".join(lines) + "\n"
+
+
+def _runs(document: Document) -> list[str]:
+    """When the ways were measured."""
+    remarks: dict[str, str] = document["remarks"]
+    own = "From the run on {date}, load {load} at the start".format(**document)
+    if not remarks:
+        return [f"{own}.\n"]
+    runs: dict[str, list[str]] = {}
+    for way in dict.fromkeys(row["way"] for row in document["rows"]):
+        runs.setdefault(remarks.get(way, own).removesuffix("."), []).append(way)
+    return [f"{run}: {'; '.join(ways)}.\n" for run, ways in runs.items()]
 
 
 def _shown(run: dict[str, Any]) -> tuple[float, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.environment import ROOT
-from benchmarks.recording import PAGES, Document, file_of
+from benchmarks.recording import PAGES, Document, file_of, when
 from benchmarks.speed.footprint import FLEET, GROWTH, IDLE, IMPORT, MEMORY, ROTATED
 from benchmarks.speed.peers import BARE, IN_ASYNCIO, PEERS, WITH_THREADS
 from benchmarks.speed.plots import PLOTS
 from benchmarks.speed.rows import Row, Rows
+from benchmarks.speed.shortfalls import shortfalls
 from benchmarks.speed.targets import Verdict, verdicts
 from benchmarks.speed.traffic import BROKER, CONNECT, FAR, LATENCY, PROCESSOR, START, THROUGHPUT
 
@@ -17,9 +18,9 @@ _INTRODUCTION = """\
 Each library as its documentation uses it, in a process of its own, in turns on one machine in one run, except for the \
 tables that name an earlier one. Medians of {rounds}, lowest and highest in brackets. **N x** is how many times better \
 this library was in the same round: its messages a second over theirs, or their time and memory over its; above 1 this \
-library is ahead. Machines are noisy, so only ratios count, and only those beyond the spread. Measured on {date} on \
-{machine}, load {load} at the start, with Python {python}, OpenSSL {openssl}, Mosquitto {mosquitto} on loopback; \
-{versions}. All figures are in [{file}]({link}).
+library is ahead. Machines are noisy, so only ratios count, and only those beyond the spread. Measured on {machine}, \
+with Python {python}, OpenSSL {openssl}, Mosquitto {mosquitto} on loopback; {versions}. {when} All figures are in \
+[{file}]({link}).
 """
 
 _NOTES = {
@@ -60,20 +61,9 @@ second in all, while every token becomes due for renewal. The tokens are valid f
 renewals over 15 s.""",
 }
 
-_SHORT_OF = """\
-## Where it falls short, and why
-
-- **Receiving at QoS 0 on asyncio.** A thread of its own reads the network and hands what has arrived to the event \
-loop, which costs a wake-up each time; gmqtt reads on the loop itself. So the lead is small where the broker sends a \
-few messages at a time, and large where there is a backlog to read. In return a loop that is blocked for seconds \
-delays neither keepalive nor rotation ([design](design.md)).
-- **Receiving live.** The broker sets the pace, not the client: Mosquitto's one thread is busy nearly all of the time \
-(see *How busy the broker is*). What the library itself can do shows in the backlog, and in the processor time a \
-message.
-"""
-
 _END = """\
-How long a rotation is felt, compared with other ways to rotate, is measured separately: [rotation.md](rotation.md).
+How long a rotation interrupts traffic, compared with other ways to rotate, is measured separately: \
+[rotation.md](rotation.md).
 """
 
 
@@ -84,11 +74,12 @@ def render(document: Document) -> str:
         _INTRODUCTION.format(
             **document,
             versions=", ".join(f"{name} {document[name]}" for name in _packages() if name in document),
+            when=when(document, "section"),
             file=file.name,
             link=f"../{file}",
         ),
         judgement(verdicts(rows)),
-        _SHORT_OF,
+        shortfalls(rows),
         *_plots(),
     ]
     for section, note in _NOTES.items():

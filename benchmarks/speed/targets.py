@@ -36,7 +36,7 @@ def _asyncio(rows: Rows) -> Iterator[Verdict]:
     """Publishing by messages a second; receiving by processor time, as the broker sets the pace."""
     for peer, times in ((GMQTT, 1.0), (MQTTIUM, 1.0), (AIOMQTT, 5.0)):
         ratios = _ratios(rows, THROUGHPUT, "publish, QoS 1, 64 B", peer, OURS_IN_ASYNCIO)
-        measured = _words(ratios)
+        measured = _words(ratios, times)
         if spent := _ratios(rows, PROCESSOR, "publish, QoS 1, 64 B", peer, OURS_IN_ASYNCIO):
             measured += f"; by processor time {_words(spent)}"
         figure = "asyncio: publish, QoS 1, 64 B, plain"
@@ -44,7 +44,7 @@ def _asyncio(rows: Rows) -> Iterator[Verdict]:
     for qos, (peer, times) in product((1, 0), ((GMQTT, 1.0), (MQTTIUM, 1.0), (AIOMQTT, 5.0))):
         what = f"QoS {qos}, 64 B"
         spent = _ratios(rows, PROCESSOR, f"receive, {what}", peer, OURS_IN_ASYNCIO)
-        measured = _words(spent)
+        measured = _words(spent, times)
         if rate := _ratios(rows, THROUGHPUT, f"receive, {what}", peer, OURS_IN_ASYNCIO):
             measured += f"; by messages a second {_words(rate)}"
         if backlog := _ratios(rows, THROUGHPUT, f"receive a backlog, {what}", peer, OURS_IN_ASYNCIO):
@@ -71,7 +71,7 @@ def _speed(rows: Rows) -> Iterator[Verdict]:
     ):
         what = f"{do}, QoS {qos}, 64 B"
         ratios = _ratios(rows, THROUGHPUT, what, peer)
-        measured = _words(ratios)
+        measured = _words(ratios, times)
         if spent := _ratios(rows, PROCESSOR, what, peer):
             measured += f"; by processor time {_words(spent)}"
         if do == "receive" and (backlog := _ratios(rows, THROUGHPUT, f"receive a backlog, QoS {qos}, 64 B", peer)):
@@ -93,8 +93,11 @@ def _ratios(rows: Rows, section: str, what: str, peer: str, ours: str = OURS) ->
     }
 
 
-def _words(ratios: dict[str, float]) -> str:
-    return ", ".join(f"{ratio:.2f} x ({protocol})" for protocol, ratio in ratios.items())
+def _words(ratios: dict[str, float], least: float = 0.0) -> str:
+    """With another digit where a ratio that is less than ``least`` would not look so."""
+    return ", ".join(
+        f"{ratio:.{3 if ratio < least <= round(ratio, 2) else 2}f} x ({protocol})" for protocol, ratio in ratios.items()
+    )
 
 
 def _rotation() -> Iterator[Verdict]:

@@ -10,12 +10,15 @@ import benchmarks.journal.report
 import benchmarks.rotation.report
 import benchmarks.speed.report
 import benchmarks.tokens.report
-from benchmarks.recording import PAGES, Document, beside, load
+from benchmarks.recording import PAGES, Document, beside, load, when
 from benchmarks.speed.against import AGAIN, BURSTS, OTHER, THIS, compared, table
 from benchmarks.speed.lab import Contestant, Lab
 from benchmarks.speed.peers import GMQTT, IN_ASYNCIO, OURS, OURS_IN_ASYNCIO, WITH_THREADS, ZMQTT
 from benchmarks.speed.report import table as speed_table
 from benchmarks.speed.rows import Row, Rows
+from benchmarks.speed.shortfalls import shortfalls
+from benchmarks.speed.targets import verdicts
+from benchmarks.speed.traffic import LATENCY, THROUGHPUT
 
 RENDER: dict[str, Callable[[Document], str]] = {
     "journal": benchmarks.journal.report.render,
@@ -101,3 +104,37 @@ def test_a_run_of_some_parts_keeps_the_others_and_says_from_when_they_are() -> N
     assert joined["date"] == "2026-03-04"
     assert joined["remarks"].keys() == {"Idle"}
     assert "2026-01-02" in joined["remarks"]["Idle"]
+
+
+def test_a_target_that_is_missed_by_less_than_two_digits_show_is_printed_with_three() -> None:
+    def row(ratio: float, protocol: str) -> Row:
+        values: dict[str, list[float | None]] = {OURS: [1000 * ratio], GMQTT: [1000.0]}
+        return Row(THROUGHPUT, f"receive, QoS 1, 64 B, {protocol}", "1/s", more=True, values=values)
+
+    (verdict,) = [
+        one
+        for one in verdicts(Rows([row(1.196, "MQTT 5"), row(1.1, "MQTT 3.1.1")]))
+        if one.figure == "receive, QoS 1, 64 B, plain" and "gmqtt" in one.target
+    ]
+
+    assert verdict.measured == "1.196 x (MQTT 5), 1.10 x (MQTT 3.1.1)"
+    assert verdict.reached is False
+
+
+def test_the_page_on_speed_names_what_another_library_does_better_and_nothing_else() -> None:
+    def row(ours: float, peer: str) -> Row:
+        return Row(LATENCY, "publish() to arrival", "ms", values={OURS_IN_ASYNCIO: [ours], peer: [1.0]})
+
+    assert "**Latency on asyncio**: until a message arrives, 0.50 x against gmqtt." in shortfalls(
+        Rows([row(2.0, GMQTT)])
+    )
+    assert "Latency" not in shortfalls(Rows([row(0.5, GMQTT)]))
+
+
+def test_a_page_says_which_of_its_tables_the_newest_run_has_measured() -> None:
+    document: Document = {"date": "2026-03-04", "load": "0.1", "rows": [{"section": "Idle"}, {"section": "Latency"}]}
+
+    assert when(document | {"remarks": {}}, "section") == "The run was on 2026-03-04, load 0.1 at the start."
+    assert "2026-03-04, load 0.1 at the start, measured only: Idle." in when(
+        document | {"remarks": {"Latency": "From an earlier run."}}, "section"
+    )
