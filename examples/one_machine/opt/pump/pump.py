@@ -10,8 +10,9 @@ from mqtt_token_client import TokenClient
 from mqtt_token_client.contrib.systemd import notify_systemd
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-with TokenClient.from_config(os.environ["MQTT_TOKEN_CONFIG"], on_event=print) as client, notify_systemd(client):
-    client.subscribe("pump/17/command/#", lambda message: print(message.topic, message.payload))
+client = TokenClient.from_config(os.environ["MQTT_TOKEN_CONFIG"], on_event=print)
+client.subscribe("pump/17/command/#", lambda message: print(message.topic, message.payload))
+with client, notify_systemd(client):
     while True:
         client.publish("pump/17/temperature", f"{random.gauss(21.5, 0.2):.1f}", qos=1)
         time.sleep(10)
