@@ -282,7 +282,7 @@ class MessageUnhandled(Event):
 
 
 class HandlerFailed(Event):
-    """A function of the application raised ``error``; ``where`` names the function. The network thread goes on."""
+    """A handler of messages raised ``error``; ``where`` names the function. The network thread goes on."""
 
     where: str
     error: Exception

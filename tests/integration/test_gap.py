@@ -1,4 +1,4 @@
-"""How long a handover is felt over a link with a round trip of 20 and 100 ms, 200 messages a second each way; over TLS,
+"""How long a handover interrupts traffic over a link with a round trip of 20 and 100 ms, 200 messages a second each way; over TLS,
 except for RabbitMQ.
 """
 
