@@ -14,10 +14,12 @@ from mqtt_token_client import (
     Disconnected,
     SubscriptionRefused,
 )
+from mqtt_token_client.clock import monotonic
 from tests.unit import packets
 from tests.unit.device import Device, Make, both
 from tests.unit.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, UNSUBSCRIBE, Packet
 from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_journal import ScriptedJournal
 
 BACKOFF = Backoff(initial=1.0, maximum=8.0, stable_after=60.0)
 
@@ -33,7 +35,9 @@ class Broker:
         self.subscribed: list[str] = []
 
     def serve(self, until: Callable[[], bool]) -> None:
+        silent_since = monotonic()
         while not until():
+            assert monotonic() < silent_since + 20.0, "the client sends nothing"
             if self.peer is None:
                 self.peer = self.device.answer(session_present=self.connections > 0)
                 self.connections += 1
@@ -42,6 +46,7 @@ class Broker:
                 packet = self.peer.packet(0.05)
             except TimeoutError:
                 continue
+            silent_since = monotonic()
             if packet is None or self.ends(packet):
                 self.end(self.peer)
             else:
@@ -70,6 +75,13 @@ class Broker:
 
 def is_done(*deliveries: Delivery) -> Callable[[], bool]:
     return lambda: all(delivery.done for delivery in deliveries)
+
+
+def committed(journal: NumberedJournal | None) -> bool:
+    """Have everything that was reported so far on disk."""
+    if journal is not None:
+        journal.commit()
+    return True
 
 
 def on(topic: str) -> Callable[[Packet], bool]:
@@ -172,6 +184,69 @@ def test_messages_that_are_answered_as_ones_of_another_qos_are_given_up(make: Ma
     assert refused[0].hint == "the broker does not answer it as a message of QoS 2; publish with another qos"
     with pytest.raises(DeliveryFailed, match=refused[0].hint):
         deliveries[1].wait(0)
+
+
+class NumberedJournal(ScriptedJournal):
+    """A journal that a client opens. Each sync() has a number of its own, as with the journal on disk: nothing is on
+    disk until the test commits it.
+    """
+
+    last = 0
+
+    def open(self, *_: object) -> None:
+        """It is in memory."""
+
+    def sync(self) -> int:
+        self.last += 1
+        return self.last
+
+    def commit(self) -> None:
+        super().commit()
+        self.durable = self.last
+        self.notify()
+
+
+class TestWithAJournal:
+    """Packets of QoS 2 wait for the disk, and one at a time is sent all the same."""
+
+    @pytest.mark.parametrize("lost", [False, True], ids=["once", "again after a loss at PUBREL"])
+    def test_the_same_packets_are_sent_as_without_one(self, make: Make, lost: bool) -> None:
+        def sent(journal: NumberedJournal | None) -> list[tuple[int, int, str]]:
+            device = make(backoff=BACKOFF, journal=journal)
+            seen: list[tuple[int, int, str]] = []
+
+            def ends(packet: Packet) -> bool:
+                is_first_pubrel = packet.kind == PUBREL and all(kind != PUBREL for _, kind, _ in seen)
+                seen.append((broker.connections, packet.kind, packet.topic))
+                return packet.topic == "poison" or (lost and is_first_pubrel)
+
+            def serve(*deliveries: Delivery) -> None:
+                broker.serve(lambda: committed(journal) and is_done(*deliveries)())
+
+            broker = Broker(device, ends)
+            device.client.connect(timeout=0)
+            serve(*(device.client.publish(topic, b"", qos=2) for topic in ("poison", "a", "b")))
+            device.client.subscribe("s", qos=1)
+            serve(device.client.publish("c", b"", qos=1))
+            serve(device.client.publish("d", b"", qos=2))
+            return seen
+
+        assert sent(NumberedJournal()) == sent(None)
+
+    @pytest.mark.parametrize("max_inflight", [1, 20], ids=["PUBLISH", "PUBREL"])
+    def test_nothing_overtakes_a_packet_that_waits_for_the_disk(self, make: Make, max_inflight: int) -> None:
+        journal = NumberedJournal()
+        device = make(backoff=BACKOFF, journal=journal, max_inflight=max_inflight)
+        device.client.connect(timeout=0)
+        _, good = (device.client.publish(topic, b"", qos=2) for topic in ("poison", "good"))
+        broker = Broker(device, on("poison"))
+        broker.serve(lambda: broker.connections == 6 or not committed(journal))  # "poison" is given up by then
+        assert broker.peer is not None
+        later = device.client.publish("later", b"", qos=0)
+        device.client.subscribe("s")
+        broker.peer.expect_nothing()
+        broker.serve(lambda: committed(journal) and is_done(good, later)())
+        assert broker.subscribed == ["s"]
 
 
 class TestHint:

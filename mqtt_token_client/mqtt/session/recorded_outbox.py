@@ -46,6 +46,14 @@ class RecordedOutbox(Outbox):
         super().open(call_soon, wake)
         self._link.open(call_soon)
 
+    def sent(self) -> list[Outgoing]:
+        """See :meth:`Outbox.sent`. A message whose packet waits for the disk is among them, so that nothing overtakes
+        it. Once it is on disk, it is not: it would wait for itself.
+        """
+        durable = self._record.durable
+        on_disk = {message for sequence, message in self._recording if sequence <= durable}
+        return [message for message in super().sent() if message not in on_disk]
+
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         self._recorded.read_backlog()
         return self._due_and_recorded(receive_maximum) if self._recording else self._reported(receive_maximum)
