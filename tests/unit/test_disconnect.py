@@ -246,6 +246,18 @@ def quickly(device: Device, timeout: float = 5.0) -> None:
     assert device.client.state == "closed"
 
 
+def test_in_the_turn_in_which_the_connection_ends_before_connack_leaves_no_attempt_behind(make: Make) -> None:
+    device = make(backoff=Backoff(initial=1.0, maximum=8.0))
+    device.client.connect(timeout=0)
+    peer = device.broker.accept()
+    peer.expect(CONNECT)
+    peer.close()
+    device.client.disconnect(0)
+    assert not device.reported(ConnectFailed)
+    device.broker.expect_no_connection(120.0)
+    assert device.client.state == "closed"
+
+
 class TestFromTwoSides:
     def test_returns_when_what_a_handler_began_has_come_to_its_end(self, make: Make, pool: ThreadPoolExecutor) -> None:
         device = make()

@@ -15,6 +15,7 @@ from tests.unit import packets
 from tests.unit.device import Make, both
 from tests.unit.packets import PINGREQ, PUBLISH
 from tests.unit.stepped_time import stepped
+from tests.unit.test_core import manager_of
 
 _LONG = 40.0  # seconds: longer than any deadline of a handover
 
@@ -64,6 +65,30 @@ def test_a_broker_that_leaves_the_first_connection_open_is_waited_for_half_a_sec
         waits.append(monotonic() - accepted)
     assert 0.4 < waits[0] < 0.6
     assert waits[1] < 0.1
+
+
+@both
+def test_the_end_of_the_first_connection_in_the_turn_of_the_deadline_leaves_the_second_open(
+    make: Make, protocol: int
+) -> None:
+    device = make(protocol)
+    first = device.start()
+    old = manager_of(device)._current
+    assert old is not None
+    second = device.rotate()
+    second.connack(session_present=True)
+    stepped().settle()
+
+    def read_the_end() -> None:
+        first.close()
+        time.sleep(_LONG)  # the deadline passes
+        old.connection.read()  # as for what TLS has decoded already
+
+    stepped().runtime.call_soon(read_the_end)
+    device.event(Rotated)
+    second.expect_nothing(_LONG)
+    assert not device.reported(Disconnected)
+    assert device.client.state == "connected"
 
 
 @both

@@ -450,6 +450,14 @@ class TestClose:
         call(wire.runtime, wire.link.close)
         assert wire.rest() == []
 
+    def test_soon_after_a_failure_leaves_that_unreported_too(self, wire: Wire) -> None:
+        def fail_and_close() -> None:
+            wire.link.fail("it broke")
+            wire.link.close()
+
+        call(wire.runtime, fail_and_close)
+        assert wire.rest() == []
+
     def test_leaves_its_descriptor_to_whoever_gets_it_next(self, wire: Wire) -> None:
         assert len(wire.runtime._selector.get_map()) == 2  # the loop watches its own wake-ups too
         call(wire.runtime, wire.link.close)

@@ -19,7 +19,7 @@ from mqtt_token_client import (
     TokenRefusedByBroker,
 )
 from tests.unit.device import Device, Make, both, password
-from tests.unit.packets import CONNECT
+from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
 from tests.unit.scripted_broker import ScriptedBroker
 
 SLOW = Backoff(initial=60.0, maximum=60.0)
@@ -125,3 +125,20 @@ def test_a_token_that_could_not_be_obtained_is_no_brokers_failure(make: Make, br
     device.client.connect(timeout=0)
     device.event(ConnectFailed)
     assert brokers[0].accept(70.0).expect(CONNECT).password == password(2)
+
+
+def test_one_that_dies_as_a_rotation_begins_has_failed_once_and_the_next_is_not_avoided(
+    make: Make, brokers: list[ScriptedBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqtt_token_client.mqtt.lifecycle.handover._SETTLE_TIME", 5.0)
+    device = device_of(make, brokers[:2])
+    first = device.start()
+    device.client.publish("t", b"so that it is not quiet")
+    first.expect(PUBLISH)
+    device.client.rotate()
+    second = brokers[0].accept()
+    first.expect(PINGREQ)
+    first.close()
+    second.close()
+    brokers[1].accept(70.0).expect(CONNECT)
+    assert len(device.reported(ConnectFailed)) == 1

@@ -9,14 +9,14 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ...clock import monotonic
 from ...errors import BrokerError, BrokerRefused, ProtocolError
 from ...logs import get_logger
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
-from . import Loss
+from . import ConnectionListener, Loss, Nobody
 from .keepalive import Keepalive
 from .tcp import acknowledger
 from .tls import broken_by, end_writing
@@ -34,23 +34,7 @@ _LONGEST_TURN = 0.005
 _MOST_RECORDS = 64
 _HIGH_WATER = 65_536  # bytes waiting to be written beyond which nothing is taken from the outbox
 
-
 _Item = TypeVar("_Item")
-
-
-class ConnectionListener(Protocol[_Item]):
-    """Receives a connection's notifications."""
-
-    def packets_arrived(self, link: NetworkConnection[_Item], packets: list[Packet]) -> None: ...
-
-    def connection_writable(self, link: NetworkConnection[_Item]) -> None:
-        """It was full and accepts data again."""
-
-    def connection_wrote(self, items: list[_Item]) -> None:
-        """The operating system has all bytes that were written with these items."""
-
-    def connection_closed(self, link: NetworkConnection[_Item], loss: Loss) -> None:
-        """It failed. This is the last call."""
 
 
 class NetworkConnection(Generic[_Item]):
@@ -59,7 +43,7 @@ class NetworkConnection(Generic[_Item]):
     All of it runs on the runtime's thread.
 
     Attributes:
-        owner: receives the notifications.
+        owner: receives the notifications, until the connection is closed.
         runtime: drives it.
         keepalive: sends PINGREQ, on request too, and expects PINGRESP, which no listener sees while it does.
         closed: whether the socket is closed.
@@ -240,10 +224,11 @@ class NetworkConnection(Generic[_Item]):
         return packets[start:]
 
     def close(self) -> None:
-        """Close the socket at once; the owner is not notified."""
+        """Close the socket at once; the owner is not notified, of a failure just before that either."""
+        self.runtime.check_thread()
+        self.owner = Nobody()  # type: ignore[abstract]  # its methods do nothing
         if self.closed:
             return
-        self.runtime.check_thread()
         self.closed = True
         self.keepalive.stop()
         self.runtime.watch(self._sock, 0, self._ready)
@@ -273,7 +258,9 @@ class NetworkConnection(Generic[_Item]):
         if isinstance(cause, ProtocolError) and self.engine.five and self.engine.connected:
             self.write(self.engine.disconnect(cause.reason))
             self.flush()
+        owner = self.owner
         self.close()
+        self.owner = owner  # unless close() is called before the notification
         reason = cause.reason if isinstance(cause, BrokerRefused) else None
         by_broker |= isinstance(cause, BrokerError) and not isinstance(cause, ProtocolError)
         loss = Loss(str(cause), reason, by_broker)
