@@ -210,8 +210,9 @@ class ClientCore:
         def finished() -> None:
             with self._lock:
                 self._phase, self._manager = Phase.IDLE, None
-            self.first_result.set()
-            self._closed.set()
+                first_result, closed = self.first_result, self._closed  # another thread's start() may replace both now
+            first_result.set()
+            closed.set()
             self._release()
 
         if self.session.journal is None:
@@ -243,8 +244,7 @@ class ClientCore:
             raise ClientClosed(_INHERITED)
 
     def _token_renewed(self, token: Token) -> None:
-        manager = self._manager
-        if manager is not None and self._phase is not Phase.CLOSING:
+        if (manager := self._manager) is not None and self._phase is not Phase.CLOSING:
             self._renewals += 1
             manager.rotate(token)
 
