@@ -18,7 +18,17 @@ from mqtt_token_client import (
     Will,
 )
 from tests.unit.device import Device, Make, both, end
-from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
+from tests.unit.packets import (
+    CONNECT,
+    DISCONNECT,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    acknowledgement,
+    connack,
+)
 from tests.unit.scripted_broker import PATIENCE
 
 
@@ -256,6 +266,26 @@ def test_in_the_turn_in_which_the_connection_ends_before_connack_leaves_no_attem
     assert not device.reported(ConnectFailed)
     device.broker.expect_no_connection(120.0)
     assert device.client.state == "closed"
+
+
+@both
+def test_at_an_answer_that_comes_with_connack_begins_no_rotation_onto_a_newer_token(
+    make: Make, pool: ThreadPoolExecutor, protocol: int
+) -> None:
+    device = make(protocol)
+    first = device.start()
+    device.client.publish("t", b"last", qos=1)
+    last = first.expect(PUBLISH)
+    first.close()
+    second = device.broker.accept()
+    second.expect(CONNECT)
+    device.client.rotate()
+    disconnecting = pool.submit(device.client.disconnect, PATIENCE)
+    device.until(lambda: device.client.state == "closed")
+    second.send(connack(second.five, session_present=True) + acknowledgement(PUBACK, last.packet_id, 0))
+    second.expect(PUBLISH)
+    end(second, disconnecting)
+    device.broker.expect_no_connection(60.0)
 
 
 class TestFromTwoSides:

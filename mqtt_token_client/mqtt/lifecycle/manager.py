@@ -88,14 +88,14 @@ class ConnectionManager:
         return "waiting" if self._recovery.waiting else "closed"
 
     def rotate(self, token: Token | None = None) -> None:
-        """Move onto a new token, or onto renewed TLS files, unless the connection is on them already."""
+        """Move onto a new token, or onto renewed TLS files, unless the connection is on them already, or is left."""
         self.runtime.check_thread()
         self._wanted = token or self._wanted
-        current = self._current
-        up_to_date = self._wanted in (None, current and current.token) and not self._traits.tls.outdated
-        if self.attempt is not _NO_ATTEMPT or up_to_date:
+        up_to_date = self._wanted in (None, self._current and self._current.token) and not self._traits.tls.outdated
+        leaves = self._closing is not None and self._closing.disconnecting
+        if self.attempt is not _NO_ATTEMPT or up_to_date or leaves:
             return
-        if (token and self._recovery.lacks_token) or (current is not None and not self._recovery.waiting):
+        if (token and self._recovery.lacks_token) or (self._current is not None and not self._recovery.waiting):
             self._retry.reset_if_stable()
             self.begin()
 
