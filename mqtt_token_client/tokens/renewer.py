@@ -116,7 +116,8 @@ class Renewer:
         except StoreLocked as error:
             return self._failed(without_traceback(error))
         with lock:
-            if self._store.shared and self._take_over(self._store.load()):
+            previous = self.token
+            if self._store.shared and self._take_over(self._store.load()) and self.token != previous:
                 token = self.token
                 fresh = is_usable(token) and token != refused and self.renewal_due > monotonic()
                 if token is not None and (fresh or enough(token)):
@@ -125,8 +126,8 @@ class Renewer:
             return self._ask(refused)
 
     def _take_over(self, stored: Token | None) -> bool:
-        """Replace the current token by the stored one if that was issued later; returns whether it was."""
-        if stored is None or (self.token is not None and not is_newer(stored, self.token)):
+        """Replace the current token by the stored one if that is newer; returns whether it is."""
+        if stored is None or (self.token is not None and not is_newer(stored, self.token, saved=not self.unsaved)):
             return False
         with self._lock:
             self.token, self.renewal_due = stored, self._policy.due(stored)

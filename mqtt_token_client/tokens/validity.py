@@ -25,11 +25,22 @@ def is_extended(token: Token, previous: Token) -> bool:
     return token != previous or _expiry(token) - _expiry(previous) > _ROUNDING
 
 
-def is_newer(stored: Token, current: Token) -> bool:
-    """Whether a stored token was issued after the current one, as far as is known."""
+def is_newer(stored: Token, current: Token, *, saved: bool) -> bool:
+    """Whether a stored token replaces the current one: it was issued later, as far as is known, or it has a new refresh
+    token, which another process got without an access token.
+
+    Args:
+        saved: whether the current token was loaded from the store, or stored there.
+    """
     if is_same(stored, current):
         return False
-    return stored.since > current.since if stored.age_known else not current.age_known
+    if stored == current:
+        rejected = current.refresh_token is None and stored.refusal  # this process removed it for that reason
+        return saved and stored.refresh_token is not None and not rejected
+    if stored.age_known and (current.age_known or not saved):
+        return stored.since > current.since
+    # A current token of unknown age is older than its `since` says, and another process has replaced it in the store.
+    return not current.age_known
 
 
 def problem(token: object, previous: Token | None, refused: Token | None) -> TokenError | None:

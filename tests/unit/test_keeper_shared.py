@@ -14,6 +14,7 @@ import pytest
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import (
     AuthorizationServerUnavailable,
+    InvalidTokenResponse,
     StoreError,
     StoreLocked,
     TokenError,
@@ -44,6 +45,10 @@ class Locked(MemoryStore):
 
     def lock(self, key: str) -> AbstractContextManager[None]:  # type: ignore[override]  # not made by a generator
         raise self.error
+
+
+def fail(key: str, token: Token) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def kinds(events: list[Event]) -> list[type[Event]]:
@@ -124,6 +129,67 @@ class TestKeepersOfOneStore:
         assert keeper.renew() == Token("token 1")
         clock.now += 5.0
         assert keeper.renew() == Token("token 2")
+
+    def test_take_over_what_another_requested_before_they_loaded_one_of_unknown_age(self, clock: Clock) -> None:
+        """A token of unknown age has the time at which it was loaded, which is later than that of its successor."""
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("first", 60.0, since=clock.now, age_known=False, refresh_token="used"))
+        renewed = Token("renewed", 60.0, since=clock.now - 0.05, refresh_token="next")
+        lock = store.lock
+
+        def lock_after_the_other(key: str) -> AbstractContextManager[None]:
+            store.save(key, renewed)
+            return lock(key)
+
+        store.lock = lock_after_the_other  # type: ignore[method-assign,assignment]
+        keeper, events = keep(source, store)
+        assert keeper.get() is renewed
+        assert source.requests == 0
+        assert kinds(events) == [TokenRenewed]
+
+    def test_do_not_replace_one_of_unknown_age_that_is_not_stored_by_an_older_one(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 60.0, since=clock.now - 100))
+        source.next = [Token("from a file", 60.0, since=clock.now, age_known=False)]
+        keeper, _ = keep(source, store)
+        store.save = fail  # type: ignore[method-assign]
+        keeper.get()
+        source.next = [BUSY]
+        with pytest.raises(AuthorizationServerUnavailable):
+            keeper.renew()
+        assert keeper.current == Token("from a file")
+
+    @pytest.mark.parametrize("age_known", [True, False])
+    def test_use_the_new_refresh_token_that_another_got_without_an_access_token(
+        self, clock: Clock, age_known: bool
+    ) -> None:
+        source, store = Source(), MemoryStore()
+        first = Token("first", 60.0, since=clock.now, age_known=age_known, refresh_token="used")
+        store.save(source.key, first)
+        source.next = [BUSY]
+        keeper, _ = keep(source, store)
+        keeper.get()
+        clock.now += 5.0
+        store.save(source.key, first.with_refresh_token("next"))
+        source.next = []
+        assert keeper.renew() == Token(f"token {source.requests}"), "and not the stored one, which is the same token"
+        last = source.asked_with[-1]
+        assert last is not None
+        assert last.refresh_token == "next"
+
+    @pytest.mark.parametrize("age_known", [True, False])
+    def test_use_their_own_new_refresh_token_where_it_could_not_be_stored(self, clock: Clock, age_known: bool) -> None:
+        source, store = Source(), MemoryStore()
+        first = Token("first", 60.0, since=clock.now - 100, age_known=age_known, refresh_token="used")
+        store.save(source.key, first)
+        source.salvage = lambda: first.with_refresh_token("next")  # type: ignore[attr-defined]
+        source.next = [InvalidTokenResponse("no access token")]
+        keeper, _ = keep(source, store)
+        store.save = fail  # type: ignore[method-assign]
+        with pytest.raises(InvalidTokenResponse):
+            keeper.get()
+        keeper.renew()
+        assert [token and token.refresh_token for token in source.asked_with] == ["used", "next"]
 
     def test_do_not_get_their_own_one_again_when_its_age_is_guessed_anew(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()
@@ -227,9 +293,11 @@ class TestRefreshTokenThatIsRefused:
         assert stored is not None
         assert stored.refresh_token == "next"
 
-    def test_is_not_sent_again_after_a_login_that_failed(self, clock: Clock) -> None:
+    @pytest.mark.parametrize("age_known", [True, False])
+    def test_is_not_sent_again_after_a_login_that_failed(self, clock: Clock, age_known: bool) -> None:
         source = Source()
-        keeper, events, _ = self.start(source, clock)
+        keeper, events, store = self.start(source, clock)
+        store.save(source.key, Token("ended", 60.0, since=clock.now - 100, age_known=age_known, refresh_token="used"))
         source.next = [USED, TokenRequestRefused("nobody approved", error="expired_token")]
         with pytest.raises(TokenRequestRefused, match="nobody approved"):
             keeper.get()
