@@ -17,7 +17,7 @@ from .notifier import Notifier
 from .renewal import RenewalPolicy
 from .saving import Saving
 from .single_flight import without_traceback
-from .validity import is_extended, is_newer, is_same, is_usable, missing_scopes, problem
+from .validity import is_extended, is_newer, is_same, is_usable, missing_scopes, problem, with_successor
 
 Enough = Callable[[Token], bool]
 
@@ -148,11 +148,9 @@ class Renewer:
             except Exception as error:  # noqa: BLE001 - a user's source, whose text may hold a secret
                 return self._failed(TokenError(f"source: fetch() raised {type(error).__name__} {_where(error)}"))
             wrong = problem(token, previous, refused)
-            if wrong is None or token == previous:  # the same token may come with a new refresh token
-                if previous is None or not is_same(token, previous):
-                    self._saving.save(token)
-                with self._lock:
-                    self.token = token
+            kept = with_successor(token, previous) if wrong else token
+            if kept is not None:
+                self._keep(kept, previous)
         return self._failed(wrong) if wrong else self._succeeded(token, previous)
 
     def _fetch(self, previous: Token | None, guard: ExitGuard) -> Token:
@@ -189,9 +187,14 @@ class Renewer:
         salvage = getattr(self._source, "salvage", None)
         token = salvage() if callable(salvage) else None
         if isinstance(token, Token):
+            self._keep(token)
+
+    def _keep(self, token: Token, previous: Token | None = None) -> None:
+        """Make a token the current one, and store it, unless the store has it as ``previous``."""
+        if previous is None or not is_same(token, previous):
             self._saving.save(token)
-            with self._lock:
-                self.token = token
+        with self._lock:
+            self.token = token
 
     def _succeeded(self, token: Token, previous: Token | None) -> Token:
         if previous is None or is_extended(token, previous):

@@ -56,6 +56,22 @@ def problem(token: object, previous: Token | None, refused: Token | None) -> Tok
     return None
 
 
+def with_successor(token: object, previous: Token | None) -> Token | None:
+    """Return what to keep of a token that cannot be used: its new refresh token, as the previous one is used up.
+    None if it has no new one.
+    """
+    if not isinstance(token, Token):
+        return None
+    if token == previous:
+        return token
+    if token.refresh_token is None or (previous is not None and token.refresh_token == previous.refresh_token):
+        return None
+    if previous is None:
+        return token
+    expires_in = token.since + token.refresh_lifetime - previous.since  # it counts from the previous token's `since`
+    return previous.with_refresh_token(token.refresh_token, expires_in=expires_in, scope=token.scope)
+
+
 def missing_scopes(requested: object, token: Token) -> str:
     """Return the scopes that were requested and not granted, space-separated.
 

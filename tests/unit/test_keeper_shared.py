@@ -19,6 +19,7 @@ from mqtt_token_client.errors import (
     StoreLocked,
     TokenError,
     TokenRequestRefused,
+    TokenUnchanged,
 )
 from mqtt_token_client.events import Event, LoginRequired, RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.stores.file import FileStore
@@ -331,6 +332,87 @@ class TestRefreshTokenThatIsRefused:
             keeper.get()
         keeper.renew()
         assert [token and token.refresh_token for token in source.asked_with] == ["used", "used"]
+
+
+class TestNewRefreshTokenOfATokenThatCannotBeUsed:
+    """A device was suspended before it read the answer, or a server issues tokens with ``exp`` before ``iat``."""
+
+    def late(self, clock: Clock, **more: Any) -> Token:
+        return Token("late", 5.0, since=clock.now - 10, **{"refresh_token": "next", **more})
+
+    @pytest.mark.parametrize("age", [10.0, 100.0], ids=["valid", "expired"])
+    @pytest.mark.parametrize("life", [5.0, 0.0, -5.0])
+    def test_is_stored_and_used_next(self, clock: Clock, age: float, life: float) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 60.0, since=clock.now - age, refresh_token="used", scope="a"))
+        keeper, events = keep(source, store)
+        source.next = [Token("late", life, since=clock.now - 10, refresh_token="next")]
+        with pytest.raises(InvalidTokenResponse, match="has expired already"):
+            keeper.renew()
+        assert kinds(events) == [RenewalFailed]
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored, stored.refresh_token, stored.scope) == (Token("old"), "next", "a")
+        assert keeper.current is stored
+        assert keeper.renew() == Token("token 2")
+        assert source.asked_with[1] is stored
+
+    def test_expires_when_the_answer_says_so(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 60.0, since=clock.now - 100, refresh_token="used", refresh_expires_in=1.0))
+        keeper, _ = keep(source, store)
+        source.next = [self.late(clock, refresh_expires_in=1800.0)]
+        with pytest.raises(InvalidTokenResponse):
+            keeper.renew()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert stored.since + stored.refresh_lifetime == pytest.approx(clock.now - 10 + 1800)
+
+    def test_is_stored_too_if_the_broker_has_rejected_the_token(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 60.0, since=clock.now - 100, refresh_token="used"))
+        keeper, _ = keep(source, store)
+        source.next = [refused := Token("rejected", 60.0, since=clock.now, refresh_token="next")]
+        with pytest.raises(TokenUnchanged):
+            keeper.get(refused)
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored, stored.refresh_token) == (Token("old"), "next")
+
+    @pytest.mark.parametrize("restart", [False, True])
+    def test_of_a_login_spares_the_person_another_one(self, clock: Clock, restart: bool) -> None:
+        source, store = Source(), MemoryStore()
+        keeper, _ = keep(source, store)
+        source.next = [self.late(clock)]
+        with pytest.raises(InvalidTokenResponse):
+            keeper.get()
+        if restart:
+            keeper, _ = keep(source, store)
+        assert keeper.renew() == Token("token 2")
+        assert [token and token.refresh_token for token in source.asked_with] == [None, "next"]
+
+    def test_of_a_login_after_a_refusal_spares_the_person_another_one(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, Token("old", 60.0, since=clock.now - 100, refresh_token="used", scope="a"))
+        keeper, _ = keep(source, store)
+        source.next = [USED, self.late(clock, scope="b")]
+        with pytest.raises(InvalidTokenResponse):
+            keeper.get()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored.refresh_token, stored.refusal, stored.scope) == ("next", "", "b")
+        keeper.renew()
+        assert [token and token.refresh_token for token in source.asked_with] == ["used", None, "next"]
+
+    @pytest.mark.parametrize("refresh_token", ["kept", None])
+    def test_is_needed_for_the_store_to_be_written(self, clock: Clock, refresh_token: str | None) -> None:
+        source, store = Source(), MemoryStore()
+        store.save(source.key, old := Token("old", 60.0, since=clock.now - 100, refresh_token="kept"))
+        keeper, _ = keep(source, store)
+        source.next = [self.late(clock, refresh_token=refresh_token)]
+        with pytest.raises(InvalidTokenResponse):
+            keeper.get()
+        assert store.load(source.key) is keeper.current is old
 
 
 class TestRefreshTokenRejectedWithAnotherError:
