@@ -23,7 +23,8 @@ _postponed: int | None = None  # the signal that ends the process once no guard 
 
 class ExitGuard:
     """Keeps the process from ending for a minute at most, while it is held: from when a refresh token may be used up
-    until its successor is stored. Without it, a person would have to approve again.
+    until its successor is stored, and while the token of a new login is stored. Without it, a person would have to
+    approve again. Guards may be nested.
 
     It holds up a normal exit, and the default action of the signals that :func:`postpone_signals` prepared.
 

@@ -192,7 +192,8 @@ class Renewer:
     def _keep(self, token: Token, previous: Token | None = None) -> None:
         """Make a token the current one, and store it, unless the store has it as ``previous``."""
         if previous is None or not is_same(token, previous):
-            self._saving.save(token)
+            with ExitGuard(needed=token.refresh_token is not None):  # a person may have approved it a moment ago
+                self._saving.save(token)
         with self._lock:
             self.token = token
 

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import TokenError
+from mqtt_token_client.stores.file import FileStore
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 from mqtt_token_client.tokens import exit_guard
@@ -28,8 +30,9 @@ from mqtt_token_client.tokens.exit_guard import ExitGuard, postpone_signals
 """
 
 
-def run(program: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", _PROGRAM + program], capture_output=True, text=True, timeout=60)
+def run(program: str, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-c", _PROGRAM + program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -179,6 +182,65 @@ def test_the_process_may_end_while_a_person_logs_in() -> None:
     source.next = [USED, log_in]
     assert TokenKeeper(source, store).get().value == "approved"
     assert held == [0]
+
+
+_LOGS_IN = """
+import atexit
+from mqtt_token_client import FileStore, Token, TokenKeeper
+from mqtt_token_client.errors import TokenRequestRefused
+from mqtt_token_client.tokens import exit_guard
+noticed, past_guards = threading.Event(), threading.Event()
+atexit.unregister(exit_guard._wait_for_guards)
+for function in (past_guards.set, exit_guard._wait_for_guards, noticed.set):
+    atexit.register(function)  # the last one is called first
+logging.disable()  # the store has a new key
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.excepthook = lambda *_: None  # it would print KeyboardInterrupt
+number, folder, handle = signal.Signals[sys.argv[1]], sys.argv[2], exit_guard._end_when_released
+
+def handle_and_tell(*arguments):
+    handle(*arguments)
+    noticed.set()
+
+exit_guard._end_when_released = handle_and_tell
+
+class Source:
+    key = "a source"
+    uses_refresh_tokens = True
+
+    def fetch(self, previous):
+        if previous is not None:
+            raise TokenRequestRefused("token: invalid_grant", error="invalid_grant")
+        return Token("approved", 60.0, refresh_token="next")
+
+class SlowStore(FileStore):
+    def save(self, key, token):
+        if token.value == "approved":
+            os.kill(os.getpid(), number)
+            noticed.wait()
+            if past_guards.wait(0.2):
+                threading.Event().wait()  # the process did not wait, and ends
+        super().save(key, token)
+
+TokenKeeper(Source(), SlowStore(folder)).get()
+print("went on")
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_login_that_a_person_has_approved_is_stored_before_a_signal_ends_the_process(
+    tmp_path: Path, name: str, refused: bool
+) -> None:
+    folder = tmp_path / "store"
+    if refused:
+        FileStore(folder).save(Source.key, Token("expired", -1.0, refresh_token="used"))
+    code, _ = run(_LOGS_IN, name, str(folder))
+    assert code == -getattr(signal, name)
+    stored = FileStore(folder).load(Source.key)
+    assert stored is not None
+    assert (stored.value, stored.refresh_token) == ("approved", "next")
 
 
 class TestOffMainThread:
