@@ -6,8 +6,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import StoreLocked
+from ..forking import reset_after_fork
 from ..token import Token
 
 _LOCK_TIMEOUT = 60.0  # seconds
@@ -19,6 +21,15 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tokens: dict[str, Token] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        reset_after_fork(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        reset_after_fork(self)  # a copy was not made by __init__()
+
+    def after_fork(self) -> None:
+        """In a child: no lock is held, as the threads that held them are the parent's."""
+        self._locks.clear()
 
     @property
     def protection(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -16,8 +18,11 @@ from typing import Any
 import pytest
 
 from mqtt_token_client import ClientClosed, DeliveryFailed, Token, TokenClient, TokenKeeper
+from mqtt_token_client.errors import StoreLocked
 from mqtt_token_client.mqtt.runtime import thread
+from mqtt_token_client.stores import memory
 from mqtt_token_client.stores.limit import TimeLimit
+from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.tokens import renewal_timer, renewer
 from tests.unit import network_thread
 from tests.unit.device import Make, Source, password
@@ -405,3 +410,40 @@ def test_a_store_that_was_busy_at_the_fork_is_free_in_the_child() -> None:
 
     with limit.operation():
         assert run_forked(use) == "stored"
+
+
+@pytest.mark.parametrize(
+    "way",
+    [lambda store: store, lambda store: pickle.loads(pickle.dumps(store)), copy.copy, copy.deepcopy],
+    ids=["new", "unpickled", "copy", "deepcopy"],
+)
+def test_a_memory_store_that_a_parents_thread_had_locked_is_free_in_the_child(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[MemoryStore], MemoryStore]
+) -> None:
+    monkeypatch.setattr(memory, "_LOCK_TIMEOUT", 0.1)
+    store = way(MemoryStore())
+    store.save("k", Token("stored"))
+
+    def use() -> str:
+        with store.lock("k"):
+            token = store.load("k")
+            assert token is not None
+            return token.value
+
+    with held(store.lock("k")):
+        assert run_forked(use) == "stored"
+        with pytest.raises(StoreLocked):
+            use()
+
+
+def test_a_memory_store_that_is_locked_at_the_fork_can_be_released_in_the_child() -> None:
+    store = MemoryStore()
+
+    def release() -> str:
+        holding.pop_all().close()
+        with store.lock("k"):
+            return "free"
+
+    with contextlib.ExitStack() as holding:
+        holding.enter_context(store.lock("k"))
+        assert run_forked(release) == "free"
