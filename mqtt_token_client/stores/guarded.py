@@ -18,6 +18,10 @@ class GuardedStore:
         store: the store.
         key: the key of the token in it.
         report: gets :class:`StoreFailed`.
+
+    Attributes:
+        shared: whether the store has a lock.
+        readable: whether the last :meth:`load` did not fail.
     """
 
     def __init__(self, store: TokenStore, key: str, report: Callable[[Event], None]) -> None:
@@ -25,14 +29,17 @@ class GuardedStore:
         self._key = key
         self._report = report
         self.shared = callable(getattr(store, "lock", None))
+        self.readable = False
 
     def load(self) -> Token | None:
         """Return the stored token; None if there is none or the store fails."""
+        self.readable = False
         try:
             stored: object = self._store.load(self._key)
         except Exception as error:  # noqa: BLE001 - a user's store
             self._failed("load", error)
             return None
+        self.readable = True
         if stored is None or isinstance(stored, Token):
             return stored
         self._report(
@@ -76,6 +83,7 @@ class NoStore:
     """In place of a store, for a keeper that has none."""
 
     shared = False
+    readable = True
 
     def load(self) -> None:
         """Return None: no token is stored."""

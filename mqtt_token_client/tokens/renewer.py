@@ -83,11 +83,12 @@ class Renewer:
         return self._saving.failed
 
     def load(self) -> bool:
-        """Load the stored token, the first time; returns whether there is one whose renewal is due."""
+        """Load the stored token, unless that has been done; returns whether there is one whose renewal is due."""
         if self._loaded:
             return False
-        self._loaded = True
-        return self._take_over(self._store.load()) and self.renewal_due <= monotonic()
+        stored = self._store.load()
+        self._loaded = self._store.readable or self._store.shared  # a shared one is read for each request anyway
+        return self._take_over(stored) and self.renewal_due <= monotonic()
 
     def save_again(self) -> None:
         """Store a token that could not be stored before, unless another process has stored a newer one."""

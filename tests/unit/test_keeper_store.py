@@ -149,6 +149,33 @@ def test_that_fails_is_reported_and_the_token_used_all_the_same(
     assert keeper.get().value == "token 1"
 
 
+def test_that_could_not_be_read_is_read_again_at_the_next_attempt(clock: Clock) -> None:
+    """Without that, a device flow would ask a person each time, although the refresh token is stored."""
+    source, store = Source(), Broken("load", error=OSError(24, "Too many open files"))
+    store.save(source.key, ended := Token("ended", 60.0, since=clock.now - 100, refresh_token="refresh"))
+    source.next = [BUSY]
+    keeper, events = keep(source, store)
+    with pytest.raises(AuthorizationServerUnavailable):
+        keeper.get()
+    store.names = ()
+    assert keeper.renew() == Token("token 2")
+    assert source.asked_with == [None, ended]
+    assert [type(event) for event in events] == [StoreFailed, RenewalFailed, TokenRenewed]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_that_can_never_be_read_is_reported_once_for_each_further_request(clock: Clock, shared: bool) -> None:
+    store = Broken("load", error=OSError(24, "Too many open files"))
+    if shared:
+        store.lock = lambda _key: nullcontext()  # type: ignore[attr-defined]
+    keeper, events = keep(Source(), store)
+    keeper.get()
+    events.clear()
+    keeper.renew()
+    assert [type(event) for event in events] == [StoreFailed, TokenRenewed]
+    assert keeper.current == Token("token 2")
+
+
 def test_that_returns_no_token_is_reported(clock: Clock) -> None:
     store: Any = Broken(error=ValueError())
     store.kept.save("a source", {"access_token": "a"})
