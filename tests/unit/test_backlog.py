@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mqtt_token_client import Delivery, DeliveryFailed, JournalFull, OutboxFull
+from mqtt_token_client.journal.batch import Batch
+from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage
@@ -96,6 +99,35 @@ class TestMessagesOfThisProcess:
         assert isinstance(queue, RecordedQueue)
         assert list(queue._backlog._deliveries.values()) == [held]
         assert held.payload == b""  # type: ignore[attr-defined]
+
+    def test_keep_their_payloads_once_they_were_read_though_a_damaged_file_has_them_written_again(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = journal()
+        device = make(5, journal=opened, max_inflight=7)
+        held = publish(device, range(20))
+        flushed(opened, device)
+        peer = device.start()
+        assert payloads(peer, 10) == list(range(10))
+        sent = [peer.expect(packets.PUBLISH) for _ in range(7)]
+        assert [int(one.payload) for one in sent] == list(range(10, 17))
+        committing, failed, written = Database.commit, list[Database](), set[int]()
+
+        def find_damage(database: Database, batch: Batch) -> None:
+            if len(failed) < 3:
+                failed.append(database)
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            committing(database, batch)
+            written.update(batch.appended)
+
+        monkeypatch.setattr(Database, "commit", find_damage)
+        opened.flush(lambda: None)
+        device.until(lambda: written == set(range(11, 21)))
+        flushed(opened, device)
+        assert [int(one.payload) for one in held[10:]] == list(range(10, 20))  # type: ignore[attr-defined]
+        for one in sent:
+            peer.acknowledge(packets.PUBACK, one.packet_id)
+        assert payloads(peer, 3) == list(range(17, 20))
 
     def test_fail_for_their_holders_when_the_client_is_closed_and_are_sent_later(
         self, make: Make, journal: Open, pool: ThreadPoolExecutor

@@ -31,7 +31,7 @@ class Backlog:
         self._last = self._earlier = recorded.last_number
         # Messages up to this one are in memory, or done; if there is a backlog.
         self._read_to = max((one.number for one in recorded.messages), default=0)
-        self._deliveries: WeakValueDictionary[int, Outgoing] = WeakValueDictionary()  # somebody may wait for these
+        self._deliveries: WeakValueDictionary[int, RecordedMessage] = WeakValueDictionary()  # somebody may wait
         self._removed: set[int] = set()  # numbers that may have been read, and are not to be sent
         self._is_reading = False
         self._pages: deque[tuple[int, Sequence[Outgoing], bool]] = deque()  # appended to by the journal's thread
@@ -57,7 +57,7 @@ class Backlog:
 
     def take_deliveries(self) -> list[Outgoing]:
         """Return the messages that somebody holds, and forget that."""
-        found = list(self._deliveries.values())
+        found: list[Outgoing] = list(self._deliveries.values())
         self._deliveries.clear()
         return found
 
@@ -107,4 +107,5 @@ class Backlog:
                 message.add_done_callback(self._journal.on_delivery)
             return message
         held.payload = message.payload
+        held.spilled = False  # or the payload is dropped again if a new file has to be written
         return held
