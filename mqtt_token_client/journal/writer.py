@@ -19,30 +19,12 @@ from ..stores.folder import sync
 from .batch import Batch, Counters
 from .channel import Channel
 from .database import Database
+from .faults import DAMAGES, FAILURES, is_damage, result_code
 from .place import create, set_aside
-from .rows import DamagedError
 
 _LEAST_DELAY = 1.0  # seconds until a change is written that nobody waits for, unless a message is written earlier
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds
-# Python cannot decode a message of SQLite that quotes what is damaged.
-_DAMAGES = (DamagedError, UnicodeDecodeError)
 _DAMAGES_IN_A_ROW = 3
-_FAILURES = (sqlite3.Error, OSError, JournalError, *_DAMAGES)
-# Errors of SQLite that say nothing about the content of the file.
-_OF_THE_DISK = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOLFS,
-    sqlite3.SQLITE_AUTH,
-}
 
 
 def run(
@@ -110,7 +92,7 @@ class _Writer:
             recorded = self._open()
         except (JournalLocked, ConfigurationError):
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             self._fail(error)
             return Recorded()
         self._is_loaded = True
@@ -121,8 +103,8 @@ class _Writer:
         while True:
             try:
                 return self._load()
-            except (sqlite3.Error, *_DAMAGES) as error:
-                if not _is_damage(error):
+            except (sqlite3.Error, *DAMAGES) as error:
+                if not is_damage(error):
                     raise
                 self._found_damage(error)
 
@@ -130,7 +112,7 @@ class _Writer:
         try:
             database = Database(self._path, self._key)
         except sqlite3.OperationalError as error:
-            if _code(error) == sqlite3.SQLITE_BUSY:
+            if result_code(error) == sqlite3.SQLITE_BUSY:
                 raise JournalLocked(f"journal: another process uses {self._path}; give each client its own") from None
             raise
         try:
@@ -217,7 +199,7 @@ class _Writer:
             if batch:
                 database.commit(batch)
                 self._channel.size = database.size
-        except _FAILURES as error:
+        except FAILURES as error:
             batch.failed()
             self._fail(error)
             return
@@ -234,7 +216,7 @@ class _Writer:
         after, limit, then = self.batch.reads[0]
         try:
             page, complete = database.page(after, limit)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._fail(error)
             return
         del self.batch.reads[0]
@@ -257,7 +239,7 @@ class _Writer:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
-        if _is_damage(error):
+        if is_damage(error):
             with suppress(OSError):
                 self._failures += self._found_damage(error)
                 self._retry_at = 0.0
@@ -273,7 +255,7 @@ class _Writer:
         try:
             if self._open().count and not self._is_loaded:
                 raise JournalError("it has messages of an earlier process, which are sent when this one starts again")
-        except (*_FAILURES, ConfigurationError) as error:
+        except (*FAILURES, ConfigurationError) as error:
             self._fail(error)
             return
         self._is_loaded = True
@@ -289,12 +271,3 @@ def _check_owner(path: Path, owner: str, client_id: str) -> None:
         raise ConfigurationError(
             f"journal: {path} belongs to the client {owner!r}, not to {client_id!r}; give each client its own"
         )
-
-
-def _code(error: Exception) -> int:
-    """The primary result code of SQLite."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_damage(error: Exception) -> bool:
-    return isinstance(error, _DAMAGES) or (isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_DISK)
