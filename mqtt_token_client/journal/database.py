@@ -58,7 +58,8 @@ _VALUES = 11
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
 _LARGE = 1024  # pages of a file that is empty
-_COUNTERS = struct.Struct(">IHIQd")
+_COUNTERS = struct.Struct(">QHQQd")
+_NARROW_COUNTERS = struct.Struct(">IHIQd")  # of files that an earlier version wrote
 
 
 class Database:
@@ -176,7 +177,8 @@ class Database:
             return Counters(), 0.0
         ((last_number, packed, _),) = rows
         try:
-            count, last_packet_id, highest_sent, last_stage, reached = _COUNTERS.unpack(packed)
+            counters = _NARROW_COUNTERS if len(packed) == _NARROW_COUNTERS.size else _COUNTERS
+            count, last_packet_id, highest_sent, last_stage, reached = counters.unpack(packed)
         except (struct.error, TypeError) as error:
             raise DamagedError(f"counters: {error}") from None
         return Counters(count, last_number, last_packet_id, highest_sent, last_stage), reached

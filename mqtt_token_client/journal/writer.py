@@ -156,7 +156,16 @@ class _Writer:
     # Its changes
 
     def work(self) -> None:
-        """Commit what is due, or wait for it."""
+        """Commit what is due, or wait for it. An error of this library counts as one of the disk: it must not end the
+        thread that others wait for.
+        """
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - any
+            self.batch.failed()
+            self._fail(error)
+
+    def _work(self) -> None:
         changed_disk = self.batch.changes_disk
         self._take_changes()
         batch, now = self.batch, monotonic()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -171,6 +173,35 @@ class TestTheNextProcess:
         journal.mark(1, 0, NEW)
         (found,) = load(reopen()).messages
         assert (found.packet_id, found.stage) == (0, NEW)
+
+    def test_finds_a_message_whose_number_takes_more_than_32_bits(self, reopen: Open) -> None:
+        journal = reopen()
+        number = 2**32 + 1
+        journal.append(message(number, qos=2))
+        journal.mark(number, 7, RELEASED)
+        flush(journal)
+        recorded = load(reopen())
+        assert [(one.number, one.packet_id, one.stage) for one in recorded.messages] == [(number, 7, RELEASED)]
+        assert (recorded.last_number, recorded.last_packet_id, recorded.count) == (number, 7, 1)
+
+    @pytest.mark.parametrize("is_done", [False, True], ids=["that waits", "that is done"])
+    def test_finds_the_numbers_where_they_were_written_with_32_bits(
+        self, reopen: Open, path: Path, *, is_done: bool
+    ) -> None:
+        journal = reopen()
+        journal.append(message(5))
+        journal.mark(5, 9, SENT)
+        flush(journal)
+        if is_done:
+            journal.remove(5)
+        journal.close()
+        table, count = ("state", 0) if is_done else ("messages", 1)
+        with sqlite3.connect(path) as connection:
+            narrow = struct.pack(">IHIQd", count, 9, 5, 1, 3.0)
+            connection.execute(f"UPDATE {table} SET counters=?", (narrow,))
+        connection.close()
+        recorded = load(reopen())
+        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (count, 5, 9)
 
     def test_finds_thousands_that_were_written_at_once(self, reopen: Open) -> None:
         journal = reopen(commit_every=60)
@@ -547,6 +578,51 @@ class TestFaults:
         flush(journal)
         assert failed
         assert one.disk is True
+
+    def test_an_unexpected_error_of_a_commit_is_reported_and_the_commit_is_repeated(
+        self, reopen: Open, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If it ended the journal's thread, messages of QoS 2 would wait forever, and nobody would learn why."""
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
+        journal = reopen()
+        inserting = Database._insert
+        failed: list[Database] = []
+
+        def fail_once(database: Database, batch: Batch, counters: Counters) -> None:
+            if not failed:
+                failed.append(database)
+                raise struct.error("int too large to convert")
+            inserting(database, batch, counters)
+
+        monkeypatch.setattr(Database, "_insert", fail_once)
+        one = message(1)
+        journal.append(one)
+        one.stored.wait(10)
+        flush(journal)
+        assert [type(event) for event in reported] == [JournalFailed, JournalRecovered]
+        assert "int too large to convert; messages are kept in memory" in str(reported[0])
+
+    def test_an_unexpected_error_of_a_read_is_reported_and_the_read_is_repeated(
+        self, reopen: Open, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
+        journal = reopen()
+        journal.append(message(1))
+        flush(journal)
+        paging = Database.page
+        failed: list[Database] = []
+
+        def fail_at_first(database: Database, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+            if len(failed) < 2:  # the second time when the file is opened again
+                failed.append(database)
+                raise ValueError("unexpected")
+            return paging(database, after, limit)
+
+        monkeypatch.setattr(Database, "page", fail_at_first)
+        pages: SimpleQueue[Sequence[Outgoing]] = SimpleQueue()
+        journal.read(0, 10, lambda page, _: pages.put(page))
+        assert [one.number for one in pages.get(timeout=10)] == [1]
+        assert [type(event) for event in reported] == [JournalFailed, JournalRecovered]
 
     @pytest.mark.parametrize("damage", ["payload=x'00'", "stage=-5", "packet_id=-1", "packet_id=65536", "stage='x'"])
     def test_a_message_whose_row_is_damaged_is_not_sent(
