@@ -93,10 +93,10 @@ class Database:
         path = self._path
         self._connection.executescript(_SETTINGS)
         application, version = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
-        if not application and not self._value("SELECT count(*) FROM sqlite_schema"):
+        if not application and not self._value("SELECT count(*) FROM sqlite_master"):
             self._connection.executescript(_SCHEMA)
         elif application != _APPLICATION:
-            if self._value("SELECT count(*) FROM sqlite_schema WHERE name IN ('messages', 'owner', 'state')"):
+            if self._value("SELECT count(*) FROM sqlite_master WHERE name IN ('messages', 'owner', 'state')"):
                 raise DamagedError("the application identifier is wrong")
             raise ConfigurationError(f"journal: {path} is a database of another program; give another path")
         elif version != _VERSION:

@@ -77,6 +77,7 @@ class _Writer:
         self._change_at = 0.0  # when the batch is committed, if it changes what is on disk
         self._is_loaded = False  # whether the session knows what the file had at the start
         self._failures = self._damages = 0  # in a row
+        self._is_new = False  # whether a damaged file was set aside, and nothing has come of the new one yet
         self._retry_at = 0.0
 
     # The file
@@ -104,7 +105,7 @@ class _Writer:
             try:
                 return self._load()
             except (sqlite3.Error, *DAMAGES) as error:
-                if not is_damage(error):
+                if not self._is_damage(error):
                     raise
                 self._found_damage(error)
 
@@ -127,6 +128,12 @@ class _Writer:
         self.batch.rebase(database.counters)
         return recorded
 
+    def _is_damage(self, error: Exception) -> bool:
+        """Whether to set the file aside for an error. An error that a new file has as well is not one of the file, and
+        the copy that has the messages would be replaced by an empty one.
+        """
+        return is_damage(error) and not self._is_new
+
     def _found_damage(self, error: Exception) -> bool:
         """Set the file aside the third time in a row, as SQLite says the same of a read that has failed for once.
         Return whether that was done.
@@ -141,6 +148,7 @@ class _Writer:
     def _set_aside(self, error: Exception) -> None:
         aside = set_aside(self._path)
         create(self._path)
+        self._is_new = True
         text = f"journal: {self._path} is damaged ({error}); it was renamed to {aside.name}, and a new one begun"
         self._channel.emit(JournalFailed(JournalError(text), 0.0))
         self._channel.lost()
@@ -216,7 +224,8 @@ class _Writer:
             note_on_disk(message)
             if isinstance(message, RecordedMessage) and message.spilled:
                 message.payload = b""  # read again when its turn comes
-        self._damages = 0
+        if not batch.reads:  # if they find damage each time, it is in a row, whatever can be written meanwhile
+            self._damages, self._is_new = 0, self._is_new and not batch
         self._report_durable()
         self.batch = Batch(database.counters, batch.ended)
         self.batch.reads = batch.reads
@@ -228,6 +237,7 @@ class _Writer:
         except FAILURES as error:
             self._fail(error)
             return
+        self._damages, self._is_new = 0, False
         del self.batch.reads[0]
         then(page, complete)
 
@@ -248,7 +258,7 @@ class _Writer:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
-        if is_damage(error):
+        if self._is_damage(error):
             with suppress(OSError):
                 self._failures += self._found_damage(error)
                 self._retry_at = 0.0

@@ -448,6 +448,22 @@ os._exit(0)
             assert connection.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
         connection.close()
 
+    def test_is_made_by_an_sqlite_that_knows_the_table_of_tables_by_its_old_name_only(
+        self, reopen: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite has the name sqlite_schema since 3.33."""
+
+        class Old(sqlite3.Connection):
+            def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
+                return super().execute(query.replace("sqlite_schema", "no_such_table"), *values)
+
+        connect = sqlite3.connect
+        monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Old))
+        journal = reopen()
+        one = message(1)
+        journal.append(one)
+        one.stored.wait(10)
+
     def test_of_a_newer_version_is_refused(self, reopen: Open, path: Path) -> None:
         reopen().close()
         with sqlite3.connect(path) as connection:
@@ -578,6 +594,53 @@ class TestFaults:
         flush(journal)
         assert failed
         assert one.disk is True
+
+    def test_an_error_that_a_new_file_has_too_sets_nothing_aside_again(
+        self, reopen: Open, path: Path, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise the journal would begin new files without end, and the empty ones would replace the first copy."""
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.001)
+        journal = reopen()
+        journal.append(message(1))
+        journal.close()
+        loading = Database.load
+        failed: list[Database] = []
+
+        def fail_ten_times(database: Database) -> Recorded:
+            if len(failed) < 10:
+                failed.append(database)
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            return loading(database)
+
+        monkeypatch.setattr(Database, "load", fail_ten_times)
+        journal = reopen()
+        one = message(1)
+        journal.append(one)
+        one.stored.wait(10)
+        flush(journal)
+        assert [type(event) for event in reported] == [JournalFailed, JournalFailed, JournalRecovered]
+        assert "was renamed" in str(reported[0])
+        assert "kept in memory" in str(reported[1])
+        assert numbers(path.with_name("journal.corrupt")) == [1]
+
+    def test_a_message_that_is_damaged_far_behind_the_first_ones_has_the_file_set_aside(
+        self, reopen: Open, path: Path, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is found when it is read, and not when the file is opened again."""
+        monkeypatch.setattr("mqtt_token_client.journal.database._FIRST_PAGE", 1)
+        journal = reopen()
+        for number in (1, 2):
+            journal.append(message(number))
+        journal.close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE messages SET payload=x'00' WHERE number=2")
+        connection.close()
+        journal = reopen()
+        pages: SimpleQueue[Sequence[Outgoing]] = SimpleQueue()
+        journal.read(1, 10, lambda page, _: pages.put(page))
+        assert pages.get(timeout=10) == []
+        assert "was renamed" in str(reported[0])
+        assert numbers(path.with_name("journal.corrupt")) == [1, 2]
 
     def test_an_unexpected_error_of_a_commit_is_reported_and_the_commit_is_repeated(
         self, reopen: Open, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
