@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..clock import TimesOfDay
-from ..mqtt.session.delivery import Outgoing, Stage
+from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
 from ..value import Value
 
 # A message's stage as a number. Higher ones: PUBREC was received; the order of the numbers is that of the PUBRECs.
@@ -123,6 +123,27 @@ class Batch:
     def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
         """Read messages, once those that were reported so far are on disk."""
         self.reads.append((after, limit, then))
+
+    def read_from_memory(self, on_disk_to: int) -> None:
+        """Answer what is to be read above this number, the highest one on disk; the rest waits for the disk."""
+        reads, self.reads = self.reads, []
+        for after, limit, then in reads:
+            if after < on_disk_to:
+                self.reads.append((after, limit, then))
+            else:
+                then(*self._page(after, limit))
+
+    def _page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+        page: list[Outgoing] = []
+        for number in sorted(self.appended):
+            message, *_ = self.appended[number]
+            if number <= after or not isinstance(message, RecordedMessage) or not message.spilled:
+                continue
+            if len(page) == limit:
+                return page, False
+            message.spilled = False  # it is sent from memory, so it keeps its payload when it is written
+            page.append(message)
+        return page, True
 
     def end(self, ended: Callable[[], None]) -> None:
         """The journal is closed."""

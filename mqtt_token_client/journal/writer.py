@@ -77,6 +77,7 @@ class _Writer:
         self._change_at = 0.0  # when the batch is committed, if it changes what is on disk
         self._is_loaded = False  # whether the session knows what the file had at the start
         self._failures = self._damages = 0  # in a row
+        self._on_disk_to = 0  # the highest number of a message that is on disk only, at most
         self._is_new = False  # whether a damaged file was set aside, and nothing has come of the new one yet
         self._retry_at = 0.0
 
@@ -97,6 +98,7 @@ class _Writer:
             self._fail(error)
             return Recorded()
         self._is_loaded = True
+        self._on_disk_to = recorded.last_number if recorded.count else 0
         return recorded
 
     def _open(self) -> Recorded:
@@ -148,7 +150,7 @@ class _Writer:
     def _set_aside(self, error: Exception) -> None:
         aside = set_aside(self._path)
         create(self._path)
-        self._is_new = True
+        self._is_new, self._on_disk_to = True, 0
         text = f"journal: {self._path} is damaged ({error}); it was renamed to {aside.name}, and a new one begun"
         self._channel.emit(JournalFailed(JournalError(text), 0.0))
         self._channel.lost()
@@ -183,6 +185,7 @@ class _Writer:
             self._retry()
         elif self._database is None:
             self._report_durable()  # in memory, for now
+            batch.read_from_memory(self._on_disk_to)
             self._channel.sleep(self._retry_at - now, until_next=False)
         elif batch.reads and not batch.appended:
             self._read(self._database)
@@ -227,7 +230,9 @@ class _Writer:
         if not batch.reads:  # if they find damage each time, it is in a row, whatever can be written meanwhile
             self._damages, self._is_new = 0, self._is_new and not batch
         self._report_durable()
-        self.batch = Batch(database.counters, batch.ended)
+        counters = database.counters
+        self._on_disk_to = counters.last_number if counters.count else 0
+        self.batch = Batch(counters, batch.ended)
         self.batch.reads = batch.reads
 
     def _read(self, database: Database) -> None:

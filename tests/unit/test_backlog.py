@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqtt_token_client import Delivery, DeliveryFailed, JournalFull, OutboxFull
+from mqtt_token_client import Delivery, DeliveryFailed, JournalFailed, JournalFull, JournalRecovered, OutboxFull
 from mqtt_token_client.journal.batch import Batch
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal
@@ -138,6 +138,99 @@ class TestMessagesOfThisProcess:
         assert all(isinstance(delivery.error, DeliveryFailed) for delivery in held)
         peer = device.start(session_present=True)
         assert sorted(set(payloads(peer, 30))) == list(range(30))
+
+
+class FullDisk:
+    """Commits fail until there is room.
+
+    Attributes:
+        has_room: whether they succeed.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_room = False
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 0.01)
+        monkeypatch.setattr("mqtt_token_client.journal.writer._LONGEST_RETRY", 0.01)
+        committing = Database.commit
+
+        def commit(database: Database, batch: Batch) -> None:
+            if not self.has_room:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            committing(database, batch)
+
+        monkeypatch.setattr(Database, "commit", commit)
+
+
+class TestWhileTheDiskIsFull:
+    def test_more_messages_than_belong_in_memory_are_sent_in_their_order(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = journal()
+        device = make(5, journal=opened, max_inflight=7)
+        disk = FullDisk(monkeypatch)
+        held = publish(device, range(50))
+        peer = device.start()
+        assert payloads(peer, 50) == list(range(50))
+        device.until(lambda: device.client.stats.queued == 0)
+        assert all(one.done and one.error is None for one in held)
+        disk.has_room = True
+        device.until(lambda: bool(device.reported(JournalRecovered)))
+        opened.close()
+        assert make(5, journal=journal()).client.stats.queued == 0
+
+    def test_what_was_taken_from_memory_is_recorded_once_when_there_is_room(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = journal()
+        device = make(5, journal=opened, max_inflight=7)
+        disk = FullDisk(monkeypatch)
+        held = publish(device, range(30))
+        peer = device.start()
+        assert payloads(peer, 10) == list(range(10))
+        sent = [peer.expect(packets.PUBLISH) for _ in range(7)]
+        assert [int(one.payload) for one in sent] == list(range(10, 17))
+        assert not any(one.stored for one in held[10:])
+        disk.has_room = True
+        held[29].stored.wait(10)
+        assert all(one.stored for one in held)
+        for one in sent:
+            peer.acknowledge(packets.PUBACK, one.packet_id)
+        assert [int(peer.expect(packets.PUBLISH).payload) for _ in range(7)] == list(range(17, 24))
+        device.until(lambda: device.client.stats.queued == 13)
+        opened.close()
+        recorded = make(5, journal=journal())
+        assert recorded.client.stats.queued == 13
+        assert payloads(recorded.start(session_present=True), 13) == list(range(17, 30))
+
+    def test_those_behind_messages_that_are_on_disk_only_wait_for_these(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = journal()
+        device = make(5, journal=opened)
+        publish(device, range(20))
+        flushed(opened, device)
+        disk = FullDisk(monkeypatch)
+        publish(device, range(20, 40))
+        device.until(lambda: bool(device.reported(JournalFailed)))
+        peer = device.start()
+        assert payloads(peer, 10) == list(range(10))
+        peer.expect_nothing()
+        disk.has_room = True
+        assert payloads(peer, 30) == list(range(10, 40))
+
+    def test_a_delivery_that_failed_in_disconnect_stays_failed_when_its_message_is_sent_later(
+        self, make: Make, journal: Open, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device = make(5, journal=journal())
+        FullDisk(monkeypatch)
+        held = publish(device, range(30))
+        disconnect(device, device.start(), pool)
+        peer = device.start(session_present=True)
+        assert sorted(set(payloads(peer, 30))) == list(range(30))
+        device.until(lambda: device.client.stats.queued == 0)
+        assert all(isinstance(one.error, DeliveryFailed) for one in held)
 
 
 class TestMessagesOfAnEarlierProcess:

@@ -100,7 +100,10 @@ class Backlog:
         return found, lost
 
     def _with_delivery(self, message: Outgoing) -> Outgoing:
-        message.disk = True
+        if message.done:  # it never reached the disk, and its Delivery failed in close()
+            message = message.copy()
+        if message.disk is None:  # it is of the disk
+            message.disk = True
         held = self._deliveries.pop(message.number, None)
         if held is None:
             if message.number <= self._earlier and self._journal.on_delivery is not None:
