@@ -13,6 +13,7 @@ from ..value import Value
 
 # A message's stage as a number. Higher ones: PUBREC was received; the order of the numbers is that of the PUBRECs.
 NEW, SENT, FIRST_RELEASED = 0, 1, 2
+_OVERHEAD = 100  # bytes of a row beside its fields
 
 
 class Counters(Value):
@@ -31,6 +32,11 @@ class Counters(Value):
     last_packet_id: int = 0
     highest_sent: int = 0
     last_stage: int = SENT
+
+
+def size_of(message: Outgoing, payload: bytes) -> int:
+    """Return about how many bytes a message takes."""
+    return len(message.topic) + len(payload) + len(message.properties) + _OVERHEAD
 
 
 class _Latest:
@@ -61,6 +67,8 @@ class Batch:
         reads: what to read: numbers above the first one, up to the second one of them, and who gets them.
         flushed: called after the commit, or when it has failed.
         ended: called when the journal is closed, after the last commit; None until then.
+        size: about how many bytes the messages in ``appended`` take.
+        accepted: the same of all messages that were ever appended.
         uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed.
         time: what the clocks say that can be trusted, and when they said that, on the monotonic clock; None if that is
             nothing new.
@@ -70,6 +78,7 @@ class Batch:
 
     def __init__(self, counters: Counters, ended: Callable[[], None] | None = None) -> None:
         self.appended: dict[int, tuple[Outgoing, bytes, float]] = {}
+        self.size = self.accepted = 0
         self.marks: dict[int, tuple[int, int]] = {}
         self.removed: set[int] = set()
         self.received: dict[int, bool] = {}
@@ -153,6 +162,9 @@ class Batch:
 
     def append(self, message: Outgoing, payload: bytes, at: float) -> None:
         """A message was accepted, at this time of the monotonic clock."""
+        size = size_of(message, payload)
+        self.accepted += size
+        self.size += size - self._size(message.number)
         self.appended[message.number] = message, payload, at
         self._latest.number = max(self._latest.number, message.number)
 
@@ -170,8 +182,13 @@ class Batch:
     def remove(self, number: int) -> None:
         """A message is done."""
         self.marks.pop(number, None)
+        self.size -= self._size(number)
         if self.appended.pop(number, None) is None or number in self.uncertain:
             self.removed.add(number)
+
+    def _size(self, number: int) -> int:
+        message, payload, _ = self.appended.get(number, (None, b"", 0.0))
+        return 0 if message is None else size_of(message, payload)
 
     def receive(self, packet_id: int, is_received: bool) -> None:
         """A message of QoS 2 with this identifier was handed over, or released."""

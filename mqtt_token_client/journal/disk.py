@@ -20,7 +20,7 @@ from ..mqtt.session.journal import Bounds, Recorded
 from ..oneshot import OneShot
 from ..stores.encryption import Key
 from ..value import hidden
-from .batch import Batch
+from .batch import Batch, size_of
 from .channel import Channel
 
 _log = get_logger("mqtt_token_client.journal")
@@ -51,7 +51,8 @@ def open_journal(  # noqa: PLR0913 - the options of a journal
             acknowledges earlier is never written. 0 writes each message as soon as the disk takes it.
         max_queued: messages that may wait to be acknowledged, in place of the client's argument of this name. Most of
             them are on disk only.
-        max_bytes: of the file, about. SQLite needs up to 1.1 MB more for a second file.
+        max_bytes: of the file, about, and of what is in memory while the disk fails. SQLite needs up to 1.1 MB more for
+            a second file.
         when_full: ``"reject"`` has ``publish()`` raise :class:`OutboxFull`; ``"drop_oldest"`` drops the oldest message
             that was not sent, and ``"drop_newest"`` the one that is being published, which
             :class:`JournalFull` reports.
@@ -185,7 +186,8 @@ class DiskJournal:
 
     @property
     def size(self) -> int:
-        return self._channel.size
+        in_file = self._channel.size
+        return in_file + self._channel.in_memory(self.bounds.max_bytes - in_file)
 
     @property
     def durable(self) -> int:
@@ -197,7 +199,10 @@ class DiskJournal:
         return self._recorded
 
     def append(self, message: Outgoing, *, urgent: bool = False) -> None:
-        self._channel.put(Batch.append, message, message.payload, monotonic())
+        payload = message.payload
+        size = size_of(message, payload)
+        self._channel.reported += size  # Python runs a signal handler, and another thread, after calls and jumps only
+        self._channel.put(Batch.append, message, payload, monotonic())
         if urgent:
             self._hurry(0)
 

@@ -177,13 +177,14 @@ class _Writer:
 
     def _work(self) -> None:
         changed_disk = self.batch.changes_disk
-        self._take_changes()
+        self._channel.take(self.batch)
         batch, now = self.batch, monotonic()
         if not changed_disk:
             self._change_at = now + max(self._commit_every, _LEAST_DELAY)
         if self._database is None and (now >= self._retry_at or batch.ended is not None):
             self._retry()
         elif self._database is None:
+            self._channel.is_failing = True
             self._report_durable()  # in memory, for now
             batch.read_from_memory(self._on_disk_to)
             self._channel.sleep(self._retry_at - now, until_next=False)
@@ -207,12 +208,6 @@ class _Writer:
             due = min(due, accepted_at + self._commit_every)
         return due
 
-    def _take_changes(self) -> None:
-        changes, batch = self._channel.changes, self.batch
-        while changes:
-            change, arguments = changes.popleft()
-            change(batch, *arguments)
-
     def _commit(self, database: Database) -> None:
         batch = self.batch
         try:
@@ -223,6 +218,7 @@ class _Writer:
             batch.failed()
             self._fail(error)
             return
+        self._channel.is_failing = False
         for message, *_ in batch.appended.values():
             note_on_disk(message)
             if isinstance(message, RecordedMessage) and message.spilled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -179,6 +180,30 @@ class TestWhileTheDiskIsFull:
         device.until(lambda: bool(device.reported(JournalRecovered)))
         opened.close()
         assert make(5, journal=journal()).client.stats.queued == 0
+
+    def test_what_is_in_memory_counts_as_a_part_of_max_bytes_until_it_is_acknowledged(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = journal(max_bytes=1_000_000)
+        device = make(5, journal=opened)
+        disk = FullDisk(monkeypatch)
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 60.0)
+        monkeypatch.setattr("mqtt_token_client.journal.writer._LONGEST_RETRY", 60.0)
+        device.client.publish("t", bytes(110_000), qos=1)
+        flushed(opened, device)
+        while device.client.stats.queued < 10:
+            device.client.publish("t", bytes(110_000), qos=1)
+        with pytest.raises(OutboxFull, match="max_bytes"):
+            device.client.publish("t", bytes(110_000), qos=1)
+        peer = device.start()
+        for _ in range(10):
+            peer.acknowledge(packets.PUBACK, peer.expect(packets.PUBLISH).packet_id)
+        device.until(lambda: device.client.stats.queued == 0)
+        room = threading.Event()
+        device.client._core.session.queue.when_room(room.set)
+        device.until(room.is_set)
+        device.client.publish("t", bytes(110_000), qos=1)
+        disk.has_room = True
 
     def test_what_was_taken_from_memory_is_recorded_once_when_there_is_room(
         self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch

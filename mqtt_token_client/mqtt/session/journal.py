@@ -78,7 +78,7 @@ class Journal(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes the messages take, on disk or on their way to it."""
+        """How many bytes the messages take: on disk, and in memory too while the disk fails."""
 
     @property
     def durable(self) -> int:

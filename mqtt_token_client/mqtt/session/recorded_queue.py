@@ -136,6 +136,8 @@ class RecordedQueue(MessageQueue):
 
     def read_backlog(self) -> None:
         """Continue with messages that are on disk only, if few are in memory."""
+        if self._on_room is not None and self._has_room():  # the journal may have become smaller since finish()
+            self._call_on_room()
         backlog = self._backlog
         if backlog.has_arrived:
             with self._lock:
