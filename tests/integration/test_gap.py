@@ -1,5 +1,5 @@
-"""How long a handover interrupts traffic over a link with a round trip of 20 and 100 ms, 200 messages a second each way; over TLS,
-except for RabbitMQ.
+"""How long a handover interrupts traffic over a link with a round trip of 20 and 100 ms, with 200 messages a second
+each way; over TLS, except for RabbitMQ.
 """
 
 from __future__ import annotations
