@@ -83,7 +83,7 @@ def interrupted_often(handler: Callable[[], object]) -> Iterator[None]:
 
 
 def test_publish_in_a_signal_handler_interrupts_publish_and_loses_nothing(make_in_real_time: Make) -> None:
-    device = make_in_real_time()
+    device = make_in_real_time(max_queued=1_000_000)
     made: list[Delivery] = []
     in_handler = 0
 
@@ -97,9 +97,6 @@ def test_publish_in_a_signal_handler_interrupts_publish_and_loses_nothing(make_i
         while in_handler < 50:
             made.append(device.client.publish("main", b"", qos=1))
             made[-1].add_done_callback(lambda _: None)
-            if len(made) > 9000:
-                break
-    assert in_handler
     assert len({message.number for message in made}) == len(made)  # type: ignore[attr-defined]
     assert device.client.stats.queued == len(made)
 
