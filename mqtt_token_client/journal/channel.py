@@ -26,7 +26,7 @@ class Channel:
         size: bytes of the file that are in use.
         reported: bytes of all messages so far that were handed over, see :meth:`take`.
         is_failing: whether the disk fails, so that messages stay in memory.
-        notify: called when that has grown.
+        notify: called when more is on disk, or the file has become smaller.
         lost: called when the content of the file is lost, so that everything has to be reported again.
         emit: gets events.
     """

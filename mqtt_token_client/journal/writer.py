@@ -209,7 +209,7 @@ class _Writer:
         return due
 
     def _commit(self, database: Database) -> None:
-        batch = self.batch
+        batch, size = self.batch, self._channel.size
         try:
             if batch:
                 database.commit(batch)
@@ -226,6 +226,8 @@ class _Writer:
         if not batch.reads:  # if they find damage each time, it is in a row, whatever can be written meanwhile
             self._damages, self._is_new = 0, self._is_new and not batch
         self._report_durable()
+        if self._channel.size < size:
+            self._channel.notify()
         counters = database.counters
         self._on_disk_to = counters.last_number if counters.count else 0
         self.batch = Batch(counters, batch.ended)

@@ -10,7 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqtt_token_client import Delivery, DeliveryFailed, JournalFailed, JournalFull, JournalRecovered, OutboxFull
+from mqtt_token_client import (
+    Delivery,
+    DeliveryFailed,
+    Disconnected,
+    JournalFailed,
+    JournalFull,
+    JournalRecovered,
+    OutboxFull,
+)
 from mqtt_token_client.journal.batch import Batch
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal
@@ -290,6 +298,36 @@ class TestBounds:
         flushed(opened, device)
         with pytest.raises(OutboxFull, match="max_bytes"):
             publish(device, range(1))
+
+    @pytest.mark.parametrize("connected", [True, False])
+    def test_whoever_waits_for_room_has_it_when_the_file_has_become_smaller(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch, connected: bool
+    ) -> None:
+        opened = journal(max_bytes=100_000)
+        commit, may_commit = Database.commit, threading.Event()
+        may_commit.set()
+
+        def wait_and_commit(database: Database, batch: Batch) -> None:
+            assert may_commit.wait(10)
+            commit(database, batch)
+
+        monkeypatch.setattr(Database, "commit", wait_and_commit)
+        device = make(5, journal=opened)
+        device.client.publish("t", bytes(100_000), qos=1)
+        flushed(opened, device)
+        peer = device.start()
+        message = peer.expect(packets.PUBLISH)
+        may_commit.clear()
+        peer.acknowledge(packets.PUBACK, message.packet_id)
+        device.until(lambda: device.client.stats.queued == 0)
+        if not connected:
+            peer.close()
+            device.until(lambda: bool(device.reported(Disconnected)))
+        room = threading.Event()
+        device.client._core.session.queue.when_room(room.set)
+        assert not room.is_set()
+        may_commit.set()
+        device.until(room.is_set)
 
     def test_the_oldest_that_was_not_sent_is_dropped(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal(max_queued=20, when_full="drop_oldest"))

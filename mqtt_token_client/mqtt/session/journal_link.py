@@ -39,7 +39,7 @@ class JournalLink:
         """Return what the journal has.
 
         Args:
-            wake: called when more of what was reported is on disk.
+            wake: called when more of what was reported is on disk, or the journal has become smaller.
             sending: the sending half of the session.
         """
         self._report_sending = sending.report_again

@@ -128,6 +128,14 @@ class RecordedQueue(MessageQueue):
         bounds = self._record.bounds
         return len(self) < bounds.max_queued and self._record.size < bounds.max_bytes
 
+    def wake(self) -> None:
+        """See :meth:`MessageQueue.wake`. The journal calls this too, also when its file has become smaller."""
+        wake = self._wake
+        if wake is not None:
+            wake()
+        if self._on_room is not None and self._has_room():
+            self._call_on_room()
+
     # On the network thread
 
     def connected(self, *, rotated: bool) -> None:
@@ -136,8 +144,6 @@ class RecordedQueue(MessageQueue):
 
     def read_backlog(self) -> None:
         """Continue with messages that are on disk only, if few are in memory."""
-        if self._on_room is not None and self._has_room():  # the journal may have become smaller since finish()
-            self._call_on_room()
         backlog = self._backlog
         if backlog.has_arrived:
             with self._lock:
@@ -147,6 +153,8 @@ class RecordedQueue(MessageQueue):
                 gone = backlog.take_deliveries() if lost else []
             for message in gone:
                 message.finish(DeliveryFailed(_LOST))
+            if lost:
+                self.wake()
         if backlog.count and len(self.new) < _FEW_IN_MEMORY:
             with self._lock:
                 backlog.read()
