@@ -30,10 +30,12 @@ class Inbox:
 
     Attributes:
         ready: called when there are messages after :meth:`take` has returned None.
+        taken: the number of the arrival of the message that :meth:`take` returned last.
     """
 
     def __init__(self, own_loop: OwnLoop, acks: AckBatch, limit: int, dropped: Callable[[int], None]) -> None:
         self.ready: Callable[[], object] = lambda: None
+        self.taken = 0
         self._own_loop = own_loop
         self._acks = acks
         self._limit = limit
@@ -72,7 +74,8 @@ class Inbox:
         if others and not (queue and queue[0][0] < others[0][0]):
             queue = others
         if queue:
-            return queue.popleft()[1]
+            self.taken, message = queue.popleft()
+            return message
         self._idle = True
         if not (self._at_qos_0 or self._others):
             return None
@@ -83,10 +86,12 @@ class Inbox:
         """Acknowledge a message that was taken."""
         self._acks.add(message)
 
-    def put_back(self, message: Message) -> None:
-        """A message that was taken was not processed: whoever takes the next one gets it."""
+    def put_back(self, number: int, message: Message) -> None:
+        """A message that was taken was not processed: whoever takes the next one gets it. Of several, the one with the
+        highest number of its arrival is put back first.
+        """
         if message.qos:
-            self._others.appendleft((-1, message))
+            self._others.appendleft((number, message))
 
     def clear(self) -> None:
         """Forget the messages without an acknowledgement: the broker sends them again on the next connection."""

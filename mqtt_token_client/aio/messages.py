@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 from ..mqtt.codec.message import Message
 from .inbox import Inbox
+from .left_loops import LeftLoops, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +25,9 @@ class Messages:
 
     ``async with`` subscribes; ``async for`` yields each :class:`Message`. A message of QoS 1 or 2 is acknowledged when
     the loop asks for the next one, so the broker sends no more than Receive Maximum before that. Several tasks may
-    iterate: each message goes to one of them.
+    iterate: each message goes to one of them. The message at which a loop was left, as by ``break``, is acknowledged
+    when the block begins another loop. If it does not, while loops of other tasks go on, that happens after five
+    seconds.
 
     Leaving the block unsubscribes; messages that still wait are acknowledged and dropped. If the block is left by an
     exception, as by Ctrl-C or a cancelled task, then the message that was being processed and those that wait are kept
@@ -39,8 +44,9 @@ class Messages:
         self._inboxes = inboxes
         self._subscribe = subscribe
         self._inbox: Inbox | None = None
-        self._iterators: list[_Iterator] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._iterators: WeakSet[_Iterator] = WeakSet()  # one that its loop has left is gone
+        self._left: LeftLoops | None = None
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in their order
         self.ended = False  # then no further message is yielded
 
     async def __aenter__(self) -> Self:
@@ -53,6 +59,7 @@ class Messages:
             self._inboxes.remove(self.topic_filter)
             raise
         self._inbox = inbox
+        self._left = LeftLoops(inbox.processed, self._iterators)
         inbox.ready = self.wake
         return self
 
@@ -60,18 +67,24 @@ class Messages:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._inbox is not None
-        for iterator in reversed(self._iterators):
-            iterator.stop(self._inbox, processed=kind is None)
+        assert self._left is not None
+        taken = self._left.take()
+        taken += [current for iterator in self._iterators if (current := iterator.stop()) is not None]
+        for number, message in sorted(taken, key=itemgetter(0), reverse=True):
+            if kind is None:
+                self._inbox.processed(message)
+            else:
+                self._inbox.put_back(number, message)
         self._inboxes.left(self, keep=kind is not None)
         self.end()
 
     def __aiter__(self) -> _Iterator:
-        if self._inbox is None:
+        if self._inbox is None or self._left is None:
             raise RuntimeError(
                 "use `async with client.messages(...) as messages`, then `async for message in messages`"
             )
-        iterator = _Iterator(self, self._inbox)
-        self._iterators.append(iterator)
+        iterator = _Iterator(self, self._inbox, self._left)
+        self._iterators.add(iterator)
         return iterator
 
     def end(self) -> None:
@@ -81,25 +94,29 @@ class Messages:
 
     def wake(self) -> None:
         """Have the iterators look for messages."""
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
+        for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
     async def wait(self) -> None:
         """Return when there may be a message, or the end."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await future
+        self._waiting[future] = None
+        try:
+            await future
+        finally:  # also when the task is cancelled, as by a timeout around each loop
+            del self._waiting[future]
 
 
 class _Iterator:
     """The iteration of one task."""
 
-    def __init__(self, messages: Messages, inbox: Inbox) -> None:
+    def __init__(self, messages: Messages, inbox: Inbox, left: LeftLoops) -> None:
         self._messages = messages
         self._inbox = inbox
+        self._left = left
         self._current: Message | None = None  # that is being processed
+        self._number = 0  # of its arrival
         self._yielded = 0
 
     def __aiter__(self) -> Self:
@@ -109,6 +126,8 @@ class _Iterator:
         message, self._current = self._current, None
         if message is not None and message.pending_ack is not None:  # one of QoS 0 costs no call
             self._inbox.processed(message)
+        if not self._yielded:
+            self._left.end()
         self._yielded += 1
         if self._yielded % _TURN == 0:
             await asyncio.sleep(0)
@@ -117,12 +136,15 @@ class _Iterator:
                 raise StopAsyncIteration
             message = self._inbox.take()
             if message is not None:
-                self._current = message
+                self._current, self._number = message, self._inbox.taken
                 return message
             await self._messages.wait()
 
-    def stop(self, inbox: Inbox, *, processed: bool) -> None:
-        """Say whether the current message, if there is one, was processed."""
+    def stop(self) -> Taken | None:
+        """Return the current message, if there is one, and forget it."""
         message, self._current = self._current, None
-        if message is not None:
-            (inbox.processed if processed else inbox.put_back)(message)
+        return None if message is None else (self._number, message)
+
+    def __del__(self) -> None:
+        if (taken := self.stop()) is not None:  # nothing else tells that `async for` was left
+            self._left.add(taken)
