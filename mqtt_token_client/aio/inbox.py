@@ -50,9 +50,6 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """A message has arrived."""
-        if self._closed:
-            self._own_loop.call(self._acks.drop, message)
-            return
         if message.qos:
             self._others.append((next(self._numbers), message))
         else:
@@ -61,7 +58,9 @@ class Inbox:
                     self._own_loop.call(self._begin_to_report)
                 self._dropped += 1
             self._at_qos_0.append((next(self._numbers), message))
-        if self._idle:
+        if self._closed:  # looked at last, as the loop may have closed it meanwhile
+            self._own_loop.call(self.close)
+        elif self._idle:
             self._idle = False
             self._own_loop.call(self._wake)
 
@@ -90,7 +89,9 @@ class Inbox:
         """A message that was taken was not processed: whoever takes the next one gets it. Of several, the one with the
         highest number of its arrival is put back first.
         """
-        if message.qos:
+        if self._closed:
+            self._acks.drop(message)
+        elif message.qos:
             self._others.appendleft((number, message))
 
     def clear(self) -> None:
@@ -101,12 +102,12 @@ class Inbox:
 
     def close(self) -> None:
         """Nobody wants the messages any more, nor those that are still on their way."""
-        self._closed = True
-        count = len(self._at_qos_0) + len(self._others)
-        for _number, message in (*self._at_qos_0, *self._others):
+        late, self._closed = self._closed, True  # before it looks: what is put into it after that calls this again
+        count = 0
+        while (message := self.take()) is not None:
             self._acks.drop(message)
-        self.clear()
-        if count:
+            count += 1
+        if count and not late:
             self._report_dropped(count)
 
     def _begin_to_report(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -12,7 +13,7 @@ from mqtt_token_client.aio import inbox, inboxes, unclaimed
 from tests.unit.async_device import AsyncDevice, connected, ending, run, until, waiting
 from tests.unit.device import Source
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH, PUBREC, UNSUBSCRIBE, Packet
-from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_broker import PATIENCE, Peer
 
 
 async def expect(peer: Peer, kind: int) -> Packet:
@@ -179,6 +180,43 @@ class TestLeavingTheBlock:
                 assert await device.event(MessagesDropped) == MessagesDropped("t", 1)
                 publish(peer, 3)  # sent before UNSUBSCRIBE arrived there
                 assert (await expect(peer, PUBACK)).packet_id == 3
+
+        run(main)
+
+    def test_while_a_message_is_put_into_it_acknowledges_that_one_as_well(self) -> None:
+        entered, left = threading.Event(), threading.Event()
+
+        class Numbers:
+            def __next__(self) -> int:
+                entered.set()
+                assert left.wait(PATIENCE)
+                return 0
+
+        async def main() -> None:
+            async with connected() as (device, peer):
+                async with device.client.messages("t"):
+                    await subscribed(peer)
+                    device.client._inboxes._inboxes["t"]._numbers = Numbers()  # type: ignore[assignment]
+                    publish(peer, 1)
+                    await until(entered.is_set)
+                left.set()
+                packets = [await asyncio.to_thread(peer.packet) for _ in range(2)]
+                assert {packet.kind for packet in packets if packet} == {PUBACK, UNSUBSCRIBE}
+
+        run(main)
+
+    def test_by_an_exception_after_unsubscribe_acknowledges_what_was_processed(self) -> None:
+        async def main() -> None:
+            async with connected() as (device, peer):
+                with contextlib.suppress(ZeroDivisionError):
+                    async with device.client.messages("t") as messages:
+                        await subscribed(peer)
+                        publish(peer, 1)
+                        assert (await anext(aiter(messages))).payload == b"1"
+                        device.client.unsubscribe("t")
+                        await expect(peer, UNSUBSCRIBE)
+                        raise ZeroDivisionError
+                assert (await expect(peer, PUBACK)).packet_id == 1
 
         run(main)
 
