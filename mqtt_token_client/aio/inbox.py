@@ -43,6 +43,7 @@ class Inbox:
         self._numbers = itertools.count()  # the order of arrival, as there are two queues
         self._at_qos_0: deque[tuple[int, Message]] = deque(maxlen=limit)
         self._others: deque[tuple[int, Message]] = deque()
+        self._remembered = 0  # the lowest number of a message that was not forgotten
         self._idle = True
         self._closed = False
         self._dropped = 0  # changed on the network thread
@@ -91,11 +92,14 @@ class Inbox:
         """
         if self._closed:
             self._acks.drop(message)
-        elif message.qos:
+        elif message.qos and number >= self._remembered:
             self._others.appendleft((number, message))
 
     def clear(self) -> None:
-        """Forget the messages without an acknowledgement: the broker sends them again on the next connection."""
+        """Forget the messages without an acknowledgement: the broker sends them again on the next connection. That
+        holds for those that were taken as well, whenever they are put back.
+        """
+        self._remembered = next(self._numbers)
         self._at_qos_0.clear()
         self._others.clear()
         self._idle = True

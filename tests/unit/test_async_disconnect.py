@@ -1,4 +1,4 @@
-"""connect() of AsyncTokenClient while a disconnect() of another task is under way."""
+"""disconnect() of AsyncTokenClient by another task than the one that connects, or that processes a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from mqtt_token_client import Connected, Message, MessagesAbandoned
 from tests.unit.async_device import AsyncDevice, connected, ending, run, until
-from tests.unit.packets import DISCONNECT, PUBACK, PUBLISH, SUBSCRIBE
+from tests.unit.packets import DISCONNECT, PUBACK, PUBLISH, PUBREC, SUBSCRIBE
 from tests.unit.scripted_broker import PATIENCE, Peer
 from tests.unit.test_async_sources import AsyncSource
 
@@ -130,5 +130,48 @@ def test_connect_waits_for_a_handler_that_is_slow_to_end() -> None:
             second = await device.answer()
             assert await connecting
             await device.end(second)
+
+    run(main)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_message_whose_task_is_cancelled_after_disconnect_is_processed_once_on_the_next_connection(
+    qos: int, late: bool
+) -> None:
+    """It comes again, so the one from the last connection must not be put back; ``late`` is after the next began."""
+
+    async def main() -> None:
+        processing = asyncio.Event()
+
+        async def work(device: AsyncDevice) -> None:
+            async with device.client.messages("t", qos=qos) as messages:
+                async for _message in messages:
+                    processing.set()
+                    await asyncio.sleep(PATIENCE)
+
+        async def cancel(working: asyncio.Task[None]) -> None:
+            working.cancel()
+            await asyncio.wait([working])
+
+        async with connected() as (device, peer):
+            working = asyncio.create_task(work(device))
+            await asyncio.to_thread(peer.expect_subscribe)
+            peer.publish("t", b"1", qos, 1)
+            await processing.wait()
+            await device.end(peer)
+            if not late:
+                await cancel(working)
+            peer = await device.start(session_present=True)
+            async with device.client.messages("t", qos=qos) as messages:
+                await asyncio.to_thread(peer.expect_subscribe)
+                if late:
+                    await cancel(working)
+                peer.publish("t", b"1", qos, 1, dup=True)
+                peer.publish("t", b"2", qos, 2)
+                stream = aiter(messages)
+                assert [(await anext(stream)).payload for _ in range(2)] == [b"1", b"2"]
+                assert (await asyncio.to_thread(peer.expect, PUBACK if qos == 1 else PUBREC)).packet_id == 1
+                await device.end(peer)
 
     run(main)
