@@ -29,7 +29,8 @@ class Closings:
                 await asyncio.shield(task)
             except asyncio.CancelledError as error:
                 cancelled = error
-                hurry()
+                if not task.done():  # else a connect() that came after it may have begun
+                    hurry()
         if cancelled is not None:
             raise cancelled
 

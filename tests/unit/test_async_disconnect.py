@@ -98,6 +98,22 @@ def test_a_source_with_a_coroutine_function_serves_the_connection_afterwards() -
     run(main)
 
 
+def test_disconnect_that_is_cancelled_as_it_ends_does_not_close_the_next_connection() -> None:
+    async def main() -> None:
+        async with disconnecting() as (device, peer, task, packet_id):
+            assert not await device.client.connect(0)
+            (closing,) = device.client._closings._tasks
+            closing.add_done_callback(lambda _: task.cancel())  # after connect() has begun, in the same turn
+            peer.acknowledge(PUBACK, packet_id)
+            with pytest.raises(asyncio.CancelledError):
+                await ending(peer, task)
+            second = await device.answer()
+            await until(lambda: device.client.state == "connected")
+            await device.end(second)
+
+    run(main)
+
+
 def test_connect_waits_for_a_handler_that_is_slow_to_end() -> None:
     """What the new connection has received must not be forgotten with what the old one had."""
 
