@@ -7,9 +7,10 @@ there are too many.
 
 from __future__ import annotations
 
-import itertools
+from bisect import bisect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from ..mqtt.codec.message import Message
 from .acks import AckBatch
@@ -25,22 +26,32 @@ class Inbox:
     Args:
         own_loop: of the client.
         acks: acknowledges what is processed.
+        numbers: the order of arrival in all inboxes of the client.
         limit: how many messages of QoS 0 may wait.
         dropped: gets the number of messages that were dropped.
 
     Attributes:
         ready: called when there are messages after :meth:`take` has returned None.
         taken: the number of the arrival of the message that :meth:`take` returned last.
+        before: what waits there may have arrived earlier, and its ``ready`` brings that here; None without such an
+            inbox.
     """
 
-    def __init__(self, own_loop: OwnLoop, acks: AckBatch, limit: int, dropped: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        own_loop: OwnLoop,
+        acks: AckBatch,
+        numbers: Iterator[int],
+        limit: int,
+        dropped: Callable[[int], None],
+    ) -> None:
         self.ready: Callable[[], object] = lambda: None
         self.taken = 0
+        self.before: Inbox | None = None
         self._own_loop = own_loop
         self._acks = acks
-        self._limit = limit
         self._report_dropped = dropped
-        self._numbers = itertools.count()  # the order of arrival, as there are two queues
+        self._numbers = numbers
         self._at_qos_0: deque[tuple[int, Message]] = deque(maxlen=limit)
         self._others: deque[tuple[int, Message]] = deque()
         self._remembered = 0  # the lowest number of a message that was not forgotten
@@ -54,7 +65,7 @@ class Inbox:
         if message.qos:
             self._others.append((next(self._numbers), message))
         else:
-            if len(self._at_qos_0) == self._limit:
+            if len(self._at_qos_0) == self._at_qos_0.maxlen:
                 if self._dropped == self._reported:
                     self._own_loop.call(self._begin_to_report)
                 self._dropped += 1
@@ -68,12 +79,35 @@ class Inbox:
     def _wake(self) -> None:
         self.ready()
 
+    def insert(self, number: int, message: Message) -> None:
+        """A message has arrived that was elsewhere until now: it takes the place that its number gives it."""
+        queue = self._others if message.qos else self._at_qos_0
+        while True:
+            index = bisect(queue, number, key=itemgetter(0))
+            try:
+                queue.insert(index, (number, message))
+                break
+            except IndexError:  # it is full, perhaps since a moment ago
+                if self._dropped == self._reported:
+                    self._begin_to_report()
+                self._reported -= 1  # as the other number is the network thread's
+                if index == 0:
+                    return
+                queue.popleft()
+        if self._idle:
+            self._idle = False
+            self._own_loop.call(self._wake)
+
     def take(self) -> Message | None:
         """Remove the oldest message and return it; None if there is none."""
         queue, others = self._at_qos_0, self._others
         if others and not (queue and queue[0][0] < others[0][0]):
             queue = others
         if queue:
+            before = self.before  # looked at second, as the network thread fills that one first
+            if before is not None and (before._others or before._at_qos_0):  # noqa: SLF001 - of this class
+                before.ready()
+                return self.take()
             self.taken, message = queue.popleft()
             return message
         self._idle = True
@@ -87,13 +121,11 @@ class Inbox:
         self._acks.add(message)
 
     def put_back(self, number: int, message: Message) -> None:
-        """A message that was taken was not processed: whoever takes the next one gets it. Of several, the one with the
-        highest number of its arrival is put back first.
-        """
+        """A message that was taken was not processed: whoever takes the next one gets it."""
         if self._closed:
             self._acks.drop(message)
         elif message.qos and number >= self._remembered:
-            self._others.appendleft((number, message))
+            self.insert(number, message)
 
     def clear(self) -> None:
         """Forget the messages without an acknowledgement: the broker sends them again on the next connection. That

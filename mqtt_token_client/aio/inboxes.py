@@ -7,6 +7,7 @@ its inbox is kept for some seconds before the client unsubscribes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 
 from ..errors import ConfigurationError
@@ -53,6 +54,7 @@ class Inboxes:
         self._inboxes: dict[str, Inbox] = {}  # of these, and of blocks that an exception has left
         self._left: dict[str, asyncio.TimerHandle | None] = {}  # those blocks; None while the client is disconnected
         self._connected = False
+        self._numbers = itertools.count()
         default, unclaimed = self._new("", _LIMIT), self._new("", _LIMIT)
         self._default = None if on_message is None else self._task(default, on_message)
         self._unclaimed = Unclaimed(own_loop, unclaimed, _LIMIT, self._find, self._unwanted)
@@ -105,8 +107,8 @@ class Inboxes:
             timer.cancel()
         inbox = self._inboxes.pop(topic_filter, None)
         if inbox is not None:
-            inbox.close()
             self._unclaimed.ended.append(topic_filter)
+            inbox.close()
 
     def _drop(self, topic_filter: str) -> None:
         self._unsubscribe(topic_filter)
@@ -132,7 +134,7 @@ class Inboxes:
         def dropped(count: int) -> None:
             self._reports.dropped(topic_filter, count)
 
-        return Inbox(self._own_loop, self._acks, limit, dropped)
+        return Inbox(self._own_loop, self._acks, self._numbers, limit, dropped)
 
     def _task(self, inbox: Inbox, handler: Handler) -> HandlerTask:
         return HandlerTask(self._own_loop, inbox, handler, self._reports.handler_failed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
@@ -70,7 +69,7 @@ class Messages:
         assert self._left is not None
         taken = self._left.take()
         taken += [current for iterator in self._iterators if (current := iterator.stop()) is not None]
-        for number, message in sorted(taken, key=itemgetter(0), reverse=True):
+        for number, message in taken:
             if kind is None:
                 self._inbox.processed(message)
             else:

@@ -48,7 +48,7 @@ class Unclaimed:
         self._find = find
         self._unwanted = unwanted
         self.ended: deque[str] = deque(maxlen=_ENDED)
-        self._kept: deque[tuple[float, Message]] = deque()  # until when, by the loop's clock
+        self._kept: deque[tuple[float, int, Message]] = deque()  # until when, by the loop's clock, and its number
         self._timer: asyncio.TimerHandle | None = None
         inbox.ready = self._sort
 
@@ -57,9 +57,9 @@ class Unclaimed:
         while (message := self._inbox.take()) is not None:
             inbox = self._find(message.topic)
             if inbox is not None:  # it was made when the message was on its way
-                inbox.put(message)
+                inbox.insert(self._inbox.taken, message)
             elif self._worth_keeping(message):
-                self._kept.append((now + KEPT_SECONDS, message))
+                self._kept.append((now + KEPT_SECONDS, self._inbox.taken, message))
             else:
                 self._unwanted(message)
         self._schedule()
@@ -70,15 +70,16 @@ class Unclaimed:
         return message.qos > 0 or len(self._kept) < self._limit
 
     def claim(self, topic_filter: str, inbox: Inbox) -> None:
-        """Put the messages of a topic filter into an inbox."""
+        """Put the messages of a topic filter into an inbox, where those follow that are still on their way."""
+        inbox.before = self._inbox
         if topic_filter in self.ended:
             self.ended.remove(topic_filter)
         kept, self._kept = self._kept, deque()
-        for until, message in kept:
+        for until, number, message in kept:
             if matches(topic_filter, message.topic):
-                inbox.put(message)
+                inbox.insert(number, message)
             else:
-                self._kept.append((until, message))
+                self._kept.append((until, number, message))
 
     def clear(self) -> None:
         """Forget the messages without an acknowledgement: the broker sends them again on the next connection."""
@@ -96,7 +97,7 @@ class Unclaimed:
         self._timer = None
         now = self._own_loop.bind().time()
         while self._kept and self._kept[0][0] <= now:
-            self._unwanted(self._kept.popleft()[1])
+            self._unwanted(self._kept.popleft()[2])
         self._schedule()
 
 
