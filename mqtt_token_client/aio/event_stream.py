@@ -26,7 +26,7 @@ class EventStream:
 
     def __init__(self) -> None:
         self._events: deque[events.Event] = deque(maxlen=_KEPT)
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in their order
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -37,8 +37,11 @@ class EventStream:
             if self._ended:
                 raise StopAsyncIteration
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+            self._waiting[future] = None
+            try:
+                await future
+            finally:  # also when the task is cancelled, as by a timeout around each wait
+                del self._waiting[future]
         return self._events.popleft()
 
     def put(self, event: events.Event) -> None:
@@ -52,8 +55,7 @@ class EventStream:
         self._wake()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
+        for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 

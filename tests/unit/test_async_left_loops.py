@@ -1,5 +1,5 @@
 """Loops over messages() that are left before the block is: no message may stay unacknowledged for that, as the
-acknowledgements of all later ones would wait for it.
+acknowledgements of all later ones would wait for it. Nor may a loop leave anything behind, over messages() or events().
 """
 
 from __future__ import annotations
@@ -172,6 +172,22 @@ def test_ten_thousand_loops_in_one_block_leave_nothing_behind() -> None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0):
                         await first(messages)
+            gc.collect()
+            assert len(gc.get_objects()) - before < 100
+
+    run(main)
+
+
+def test_ten_thousand_waits_for_an_event_leave_nothing_behind() -> None:
+    async def main() -> None:
+        async with connected() as (device, _peer):
+            events = device.client.events()
+            gc.collect()
+            before = len(gc.get_objects())
+            for _ in range(10_000):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await anext(events)
             gc.collect()
             assert len(gc.get_objects()) - before < 100
 
