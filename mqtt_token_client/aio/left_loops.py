@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sized
 
 from ..mqtt.codec.message import Message
@@ -25,7 +26,7 @@ class LeftLoops:
     def __init__(self, processed: Callable[[Message], None], others: Sized) -> None:
         self._processed = processed
         self._others = others
-        self._taken: list[Taken] = []
+        self._taken: deque[Taken] = deque()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
@@ -41,8 +42,7 @@ class LeftLoops:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        taken, self._taken = self._taken, []
-        return taken
+        return [self._taken.popleft() for _ in range(len(self._taken))]
 
     def end(self) -> None:
         """The messages count as processed."""

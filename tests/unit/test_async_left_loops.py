@@ -84,6 +84,20 @@ class TestTheMessageAtWhichALoopWasLeft:
 
         run(main)
 
+    def test_whose_iterator_another_thread_collects_is_acknowledged_when_the_next_loop_begins(self) -> None:
+        async def main() -> None:
+            async with receiving(1, 2) as (_, peer, messages):
+                cycle: list[object] = [aiter(messages)]
+                assert (await anext(cycle[0])).payload == b"1"  # type: ignore[call-overload]
+                cycle.append(cycle)
+                del cycle
+                await asyncio.to_thread(gc.collect)
+                await expect_nothing(peer)
+                assert await first(messages) == b"2"
+                await acknowledged(peer, 1)
+
+        run(main)
+
     def test_is_acknowledged_after_some_seconds_in_which_loops_of_other_tasks_go_on(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
