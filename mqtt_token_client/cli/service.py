@@ -45,7 +45,6 @@ PrivateDevices=yes
 PrivateTmp=yes
 PrivateUsers=yes
 ProcSubset=pid
-ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHome=yes
 ProtectHostname=yes
@@ -60,8 +59,12 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+# The journal asks the kernel whether NTP keeps the clock, which ProtectClock= would deny. Without capabilities these
+# calls cannot set it.
+SystemCallFilter=adjtimex clock_adjtime clock_adjtime64
 
 [Install]
 WantedBy=multi-user.target
