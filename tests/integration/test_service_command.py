@@ -119,6 +119,11 @@ def test_a_call_that_the_unit_denies_fails_and_does_not_end_the_service() -> Non
     assert "SystemCallErrorNumber=EPERM" in unit("/opt/pump.py", "-c", "/etc/pump.toml").stdout.splitlines()
 
 
+def test_a_device_can_tell_under_the_unit_which_boot_it_is() -> None:
+    lines = unit("/opt/pump.py", "-c", "/etc/pump.toml").stdout.splitlines()
+    assert not {line for line in lines if line.startswith("ProcSubset=")} - {"ProcSubset=all"}  # it hides boot_id
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--name", "pump 17"), ("--credential", "a/b"), ("--name", "pump\nExecStart=/bin/sh")]
 )
