@@ -92,7 +92,11 @@ class _Service:
         interval = self._interval
 
         def tick() -> None:
-            if self._ended or self._core.runtime is not runtime:
+            if self._ended:
+                return
+            if self._core.runtime is not runtime:
+                if self._watched is runtime:  # it may run on for another client, and drive this one again later
+                    self._watched = None
                 return
             if self._core.provider.healthy:
                 self._send("WATCHDOG=1")

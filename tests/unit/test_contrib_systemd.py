@@ -108,6 +108,32 @@ def test_the_watchdog_hears_nothing_of_a_network_thread_that_hangs(
         systemd.expect("WATCHDOG=1")
 
 
+def test_the_watchdog_hears_of_a_client_that_connects_again_beside_another_one(
+    systemd: Systemd,
+    client: TokenClient,
+    broker: Broker,
+    token_source: ClientCredentials,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    with TokenClient(broker.url, token_source, client_id="keeps-the-network-thread") as other, notify_systemd(client):
+        client.connect()
+        systemd.expect("WATCHDOG=1")
+        client.disconnect()
+        runtime, timer_is_over = other._core.runtime, threading.Event()
+        assert runtime is not None
+        runtime.call_later(0.1, timer_is_over.set)  # that of the watchdog was due by then, and found no client
+        assert timer_is_over.wait(10)
+        with contextlib.suppress(TimeoutError):
+            while systemd.next(0.1):
+                pass
+        client.connect()
+        assert client._core.runtime is runtime
+        for _ in range(3):
+            systemd.expect("WATCHDOG=1")
+        client.disconnect()
+
+
 def test_the_watchdog_of_another_process_is_left_alone(
     systemd: Systemd, client: TokenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
