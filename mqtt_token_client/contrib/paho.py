@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import threading
 from typing import Any
 
 from paho.mqtt.client import Client
@@ -32,6 +31,7 @@ from ..tokens.keeper import TokenKeeper
 
 log = get_logger("mqtt_token_client.contrib.paho")
 
+_PAUSE = 1.0  # seconds until a rotation that could not begin is tried again
 _LONGEST_GOODBYE = 2.0  # seconds until the broker has closed a connection after DISCONNECT
 # CONNACK: Bad user name or password, and Not authorized, in MQTT 3.1.1 (section 3.2.2.3) and 5 (section 3.2.2.2)
 _TOKEN_REJECTED = frozenset((4, 5, 0x86, 0x87))
@@ -73,6 +73,7 @@ class _Attachment:
         self._profile = profile
         self._presented: Token | None = None  # in the CONNECT of the current connection
         self._rejected: Token | None = None
+        self._rotate_at = 0.0  # not before
         self._on_pre_connect = client.on_pre_connect
         self._on_connect = client.on_connect
         self._loop_misc = client.loop_misc
@@ -103,10 +104,10 @@ class _Attachment:
             self._on_connect(client, userdata, *answer)
 
     def _run(self) -> MQTTErrorCode:
-        if self._keeper.renewal_due <= monotonic():
-            threading.Thread(target=self._keeper.renew_when_due, name="token-renewal", daemon=True).start()
-        token = self._keeper.current
-        if token is not None and token != self._presented and self._client.is_connected():
+        """What it raises would end the client's loop for good."""
+        self._keeper.renew_in_background()
+        token, now = self._keeper.current, monotonic()
+        if token is not None and token != self._presented and self._rotate_at <= now and self._client.is_connected():
             self._rotate()
         return self._loop_misc()
 
@@ -115,7 +116,13 @@ class _Attachment:
         log.debug("reconnecting with the new token")
         connection = client.socket()
         assert connection is not None, "connected"
-        with socket.socket(fileno=_duplicate(connection)) as old:
+        try:
+            old = _duplicate(connection)
+        except OSError as error:  # the process has as many files open as it may, perhaps for a moment only
+            self._rotate_at = monotonic() + _PAUSE
+            log.warning("could not reconnect with the new token yet: %s", error)
+            return
+        with old:
             client.disconnect()
             _write_all(client)
             _wait_for_end(old)
@@ -130,11 +137,11 @@ def _check(credentials: Credentials) -> None:
         raise ConfigurationError("profile: a paho-mqtt client can send a user name and a password only")
 
 
-def _duplicate(connection: Any) -> int:
-    """A descriptor of its own for a connection: paho closes the other one as soon as it has written DISCONNECT, and
-    what had arrived unread would then reset the connection before the broker reads that.
+def _duplicate(connection: Any) -> socket.socket:
+    """A socket of its own for a connection: paho closes the other one as soon as it has written DISCONNECT, and what
+    had arrived unread would then reset the connection before the broker reads that.
     """
-    return os.dup(connection.fileno())
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _write_all(client: Client) -> None:

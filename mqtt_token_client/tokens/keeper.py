@@ -108,7 +108,7 @@ class TokenKeeper:
             ClientClosed: there is no valid token, and the keeper is closed.
         """
         token = self.get()
-        self._renew_in_background()
+        self.renew_in_background()
         return token
 
     async def get_async(self) -> Token:
@@ -125,10 +125,11 @@ class TokenKeeper:
         token = self.current
         if token is None or not is_usable(token):
             return await self._shared_get.result()
-        self._renew_in_background()
+        self.renew_in_background()
         return token
 
-    def _renew_in_background(self) -> None:
+    def renew_in_background(self) -> None:
+        """Like :meth:`renew_when_due`, on a thread of its own; that none could be started is an event too."""
         if self._requests.due <= monotonic():
             try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()

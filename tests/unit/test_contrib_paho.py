@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,6 +127,52 @@ def test_a_connection_moves_onto_the_next_token_by_disconnect(broker: ScriptedBr
     peer.expect_end()
     peer.close()
     assert broker.accept().expect(CONNECT).password == b"token-2"
+
+
+def test_a_moment_without_a_descriptor_puts_the_rotation_off(
+    broker: ScriptedBroker, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duplicate, failed = os.dup, threading.Event()
+
+    def none_left_at_first(descriptor: int) -> int:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return duplicate(descriptor)
+
+    monkeypatch.setattr(os, "dup", none_left_at_first)
+    start(Source(lifetime=3))
+    peer = broker.accept()
+    peer.expect(CONNECT)
+    peer.connack()
+    assert failed.wait(10)
+    peer.expect(DISCONNECT)
+    peer.expect_end()
+    peer.close()
+    assert broker.accept().expect(CONNECT).password != b"token-1"
+
+
+def test_a_renewal_that_finds_no_thread_is_tried_again(
+    broker: ScriptedBroker, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, failed = threading.Thread.start, threading.Event()
+
+    def none_left_at_first(thread: threading.Thread) -> None:
+        if thread.name == "token-renewal" and not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left_at_first)
+    start(Source(lifetime=3))
+    peer = broker.accept()
+    peer.expect(CONNECT)
+    peer.connack()
+    assert failed.wait(10)
+    peer.expect(DISCONNECT)
+    peer.expect_end()
+    peer.close()
+    assert broker.accept().expect(CONNECT).password != b"token-1"
 
 
 def test_a_broker_that_is_away_at_a_rotation_is_connected_to_later(broker: ScriptedBroker, start: Start) -> None:
