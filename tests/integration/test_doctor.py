@@ -23,6 +23,7 @@ from authlib.oauth2.rfc6749.errors import InvalidScopeError
 from click.testing import CliRunner, Result
 
 from devtools.servers.keys import RIGHTS
+from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer as OidcProvider
 from devtools.servers.pki import Certificate, Pki
 from devtools.servers.processes import wait_until
@@ -106,6 +107,22 @@ def test_a_device_whose_setup_is_right_passes_each_step(device: Device, broker: 
         *("connection", "login", "publish", "subscribe"),
     ]
     wait_until(lambda: broker.client_ids == set(), "the broker has read DISCONNECT")
+
+
+@pytest.mark.parametrize(("scheme", "about"), [("ws", ", not encrypted"), ("wss", ", TLSv1.3, certificate until ")])
+def test_a_device_that_connects_by_websocket_passes_each_step(
+    device: Device, oidc: OidcProvider, mosquitto: Mosquitto, pki: Pki, scheme: str, about: str
+) -> None:
+    device.secret.write_text(oidc.client_secret)
+    device.source |= {"issuer": oidc.issuer, "client_id": oidc.client_id}
+    if scheme == "ws":
+        device.top["broker"] = f"ws://localhost:{mosquitto.ws_port}/mqtt"
+    else:
+        device.top |= {"broker": f"wss://localhost:{mosquitto.wss_port}/mqtt", "ca_bundle": str(pki.ca)}
+    result = device.doctor()
+    assert (result.exit_code, result.output.endswith("\nAll is well.\n")) == (0, True), result.output
+    (connection,) = (line for line in result.output.splitlines() if line.startswith("connection "))
+    assert about in connection
 
 
 def test_no_secret_is_shown(device: Device, idp: AuthorizationServer, broker: Broker) -> None:

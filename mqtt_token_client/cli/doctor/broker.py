@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -84,7 +85,7 @@ def _connection(client: TokenClient, keeper: TokenKeeper) -> Generator[Finding, 
             blocked = isinstance(error, BrokerUnreachable) and "timed out" in str(error)
             yield failed("connection", error, f"see whether a firewall blocks port {address.port}" if blocked else "")
             continue
-        with sock:
+        with closing(sock):  # a WebSocket is no context manager
             yield Finding("connection", OK, f"{address} in {(time.monotonic() - began) * 1000:.0f} ms{_about(sock)}")
         works = True
     return works
