@@ -145,6 +145,51 @@ class TestQos2:
         assert inbox.is_new(message(7, qos=2))
 
 
+class TestLeftOverAtQos2:
+    """An identifier that an earlier connection left: the broker may have dropped its message, as Mosquitto drops one
+    that has expired, and then it never sends PUBREL.
+    """
+
+    def left_over(self) -> ReceivedIds:
+        inbox = ReceivedIds()
+        inbox.is_new(message(7, qos=2))
+        inbox.connection_lost()
+        return inbox
+
+    def test_it_may_be_used_for_another_message(self) -> None:
+        inbox = self.left_over()
+        assert inbox.is_new(message(7, b"other words", qos=2))
+        assert not inbox.is_new(message(7, b"more words", qos=2)), "this one has to be released"
+
+    def test_also_after_several_connections(self) -> None:
+        inbox = self.left_over()
+        inbox.connection_lost()
+        assert inbox.is_new(message(7, topic="u", qos=2))
+
+    @pytest.mark.parametrize(("words", "dup"), [(b"21.5", False), (b"21.5", True), (b"other words", True)])
+    def test_the_same_words_or_dup_mean_that_the_message_is_sent_again(self, words: bytes, dup: bool) -> None:
+        inbox = self.left_over()
+        assert not inbox.is_new(message(7, words, qos=2, dup=dup))
+        assert not inbox.is_new(message(7, b"more words", qos=2)), "it was received on this connection too"
+
+    def test_it_can_still_be_released(self) -> None:
+        inbox = self.left_over()
+        assert inbox.released(7)
+        assert inbox.is_new(message(7, qos=2)), "whatever it says"
+        assert not inbox.is_new(message(7, b"more words", qos=2))
+
+    def test_a_session_in_doubt_stays_so_over_a_lost_connection(self) -> None:
+        inbox = self.left_over()
+        inbox.session_in_doubt()
+        inbox.connection_lost()
+        assert inbox.is_new(message(7, qos=2))
+
+    def test_one_of_an_earlier_process_stays_so_over_a_lost_connection(self) -> None:
+        inbox = ReceivedIds([7])
+        inbox.connection_lost()
+        assert inbox.is_new(message(7, qos=2))
+
+
 class TestReleasedAtQos2:
     """A broker that has not seen PUBCOMP when the next connection takes over sends the message again, as EMQX does."""
 

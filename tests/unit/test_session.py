@@ -149,6 +149,14 @@ class TestReceiving:
         client.answer("34 07 0001 74 0102 00 21")
         assert client.stats.received == 2
 
+    def test_another_message_of_qos_2_has_the_identifier_of_one_that_the_broker_dropped(self, client: Client) -> None:
+        client.answer("34 07 0001 74 0102 00 21")
+        client.sees("50 02 0102")
+        client.reconnect()
+        client.answer("34 07 0001 74 0102 00 22")
+        client.sees("50 02 0102")
+        assert [message.payload for message in client.delivered] == [b"!", b'"']
+
     def test_a_release_of_nobody_is_completed(self, client: Client) -> None:
         client.answer("62 02 0007")
         client.sees("70 03 0007 92")

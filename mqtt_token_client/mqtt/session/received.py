@@ -1,9 +1,11 @@
 """Which of the messages that are received are new.
 
-QoS 2: by the packet identifier until PUBREL (MQTT 5 section 4.3.3). QoS 1: a resumed session sends again, with DUP and
-the original identifier (section 4.4), what was unacknowledged when the old connection was lost; that includes messages
-whose PUBACK was on its way. Such a message was handed over already: it is acknowledged again and not handed over twice.
-Some brokers do the same with messages of QoS 2 whose PUBCOMP was on its way, though PUBREL had released them.
+QoS 2: by the packet identifier until PUBREL (MQTT 5 section 4.3.3). A message that the broker has dropped between two
+connections is never released, so on a later connection another message with its identifier is new, unless it has DUP.
+QoS 1: a resumed session sends again, with DUP and the original identifier (section 4.4), what was unacknowledged when
+the old connection was lost; that includes messages whose PUBACK was on its way. Such a message was handed over already:
+it is acknowledged again and not handed over twice. Some brokers do the same with messages of QoS 2 whose PUBCOMP was on
+its way, though PUBREL had released them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class ReceivedIds:
         self._received: dict[int, int] = dict.fromkeys(received, 0)
         self._released: OrderedDict[int, int] = OrderedDict()  # since then, oldest first, on this connection
         self._released_before: OrderedDict[int, int] = OrderedDict()  # on the one before
-        self._doubtful: set[int] = set(received)  # those of a session that the broker may have lost
+        # those of an earlier connection; no fingerprint if the broker may have begun a new session since then
+        self._left_over: dict[int, int | None] = dict.fromkeys(self._received)
         self._acknowledged: OrderedDict[int, int] = OrderedDict()  # QoS 1: identifier and fingerprint, oldest first
         self._identifiers_return = False
         self._in_doubt = False
@@ -42,11 +45,11 @@ class ReceivedIds:
         if message.qos == 0:
             return True
         if message.qos == 2:
-            known = message.packet_id in self._received
-            if known and message.packet_id in self._doubtful and not message.duplicate:
-                known = False  # what is sent again has DUP [MQTT-3.3.1-1]
-            self._doubtful.discard(message.packet_id)
             fingerprint = hash((message.topic, message.payload))
+            known = message.packet_id in self._received
+            if message.packet_id in self._left_over:  # the broker may have dropped that message, if it had expired
+                left_over = self._left_over.pop(message.packet_id)
+                known = message.duplicate or fingerprint == left_over  # what is sent again has DUP [MQTT-3.3.1-1]
             if not known:
                 known = self._was_released(message, fingerprint)
             self._received[message.packet_id] = fingerprint
@@ -87,7 +90,7 @@ class ReceivedIds:
 
     def released(self, packet_id: int) -> bool:
         """PUBREL: the next message with this identifier is a new one. Return whether the identifier was known."""
-        self._doubtful.discard(packet_id)
+        self._left_over.pop(packet_id, None)
         fingerprint = self._received.pop(packet_id, None)
         if fingerprint is None:
             return False
@@ -105,10 +108,11 @@ class ReceivedIds:
     def connection_lost(self) -> None:
         """The broker may send again what was not finished."""
         self._released_before, self._released = self._released, OrderedDict()
+        self._left_over = {**self._received, **self._left_over}  # what was in doubt still is
 
     def session_in_doubt(self) -> None:
         """The broker may have begun a new session: a known identifier may be another message's."""
-        self._doubtful = set(self._received)
+        self._left_over = dict.fromkeys(self._received)
         self._in_doubt = True
 
     def session_lost(self) -> None:
@@ -116,6 +120,6 @@ class ReceivedIds:
         self._received.clear()
         self._released.clear()
         self._released_before.clear()
-        self._doubtful.clear()
+        self._left_over.clear()
         self._acknowledged.clear()
         self._identifiers_return = self._in_doubt = False
