@@ -90,3 +90,34 @@ def test_messages_that_are_held_are_recognised_over_a_rotation_however_many_they
     assert [message.packet_id for message in client.delivered] == [1, 2, 3, 4, 5]
     process(client, *client.delivered)
     client.sees("40 02 0001 40 02 0002 40 02 0003 40 02 0004 40 02 0005")
+
+
+def test_messages_that_a_slow_one_before_them_holds_back_are_recognised_over_a_rotation(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their acknowledgements wait for its own, so the broker sends all of them again."""
+    monkeypatch.setattr(received, "_REMEMBERED", 2)
+    for packet_id in range(1, 8):
+        client.answer(f"32 06 0001 74 000{packet_id} 00")
+        process(client, *client.delivered[1:][-1:])
+    client.sees_nothing()
+    client.reconnect()
+    for packet_id in range(1, 8):
+        client.answer(f"3a 06 0001 74 000{packet_id} 00")
+    assert [message.packet_id for message in client.delivered] == [1, 2, 3, 4, 5, 6, 7]
+    process(client, client.delivered[0])
+    client.sees("40 02 0001 40 02 0002 40 02 0003 40 02 0004 40 02 0005 40 02 0006 40 02 0007")
+
+
+def test_messages_that_are_held_are_recognised_after_newer_ones_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(received, "_REMEMBERED", 2)
+    for packet_id in range(1, 6):
+        client.answer(f"32 06 0001 74 000{packet_id} 00")
+    client.reconnect()
+    for packet_id in range(6, 9):
+        client.answer(f"32 06 0001 74 000{packet_id} 00")
+    for packet_id in range(1, 6):
+        client.answer(f"3a 06 0001 74 000{packet_id} 00")
+    assert [message.packet_id for message in client.delivered] == [1, 2, 3, 4, 5, 6, 7, 8]

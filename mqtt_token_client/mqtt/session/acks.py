@@ -40,17 +40,17 @@ class ManualAcks:
     Args:
         by_handlers: whether each handler of a message acknowledges it, by ``pending_ack``; otherwise
             :meth:`Message.acknowledge` does, once for all of them.
+
+    Attributes:
+        held: how many messages the broker may send again: those that the application has not acknowledged, and those
+            whose acknowledgement waits for an earlier one.
     """
 
     def __init__(self, *, by_handlers: bool = False) -> None:
         self.by_handlers = by_handlers
+        self.held = 0
         self._unsent: deque[PendingAck] = deque()  # on this connection, in the order of their messages
         self._held: dict[int, PendingAck] = {}  # by packet identifier: the application has not acknowledged these
-
-    @property
-    def held(self) -> int:
-        """How many messages the application has not acknowledged."""
-        return len(self._held)
 
     def open(self, message: Message, *, new: bool) -> PendingAck:
         """Return the acknowledgement for a message that was received; ``new`` is false if it was received before."""
@@ -61,6 +61,8 @@ class ManualAcks:
                 self._held[message.packet_id] = ack
         if new or ack not in self._unsent:
             self._unsent.append(ack)
+        held, unsent = len(self._held), len(self._unsent)  # which begins anew with each connection
+        self.held = held if held > unsent else unsent  # without a call, for each message
         return ack
 
     def reject(self, packet_id: int, kind: int, reason: int) -> None:
@@ -94,3 +96,4 @@ class ManualAcks:
         """The broker has a new session, so its packet identifiers start over."""
         self._unsent.clear()
         self._held.clear()
+        self.held = 0

@@ -25,7 +25,7 @@ class ReceivedIds:
         received: identifiers of QoS 2 that an earlier process received, and the broker has not released.
 
     Attributes:
-        held: how many messages the application has not acknowledged, which are remembered beside the others.
+        held: how many messages have not been acknowledged to the broker, which are remembered beside the others.
     """
 
     def __init__(self, received: Iterable[int] = ()) -> None:
