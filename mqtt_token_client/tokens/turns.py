@@ -122,6 +122,7 @@ class Turn:
 
     def begin_at(self, due: float) -> None:
         """Begin at this time, or now if it has passed."""
+        due = min(due, self._latest)  # a round of clients on newer tokens may last longer than this client's token
         if due > monotonic():
             self._set_timer(due, self._due)
         else:

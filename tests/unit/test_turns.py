@@ -194,6 +194,27 @@ def test_turns_that_are_taken_again_are_not_put_off_beyond_the_round(herd: Herd)
     assert len(herd.began) == 20
 
 
+@pytest.mark.parametrize("valid_for", [100.0, 600.0])
+def test_one_on_an_older_token_begins_before_that_expires_in_a_round_of_those_on_a_newer_one(
+    herd: Herd, valid_for: float
+) -> None:
+    herd.end_when_begun(0.1)
+    herd.take(18, valid_for=3600.0, clients=20)
+    herd.take(1, valid_for=valid_for, clients=20)
+    herd.take(1, valid_for=3600.0, clients=20)
+    herd.pass_time(1800.0)
+    assert herd.began[18] == pytest.approx(1000.0 + 0.8 * valid_for)
+    assert herd.began[19] == pytest.approx(1000.0 + 19 * 90.0), "the others are spread as before"
+
+
+def test_one_on_an_older_token_waits_for_nobody_if_twenty_are_under_way(herd: Herd) -> None:
+    herd.take(MOST_AT_ONCE, valid_for=0.0)
+    herd.take(5, valid_for=3600.0, clients=50)
+    herd.take(1, valid_for=100.0, clients=50)
+    herd.pass_time(100.0)
+    assert herd.began[MOST_AT_ONCE + 5] <= 1080.0
+
+
 @pytest.mark.parametrize("valid_for", [0.0, -5.0])
 def test_with_an_expired_token_nobody_waits(herd: Herd, valid_for: float) -> None:
     herd.take(30, valid_for=valid_for)
