@@ -16,14 +16,15 @@ from mqtt_token_client import (
     Disconnected,
     RenewalFailed,
     RenewalPolicy,
+    RotationFailed,
     Token,
     TokenRefused,
 )
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.lifecycle.retry import RetryState, expires_soon
-from tests.unit.device import Make, password
-from tests.unit.packets import CONNECT
-from tests.unit.scripted_broker import ScriptedBroker
+from tests.unit.device import Device, Make, password
+from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
+from tests.unit.scripted_broker import Peer, ScriptedBroker
 
 
 class TestTakeOver:
@@ -57,6 +58,82 @@ class TestTakeOver:
         delays = [patience.after_take_over() for _ in range(4)]
         now += 86_401
         assert patience.after_take_over() <= 120.0 < delays[-1]
+
+
+class TestTakeOverByALateConnect:
+    """The broker did not answer CONNECT in time, and handles it later: it takes the session over from this client."""
+
+    QUICK = Backoff(initial=1.0, maximum=60.0)
+
+    def check(self, lost: Disconnected, *, retry_within: float) -> None:
+        assert lost.reason == 0x8E
+        assert lost.cause.endswith("Session taken over; perhaps by an earlier CONNECT of this client, handled late")
+        assert lost.retry_in <= retry_within
+
+    def accepted_after_one_without_an_answer(self, device: Device) -> Peer:
+        device.client.connect(timeout=0)
+        hanging = device.broker.accept()
+        hanging.expect(CONNECT)
+        hanging.expect_end(20.0)
+        peer = device.answer()
+        device.event(Connected)
+        return peer
+
+    def fail_to_rotate(self, device: Device) -> Peer:
+        peer = device.start()
+        device.rotate().expect_end(20.0)
+        device.event(RotationFailed)
+        return peer
+
+    def test_is_an_ordinary_failure(self, make: Make) -> None:
+        device = make(backoff=self.QUICK)
+        peer = self.accepted_after_one_without_an_answer(device)
+        peer.disconnect(0x8E)
+        self.check(device.event(Disconnected), retry_within=2.0)
+        device.answer(session_present=True)
+        device.event(Connected)
+
+    def test_also_in_the_back_off_after_a_rotation_that_failed(self, make: Make) -> None:
+        device = make(backoff=self.QUICK, keepalive=0)
+        peer = self.fail_to_rotate(device)
+        peer.disconnect(0x8E)
+        self.check(device.event(Disconnected), retry_within=2.0)
+
+    def test_also_while_the_next_rotation_begins(self, make: Make) -> None:
+        device = make(backoff=self.QUICK, keepalive=0)
+        peer = self.fail_to_rotate(device)
+        device.client.publish("t", b"1", qos=0)
+        peer.expect(PUBLISH)
+        device.broker.accept()
+        peer.expect(PINGREQ)
+        peer.disconnect(0x8E)
+        self.check(device.event(Disconnected), retry_within=0.0)
+
+    def test_also_if_it_is_that_of_the_rotation_itself(self, make: Make) -> None:
+        device = make(backoff=self.QUICK)
+        peer = device.start()
+        hanging = device.rotate()
+        peer.disconnect(0x8E)
+        hanging.expect_end(20.0)
+        self.check(device.event(Disconnected), retry_within=1.0)
+
+    def test_is_more_likely_another_clients_after_two_minutes(self, make: Make) -> None:
+        device = make(backoff=self.QUICK, keepalive=0)
+        peer = self.accepted_after_one_without_an_answer(device)
+        peer.expect_nothing(121.0)
+        peer.disconnect(0x8E)
+        lost = device.event(Disconnected)
+        assert lost.cause.endswith("give each client its own")
+        assert 30.0 <= lost.retry_in <= 60.0
+
+    def test_is_another_clients_if_connect_was_answered_with_a_rejection(self, make: Make) -> None:
+        device = make(backoff=self.QUICK)
+        device.client.connect(timeout=0)
+        device.answer(0x88)
+        peer = device.answer()
+        device.event(Connected)
+        peer.disconnect(0x8E)
+        assert device.event(Disconnected).retry_in >= 30.0
 
 
 def test_a_connection_is_a_success_after_half_of_the_lifetime_of_its_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ This is a whole attempt where no connection is up, and the last part of a handov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 
 from ...errors import BrokerUnreachable, ProtocolError
@@ -44,6 +45,8 @@ class Connect(Attempt):
         opened: the transport and the packet.
         broker: its URL, for messages.
         listener: gets the result. A rotation puts itself in its place.
+        gave_up: called if the attempt ends after CONNECT was sent and before an answer, so that the broker may still
+            handle it.
 
     Attributes:
         connection: the new network connection.
@@ -52,7 +55,13 @@ class Connect(Attempt):
     """
 
     def __init__(
-        self, runtime: Runtime, session: Session, opened: Opened, broker: str, listener: ConnectListener
+        self,
+        runtime: Runtime,
+        session: Session,
+        opened: Opened,
+        broker: str,
+        listener: ConnectListener,
+        gave_up: Callable[[], None],
     ) -> None:
         self.connection: NetworkConnection[Outgoing] = NetworkConnection(runtime, opened.sock, opened.codec, self)
         self.credentials = opened.credentials
@@ -61,6 +70,7 @@ class Connect(Attempt):
         self._session = session
         self._packet = opened.packet
         self._broker = broker
+        self._gave_up = gave_up
         self._state = State.OPEN
         self._deadline = Deadline(runtime)
         self._auth_steps = 0
@@ -113,6 +123,7 @@ class Connect(Attempt):
     def end(self) -> None:
         if self._state is State.AWAITING:
             self._session.in_doubt()
+            self._gave_up()
         self._deadline.cancel()
 
     # Called by the new connection

@@ -139,7 +139,7 @@ class ConnectionManager:
             self._end_attempt()
             self._close_when_empty()
             return
-        connect = Connect(self.runtime, self._session, opened, str(self._brokers.current), self)
+        connect = Connect(self.runtime, self._session, opened, str(self._brokers.current), self, self._recovery.gave_up)
         if current is None:
             self.attempt = connect
             connect.send()
@@ -259,7 +259,7 @@ class ConnectionManager:
         elif attempt.committed:
             attempt.connection_lost(loss)
         else:
-            self._observer.down(loss.cause, loss.reason, 0.0)
+            self._recovery.down(loss, 0.0)
             if isinstance(attempt, Handover | Reconnect):
                 self._end_attempt()
                 connect = self.attempt = attempt.connect

@@ -5,10 +5,12 @@ It reports what happened, decides when the next attempt begins and at which brok
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ... import events
+from ...clock import monotonic
 from ...errors import (
     BrokerError,
     BrokerRefused,
@@ -41,6 +43,9 @@ log = get_logger("mqtt_token_client.mqtt")
 _ANOTHER_CLIENT = (
     "it has accepted and soon ended several connections in a row, as when another client uses the same client_id"
 )
+
+_LATE = 120.0  # seconds in which a broker may still handle a CONNECT that this client has given up
+_LATE_CONNECT = "; perhaps by an earlier CONNECT of this client, handled late"
 
 
 class Recovery:
@@ -78,6 +83,7 @@ class Recovery:
         self._observer = observer
         self._begin = begin
         self._timer: Timer | None = None
+        self._gave_up_at = -math.inf
 
     @property
     def waiting(self) -> bool:
@@ -97,6 +103,10 @@ class Recovery:
 
     # An attempt came to nothing
 
+    def gave_up(self) -> None:
+        """CONNECT was sent and not answered. The broker may handle it later, and end a newer connection for it."""
+        self._gave_up_at = monotonic()
+
     def rejected(self, rejection: Rejection, *, up: bool, loss: Loss | None) -> None:
         """The broker rejected a connection.
 
@@ -115,7 +125,7 @@ class Recovery:
         elsewhere = not up and self._brokers.failed(permanent=self._retry.rejected_for_long)
         delay = self._retry.after_rejection(token, elsewhere=elsewhere)
         if loss is not None:
-            self._observer.down(loss.cause, loss.reason, delay)
+            self.down(loss, delay)
         times = self._retry.rejections
         hint = self._source.rejection_hint(token) if times > 1 or self._retry.rejected != token else ""
         if not up and self._brokers.hopeless:
@@ -143,7 +153,7 @@ class Recovery:
         else:
             delay = self._retry.after_failure(permanent=hopeless)
         if loss is not None:
-            self._observer.down(loss.cause, loss.reason, delay)
+            self.down(loss, delay)
         if up:
             self._observer.report(events.RotationFailed(error, delay))
         else:
@@ -154,6 +164,17 @@ class Recovery:
         self.lacks_token = isinstance(error, TokenError)
 
     # A connection that was up
+
+    def _may_be_late(self, loss: Loss) -> bool:
+        """Whether this client itself may have taken the session over, and not another one with its identifier."""
+        return loss.reason == TAKEN_OVER and monotonic() < self._gave_up_at + _LATE
+
+    def down(self, loss: Loss, delay: float) -> None:
+        """Report that the connection has ended, and that the next attempt begins after ``delay`` seconds."""
+        cause = loss.cause
+        if self._may_be_late(loss):
+            cause = cause.removesuffix(f"; {advice(TAKEN_OVER)}") + _LATE_CONNECT
+        self._observer.down(cause, loss.reason, delay)
 
     def lost(
         self, loss: Loss, current: CurrentConnection, reauthentication: ReauthenticationSupport, blame: Blame
@@ -189,13 +210,13 @@ class Recovery:
         self._retry.reset_if_stable()
         if reauthentication.expired_anyway():
             delay = 0.0
-        elif loss.reason == TAKEN_OVER:
+        elif loss.reason == TAKEN_OVER and not self._may_be_late(loss):
             delay = self._retry.after_take_over()
         elif rejected is not None:
             delay = self._retry.after_rejection(rejected, presented=presented)
         else:
             delay = self._retry.after_failure()
-        self._observer.down(loss.cause, loss.reason, delay)
+        self.down(loss, delay)
         self._plan(delay)
 
     def denied(self, token: Token, *, idle: bool) -> None:
