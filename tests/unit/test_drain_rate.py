@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from mqtt_token_client import ConfigurationError, open_journal
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.session.journal import Bounds
 from tests.unit.device import Device, Make
+from tests.unit.journals import disconnect
 from tests.unit.packets import PUBACK, PUBLISH
 from tests.unit.scripted_broker import Peer
 from tests.unit.scripted_journal import ScriptedJournal
@@ -87,6 +90,16 @@ def test_what_waited_for_the_next_connection_is_a_backlog_too(make: Make) -> Non
     found = receive(device.answer(), 5)
     assert [payload for _, payload in found] == [b"%d" % number for number in range(5)]
     assert found[-1][0] - found[0][0] >= 2
+
+
+def test_the_rest_is_sent_after_disconnect_and_connect(make_in_real_time: Make, pool: ThreadPoolExecutor) -> None:
+    """disconnect() of the only client ends the network thread, and no timer of that one fires any more."""
+    device = offline(make_in_real_time, 5, rate=5.0)
+    peer = device.start()
+    receive(peer, 2)
+    disconnect(device, peer, pool)
+    found = receive(device.start(session_present=True), 3)
+    assert [payload for _, payload in found] == [b"2", b"3", b"4"]
 
 
 def test_a_rotation_does_not_slow_anything_down(make: Make) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from ...clock import monotonic
-from ..runtime.base import Runtime, current
+from ..runtime.base import Runtime, Timer, current
 from .delivery import Outgoing, Stage
 
 _BURST_SECONDS = 0.1  # of messages that may be sent at once, as timers are not exact
@@ -29,11 +29,14 @@ class DrainPace:
         self._is_over = True
         self._allowed = 1.0  # messages that may be sent, as of `_at`
         self._at = monotonic()
-        self._is_woken = False  # whether wake() is going to be called
+        self._timer: Timer | None = None  # calls wake()
 
     def connected(self, last_number: int) -> None:
         """There is a connection again: what waits, up to the message with this number, is a backlog."""
         self._last, self._is_over = last_number, False
+        if self._timer is not None:  # disconnect() may have ended its network thread
+            self._timer.cancel()
+            self._timer = None
 
     def limit(self, due: Iterator[Outgoing]) -> Iterator[Outgoing]:
         """Return the messages that are due, in order, as far as they may be sent now. On the network thread."""
@@ -59,11 +62,10 @@ class DrainPace:
         if self._allowed >= 1:
             return True
         runtime = cast(Runtime | None, current.runtime)
-        if not self._is_woken and runtime is not None:
-            self._is_woken = True
-            runtime.call_later((1 - self._allowed) / rate, self._continue)
+        if self._timer is None and runtime is not None:
+            self._timer = runtime.call_later((1 - self._allowed) / rate, self._continue)
         return False
 
     def _continue(self) -> None:
-        self._is_woken = False
+        self._timer = None
         self._wake()
