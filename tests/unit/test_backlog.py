@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -98,6 +99,17 @@ class TestMessagesOfThisProcess:
         payloads(peer, 40)
         device.until(lambda: len(called) == 10)
         assert all(delivery.done and delivery.error is None for delivery in held)
+
+    def test_are_forgotten_when_done_though_a_wait_for_them_has_timed_out(self, make: Make, journal: Open) -> None:
+        device = make(5, journal=journal())
+        delivery = publish(device, range(1))[0]
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                delivery.wait(0)
+        gone = weakref.ref(delivery)
+        del delivery
+        payloads(device.start(), 1)
+        device.until(lambda: gone() is None)
 
     def test_take_no_memory_once_they_are_on_disk(self, make: Make, journal: Open) -> None:
         opened = journal()

@@ -122,6 +122,8 @@ class Delivery:
         finally:  # or those who wait again and again would leave one each
             with _waiting.lock:
                 self._callbacks = [callback for callback in self._callbacks or () if callback is not done] or None
+                if self._callbacks is None:
+                    _waiting.held.discard(self)
 
     def finish(self, error: MqttTokenError | None = None) -> None:
         """Mark as delivered, or as failed. Called by the outbox only."""
@@ -251,8 +253,7 @@ class RecordedMessage(Outgoing):
         self.replaces = self.spilled = False
 
     def expiring(self, properties: bytes, expires_at: float) -> Outgoing:
-        fields = self.topic, self.payload, self.qos, self.retain
-        return RecordedExpiringMessage(*fields, properties, expires_at)
+        return RecordedExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties, expires_at)
 
 
 class RecordedExpiringMessage(RecordedMessage):
