@@ -176,6 +176,22 @@ class TestReports:
         client.sees("50 02 0102")
         assert journal.reported() == [("received", 0x102)]
 
+    def test_a_message_that_the_application_still_holds_is_not_reported_to_a_journal_that_has_lost_everything(
+        self, make: Make, journal: ScriptedJournal
+    ) -> None:
+        client = make(journal, manual_acks=ManualAcks())
+        client.session.open(client.loop.call_soon, lambda: None)
+        client.answer("34 07 0001 74 0102 00 21  34 07 0001 74 0103 00 22")
+        client.delivered[0].acknowledge()
+        client.sees("50 02 0102")
+        journal.reported()
+        journal.lost()
+        call(client.loop, lambda: None)
+        assert journal.reported() == [("received", 0x102)]
+        client.delivered[1].acknowledge()
+        client.sees("50 02 0103")
+        assert journal.reported() == [("received", 0x103)]
+
 
 class TestWaiting:
     """Nothing is on disk until the test commits it."""
@@ -403,6 +419,21 @@ class TestNextProcess:
         second.answer("3c 07 0001 74 0102 00 21  34 07 0001 74 0103 00 22")
         second.sees("50 02 0102  50 02 0103")
         assert [message.payload for message in second.delivered] == [b'"']
+
+    def test_a_message_that_was_not_acknowledged_is_handed_over_again_though_the_file_was_replaced(
+        self, make: Make
+    ) -> None:
+        journal = ScriptedJournal(automatic=True)
+        first = make(journal, manual_acks=ManualAcks())
+        first.session.open(first.loop.call_soon, lambda: None)
+        first.answer("34 07 0001 74 0102 00 21")
+        journal.lost()
+        call(first.loop, lambda: None)
+        second = make(journal.after_death(), manual_acks=ManualAcks())
+        second.session.open(second.loop.call_soon, lambda: None)
+        second.answer("3c 07 0001 74 0102 00 21")
+        assert [message.payload for message in second.delivered] == [b"!"]
+        second.sees_nothing()
 
     def test_a_message_that_was_denied_gets_a_new_identifier(self, make: Make) -> None:
         journal = ScriptedJournal(automatic=True)

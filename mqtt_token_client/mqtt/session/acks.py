@@ -52,6 +52,11 @@ class ManualAcks:
         self._unsent: deque[PendingAck] = deque()  # on this connection, in the order of their messages
         self._held: dict[int, PendingAck] = {}  # by packet identifier: the application has not acknowledged these
 
+    @property
+    def held_ids(self) -> frozenset[int]:
+        """The identifiers of these messages."""
+        return frozenset(self._held)
+
     def open(self, message: Message, *, new: bool) -> PendingAck:
         """Return the acknowledgement for a message that was received; ``new`` is false if it was received before."""
         ack = None if new else self._held.get(message.packet_id)

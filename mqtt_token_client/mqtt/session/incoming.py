@@ -193,9 +193,12 @@ class Incoming:
             connection.write(self._recording.popleft()[1])
 
     def report_again(self) -> None:
-        """Report everything to a journal that has lost what it had."""
+        """Report everything to a journal that has lost what it had. What the application still holds is recorded when
+        it is acknowledged: the next process has to hand it over again.
+        """
         assert self._journal is not None
-        for packet_id in self._ids.received:
+        held = self._manual_acks.held_ids if self._manual_acks is not None else frozenset()
+        for packet_id in self._ids.received - held:
             self._journal.received(packet_id)
 
     def connection_lost(self) -> None:
