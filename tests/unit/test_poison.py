@@ -27,8 +27,15 @@ BACKOFF = Backoff(initial=1.0, maximum=8.0, stable_after=60.0)
 class Broker:
     """Answers every packet until one comes that it ends the connection for."""
 
-    def __init__(self, device: Device, ends: Callable[[Packet], bool], *, reason: int | None = None) -> None:
-        self.device, self.ends, self.reason = device, ends, reason
+    def __init__(
+        self,
+        device: Device,
+        ends: Callable[[Packet], bool],
+        *,
+        reason: int | None = None,
+        keeps_sessions: bool = True,
+    ) -> None:
+        self.device, self.ends, self.reason, self.keeps_sessions = device, ends, reason, keeps_sessions
         self.connections = 0
         self.peer: Peer | None = None
         self.received: list[bytes] = []  # payloads
@@ -39,7 +46,7 @@ class Broker:
         while not until():
             assert monotonic() < silent_since + 20.0, "the client sends nothing"
             if self.peer is None:
-                self.peer = self.device.answer(session_present=self.connections > 0)
+                self.peer = self.device.answer(session_present=self.keeps_sessions and self.connections > 0)
                 self.connections += 1
                 assert self.connections < 40
             try:
@@ -158,6 +165,22 @@ def test_a_filter_is_given_up_and_the_others_are_asked_for(make: Make, protocol:
     ]
     assert "not asked for again" in device.reported(SubscriptionRefused)[0].hint
     assert delivery.error is None
+
+
+@both
+def test_a_filter_is_given_up_though_the_one_before_it_is_answered_on_each_connection(
+    make: Make, protocol: int
+) -> None:
+    device = make(protocol, backoff=BACKOFF, session_expiry=0)
+    for topic_filter in ("a/#", "poison/#", "b/#"):
+        device.client.subscribe(topic_filter, qos=1)
+    device.client.connect(timeout=0)
+    broker = Broker(
+        device, lambda packet: packet.kind == SUBSCRIBE and "poison/#" in packet.filters, keeps_sessions=False
+    )
+    broker.serve(lambda: "b/#" in broker.subscribed)
+    assert [event.topic_filter for event in device.reported(SubscriptionRefused)] == ["poison/#"]
+    assert broker.connections == 6
 
 
 @both
@@ -340,3 +363,41 @@ class TestInnocent:
             peer.close()
         Broker(device, lambda _: False).serve(is_done(delivery))
         assert delivery.error is None
+
+    @both
+    @pytest.mark.parametrize("accidents", [1, 2])
+    def test_a_filter_that_is_answered_between_accidents(self, make: Make, protocol: int, accidents: int) -> None:
+        """A broker that restarts, or a load balancer that ends connections, may do so before SUBACK at any time."""
+        device = make(protocol, backoff=BACKOFF, session_expiry=0)
+        device.client.subscribe("a/#")
+        device.client.connect(timeout=0)
+        for _ in range(6):
+            for _ in range(accidents):
+                self.end_before_suback(device)
+            self.answer_suback(device)
+        assert not device.reported(SubscriptionRefused)
+
+    @both
+    def test_a_filter_that_is_answered_after_one_packet_at_a_time_was_sent(self, make: Make, protocol: int) -> None:
+        device = make(protocol, backoff=BACKOFF, session_expiry=0)
+        device.client.subscribe("a/#")
+        device.client.connect(timeout=0)
+        for accidents in (3, 2, 2, 2):
+            for _ in range(accidents):
+                self.end_before_suback(device)
+            self.answer_suback(device)
+        assert not device.reported(SubscriptionRefused)
+
+    @staticmethod
+    def end_before_suback(device: Device) -> None:
+        peer = device.answer(session_present=False)
+        peer.expect(SUBSCRIBE)
+        peer.close()
+
+    @staticmethod
+    def answer_suback(device: Device) -> None:
+        """Answer SUBSCRIBE on a connection that lasts."""
+        peer = device.answer(session_present=False)
+        peer.expect_subscribe()
+        peer.expect_nothing(40.0)
+        peer.close()

@@ -180,9 +180,7 @@ class Session:
         self._outbox.connection_lost(connection.unwritten())
         self._subscriptions.connection_lost()
         self._incoming.connection_lost()
-        if self._suspicion is None or not suspected:
-            return Blame.NOTHING
-        return Blame.FOUND if self._suspicion.found() else Blame.SUSPECTED
+        return self._suspicion.found() if self._suspicion is not None and suspected else Blame.NOTHING
 
     def token_renewed(self) -> None:
         """The connection has got a new token by re-authentication: ask again for what was denied."""
@@ -283,6 +281,8 @@ class Session:
             pause(self._outbox, connection, packet, self._emit)
 
     def _request_answered(self, packet: Suback | Unsuback, ignored: Container[int] = ()) -> None:
+        if self._suspicion is not None:
+            self._suspicion.answered(packet.packet_id)
         for refusal in refusals(self._subscriptions, packet):
             if refusal.reason not in ignored:
                 self._emit(refusal)

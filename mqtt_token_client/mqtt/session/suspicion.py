@@ -10,6 +10,8 @@ disconnect``). Sent again on each new connection, it would keep everything behin
                 row with the same one on its way, that is the cause; it is given up. When all packets are answered that
                 were there then, it is WATCHING again
 
+A filter that is answered is not the cause: later ends with it on its way are counted from zero again.
+
 A message that is answered as one of another QoS is the cause for certain. It is sent once more; if that happens again,
 it is given up, and later ones at once. RabbitMQ 3.10 answers QoS 2 by PUBACK.
 """
@@ -26,6 +28,7 @@ from ..transport.connection import NetworkConnection
 from .delivery import Outgoing, Stage
 from .limits import QOS_NOT_SUPPORTED
 from .outbox import Outbox
+from .reports import Blame
 from .subscriptions import Subscriptions
 
 _ENDS, _ENDS_ALONE = 3, 2
@@ -83,8 +86,16 @@ class Suspicion:
         self._reason = loss.reason
         return self.isolating or self._ends > 1
 
-    def found(self) -> bool:
+    def answered(self, packet_id: int) -> None:
+        """SUBACK or UNSUBACK has arrived, and is not noted yet."""
+        if any(name == self._suspect for name, _ in self._subscriptions.asked.get(packet_id, ())):
+            self._suspect, self._ends = None, 0
+
+    def found(self) -> Blame:
         """Whether the cause is found; it is given up then."""
+        return Blame.FOUND if self._is_found() else Blame.SUSPECTED
+
+    def _is_found(self) -> bool:
         answers = self._outbox.answers
         message, answers.wrong_for = answers.wrong_for, None
         if message is not None:
@@ -123,10 +134,10 @@ class Suspicion:
         """Whether the next packet may be sent on a connection; asked before each."""
         if self.isolating and self._connection is not connection:
             self._connection, self._proven = connection, False
-            connection.keepalive.ping(self._answered)
+            connection.keepalive.ping(self._prove)
         return not self.isolating or (self._proven and not self._outbox.sent() and not self._subscriptions.asked)
 
-    def _answered(self) -> None:
+    def _prove(self) -> None:
         self._proven = True
         self._outbox.queue.wake()
 
@@ -140,6 +151,8 @@ class Suspicion:
                     self.isolating = False
                 yield message
                 return
+            if not self._subscriptions.outdated and not len(self._outbox.queue):  # everything is answered
+                self.isolating = False
 
 
 def _likely_causes(message: Outgoing) -> str:
