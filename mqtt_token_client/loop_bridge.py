@@ -76,15 +76,26 @@ def bridge_to(loop: AbstractEventLoop) -> LoopBridge:
     return _bridges.setdefault(loop, LoopBridge(loop)) if bridge is None else bridge
 
 
-def wait_on_loop(add_callback: Callable[[Any], object]) -> Generator[Any, None, None]:
+def wait_on_loop(
+    add_callback: Callable[[Any], object], forget: Callable[[Any], object] | None = None
+) -> Generator[Any, None, None]:
     """Wait on the running loop, by ``yield from`` or ``await``, until the callback that is given to ``add_callback`` is
-    called, on whatever thread.
+    called, on whatever thread. If the wait is cancelled, the callback is given to ``forget``.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     bridge = bridge_to(loop)
-    add_callback(lambda *_: bridge.call(_resolve, future))
-    yield from future
+
+    def happened(*_: object) -> None:
+        bridge.call(_resolve, future)
+
+    add_callback(happened)
+    try:
+        yield from future
+    except BaseException:
+        if forget is not None:
+            forget(happened)
+        raise
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

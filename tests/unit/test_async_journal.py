@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client import ConfigurationError, DeliveryFailed, open_journal
+from mqtt_token_client import ConfigurationError, Delivery, DeliveryFailed, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
+from mqtt_token_client.mqtt.session.delivery import _waiting
 from tests.unit.async_device import AsyncDevice, connected, run
 from tests.unit.packets import PUBACK, PUBLISH
 from tests.unit.scripted_broker import PATIENCE
@@ -96,6 +97,29 @@ def test_a_wait_that_is_cancelled_leaves_the_message(tmp_path: Path) -> None:
 
     run(main)
     assert open_count(tmp_path) == 1
+
+
+def test_a_cancelled_wait_for_the_acknowledgement_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        with device(tmp_path) as (made, _):
+            delivery = made.client.publish_nowait("t", b"x", qos=1)
+            first = asyncio.ensure_future(acknowledged(delivery))
+            second = asyncio.ensure_future(acknowledged(delivery))
+            await asyncio.sleep(0)  # both wait
+            first.cancel()
+            await asyncio.wait([first])
+            assert len(delivery._callbacks or ()) == 1
+            assert delivery in _waiting.held
+            second.cancel()
+            await asyncio.wait([second])
+            assert delivery._callbacks is None
+            assert delivery not in _waiting.held
+
+    run(main)
+
+
+async def acknowledged(delivery: Delivery) -> None:
+    await delivery
 
 
 def test_waiting_for_a_message_that_was_dropped_raises_why(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +94,7 @@ class Delivery:
         if not self.done:
             from ...loop_bridge import wait_on_loop
 
-            yield from wait_on_loop(self.add_done_callback)
+            yield from wait_on_loop(self.add_done_callback, self._forget)
         if self.error is not None:
             raise self.error
 
@@ -119,11 +118,15 @@ class Delivery:
         self.add_done_callback(done)
         try:
             return wait_for(event, seconds)
-        finally:  # or those who wait again and again would leave one each
-            with _waiting.lock:
-                self._callbacks = [callback for callback in self._callbacks or () if callback is not done] or None
-                if self._callbacks is None:
-                    _waiting.held.discard(self)
+        finally:
+            self._forget(done)
+
+    def _forget(self, callback: Callable[[Delivery], object]) -> None:
+        """Do not call it any more: those who wait again and again would leave one each."""
+        with _waiting.lock:
+            self._callbacks = [one for one in self._callbacks or () if one is not callback] or None
+            if self._callbacks is None:
+                _waiting.held.discard(self)
 
     def finish(self, error: MqttTokenError | None = None) -> None:
         """Mark as delivered, or as failed. Called by the outbox only."""
@@ -266,15 +269,6 @@ class RecordedExpiringMessage(RecordedMessage):
     ) -> None:
         super().__init__(topic, payload, qos, retain, properties)
         self.expires_at = expires_at
-
-
-def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
-    """Sort messages that are sent again by number; those at RELEASED keep their order among themselves, that of the
-    PUBRECs [MQTT-4.6.0-4].
-    """
-    released = iter([message for message in messages if message.stage is Stage.RELEASED])
-    by_number = sorted(messages, key=lambda message: message.number)
-    return deque(next(released) if message.stage is Stage.RELEASED else message for message in by_number)
 
 
 class Answers:

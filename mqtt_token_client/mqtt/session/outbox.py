@@ -11,12 +11,12 @@ newer. Each change of a message's stage happens here:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from ...errors import DeliveryFailed
 from ..codec.packets import PUBACK, PUBREC, Acknowledgement
 from ..codec.reason_codes import IDENTIFIER_NOT_FOUND
-from .delivery import Answers, Outgoing, Stage, in_order, rejection
+from .delivery import Answers, Outgoing, Stage, rejection
 from .flow import InflightWindow
 from .journal import CallSoon, Journal
 from .packet_ids import HIGHEST_PACKET_ID, PacketIds
@@ -29,6 +29,15 @@ _QOS_2_WINDOW_IF_NOT_ANNOUNCED = 20
 _MAX_COLLISIONS = 1000  # an earlier process leaves fewer identifiers in use than that
 CLOSED = "the client was closed before the message was acknowledged"
 DISCONNECTED = "the client has been disconnected; call connect() again first"
+
+
+def in_order(messages: Collection[Outgoing]) -> deque[Outgoing]:
+    """Sort messages that are sent again by number; those at RELEASED keep their order among themselves, that of the
+    PUBRECs [MQTT-4.6.0-4].
+    """
+    released = iter([message for message in messages if message.stage is Stage.RELEASED])
+    by_number = sorted(messages, key=lambda message: message.number)
+    return deque(next(released) if message.stage is Stage.RELEASED else message for message in by_number)
 
 
 class Outbox:

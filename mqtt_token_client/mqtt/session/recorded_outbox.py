@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from ...errors import DeliveryFailed
-from .delivery import Outgoing, Stage, in_order
+from .delivery import Outgoing, Stage
 from .journal import CallSoon
 from .journal_link import JournalLink
-from .outbox import CLOSED, DISCONNECTED, Outbox
+from .outbox import CLOSED, DISCONNECTED, Outbox, in_order
 from .packet_ids import PacketIds
 from .recorded_queue import RecordedQueue
 
