@@ -76,9 +76,7 @@ def bridge_to(loop: AbstractEventLoop) -> LoopBridge:
     return _bridges.setdefault(loop, LoopBridge(loop)) if bridge is None else bridge
 
 
-def wait_on_loop(
-    add_callback: Callable[[Any], object], forget: Callable[[Any], object] | None = None
-) -> Generator[Any, None, None]:
+def wait_on_loop(add_callback: Callable[[Any], object], forget: Callable[[Any], object]) -> Generator[Any, None, None]:
     """Wait on the running loop, by ``yield from`` or ``await``, until the callback that is given to ``add_callback`` is
     called, on whatever thread. If the wait is cancelled, the callback is given to ``forget``.
     """
@@ -93,8 +91,7 @@ def wait_on_loop(
     try:
         yield from future
     except BaseException:
-        if forget is not None:
-            forget(happened)
+        forget(happened)
         raise
 
 

@@ -75,7 +75,7 @@ class OneShot:
         if not self._event.is_set():
             from .loop_bridge import wait_on_loop  # it loads asyncio
 
-            yield from wait_on_loop(self.add_callback)
+            yield from wait_on_loop(self.add_callback, self._forget)
 
     def wait(self, timeout: float = math.inf) -> bool:
         """Wait so many seconds at most; return whether it has happened."""
@@ -88,3 +88,8 @@ class OneShot:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        """Do not call it any more: waits that are cancelled would leave one each."""
+        with self._lock:
+            self._callbacks = [one for one in self._callbacks if one is not callback]

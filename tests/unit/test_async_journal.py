@@ -14,6 +14,7 @@ import pytest
 from mqtt_token_client import ConfigurationError, Delivery, DeliveryFailed, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.mqtt.session.delivery import _waiting
+from mqtt_token_client.oneshot import OneShot
 from tests.unit.async_device import AsyncDevice, connected, run
 from tests.unit.packets import PUBACK, PUBLISH
 from tests.unit.scripted_broker import PATIENCE
@@ -114,6 +115,18 @@ def test_a_cancelled_wait_for_the_acknowledgement_leaves_nothing_behind(tmp_path
             await asyncio.wait([second])
             assert delivery._callbacks is None
             assert delivery not in _waiting.held
+
+    run(main)
+
+
+def test_a_cancelled_wait_for_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        with device(tmp_path, commit_every=3600) as (made, _):
+            delivery = made.client.publish_nowait("t", b"x", qos=1)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(delivery.stored, 0.01)
+            assert isinstance(delivery.disk, OneShot)
+            assert delivery.disk._callbacks == []
 
     run(main)
 

@@ -71,9 +71,7 @@ class Stored:
 
     def __await__(self) -> Generator[Any, None, None]:
         if not self._is_decided:
-            from ...loop_bridge import wait_on_loop
-
-            yield from wait_on_loop(self.add_done_callback)
+            yield from self._signal().__await__()
         self._check()
 
     @property
