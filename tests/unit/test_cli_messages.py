@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from mqtt_token_client import ClientCredentials, TokenClient
+from mqtt_token_client import ClientCredentials, TokenClient, open_journal
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.encoding import allow_any_encoding
 from mqtt_token_client.testing import AuthorizationServer, Broker
@@ -139,7 +139,7 @@ class TestBesideTheDevice:
         command("login")
         assert command(*arguments).exit_code == 0
         assert not journal.exists(), "it would be that of another client"
-        with TokenClient.from_config(file):
+        with closing(open_journal(journal)) as opened, TokenClient.from_config(file, journal=opened):
             assert command(*arguments).exit_code == 0
 
     @pytest.mark.parametrize(("protocol", "clean", "seconds"), [(5, True, 60), (4, True, 0)])
