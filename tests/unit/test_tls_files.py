@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import ssl
 from pathlib import Path
@@ -120,8 +121,24 @@ class TestContext:
         assert str(tmp_path) in str(tls.problem)
         problem = tls.problem
         assert tls.look() is first
-        assert tls.problem is problem  # the files are not read again until they change
+        assert tls.problem is problem  # so that it is reported once
         file.write_bytes(good)
+        assert tls.look() is not first
+        assert tls.problem is None
+
+    def test_is_that_of_files_which_could_not_be_read_when_they_changed(
+        self, files: TlsFiles, pki: Pki, tmp_path: Path
+    ) -> None:
+        tls = open_tls(files, (), allow_insecure=False)
+        first = tls.look()
+        TlsFilesIn(tmp_path).take(pki.client_certificate("next"))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            assert tls.look() is first
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert str(tls.problem).endswith(": Too many open files")
         assert tls.look() is not first
         assert tls.problem is None
 

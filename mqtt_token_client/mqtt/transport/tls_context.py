@@ -57,7 +57,8 @@ class TlsContext:
         self._lock = threading.Lock()
 
     def look(self) -> ssl.SSLContext:
-        """Return the context for a new connection, after a look at the files. Reads those that have changed.
+        """Return the context for a new connection, after a look at the files. Reads them if one has changed, or if they
+        could not be used at the last look.
 
         Raises:
             ConfigurationError: the files cannot be used, and no earlier ones could.
@@ -67,12 +68,13 @@ class TlsContext:
             if states != self._states:
                 try:
                     self.newest, self.problem = self._make(), None
-                    self._validity = self._read_validity()
+                    self._validity, self._states = self._read_validity(), states
                 except ConfigurationError as error:
                     if self.newest is None:
                         raise
-                    self.problem = error
-                self._states = states
+                    self._states = None  # the next look reads them again: perhaps only a descriptor or memory was short
+                    if str(error) != str(self.problem):  # the same one is reported once
+                        self.problem = error
             assert self.newest is not None
             return self.newest
 
