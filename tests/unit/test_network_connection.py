@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +22,7 @@ from mqtt_token_client.mqtt.transport import connection as link_module
 from mqtt_token_client.mqtt.transport.websocket import WebSocket
 from tests.unit.network_thread import call, undisturbed
 from tests.unit.websocket_server import BINARY, CONTINUATION, PING, PONG, close_frame, frame
-from tests.unit.wire import DISCONNECT, PINGRESP, Wire, publish, tcp_pair, tls_pair, websocket_pair
+from tests.unit.wire import DISCONNECT, PINGREQ, PINGRESP, Wire, publish, tcp_pair, tls_pair, websocket_pair
 
 
 @pytest.fixture
@@ -270,6 +272,53 @@ class TestReading:
         wire.write(bytes(4_000_000), "all")
         wire.read(4_000_000)
         assert wire.next("writable") == ("wrote", "all")
+
+
+class TestPing:
+    """Of the WebSocket, which some gateways send: they close the connection if Pong does not come soon."""
+
+    class Narrow(socket.socket):
+        """Takes ``room`` bytes, and then no more."""
+
+        room = 1_000_000
+        refused: threading.Event
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            if not self.room:
+                self.refused.set()
+                raise BlockingIOError
+            sent = super().send(data[: self.room], flags)
+            self.room -= sent
+            return sent
+
+    def test_within_a_packet_of_ours_is_answered_after_it_without_another(self, loop: NetworkThread) -> None:
+        ours, peer = websocket_pair()
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+        wire.write(bytes(262_144), "all")
+        assert wire.link.backlog
+        peer.sock.sendall(frame(PING, b"beat") + frame(BINARY, PINGRESP))
+        assert wire.next("writable") == ("packet", Pingresp())
+        arrived = 0
+        while (found := peer.next()) is not None and found[0] == BINARY:
+            arrived += len(found[1])
+        assert (found, arrived) == ((PONG, b"beat"), 262_144)
+        wire.close()
+
+    @pytest.mark.parametrize("room", [0, 1, 5])
+    def test_that_there_is_no_room_to_answer_is_answered_once_there_is(self, loop: NetworkThread, room: int) -> None:
+        ours, peer = websocket_pair()
+        narrow = self.Narrow(fileno=ours._sock.detach())
+        narrow.room, narrow.refused = room, threading.Event()
+        ours._sock = narrow
+        wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
+        peer.sock.sendall(frame(PING, b"beat"))
+        assert narrow.refused.wait(20)
+        narrow.room = 1_000_000
+        assert peer.next() == (PONG, b"beat")
+        wire.write(PINGREQ)
+        assert wire.read(2) == PINGREQ
+        assert call(loop, lambda: wire.link._watched) == selectors.EVENT_READ
+        wire.close()
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")

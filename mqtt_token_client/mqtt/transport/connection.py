@@ -108,7 +108,7 @@ class NetworkConnection(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
-        if self.closed or not self._out:
+        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self._ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         try:
@@ -118,6 +118,8 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
+            while self._pending is not None and _unsent(self._sock, self._ended):
+                self._sock.send(b"")
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
@@ -179,8 +181,10 @@ class NetworkConnection(Generic[_Item]):
 
     def _read_decoded(self) -> None:
         """Read soon what TLS or the WebSocket has decoded already, as that makes no socket readable."""
-        if self._pending is not None and not self.closed and self._pending():
-            self.runtime.call_soon(self.read)
+        if self._pending is not None and not self.closed:
+            self._watch()  # a WebSocket may have found no room to answer a ping
+            if self._pending():
+                self.runtime.call_soon(self.read)
 
     def _receive(self) -> bytes:
         """What has arrived. TLS and WebSocket return one record at a time, perhaps with one acknowledgement in it:
@@ -268,7 +272,8 @@ class NetworkConnection(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if self._out else 0)
+            writing = self._out or (self._pending is not None and _unsent(self._sock, self._ended))
+            wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
             if wanted != self._watched:
                 self._watched = wanted
                 self.runtime.watch(self._sock, wanted, self._ready)
@@ -280,6 +285,11 @@ class NetworkConnection(Generic[_Item]):
                 self.owner.connection_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()
+
+
+def _unsent(sock: socket.socket, ended: bool) -> bool:
+    """Whether a WebSocket has a control frame to send, such as the answer to a ping, which waits for no packet."""
+    return not ended and getattr(sock, "unsent", False)
 
 
 def _cause(error: OSError) -> str:

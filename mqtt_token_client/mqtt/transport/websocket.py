@@ -95,6 +95,11 @@ class WebSocket:
         below = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return below + len(self._arrived) + (self._more_frames or self._end is not None)
 
+    @property
+    def unsent(self) -> bool:
+        """Whether a control frame, or the rest of one, waits for a ``send()``, which may be one of no data."""
+        return bool(self._reply) or (self._end is None and not self._in_frame and bool(self._frame))
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
