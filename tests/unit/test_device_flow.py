@@ -265,6 +265,30 @@ class TestWaiting:
         flow(server).fetch(None)
         assert waiting.waits == [5, 100, 60, 5]
 
+    def test_in_trouble_leaves_time_for_a_poll_before_the_code_expires(
+        self, server: OAuthServer, waiting: Waiting
+    ) -> None:
+        server.script.extend([device_answer(expires_in=300), *[TROUBLE["hang up"]] * 7])
+        assert flow(server).fetch(None).value
+        assert waiting.waits[:-1] == [5, 10, 20, 40, 60, 60, 60]
+        assert waiting.waits[-1] == pytest.approx(40, abs=1)
+
+    def test_in_trouble_is_not_shorter_than_the_interval_for_a_poll_before_the_code_expires(
+        self, server: OAuthServer, waiting: Waiting
+    ) -> None:
+        server.script.append(device_answer(expires_in=62, interval=20))
+        server.pages["/token"] = TROUBLE["503"]
+        refused(flow(server))
+        assert waiting.waits == [20, pytest.approx(37, abs=1), pytest.approx(5, abs=1)]
+        assert len(polls(server)) == 2
+
+    def test_is_as_long_as_retry_after_asks_though_the_code_expires(
+        self, server: OAuthServer, waiting: Waiting
+    ) -> None:
+        server.script.extend([device_answer(expires_in=100), answer(b"", 429, retry_after="200")])
+        refused(flow(server))
+        assert len(polls(server)) == 1
+
     def test_really_takes_its_time(self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         server.script.extend([device_answer(interval=0.05), PENDING, PENDING])

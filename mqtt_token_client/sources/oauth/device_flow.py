@@ -35,6 +35,7 @@ _PENDING, _SLOW_DOWN, _EXPIRED = "authorization_pending", "slow_down", "expired_
 _DENIED = ("access_denied", "authorization_declined")  # the second is Microsoft's
 _INTERVAL = 5.0  # seconds between polls by default, and what slow_down adds (sections 3.2, 3.5)
 _MAX_BACKOFF = 60.0  # seconds between polls that fail, unless the server asked for more
+_LAST_POLL = 5.0  # seconds before the code expires: after polls that failed, the next one is made by then
 
 
 class DeviceFlow(Grant):
@@ -212,7 +213,8 @@ class DeviceFlow(Grant):
                 grant, proof = [field for field in grant if field not in proof], []
                 continue
             except TokenError as error:  # none of these is the outcome of the login, and each may be temporary
-                delay, failure = max(min(2 * delay, max(_MAX_BACKOFF, interval)), error.retry_after or 0.0), error
+                least, last = max(interval, error.retry_after or 0.0), deadline - monotonic() - _LAST_POLL
+                delay, failure = max(least, min(2 * delay, _MAX_BACKOFF, last)), error
                 continue
             if answer.get("error") == _SLOW_DOWN:
                 interval = max(interval + _INTERVAL, seconds_in(answer, "interval") or 0.0)  # GitHub sends the new one
