@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import itertools
+import socket
 import ssl
 import subprocess
 import sys
@@ -61,6 +63,16 @@ def failure(url: str, **transport: Any) -> TokenError:
 def exchanges() -> list[threading.Thread]:
     """The threads that exchanges are under way in."""
     return [thread for thread in threading.enumerate() if thread.name == "token-request"]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def server_context(pki: Pki) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.server.certificate, pki.server.key)
+    return context
 
 
 class TestHostileAnswer:
@@ -158,11 +170,46 @@ class TestHostileAnswer:
         assert isinstance(found, AuthorizationServerUnavailable)
         assert str(found).startswith("https://as.example/token: no thread could be started")
 
-    def test_thread_of_an_exchange_given_up_ends_with_its_connection(self) -> None:
-        with OAuthServer() as server:
-            server.script.append(oauth_server.HEADER_TRICKLE)
-            failure(server.token_endpoint, timeout=SOON)
-        wait_until(lambda: not exchanges(), "end of the thread")
+    @pytest.mark.parametrize(
+        ("way", "name"),
+        [
+            *itertools.product(["http", "https"], ["TRICKLE", "HEADER_TRICKLE"]),
+            ("through a proxy", "HEADER_TRICKLE"),  # in answer to CONNECT
+        ],
+    )
+    def test_that_does_not_end_leaves_no_thread_and_no_descriptor_once_it_is_given_up(
+        self, pki: Pki, way: str, name: str
+    ) -> None:
+        """A server that sends a byte now and then would keep both forever, and each attempt adds more."""
+        with OAuthServer(server_context(pki) if way == "https" else None) as server:
+            before = descriptors()
+            transport: dict[str, Any] = {"ca_bundle": pki.ca}
+            url = server.token_endpoint
+            if way == "through a proxy":
+                transport, url = {"proxies": {"https": server.origin}}, "https://id.example.com/token"
+            server.script.append(getattr(oauth_server, name))
+            assert "no answer within" in str(failure(url, **transport, timeout=(0.5, 0.5)))
+            assert server.requests
+            wait_until(lambda: not exchanges(), "end of the thread", timeout=5)
+            wait_until(lambda: descriptors() <= before, "end of the connection at both ends", timeout=5)
+
+    def test_that_nobody_waits_for_any_more_is_not_asked_for(
+        self, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The name server was slow, for instance."""
+        resolved, given_up, resolve = threading.Event(), threading.Event(), socket.getaddrinfo
+
+        def slowly(*arguments: Any) -> Any:
+            given_up.wait(20)
+            resolved.set()
+            return resolve(*arguments)
+
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        failure(server.token_endpoint, timeout=SOON)
+        given_up.set()
+        assert resolved.wait(20)
+        wait_until(lambda: not exchanges(), "end of the thread", timeout=5)
+        assert server.requests == []
 
     def test_thread_of_an_exchange_ends_when_the_server_falls_silent(self, server: OAuthServer) -> None:
         server.script.append(oauth_server.SILENCE)

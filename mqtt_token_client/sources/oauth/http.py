@@ -24,6 +24,8 @@ from ...value import Value, hide
 if TYPE_CHECKING:
     from requests import Response
 
+    from .line import Line
+
 MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
 _CHUNK = 1024  # bytes read at a time: a gzip bomb expands these to at most 1 MiB before it is noticed
@@ -144,17 +146,21 @@ class HttpClient:
         """
         from queue import Empty, SimpleQueue  # loaded with requests, for the first token
 
+        from .line import Line
+
         outcome: SimpleQueue[Reply | MqttTokenError] = SimpleQueue()
+        line = Line()
 
         def run() -> None:
             try:
-                outcome.put(self._send(method, url, form, headers, certificate))
+                found: Reply | MqttTokenError = self._send(method, url, form, headers, certificate, line)
             except BaseException as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
-                outcome.put(self._explained(error, url))
+                found = self._explained(error, url)
+            line.close()
+            outcome.put(found)
 
-        # On another thread, because a timeout of requests is for each read: a server that sends a header byte now and
-        # then, or a name server that does not answer, would take forever. A daemon, so that it cannot keep the process
-        # from ending.
+        # On another thread, because a timeout of requests is for each read: a server that sends a byte now and then, or
+        # a name server that does not answer, would take forever. A daemon: it cannot keep the process from ending.
         try:
             Thread(target=run, name="token-request", daemon=True).start()
         except RuntimeError:
@@ -164,6 +170,8 @@ class HttpClient:
             result = outcome.get(timeout=sum(self.timeout))
         except Empty:
             result = AuthorizationServerUnavailable(f"{_without_query(url)}: no answer within {sum(self.timeout):g} s")
+        finally:
+            line.cut()  # or a server that sends a byte now and then would keep the thread and its descriptor
         if isinstance(result, MqttTokenError):
             raise result  # on this thread, where no exception of requests is in its context
         return result
@@ -175,10 +183,11 @@ class HttpClient:
         form: list[tuple[str, str]] | None,
         headers: Mapping[str, str] | None,
         certificate: tuple[str, str] | None,
+        line: Line,
     ) -> Reply | TokenError:
         import requests
 
-        with requests.Session() as session:
+        with line.carry(requests.Session()) as session:
             # Even with allow_redirects=False, requests would read the body of a redirect, however long it is.
             session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005 - its name
             with session.request(
