@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def explain(
     """
     from requests.exceptions import InvalidSchema
 
+    for cause in _causes(error):  # their frames refer to each other, and to a socket, until the garbage collection
+        traceback.clear_frames(cause.__traceback__)
     if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
         return ConfigurationError(
             "proxies: a SOCKS proxy needs the \"proxy\" extra: pip install 'mqtt-token-client[proxy]'"
