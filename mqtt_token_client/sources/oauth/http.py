@@ -24,7 +24,7 @@ from ...value import Value, hide
 if TYPE_CHECKING:
     from requests import Response
 
-    from .line import Line
+    from .exchange_socket import ExchangeSocket
 
 MAX_ANSWER = 1 << 20  # bytes, decompressed
 MAX_RETRY_AFTER = 3600.0  # seconds
@@ -146,17 +146,17 @@ class HttpClient:
         """
         from queue import Empty, SimpleQueue  # loaded with requests, for the first token
 
-        from .line import Line
+        from .exchange_socket import ExchangeSocket
 
         outcome: SimpleQueue[Reply | MqttTokenError] = SimpleQueue()
-        line = Line()
+        sock = ExchangeSocket()
 
         def run() -> None:
             try:
-                found: Reply | MqttTokenError = self._send(method, url, form, headers, certificate, line)
+                found: Reply | MqttTokenError = self._send(method, url, form, headers, certificate, sock)
             except BaseException as error:  # noqa: BLE001 - it refers to the request, so it must not leave this thread
                 found = self._explained(error, url)
-            line.close()
+            sock.close()
             outcome.put(found)
 
         # On another thread, because a timeout of requests is for each read: a server that sends a byte now and then, or
@@ -171,7 +171,7 @@ class HttpClient:
         except Empty:
             result = AuthorizationServerUnavailable(f"{_without_query(url)}: no answer within {sum(self.timeout):g} s")
         finally:
-            line.cut()  # or a server that sends a byte now and then would keep the thread and its descriptor
+            sock.shut_down()  # or a server that sends a byte now and then would keep the thread and its descriptor
         if isinstance(result, MqttTokenError):
             raise result  # on this thread, where no exception of requests is in its context
         return result
@@ -183,11 +183,11 @@ class HttpClient:
         form: list[tuple[str, str]] | None,
         headers: Mapping[str, str] | None,
         certificate: tuple[str, str] | None,
-        line: Line,
+        sock: ExchangeSocket,
     ) -> Reply | TokenError:
         import requests
 
-        with line.carry(requests.Session()) as session:
+        with sock.of(requests.Session()) as session:
             # Even with allow_redirects=False, requests would read the body of a redirect, however long it is.
             session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005 - its name
             with session.request(

@@ -1,4 +1,4 @@
-"""Line: the connection of an exchange over HTTP, which another thread can cut."""
+"""The socket of an exchange over HTTP, which another thread can shut down."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ if TYPE_CHECKING:
     from requests import Session
 
 
-class Line:
-    """The connection of an exchange. Any thread may cut it, also in the middle of the TLS handshake."""
+class ExchangeSocket:
+    """The socket of one exchange. Any thread may shut it down, also in the middle of the TLS handshake."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None  # with a descriptor of its own, as TLS takes over that of the other
-        self._cut = False
+        self._is_shut_down = False
 
-    def carry(self, session: Session) -> Session:
-        """Have the connections of a session known here; returns it."""
-        from .telling import TellingAdapter  # it loads requests
+    def of(self, session: Session) -> Session:
+        """Have the connections of a session report their sockets here; returns it."""
+        from .socket_adapter import SocketReportingAdapter  # it loads requests
 
         for scheme in ("https://", "http://"):
-            session.mount(scheme, TellingAdapter(self))
+            session.mount(scheme, SocketReportingAdapter(self.opened))
         return session
 
-    def use(self, sock: socket.socket) -> None:
-        """It goes through this socket from now on.
+    def opened(self, sock: socket.socket) -> None:
+        """The exchange uses this socket from now on.
 
         Raises:
-            OSError: it was cut already, or there is no descriptor left.
+            OSError: it was shut down before, or there is no descriptor left.
         """
         with self._lock:
-            if self._cut:
+            if self._is_shut_down:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "nobody waits for the answer any more")
             self._close()
             self._sock = socket.fromfd(sock.fileno(), sock.family, sock.type)
 
-    def cut(self) -> None:
+    def shut_down(self) -> None:
         """Whoever reads from it finds its end. It stays connected, as Python leaves a socket open that lost its peer
         before the TLS handshake.
         """
         with self._lock:
-            self._cut = True
+            self._is_shut_down = True
             if self._sock is not None:
                 with suppress(OSError):  # the server has closed it
                     self._sock.shutdown(socket.SHUT_RD)
