@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import itertools
+import queue
 import socket
 import ssl
 import subprocess
@@ -178,7 +179,7 @@ class TestHostileAnswer:
         ],
     )
     def test_that_does_not_end_leaves_no_thread_and_no_descriptor_once_it_is_given_up(
-        self, pki: Pki, way: str, name: str
+        self, pki: Pki, monkeypatch: pytest.MonkeyPatch, way: str, name: str
     ) -> None:
         """A server that sends a byte now and then would keep both forever, and each attempt adds more."""
         with OAuthServer(server_context(pki) if way == "https" else None) as server:
@@ -188,8 +189,16 @@ class TestHostileAnswer:
             if way == "through a proxy":
                 transport, url = {"proxies": {"https": server.origin}}, "https://id.example.com/token"
             server.script.append(getattr(oauth_server, name))
-            assert "no answer within" in str(failure(url, **transport, timeout=(0.5, 0.5)))
-            assert server.requests
+            requests = server.requests
+
+            class Impatient(queue.SimpleQueue[Any]):
+                def get(self, block: bool = True, timeout: float | None = None) -> Any:
+                    wait_until(lambda: bool(requests), "the request")
+                    raise queue.Empty
+
+            with monkeypatch.context() as patch:
+                patch.setattr(queue, "SimpleQueue", Impatient)
+                assert "no answer within" in str(failure(url, **transport, timeout=(20, 20)))
             wait_until(lambda: not exchanges(), "end of the thread", timeout=5)
             wait_until(lambda: descriptors() <= before, "end of the connection at both ends", timeout=5)
 
