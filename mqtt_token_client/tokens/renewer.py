@@ -118,12 +118,13 @@ class Renewer:
             return self._failed(without_traceback(error))
         with lock:
             previous = self.token
-            if self._store.shared and self._take_over(self._store.load()) and self.token != previous:
+            if self._store.shared and self._take_over(self._store.load()):
                 token = self.token
-                fresh = is_usable(token) and token != refused and self.renewal_due > monotonic()
-                if token is not None and (fresh or enough(token)):
-                    self._events.collect(_renewed(token), token)
-                    return token
+                if token is not None and (previous is None or is_extended(token, previous)):
+                    fresh = is_usable(token) and token != refused and self.renewal_due > monotonic()
+                    if fresh or enough(token):
+                        self._events.collect(_renewed(token), token)
+                        return token
             return self._ask(refused)
 
     def _take_over(self, stored: Token | None) -> bool:

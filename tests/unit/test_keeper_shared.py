@@ -78,6 +78,19 @@ class TestKeepersOfOneStore:
         assert kinds(events) == [TokenRenewed]
         assert second.renewal_due == pytest.approx(clock.now + 40.0)
 
+    def test_take_over_the_same_token_whose_time_another_has_extended(self, clock: Clock) -> None:
+        source, store = Source(), MemoryStore()
+        first, _ = keep(source, store)
+        second, events = keep(source, store)
+        assert first.get() == second.get()
+        clock.now += 40.0
+        source.next = [Token("token 1", 60.0, refresh_token="a new refresh token", since=clock.now)]
+        first.renew_when_due()
+        second.renew_when_due()
+        assert source.requests == 2
+        assert kinds(events) == [TokenRenewed]
+        assert second.renewal_due == pytest.approx(clock.now + 40.0)
+
     def test_begin_with_short_delays_again_after_one_has_renewed(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
