@@ -58,8 +58,7 @@ _VALUES = 11
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
 _LARGE = 1024  # pages of a file that is empty
-_COUNTERS = struct.Struct(">QHQQd")
-_NARROW_COUNTERS = struct.Struct(">IHIQd")  # of files that an earlier version wrote
+_WIDE, _NARROW = struct.Struct(">QHQQd"), struct.Struct(">IHIQd")  # counters; an earlier version reads narrow ones only
 
 
 class Database:
@@ -177,7 +176,7 @@ class Database:
             return Counters(), 0.0
         ((last_number, packed, _),) = rows
         try:
-            counters = _NARROW_COUNTERS if len(packed) == _NARROW_COUNTERS.size else _COUNTERS
+            counters = _NARROW if len(packed) == _NARROW.size else _WIDE
             count, last_packet_id, highest_sent, last_stage, reached = counters.unpack(packed)
         except (struct.error, TypeError) as error:
             raise DamagedError(f"counters: {error}") from None
@@ -266,7 +265,8 @@ class Database:
     def _insert(self, batch: Batch, counters: Counters) -> None:
         numbers = sorted(batch.appended)
         numbers_of_all = counters.count, counters.last_packet_id, counters.highest_sent, counters.last_stage
-        packed = _COUNTERS.pack(*numbers_of_all, self._timeline.now())
+        form = _NARROW if max(counters.count, counters.highest_sent) < 2**32 else _WIDE
+        packed = form.pack(*numbers_of_all, self._timeline.now())
         if numbers and numbers[-1] > self.counters.last_number:
             ending = {numbers[-1]: packed}
         else:
