@@ -27,7 +27,8 @@ from mqtt_token_client.aio import event_stream
 from tests.unit.async_device import AsyncDevice, connected, ending, run, threads, until
 from tests.unit.device import Source
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
-from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_broker import PATIENCE, Peer
+from tests.unit.stepped_time import wait_until
 
 
 async def expect(peer: Peer, kind: int) -> Any:
@@ -44,7 +45,7 @@ class TestConnecting:
                     async with device.client as client:
                         assert client is device.client
                         assert client.state == "connected"
-                        assert threads() == ["mqtt-token-network"]
+                        assert wait_until(lambda: threads() == ["mqtt-token-network"], PATIENCE), threads()
 
                 using = asyncio.create_task(use())
                 peer = await device.answer()

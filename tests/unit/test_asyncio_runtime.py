@@ -23,7 +23,8 @@ from mqtt_token_client.mqtt.runtime.asyncio import AsyncioRuntime
 from mqtt_token_client.mqtt.runtime.base import current
 from tests.unit.device import QUICK, Source
 from tests.unit.packets import CONNECT, DISCONNECT, PINGREQ, PINGRESP_PACKET, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
-from tests.unit.scripted_broker import Peer, ScriptedBroker
+from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
+from tests.unit.stepped_time import wait_until
 
 _Result = TypeVar("_Result")
 
@@ -45,7 +46,7 @@ def run(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     with asyncio.Runner(debug=True) as runner:
         runner.get_loop().slow_callback_duration = 10.0  # a busy machine is not what is tested
         result = runner.run(watched())
-    assert set(threading.enumerate()) <= before
+    assert wait_until(lambda: set(threading.enumerate()) <= before, PATIENCE), threading.enumerate()
     return result
 
 
