@@ -164,8 +164,8 @@ class Renewer:
             refusal, needs_login = without_traceback(error), error.needs_login
         # Another process may have used the refresh token, without the lock or before this one had it.
         stored = self._store.load()
-        if stored is not None and stored.refresh_token not in (None, previous.refresh_token):
-            return self._source.fetch(stored)
+        if stored is not None and self._replaced(previous, stored):
+            return self._fetch(stored, guard)
         self._note(refusal, previous, needs_login=needs_login)
         # Some servers have other errors for a refresh token that has expired: they are believed the second time.
         if not (needs_login or previous.refusal):
@@ -173,6 +173,12 @@ class Renewer:
         guard.release()
         self._events.report_now(LoginRequired(refusal))  # before the source asks, as the person may take a while
         return self._source.fetch(None)
+
+    def _replaced(self, previous: Token, stored: Token) -> bool:
+        """Whether the stored refresh token is another one, and not the used predecessor of one that is not stored."""
+        if stored.refresh_token in (None, previous.refresh_token):
+            return False
+        return not self.unsaved or is_newer(stored, previous, saved=False)
 
     def _note(self, refusal: MqttTokenError, previous: Token, *, needs_login: bool) -> None:
         """Store why the refresh token was rejected, with the token itself: the server may accept it at the next start.

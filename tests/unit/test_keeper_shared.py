@@ -264,6 +264,68 @@ def test_a_lock_that_does_not_work_is_reported_and_not_used(error: Exception, me
     assert str(events[0].error) == message
 
 
+class Rotating(Source):
+    """A server that replaces a refresh token when it is used, and ends the login when a used one comes again."""
+
+    def __init__(self, clock: Clock, first: str) -> None:
+        super().__init__()
+        self.clock = clock
+        self.valid: str | None = first
+        self.refusals: list[TokenRequestRefused] = []  # of the next requests, whose refresh tokens stay valid
+
+    def fetch(self, previous: Token | None) -> Token:
+        self.asked_with.append(previous)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        if previous is not None and previous.refresh_token != self.valid:
+            self.valid = None
+            raise USED
+        self.valid = f"refresh {self.requests}"
+        return Token(f"token {self.requests}", 60.0, since=self.clock.now, refresh_token=self.valid)
+
+    @property
+    def presented(self) -> list[str | None]:
+        return [None if previous is None else previous.refresh_token for previous in self.asked_with]
+
+
+class TestRefusedRefreshTokenThatCouldNotBeStored:
+    """The store has its predecessor, which is used up: a server may take a second use of that for theft."""
+
+    def start(self, clock: Clock) -> tuple[TokenKeeper, list[Event], MemoryStore, Rotating]:
+        source, store = Rotating(clock, "first"), MemoryStore()
+        store.save(source.key, Token("ended", 60.0, since=clock.now - 100, refresh_token="first"))
+        store.save = fail  # type: ignore[method-assign]
+        keeper, events = keep(source, store)
+        keeper.get()
+        clock.now += 100.0
+        events.clear()
+        return keeper, events, store, source
+
+    def test_is_used_again_and_not_its_predecessor(self, clock: Clock) -> None:
+        keeper, _, _, source = self.start(clock)
+        source.refusals = [TokenRequestRefused("token: invalid_client", error="invalid_client")]
+        with pytest.raises(TokenRequestRefused, match="invalid_client"):
+            keeper.renew()
+        assert keeper.renew() == Token("token 3")
+        assert source.presented == ["first", "refresh 1", "refresh 1"]
+
+    def test_has_a_person_asked(self, clock: Clock) -> None:
+        keeper, events, _, source = self.start(clock)
+        source.valid = None
+        assert keeper.renew() == Token("token 3")
+        assert source.presented == ["first", "refresh 1", None]
+        assert LoginRequired in kinds(events)
+
+    def test_gives_way_to_one_that_another_process_has_stored_since_then(self, clock: Clock) -> None:
+        keeper, _, store, source = self.start(clock)
+        source.refusals = [USED]
+        newer = Token("of a new login", 5.0, since=clock.now, refresh_token="newer")
+        source.valid = "newer"
+        store.load = lambda _key: newer if source.requests == 2 else None  # type: ignore[method-assign,assignment]
+        assert keeper.renew() == Token("token 3")
+        assert source.presented == ["first", "refresh 1", "newer"]
+
+
 class TestRefreshTokenThatIsRefused:
     """RFC 6749 section 5.2: invalid_grant."""
 
@@ -285,6 +347,41 @@ class TestRefreshTokenThatIsRefused:
         assert keeper.get() == Token("token 2")
         assert source.asked_with[1] is stored
         assert kinds(events) == [TokenRenewed]
+
+    def test_has_a_person_asked_where_that_of_the_store_is_refused_too(self, clock: Clock) -> None:
+        """Without a lock, the store is not read before each request."""
+        source, store = Source(), MemoryStore()
+        store.lock = None  # type: ignore[method-assign,assignment]
+        store.save(source.key, Token("ended", 60.0, since=clock.now - 100, refresh_token="used"))
+        keeper, events = keep(source, store)
+
+        def refuse() -> Any:
+            store.save(source.key, Token("ended too", 60.0, since=clock.now - 90, refresh_token="newer"))
+            raise USED
+
+        source.next = [refuse, USED]
+        assert keeper.get() == Token("token 3")
+        assert [token and token.refresh_token for token in source.asked_with] == ["used", "newer", None]
+        assert kinds(events) == [LoginRequired, TokenRenewed]
+
+    def test_is_not_sent_again_if_nobody_approves_after_that_of_the_store_was_refused_too(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+
+        def refuse() -> Any:
+            store.save(source.key, Token("ended too", 60.0, since=clock.now - 90, refresh_token="newer"))
+            raise USED
+
+        source.next = [refuse, USED, TokenRequestRefused("nobody approved", error="expired_token")]
+        with pytest.raises(TokenRequestRefused, match="nobody approved"):
+            keeper.get()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored.refresh_token, stored.refusal) == ("newer", str(USED))
+        keeper.renew()
+        last = source.asked_with[3]
+        assert last is not None
+        assert last.refresh_token is None
 
     @pytest.mark.parametrize(
         "error", ["invalid_grant", "login_required", "interaction_required", "consent_required", "access_denied"]
