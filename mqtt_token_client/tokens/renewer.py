@@ -92,7 +92,7 @@ class Renewer:
 
     def save_again(self) -> None:
         """Store a token that could not be stored before, unless another process has stored a newer one."""
-        token = self.token
+        token = self._saving.token
         assert token is not None, "unsaved"
         with ExitGuard(needed=token.refresh_token is not None):
             try:
@@ -104,7 +104,7 @@ class Renewer:
                 stored = self._store.load()
                 if stored is not None and self._take_over(stored):
                     self._events.collect(_renewed(stored), stored)
-                elif self._saving.save(token):
+                elif self._saving.save(token) and self.error is None:  # a back-off goes on
                     with self._lock:
                         self.renewal_due = min(self.renewal_due, self._policy.due(token))
 

@@ -13,9 +13,11 @@ _MIN_INTERVAL = 1.0  # seconds between two attempts
 
 
 class Saving:
-    """Whether the current token is stored, and when to try again.
+    """Which token could not be stored, and when to try again.
 
     Attributes:
+        token: the token that could not be stored; None if the last one is stored. The current one may have less: a
+            refresh token that was refused is stored with the refusal, and not used again in this process.
         due: when to try again, as a reading of :func:`~mqtt_token_client.clock.monotonic`; infinite if it is stored.
     """
 
@@ -23,12 +25,13 @@ class Saving:
         self._store = store
         self._backoff = backoff
         self._failures = 0
+        self.token: Token | None = None
         self.due = math.inf
 
     @property
     def failed(self) -> bool:
         """Whether the current token is not stored."""
-        return self._failures > 0
+        return self.token is not None
 
     def save(self, token: Token) -> bool:
         """Store a token in place of the previous one; returns whether it is stored. The store reports a failure."""
@@ -37,6 +40,7 @@ class Saving:
             self.forget()
         else:
             self._failures += 1
+            self.token = token
             self.postpone()
         return saved
 
@@ -46,4 +50,4 @@ class Saving:
 
     def forget(self) -> None:
         """There is nothing to store."""
-        self._failures, self.due = 0, math.inf
+        self._failures, self.token, self.due = 0, None, math.inf

@@ -418,6 +418,43 @@ class TestRefreshTokenThatIsRefused:
         assert previous.refresh_token is None
         assert kinds(events) == [LoginRequired, RenewalFailed, TokenRenewed]
 
+    def test_is_stored_with_the_refusal_once_a_save_that_failed_succeeds(self, clock: Clock) -> None:
+        """The server may accept it at the next start."""
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        source.next = [USED, TokenRequestRefused("nobody approved", error="expired_token")]
+        save, store.save = store.save, fail  # type: ignore[method-assign]
+        with pytest.raises(TokenRequestRefused, match="nobody approved"):
+            keeper.get()
+        store.save = save  # type: ignore[method-assign]
+        due = keeper.renewal_due
+        keeper.save_again()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert (stored.refresh_token, stored.refusal) == ("used", str(USED))
+        assert keeper.renewal_due == due, "the back-off goes on"
+        keeper.renew()
+        last = source.asked_with[-1]
+        assert last is not None
+        assert last.refresh_token is None
+
+    def test_is_not_stored_again_after_a_login(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        save = store.save
+
+        def approve() -> Token:
+            store.save = save  # type: ignore[method-assign]
+            return Token("approved", 60.0, since=clock.now, refresh_token="next")
+
+        store.save = fail  # type: ignore[method-assign]
+        source.next = [USED, approve]
+        keeper.get()
+        keeper.save_again()
+        stored = store.load(source.key)
+        assert stored is not None
+        assert stored.refresh_token == "next"
+
     def test_costs_nothing_while_the_access_token_lives(self, clock: Clock) -> None:
         source, store = Source(), MemoryStore()
         store.save(source.key, Token("alive", 60.0, since=clock.now - 45, refresh_token="used"))
