@@ -6,9 +6,11 @@ this library is measured on it.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import NamedTuple
 
+CLOCK_IS_SET = 1_704_067_200  # 2024-01-01: a clock that shows an earlier time has never been set
 _TIMEX_BYTES = 512  # more than struct timex has
 _TIME_ERROR = 5  # the clock is not synchronized
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -77,11 +79,19 @@ class ServerClock:
     """The time of day of a server, from its HTTP ``Date`` header (RFC 9110 section 6.6.1) and the monotonic clock.
 
     Before the first such header it is what :meth:`learn_from` was given, or else this machine's wall clock.
+
+    Args:
+        earliest: the seconds since the epoch before which a ``Date`` header cannot be right and changes nothing.
+
+    Attributes:
+        from_server: whether the server itself has shown it, by a ``Date`` header or a token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earliest: float = -math.inf) -> None:
+        self._earliest = earliest
         self._offset: float | None = None
         self._has_date = False
+        self.from_server = False
 
     @property
     def known(self) -> bool:
@@ -94,19 +104,21 @@ class ServerClock:
         A missing or invalid header changes nothing.
         """
         date = http_date(date_header)
-        if date is None:
+        if date is None or date < self._earliest:
             return
-        self._has_date = True
+        self._has_date = self.from_server = True
         self._offset = date - (monotonic() if at is None else at)
 
-    def learn_from(self, time_of_day: float, at: float) -> None:
+    def learn_from(self, time_of_day: float, at: float, *, from_server: bool = True) -> None:
         """Set the time from something else, as some servers send no ``Date`` header. It changes nothing after one.
 
         Args:
             time_of_day: seconds since the epoch.
             at: when it was that time, as a reading of :func:`monotonic`.
+            from_server: whether the server itself has shown it.
         """
         if not self._has_date:
+            self.from_server = self.from_server or from_server
             self._offset = time_of_day - at
 
     def now(self) -> float:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..clock import monotonic
+from ..clock import CLOCK_IS_SET, monotonic
 from ..errors import ConfigurationError, TokenError
 from ..token import Token
 from ..value import hidden
@@ -20,7 +20,6 @@ from .web_clock import WebClock
 _TIME_CLAIMS = ("iat", "exp", "nbf")
 _MIN_LIFETIME = 5.0  # seconds
 _MAX_BACKDATING = 5.0  # seconds: brokers reject a token that was issued in the future, even by less than a second
-_CLOCK_IS_SET = 1_704_067_200  # 2024-01-01: a clock that shows an earlier time has never been set
 
 
 class SignedJWT:
@@ -78,7 +77,7 @@ class SignedJWT:
         """
         unknown = None if self._web_clock is None else self._web_clock.ask()
         now, clock = time.time() if self._web_clock is None else self._web_clock.clock.now(), monotonic()
-        if now < _CLOCK_IS_SET:
+        if now < CLOCK_IS_SET:
             why = "set it, or give time_from" if unknown is None else f"time_from: {unknown}"
             raise TokenError(f"the clock of this device is not set, so no broker would accept its token; {why}")
         issued = int(now - min(_MAX_BACKDATING, self._lifetime / 10))

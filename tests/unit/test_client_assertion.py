@@ -343,6 +343,59 @@ class TestServerThatSendsNoDate:
         source.fetch(None)
         assert wall - 7 < self.issued(server) < wall + 20
 
+    @pytest.mark.parametrize(
+        "intercepted",
+        [answer(b""), answer(b"", date="soon"), answer(b"", date=formatdate(1000, usegmt=True))],
+        ids=["without Date", "with an unreadable Date", "of 1970"],
+    )
+    def test_gets_the_time_of_this_device_where_a_router_without_time_answers_for_the_other_server(
+        self, server: OAuthServer, of_time: OAuthServer, wall: float, intercepted: bytes
+    ) -> None:
+        of_time.script.append(intercepted)
+        server.script.append(answer(REFUSED, 401))
+        source = device(server, PrivateKeyJWT(EC_PEM, time_from=f"{of_time.origin}/"))
+        with pytest.raises(TokenRequestRefused, match="this device's clock") as caught:
+            source.fetch(None)
+        assert not caught.value.permanent
+        assert wall - 97 < self.issued(server) < wall - 60
+        source.fetch(None)
+        assert wall - 7 < self.issued(server) < wall + 20
+
+    def test_asks_the_other_server_again_as_what_answered_for_it_may_have_been_a_router(
+        self, server: OAuthServer, of_time: OAuthServer, wall: float
+    ) -> None:
+        of_time.script.append(answer(b"", date=formatdate(wall - YEAR, usegmt=True)))
+        source = device(server, PrivateKeyJWT(EC_PEM, time_from=f"{of_time.origin}/"))
+        source.fetch(None)
+        source.fetch(None)
+        assert wall - 7 < self.issued(server) < wall + 20
+
+    @pytest.mark.parametrize("status", [301, 404, 503])
+    def test_gets_the_time_of_another_server_whatever_it_answers(
+        self, server: OAuthServer, of_time: OAuthServer, wall: float, status: int
+    ) -> None:
+        of_time.script.append(answer(b"", status, date=formatdate(wall, usegmt=True)))
+        device(server, PrivateKeyJWT(EC_PEM, time_from=f"{of_time.origin}/")).fetch(None)
+        assert wall - 7 < self.issued(server) < wall + 20
+
+    @pytest.mark.parametrize("by", ["Date", "token"])
+    def test_is_believed_more_than_the_other_server_which_is_not_asked_any_more(
+        self, server: OAuthServer, of_time: OAuthServer, wall: float, by: str
+    ) -> None:
+        now = int(wall)
+        times = {"iat": now, "exp": now + 300}
+        server.script.append(
+            answer({"access_token": "a-token"}, date=formatdate(wall, usegmt=True))
+            if by == "Date"
+            else token_answer(jwt.encode(times, SECRET, "HS256"), expires_in=300)
+        )
+        of_time.pages["/"] = answer(b"", date=formatdate(wall - YEAR, usegmt=True))
+        source = device(server, PrivateKeyJWT(EC_PEM, time_from=f"{of_time.origin}/"))
+        source.fetch(None)
+        source.fetch(None)
+        assert wall - 7 < self.issued(server) < wall + 20
+        assert len(of_time.requests) == 1
+
     def test_shows_the_time_by_the_first_token(self, server: OAuthServer, wall: float) -> None:
         now = int(wall)
         token = jwt.encode({"iat": now, "exp": now + 300}, SECRET, "HS256")

@@ -63,6 +63,27 @@ def test_a_header_that_is_missing_or_unreadable_changes_nothing(header: str | No
     assert 1_000_000_000 <= known.now() < 1_000_000_060
 
 
+def test_a_header_of_a_time_that_cannot_be_right_changes_nothing() -> None:
+    fresh, known = ServerClock(1_500_000_000), ServerClock(1_500_000_000)
+    known.learn(formatdate(1_500_000_000, usegmt=True))
+    for server in (fresh, known):
+        server.learn(formatdate(1_499_999_999, usegmt=True))
+    assert not fresh.known
+    assert 1_500_000_000 <= known.now() < 1_500_000_060
+
+
+def test_server_time_that_something_else_has_shown_gives_way_to_the_servers_own() -> None:
+    server = ServerClock()
+    server.learn_from(1_000_000_000, monotonic(), from_server=False)
+    assert (server.known, server.from_server) == (True, False)
+    server.learn_from(1_500_000_000, monotonic())
+    assert server.from_server
+    server.learn(formatdate(1_600_000_000, usegmt=True))
+    server.learn_from(1_000_000_000, monotonic(), from_server=False)
+    assert server.from_server
+    assert 1_600_000_000 <= server.now() < 1_600_000_060
+
+
 @given(
     st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d{1,3}:\d{1,3}:\d{1,3} [-+A-Z0-9]{0,6}")
 )

@@ -118,7 +118,7 @@ class TestTime:
         first, second = source.fetch(None), source.fetch(None)
         assert 86400 - 10 < second.claims["iat"] - first.claims["iat"] < 86400 + 10
 
-    @pytest.mark.parametrize("trouble", [HANG_UP, answer(b"", 200), answer(b"", 200, date="soon")])
+    @pytest.mark.parametrize("trouble", [HANG_UP, answer(b"", 200), answer(b"", 200, date="soon"), answer_with(1000.0)])
     def test_goes_on_from_the_last_answer_where_there_is_none(
         self, server: OAuthServer, wall: Any, trouble: bytes
     ) -> None:
@@ -144,6 +144,19 @@ class TestTime:
         assert not caught.value.permanent
         server.script.append(answer_with(RIGHT))
         source.fetch(None)
+
+    @pytest.mark.parametrize("intercepted", [answer(b""), answer_with(1000.0)], ids=["without Date", "of 1970"])
+    def test_of_a_clock_that_was_never_set_may_be_that_of_a_router_which_the_error_says(
+        self, server: OAuthServer, wall: Any, intercepted: bytes
+    ) -> None:
+        wall(1000.0)
+        source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
+        server.script.append(intercepted)
+        with pytest.raises(TokenError, match=f"not set.*time_from: {server.origin}: the answer has no Date") as caught:
+            source.fetch(None)
+        assert not caught.value.permanent
+        server.script.append(answer_with(RIGHT))
+        assert RIGHT - 10 < source.fetch(None).claims["iat"] < RIGHT
 
     def test_of_a_clock_that_was_never_set_is_reported_with_what_to_do(self, wall: Any) -> None:
         wall(1000.0)

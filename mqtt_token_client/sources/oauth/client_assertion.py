@@ -39,7 +39,8 @@ class PrivateKeyJWT:
             is no discovery.
         lifetime: seconds until the assertion expires.
         time_from: the URL of a web server that knows the time of day, if this device's clock may be wrong and the
-            authorization server does not send the time; as for :class:`SignedJWT`.
+            authorization server does not send the time; as for :class:`SignedJWT`. It is asked before each request
+            until the authorization server has shown the time by a ``Date`` header or a token.
 
     Raises:
         ConfigurationError: an argument is wrong, or the key is not for the algorithm.
@@ -148,8 +149,10 @@ def _assert(
     web_clock: WebClock | None,
 ) -> None:
     """Add an assertion to the form of a request."""
-    if web_clock is not None and not request.clock.known and web_clock.ask() is None:
-        request.clock.learn_from(web_clock.clock.now(), monotonic())
+    if web_clock is not None and not request.clock.from_server:  # again each time: a router may have answered
+        web_clock.ask()  # an error is logged, and may have shown the time all the same
+        if web_clock.clock.known:
+            request.clock.learn_from(web_clock.clock.now(), monotonic(), from_server=False)
     # Somewhat in the past: servers reject an assertion that was issued in the future, even by less than a second.
     issued = int(request.clock.now() - min(_MAX_BACKDATING, lifetime / 10))
     metadata = request.metadata
