@@ -15,7 +15,7 @@ from mqtt_token_client.errors import (
     TokenError,
     TokenRequestRefused,
 )
-from mqtt_token_client.sources.oauth.client_auth import ClientSecretBasic
+from mqtt_token_client.sources.oauth.client_auth import ClientSecret, ClientSecretBasic
 from mqtt_token_client.sources.oauth.discovery import discover, metadata_urls
 from mqtt_token_client.sources.oauth.http import HttpClient
 from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
@@ -187,8 +187,27 @@ class TestMetadata:
         client.token(GRANT)
         assert paths(server) == [OPENID, "/token", "/token", OPENID, "/moved"]
 
-    @pytest.mark.parametrize("error", ["invalid_client", "slow_down"])
-    def test_is_kept_when_the_server_answers_with_an_error_of_rfc_6749(self, server: OAuthServer, error: str) -> None:
+    @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
+    def test_is_fetched_again_after_a_refusal_of_the_client_and_the_server_found_where_it_moved(
+        self, server: OAuthServer, error: str
+    ) -> None:
+        """How the client proves who it is depends on the metadata too."""
+        server.describe(OPENID)
+        client = TokenEndpoint("pump-17", ClientSecret("secret"), server.origin, transport())
+        client.token(GRANT)
+        methods = ["client_secret_post"]
+        server.describe(OPENID, token_endpoint=f"{server.origin}/moved", token_endpoint_auth_methods_supported=methods)
+        server.script.append(answer({"error": error}, 401))
+        with pytest.raises(TokenRequestRefused):
+            client.token(GRANT)
+        client.token(GRANT)
+        assert paths(server) == [OPENID, "/token", "/token", OPENID, "/moved"]
+        assert ("client_secret", "secret") in server.requests[-1].form
+
+    @pytest.mark.parametrize("error", ["invalid_grant", "slow_down"])
+    def test_is_kept_when_the_server_answers_with_another_error_of_rfc_6749(
+        self, server: OAuthServer, error: str
+    ) -> None:
         server.describe(OPENID)
         client = endpoint(server.origin)
         client.token(GRANT)

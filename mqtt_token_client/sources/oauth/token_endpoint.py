@@ -33,8 +33,8 @@ class TokenEndpoint:
     Args:
         client_id: the client that requests them.
         client_auth: authenticates the client.
-        server: the issuer, whose metadata is fetched before the first request and again after a failure; or the
-            metadata itself, if there is no discovery.
+        server: the issuer, whose metadata is fetched before the first request and again after a failure or a refusal of
+            the client; or the metadata itself, if there is no discovery.
         http: sends the requests.
         given: endpoints that count instead of those in the metadata.
     """
@@ -128,8 +128,10 @@ class TokenEndpoint:
         """
         request, reply, sent = self._send(endpoint, fields)
         answer = self._read(endpoint, request, reply)
-        self._discovered = request.metadata
-        if _has_error(answer) and answer["error"] not in expected:
+        refused = _has_error(answer) and answer["error"] not in expected
+        if not (refused and _rejects_client(answer)):  # how it proves who it is, and where, is in the metadata
+            self._discovered = request.metadata
+        if refused:
             raise _refusal(answer, reply, request)
         return answer, sent
 
@@ -247,11 +249,14 @@ def _object_in(reply: Reply) -> dict[str, Any] | None:
 def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
     """Whether the server rejected the client's assertion (RFC 7523 section 3.2)."""
     answer = _object_in(reply)
-    if answer is None or not _has_error(answer):
-        return False
+    return request.timed and answer is not None and _has_error(answer) and _rejects_client(answer)
+
+
+def _rejects_client(answer: dict[str, Any]) -> bool:
+    """Whether this error response is about who the client is."""
     from .refusals import CLIENT_ERRORS
 
-    return request.timed and answer["error"] in CLIENT_ERRORS
+    return answer["error"] in CLIENT_ERRORS
 
 
 def _has_error(answer: dict[str, Any]) -> bool:
