@@ -63,6 +63,11 @@ def http_date(text: str | None) -> float | None:
         return None
 
 
+def _age(text: str | None) -> float:
+    """Return the seconds of an ``Age`` header; 0 if it is missing or invalid."""
+    return float(text) if text and text.isascii() and text.isdigit() else 0.0
+
+
 class TimesOfDay(NamedTuple):
     """What the clocks say that can be trusted, in seconds since the epoch.
 
@@ -82,13 +87,16 @@ class ServerClock:
 
     Args:
         earliest: the seconds since the epoch before which a ``Date`` header cannot be right and changes nothing.
+        max_age: the seconds for which a cache may have had an answer (its ``Age``, RFC 9111 section 5.1) whose ``Date``
+            counts. Some caches keep the server's ``Date``, which is old then, others put in their own.
 
     Attributes:
         from_server: whether the server itself has shown it, by a ``Date`` header or a token.
     """
 
-    def __init__(self, earliest: float = -math.inf) -> None:
+    def __init__(self, earliest: float = -math.inf, max_age: float = 3.0) -> None:
         self._earliest = earliest
+        self._max_age = max_age
         self._offset: float | None = None
         self._has_date = False
         self.from_server = False
@@ -98,13 +106,13 @@ class ServerClock:
         """Whether it is another time than that of this machine's wall clock."""
         return self._offset is not None
 
-    def learn(self, date_header: str | None, at: float | None = None) -> None:
+    def learn(self, date_header: str | None, at: float | None = None, age_header: str | None = None) -> None:
         """Set the time from a ``Date`` header that was sent at ``at`` (a reading of :func:`monotonic`; now by default).
 
         A missing or invalid header changes nothing.
         """
         date = http_date(date_header)
-        if date is None or date < self._earliest:
+        if date is None or date < self._earliest or _age(age_header) > self._max_age:
             return
         self._has_date = self.from_server = True
         self._offset = date - (monotonic() if at is None else at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..clock import CLOCK_IS_SET, ServerClock
 from ..errors import ConfigurationError, MqttTokenError, TokenError
 from ..logs import get_logger
@@ -33,7 +35,8 @@ class WebClock:
             raise ConfigurationError(f"time_from {problem}")
         self._url = url
         self._http = HttpClient(timeout=(5.0, 5.0))
-        self.clock = self._http.clock = ServerClock(CLOCK_IS_SET)
+        # A cache that answers although it is asked not to is a website's own, and mostly has the time itself.
+        self.clock = self._http.clock = ServerClock(CLOCK_IS_SET, max_age=math.inf)
 
     def ask(self) -> MqttTokenError | None:
         """Ask the server for the time; returns the error if it did not answer, or has never shown a time. An error of

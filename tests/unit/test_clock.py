@@ -91,6 +91,17 @@ def test_no_header_raises(header: str) -> None:
     ServerClock().learn(header)
 
 
+@pytest.mark.parametrize(
+    ("age", "counts"),
+    [(None, True), ("0", True), ("3", True), ("4", False), ("86400", False), ("9" * 5000, False)]
+    + [(invalid, True) for invalid in ("", "soon", "-5", "1e3", "²", "nan")],
+)
+def test_a_header_counts_only_if_its_answer_was_not_kept_by_a_cache(age: str | None, counts: bool) -> None:
+    server = ServerClock()
+    server.learn(formatdate(1_000_000_000, usegmt=True), age_header=age)
+    assert server.known is counts
+
+
 @pytest.mark.parametrize("header", ["Sun Sep  9 01:46:40 2001", "Sunday, 09-Sep-01 01:46:40 GMT"])
 def test_the_older_forms_of_a_date_are_in_utc_wherever_the_device_is(
     header: str, monkeypatch: pytest.MonkeyPatch

@@ -126,6 +126,17 @@ class TestDiscover:
         discover(server.origin, learned)
         assert 1_000_000_000 <= learned.clock.now() < 1_000_000_060
 
+    @pytest.mark.parametrize(("age", "learned"), [("0", True), ("3600", False)])
+    def test_teaches_no_time_if_the_answer_was_kept_by_a_cache(
+        self, server: OAuthServer, age: str, learned: bool
+    ) -> None:
+        """RFC 9111 section 5.1: its Date is that of the server's answer to an earlier request."""
+        old = answer({"issuer": server.origin}, date=formatdate(1_000_000_000, usegmt=True), age=age)
+        server.script.append(old)
+        client = transport()
+        discover(server.origin, client)
+        assert client.clock.known is learned
+
 
 class TestTwoDocuments:
     """Some servers have an endpoint in one of them only."""

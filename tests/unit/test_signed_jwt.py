@@ -112,6 +112,13 @@ class TestTime:
         assert 3590 < token.expires_in < 3600
         assert server.requests[0].method == "HEAD"
 
+    def test_is_that_of_a_content_delivery_network_too(self, server: OAuthServer, wall: Any) -> None:
+        """It answers from its cache, with its own Date."""
+        wall(1000.0)
+        server.script.append(answer(b"", date=formatdate(RIGHT, usegmt=True), age="86400"))
+        token = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin).fetch(None)
+        assert RIGHT - 10 < token.claims["iat"] < RIGHT
+
     def test_is_asked_for_at_each_signature(self, server: OAuthServer) -> None:
         source = SignedJWT(EC_PEM, "ES256", CLAIMS, 3600, time_from=server.origin)
         server.script.extend([answer_with(RIGHT), answer_with(RIGHT + 86400)])

@@ -202,7 +202,7 @@ class HttpClient:
                 cert=certificate,
                 proxies=self._proxies_for(url),
             ) as response:
-                self.clock.learn(response.headers.get("Date"), monotonic())
+                self.clock.learn(response.headers.get("Date"), monotonic(), response.headers.get("Age"))
                 retry_after = _retry_after(response.headers.get("Retry-After"), self.clock)
                 if failure := self._failure(url, response, retry_after):
                     return failure
