@@ -75,8 +75,10 @@ def login(config: Config, again: bool) -> None:
     With the device flow, a person approves this device on another screen. If the stored token is valid or can be
     renewed, nobody is asked; if the server rejects its renewal, for whatever reason, the person is.
     """
-    _check_key(config)
-    if again or _was_rejected(config):
+    unreadable = _check_key(config)
+    if unreadable is not None:
+        click.echo(f"mqtt-token: {unreadable}", err=True)
+    if again or unreadable is not None or _was_rejected(config):
         token = off_main_thread(lambda: _log_in(config))
     else:
         try:
@@ -201,14 +203,17 @@ def check_client(config: Config) -> None:
         raise ConfigurationError(f"{config.path}: {error}") from None
 
 
-def _check_key(config: Config) -> None:
-    """Raise at once if no token could be stored for want of a key. A damaged one is going to be replaced."""
+def _check_key(config: Config) -> StoreError | None:
+    """Raise at once if no token could be stored for want of a key; return why it cannot be read for another reason. A
+    damaged one is going to be replaced.
+    """
     try:
         config.store.load(token_key(config))
     except StoreKeyMissing:
         raise
-    except StoreError:
-        pass
+    except StoreError as error:
+        return error
+    return None
 
 
 def token_key(config: Config) -> str:

@@ -81,7 +81,7 @@ class TokenKeeper:
         clock = getattr(source, "clock", None)
         self.server_clock = clock if isinstance(clock, ServerClock) else None  # of the authorization server
         self._watch = getattr(source, "watch", None)
-        self._refreshes = bool(getattr(source, "uses_refresh_tokens", False))
+        self._refreshes = self.source_on_loop.uses_refresh_tokens
         self._requests = Requests(self._renewer, self._flights, self._events, self._lock)
         self._timer = RenewalTimer(lambda: self._requests.due, self.renew_when_due, self._requests.not_started)
         self._events.observe(lambda _event, _token: self._timer.reschedule())

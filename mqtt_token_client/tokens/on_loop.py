@@ -49,6 +49,11 @@ class SourceOnLoop:
         """The scopes that the source requests, if it says so."""
         return getattr(self._source, "scope", None)
 
+    @property
+    def uses_refresh_tokens(self) -> bool:
+        """Whether the source says that it does, and so may ask a person without one."""
+        return bool(getattr(self._source, "uses_refresh_tokens", False))
+
     def fetch(self, previous: Token | None) -> Token:
         """Obtain a token. Blocks."""
         result: Any = self._source.fetch(previous)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from time import sleep
 
 from ..clock import monotonic
 from ..errors import MqttTokenError, StoreLocked, TokenError, TokenRequestRefused
@@ -22,6 +23,8 @@ from .validity import is_extended, is_newer, is_same, is_usable, missing_scopes,
 Enough = Callable[[Token], bool]
 
 _NEW_CODES = 3  # logins that begin at once after one that nobody approved in time
+
+_REREAD = (0.5, 1.0, 2.0)  # seconds before a store that cannot be read is read again
 
 MIN_INTERVAL = 1.0  # seconds between a request and the next renewal in the background
 
@@ -118,7 +121,7 @@ class Renewer:
             return self._failed(without_traceback(error))
         with lock:
             previous = self.token
-            if self._store.shared and self._take_over(self._store.load()):
+            if self._read_again():
                 token = self.token
                 if token is not None and (previous is None or is_extended(token, previous)):
                     fresh = is_usable(token) and token != refused and self.renewal_due > monotonic()
@@ -126,6 +129,19 @@ class Renewer:
                         self._events.collect(_renewed(token), token)
                         return token
             return self._ask(refused)
+
+    def _read_again(self) -> bool:
+        """Take over what another process has stored; returns whether it is newer. A store that cannot be read is read
+        several times if a person may have to approve otherwise.
+        """
+        taken = self._store.shared and self._take_over(self._store.load())
+        if self.token is None and getattr(self._source, "uses_refresh_tokens", False):
+            for pause in _REREAD:
+                if self._store.readable:
+                    break
+                sleep(pause)
+                taken = self._take_over(self._store.load())
+        return taken
 
     def _take_over(self, stored: Token | None) -> bool:
         """Replace the current token by the stored one if that is newer; returns whether it is."""

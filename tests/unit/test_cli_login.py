@@ -304,6 +304,21 @@ class TestRejectedRenewal:
         assert "ABCD-EFGH" in done.stderr
         assert device.stored() == Token("approved")
 
+    def test_has_login_ask_the_person_at_once_where_the_store_cannot_be_read(
+        self, device: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def wait(_seconds: float) -> None:
+            pytest.fail("waits for the store")
+
+        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        (file,) = (device.file.parent / "store").glob("*.token")
+        file.write_bytes(file.read_bytes()[:-9])
+        done = device("login")
+        assert done.exit_code == 0, done.stderr
+        assert "is damaged" in done.stderr
+        assert "ABCD-EFGH" in done.stderr
+        assert device.stored() == Token("approved")
+
     def test_is_what_status_shows_until_the_next_login(self, device: Command) -> None:
         assert device("status").exit_code == 0
         assert device("token").exit_code == 4

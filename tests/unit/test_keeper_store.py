@@ -176,6 +176,77 @@ def test_that_can_never_be_read_is_reported_once_for_each_further_request(clock:
     assert keeper.current == Token("token 2")
 
 
+class TestThatCannotBeReadAtTheStart:
+    """A source that uses refresh tokens would ask a person, although the refresh token may be stored."""
+
+    def start(self, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, readable_after: int) -> tuple[Source, Any]:
+        source, store = Source(), Broken("load", error=OSError(24, "Too many open files"))
+        source.uses_refresh_tokens = True  # type: ignore[attr-defined]
+        store.kept.save(source.key, Token("ended", 60.0, since=clock.now - 100, refresh_token="refresh"))
+        self.waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            self.waits.append(seconds)
+            if len(self.waits) == readable_after:
+                store.names = ()
+
+        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        return source, store
+
+    def share(self, store: Any) -> None:
+        store.lock = lambda _key: nullcontext()
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_is_read_again_before_a_person_is_asked(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, shared: bool
+    ) -> None:
+        source, store = self.start(clock, monkeypatch, readable_after=2)
+        if shared:
+            self.share(store)
+        keeper, _ = keep(source, store)
+        keeper.get()
+        assert [token and token.refresh_token for token in source.asked_with] == ["refresh"]
+        assert len(self.waits) == 2
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_costs_no_request_if_its_token_is_valid(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, shared: bool
+    ) -> None:
+        source, store = self.start(clock, monkeypatch, readable_after=1)
+        if shared:
+            self.share(store)
+        store.kept.save(source.key, valid := Token("valid", 60.0, since=clock.now, refresh_token="refresh"))
+        keeper, _ = keep(source, store)
+        assert keeper.get() is valid
+        assert source.requests == 0
+
+    def test_has_a_person_asked_after_some_seconds(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store = self.start(clock, monkeypatch, readable_after=0)
+        keeper, events = keep(source, store)
+        assert keeper.get() == Token("token 1")
+        assert source.asked_with == [None]
+        assert 2 < sum(self.waits) < 10
+        assert isinstance(events[0], StoreFailed)
+
+    def test_is_not_waited_for_once_there_is_a_token(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store = self.start(clock, monkeypatch, readable_after=0)
+        self.share(store)
+        keeper, _ = keep(source, store)
+        keeper.get()
+        self.waits.clear()
+        keeper.renew()
+        assert self.waits == []
+
+    def test_is_not_waited_for_where_no_person_would_be_asked(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source, store = self.start(clock, monkeypatch, readable_after=0)
+        del source.uses_refresh_tokens  # type: ignore[attr-defined]
+        keeper, _ = keep(source, store)
+        keeper.get()
+        assert self.waits == []
+
+
 def test_that_returns_no_token_is_reported(clock: Clock) -> None:
     store: Any = Broken(error=ValueError())
     store.kept.save("a source", {"access_token": "a"})
