@@ -29,13 +29,15 @@ class Connection(asyncio.Protocol):
         connect: its CONNECT, once that has arrived.
         session: the client's, once the connection is accepted.
         fires_will: whether its end publishes the will: unless DISCONNECT has come.
-        expiry: when its token expires, in seconds since the epoch.
+        token: the one that was presented last.
+        expiry: when it expires, in seconds since the epoch.
     """
 
     def __init__(self, sessions: Sessions) -> None:
         self.connect: Connect | None = None
         self.session: Session | None = None
         self.fires_will = True
+        self.token = ""
         self.expiry = 0.0
         self._sessions = sessions
         self._transport: asyncio.Transport
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
         assert self.connect is not None
         self.session = session
         self._timers.pop("connect").cancel()
-        self.token_accepted(self.expiry)
+        self.token_accepted(self.token, self.expiry)
         properties: dict[str, Any] = {"shared_subscription_available": 0}
         if not self.connect.client_id:
             properties["assigned_client_identifier"] = session.client_id
@@ -117,9 +119,9 @@ class Connection(asyncio.Protocol):
         self.send(packets.connack(self.connect.protocol, reason, {}))
         self._transport.close()
 
-    def token_accepted(self, expiry: float) -> None:
+    def token_accepted(self, token: str, expiry: float) -> None:
         """Close the connection when this token expires, and not before."""
-        self.expiry = expiry
+        self.token, self.expiry = token, expiry
         self._after(max(0.0, expiry - time.time()), "token", lambda: self.close(_NOT_AUTHORIZED))
 
     @property

@@ -67,12 +67,12 @@ class Sessions:
         if self.rejections:
             connection.refuse(self.rejections.popleft())
             return
-        token = connect.properties.get("authentication_data", connect.password) or b""
-        expiry = self._expiry_of(token.decode(errors="replace"))
+        token = _text(connect.properties.get("authentication_data", connect.password))
+        expiry = self._expiry_of(token)
         if expiry is None:
             connection.refuse(_NOT_AUTHORIZED)
             return
-        connection.expiry = expiry
+        connection.token, connection.expiry = token, expiry
         client_id = connect.client_id or f"auto-{uuid4().hex}"
         first = self._current.get(client_id)
         if first is None:
@@ -124,11 +124,12 @@ class Sessions:
         if method is None or method != connection.method or packet.reason != _RE_AUTHENTICATE:
             connection.close(_BAD_METHOD)
             return
-        expiry = self._expiry_of(packet.properties.get("authentication_data", b"").decode(errors="replace"))
+        token = _text(packet.properties.get("authentication_data"))
+        expiry = self._expiry_of(token)
         if expiry is None:
             connection.close(_NOT_AUTHORIZED)
             return
-        connection.token_accepted(expiry)
+        connection.token_accepted(token, expiry)
         connection.send(packets.auth(0, method))
 
     # Messages
@@ -197,10 +198,7 @@ class Sessions:
                 connection.close(_NOT_AUTHORIZED)
 
     def _still_valid(self, connection: Connection) -> bool:
-        connect = connection.connect
-        assert connect is not None
-        token = connect.properties.get("authentication_data", connect.password) or b""
-        return connection.expiry > time.time() and self._expiry_of(token.decode(errors="replace")) is not None
+        return connection.expiry > time.time() and self._expiry_of(connection.token) is not None
 
     def close(self) -> None:
         """End all connections, as a broker that is stopped, without publishing a will."""
@@ -209,6 +207,10 @@ class Sessions:
         for connection in list(self.connections):
             connection.fires_will = False
             connection.close(_SHUTTING_DOWN)
+
+
+def _text(token: bytes | None) -> str:
+    return (token or b"").decode(errors="replace")
 
 
 def _message(will: Will) -> Publish:

@@ -20,6 +20,7 @@ from mqtt_token_client import (
     ConnectFailed,
     Disconnected,
     Event,
+    Rotated,
     TokenClient,
     TokenRenewed,
 )
@@ -152,6 +153,23 @@ def test_a_new_token_is_presented_on_the_same_connection(broker: Broker, token_s
         while not client.stats.rotations and time.monotonic() < deadline:
             threading.Event().wait(0.01)
         assert (client.stats.rotations, client.stats.connects) == (1, 1)
+
+
+def test_a_connection_is_judged_by_the_token_that_was_presented_last(
+    broker: Broker, idp: AuthorizationServer, token_source: ClientCredentials
+) -> None:
+    device = Device(broker, token_source, profile=EventGrid())
+    with device.client as client:
+        idp.expire_now()  # revokes the token of CONNECT
+        client.rotate()
+        device.wait_for(Rotated)
+        broker.check_tokens()
+        client.publish("t", "x", qos=1).wait(PATIENCE)
+        assert client.stats.connects == 1
+
+        idp.expire_now()
+        broker.check_tokens()
+        device.wait_for(Disconnected)
 
 
 def test_pytest_loads_the_fixtures_and_nothing_of_the_servers_until_they_are_used() -> None:
