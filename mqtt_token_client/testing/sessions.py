@@ -117,6 +117,8 @@ class Sessions:
             kept if connect.protocol == 4 else connect.properties.get("session_expiry_interval", 0)
         )
         connection.accept(session, session_present=known)
+        if connection not in self.connections:  # it was lost while it waited for the end of the first one
+            connection.connection_lost(None)
 
     def reauthenticate(self, connection: Connection, packet: Auth) -> None:
         """A connection has sent AUTH with a new token (MQTT 5 section 4.12.1)."""

@@ -14,8 +14,10 @@ import jwt
 import paho.mqtt.client as mqtt
 import pytest
 
-from mqtt_token_client.testing import AuthorizationServer, Broker
+from devtools.servers.processes import wait_until
+from mqtt_token_client.testing import AuthorizationServer, Broker, sessions
 from tests.unit.embedded import (
+    PUBACK,
     PUBLISH,
     Connect,
     Connection,
@@ -150,6 +152,28 @@ def test_a_take_over_publishes_the_will_of_the_first_connection(connect: Connect
     connect(will=("will", b"first")).accepted()
     connect(will=("will", b"second")).accepted()
     assert watcher.expect(PUBLISH).payload == b"first"
+
+
+def test_a_connection_that_is_lost_while_it_takes_over_ends_as_any_other(
+    broker: Broker, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_GRACE", 60)  # the broker waits until the first connection acknowledges
+    watcher, first = connect("watcher"), connect()
+    watcher.accepted()
+    watcher.subscribe("will")
+    first.accepted()
+    first.subscribe("t")
+    first.publish(1, b"to myself")
+    first.expect(PUBACK)
+    identifier = first.expect(PUBLISH).identifier
+    with connect(clean=True, will=("will", b"lost")):
+        wait_until(lambda: len(broker._sessions.connections) == 3, "the second connection")
+        wait_until(lambda: all(one.connect for one in list(broker._sessions.connections)), "its CONNECT")
+    wait_until(lambda: len(broker._sessions.connections) == 2, "its end")
+    first.acknowledge(identifier)
+    assert first.ended()
+    assert watcher.expect(PUBLISH).payload == b"lost"
+    assert broker.client_ids == broker._sessions.kept == {"watcher"}
 
 
 def test_a_client_that_is_silent_for_one_and_a_half_keepalives_is_let_go(connect: Connect) -> None:
