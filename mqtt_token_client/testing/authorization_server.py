@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import socket
 import threading
 import time
 from collections import deque
@@ -70,6 +71,7 @@ class AuthorizationServer:
     Raises:
         ConfigurationError: a duration is not above 0, both clients have the same name, or the file of ``state`` cannot
             be used.
+        OSError: on ``__enter__``: the port is taken.
     """
 
     issuer: str
@@ -158,7 +160,10 @@ class AuthorizationServer:
 
     def __enter__(self) -> Self:
         app = Flask(__name__)
-        self._server: BaseWSGIServer = make_server("127.0.0.1", self._port, app, True, request_handler=_QuietHandler)
+        with socket.create_server(("127.0.0.1", self._port)) as listener:  # werkzeug would exit if the port is taken
+            self._server: BaseWSGIServer = make_server(
+                "127.0.0.1", self._port, app, True, request_handler=_QuietHandler, fd=listener.fileno()
+            )
         self.issuer = f"http://127.0.0.1:{self._server.port}"
         self._add_routes(app)
         self._thread = threading.Thread(

@@ -168,9 +168,14 @@ def test_a_broker_comes_back_on_the_same_port_and_has_forgotten_everything(serve
         assert not connection.accepted()
 
 
-def test_a_port_that_is_taken_is_an_oserror(server: AuthorizationServer, broker: Broker) -> None:
+def test_a_port_that_is_taken_is_an_oserror(
+    server: AuthorizationServer, broker: Broker, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(OSError, match="in use"), Broker(server, port=broker.port):
         pass
+    with pytest.raises(OSError, match="in use"), AuthorizationServer(port=broker.port):
+        pass
+    assert capfd.readouterr() == ("", "")
 
 
 def test_several_pairs_live_in_one_process_and_know_only_their_own(server: AuthorizationServer, broker: Broker) -> None:
