@@ -37,6 +37,7 @@ class Session:
         self.received: set[int] = set()
         self._protocol = 4
         self._send: Callable[[bytes], None] | None = None
+        self._is_away = False
         self._most = 0  # messages of QoS 1 and 2 that may be unacknowledged: the client's Receive Maximum
         self._waiting: deque[Publish] = deque()
         self._unacknowledged: dict[int, Publish | None] = {}  # by packet identifier; None once PUBREC has come
@@ -45,6 +46,7 @@ class Session:
     def resume(self, protocol: int, receive_maximum: int, send: Callable[[bytes], None]) -> None:
         """Go on with a connection, first with what was sent before and not acknowledged [MQTT-4.4.0-1]."""
         self._protocol, self._most, self._send = protocol, receive_maximum, send
+        self._is_away = False
         for packet_id, message in self._unacknowledged.items():
             if message is None:
                 send(packets.acknowledge(PUBREL, packet_id))
@@ -53,7 +55,7 @@ class Session:
         self._send_waiting()
 
     def pause(self) -> None:
-        """There is no connection to send on: messages wait, those of QoS 0 too if they arrive before the next one."""
+        """There is no connection to send on: messages wait, those of QoS 0 too unless the client is away."""
         self._send = None
 
     def deliver(self, message: Publish, publisher: str | None = None, *, retained: bool = False) -> None:
@@ -66,6 +68,8 @@ class Session:
         if not matching:
             return
         qos = min(message.qos, max(options & 3 for options, _ in matching))
+        if self._is_away and not qos:
+            return
         keeps = retained or any(options & _RETAIN_AS_PUBLISHED for options, _ in matching)
         identifiers = tuple(identifier for _, identifier in matching if identifier)
         self._waiting.append(message._replace(qos=qos, retain=message.retain and keeps, identifiers=identifiers))
@@ -76,8 +80,9 @@ class Session:
         """How many messages of QoS 1 and 2 were sent and are not acknowledged."""
         return len(self._unacknowledged)
 
-    def forget_qos_0(self) -> None:
-        """The client is away for longer than a take-over."""
+    def leave(self) -> None:
+        """The client is away for longer than a take-over: messages of QoS 0 do not wait for it."""
+        self._is_away = True
         self._waiting = deque(message for message in self._waiting if message.qos)
 
     def acknowledged(self, packet_id: int) -> None:

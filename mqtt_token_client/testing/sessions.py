@@ -186,7 +186,7 @@ class Sessions:
         if not expiry:
             self._forget(client_id)
         elif not taken_over:
-            session.forget_qos_0()
+            session.leave()
             if expiry != _FOREVER:
                 self._ends[client_id] = loop.call_later(expiry, self._forget, client_id)
 
