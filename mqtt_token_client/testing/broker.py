@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 import jwt
 
+from ..mqtt.codec.properties import pack_properties
 from .connection import Connection
 from .packets import Publish
 from .session import matches
@@ -52,9 +53,9 @@ class Broker:
 
     A context manager: it serves from ``__enter__`` to ``__exit__``, on a thread of its own. An invalid or expired token
     is rejected with Not authorized; when a token expires, the connection that presented it is closed. A client that
-    connects a second time takes over its session. Wills, retained messages, Session Expiry, Receive Maximum and
-    Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases are not supported. Nothing is
-    kept when the broker stops.
+    connects a second time takes over its session. Wills, retained messages, Session Expiry, Message Expiry, Receive
+    Maximum and Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases are not supported.
+    Nothing is kept when the broker stops.
 
     Args:
         authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.
@@ -131,7 +132,12 @@ class Broker:
         retain: bool = False,
         properties: Mapping[str, Any] | None = None,
     ) -> None:
-        """Send a message to all clients that have subscribed to its topic."""
+        """Send a message to all clients that have subscribed to its topic.
+
+        Raises:
+            ConfigurationError: MQTT 5 does not allow such a property in a message.
+        """
+        pack_properties(properties)  # raises the error here rather than when the message is sent
         data = payload.encode() if isinstance(payload, str) else payload
         message = Publish(topic, data, qos, retain, dict(properties or {}))
         self._on_loop(lambda: self._sessions.publish(message))

@@ -12,7 +12,8 @@ from ..mqtt.runtime.thread import acquire_network_thread, release_network_thread
 
 
 class DeviceClock:
-    """A context manager: until it exits, the library reads these clocks. The servers keep the right time.
+    """A context manager: until it exits, the library reads these clocks. The servers judge tokens by the right time;
+    the broker's messages and the codes of a device login expire in a jump, too.
 
     A timer that is due after a jump runs at once, as on a device that wakes from suspend. While a client still works at
     the end, the time that has passed stays passed: a clock that went back by hours would hold up its timers for hours.

@@ -56,6 +56,7 @@ class Publish(NamedTuple):
     properties: dict[str, Any]
     packet_id: int = 0
     identifiers: tuple[int, ...] = ()  # of the subscriptions that it is sent for
+    arrived_at: float = 0.0  # when the broker got it, as a reading of monotonic()
 
 
 class Acknowledgement(NamedTuple):

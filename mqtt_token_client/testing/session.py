@@ -8,12 +8,14 @@ from itertools import count
 
 from paho.mqtt.matcher import MQTTMatcher
 
+from ..clock import monotonic
 from ..mqtt.codec.packets import PUBREL
 from . import packets
 from .packets import Publish
 
 _NO_LOCAL, _RETAIN_AS_PUBLISHED = 0x04, 0x08  # of the options of a subscription (MQTT 5 section 3.8.3.1)
 _HIGHEST_PACKET_ID = 65_535
+_EXPIRY = "message_expiry_interval"
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -21,6 +23,16 @@ def matches(topic_filter: str, topic: str) -> bool:
     matcher = MQTTMatcher()
     matcher[topic_filter] = True
     return next(matcher.iter_match(topic), False)
+
+
+def _waited(message: Publish) -> float:
+    return max(0.0, monotonic() - message.arrived_at)  # a clock that has jumped in a test may go back
+
+
+def _is_expired(message: Publish) -> bool:
+    """Whether the Message Expiry Interval has passed (MQTT 5 section 3.3.2.3.3)."""
+    interval = message.properties.get(_EXPIRY)
+    return interval is not None and _waited(message) >= max(interval, 1)  # 0 is for clients that are connected
 
 
 class Session:
@@ -51,7 +63,7 @@ class Session:
             if message is None:
                 send(packets.acknowledge(PUBREL, packet_id))
             else:
-                send(packets.publish(protocol, message, duplicate=True))
+                send(self._pack(message, duplicate=True))
         self._send_waiting()
 
     def pause(self) -> None:
@@ -99,14 +111,22 @@ class Session:
 
     def _send_waiting(self) -> None:
         while self._send is not None and self._waiting:
-            message = self._waiting[0]
+            if self._waiting[0].qos and len(self._unacknowledged) >= self._most:
+                return
+            message = self._waiting.popleft()
+            if _is_expired(message):
+                continue
             if message.qos:
-                if len(self._unacknowledged) >= self._most:
-                    return
                 message = message._replace(packet_id=self._free_packet_id())
                 self._unacknowledged[message.packet_id] = message
-            self._waiting.popleft()
-            self._send(packets.publish(self._protocol, message))
+            self._send(self._pack(message))
+
+    def _pack(self, message: Publish, *, duplicate: bool = False) -> bytes:
+        """PUBLISH with the rest of the Message Expiry Interval [MQTT-3.3.2-6]."""
+        if _EXPIRY in message.properties:
+            left = max(0, message.properties[_EXPIRY] - int(_waited(message)))
+            message = message._replace(properties={**message.properties, _EXPIRY: left})
+        return packets.publish(self._protocol, message, duplicate=duplicate)
 
     def _free_packet_id(self) -> int:
         numbers = (1 + number % _HIGHEST_PACKET_ID for number in self._numbers)

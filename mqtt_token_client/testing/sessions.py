@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+from ..clock import monotonic
 from . import packets
 from .connection import Connection
 from .packets import Auth, Connect, Publish, Will
@@ -141,6 +142,7 @@ class Sessions:
 
     def publish(self, message: Publish, client_id: str | None = None) -> None:
         """Send a message to all who have subscribed to it, and keep it if it is retained."""
+        message = message._replace(arrived_at=monotonic())
         if message.retain:
             if message.payload:
                 self._retained[message.topic] = message

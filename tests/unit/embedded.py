@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from devtools.servers.secret_check import remember_secret
 from mqtt_token_client.testing import AuthorizationServer, Broker
+from tests.unit.packets import pack
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 2, 3, 4, 5, 6, 7, 9, 13
 
@@ -119,18 +120,21 @@ def publish(identifier: int, payload: bytes, topic: str = "t", first: int = 0x32
 
 
 class Connection:
-    """One connection of a client, as bytes."""
+    """One connection of a client, as bytes; of MQTT 5 if its CONNECT has properties."""
 
     def __init__(
         self, broker: Broker, token: str, client_id: str = "device", *, clean: bool = False, keepalive: int = 60,
-        will: tuple[str, bytes] | None = None, at_once: bool = True,
+        will: tuple[str, bytes] | None = None, at_once: bool = True, properties: dict[int, int] | None = None,
     ) -> None:  # fmt: skip
         self._socket = socket.create_connection(("127.0.0.1", broker.port), timeout=5)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent first must arrive first
         self._received = b""
+        self._no_properties = b"" if properties is None else b"\0"
         flags = 0xC0 | clean << 1 | (0x0C if will else 0)
         wills = b"" if will is None else text(will[0].encode()) + text(will[1])
-        body = text(b"MQTT") + struct.pack("!BBH", 4, flags, keepalive) + text(client_id.encode()) + wills
+        protocol, packed = (4, b"") if properties is None else (5, pack(properties))
+        head = text(b"MQTT") + struct.pack("!BBH", protocol, flags, keepalive) + packed
+        body = head + text(client_id.encode()) + wills
         self._connect = packet(0x10, body + text(b"") + text(token.encode()))
         if at_once:
             self.send_connect()
@@ -180,7 +184,7 @@ class Connection:
         return bool(connack.body[0])
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        self.send(packet(0x82, b"\0\1" + text(topic_filter.encode()) + bytes([qos])))
+        self.send(packet(0x82, b"\0\1" + self._no_properties + text(topic_filter.encode()) + bytes([qos])))
         self.expect(SUBACK)
 
     def publish(self, identifier: int, payload: bytes, topic: str = "t", first: int = 0x32) -> None:

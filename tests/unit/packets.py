@@ -178,7 +178,7 @@ def _packet(first: int, body: bytes) -> bytes:
     return bytes(head) + bytes((length,)) + body
 
 
-def _pack(properties: dict[int, int]) -> bytes:
+def pack(properties: dict[int, int]) -> bytes:
     packed = b"".join(bytes((name,)) + struct.pack(_TYPES[name], value) for name, value in properties.items())
     return bytes((len(packed),)) + packed
 
@@ -186,7 +186,7 @@ def _pack(properties: dict[int, int]) -> bytes:
 def connack(
     five: bool, code: int = 0, *, session_present: bool = False, properties: dict[int, int] | None = None
 ) -> bytes:
-    return _packet(0x20, bytes((session_present, code)) + (_pack(properties or {}) if five else b""))
+    return _packet(0x20, bytes((session_present, code)) + (pack(properties or {}) if five else b""))
 
 
 def publish(

@@ -123,6 +123,24 @@ def test_a_jump_over_the_expiry_renews_the_token(
         assert device.client.token_expires_in == pytest.approx(60, abs=PATIENCE)
 
 
+def test_messages_on_the_broker_expire_while_the_device_is_suspended(
+    clock: DeviceClock, broker: Broker, token_source: ClientCredentials
+) -> None:
+    commands: SimpleQueue[bytes] = SimpleQueue()
+    device = Device(broker, token_source)
+    with device.client as client:
+        client.subscribe("pump/17/command", lambda _message: None)
+        client.publish("pump/17/ready", qos=1, payload=None).wait(PATIENCE)  # goes out after the subscription
+    wait_until(lambda: not broker.client_ids, "the end of the connection")
+    broker.publish("pump/17/command", "late", qos=1, properties={"message_expiry_interval": 3600})
+    broker.publish("pump/17/command", "in time", qos=1, properties={"message_expiry_interval": 36_000})
+    clock.jump(hours=3)
+    device = Device(broker, token_source)
+    device.client.subscribe("pump/17/command", lambda message: commands.put(message.payload))
+    with device.client:
+        assert commands.get(timeout=PATIENCE) == b"in time"
+
+
 def test_the_time_does_not_go_back_while_a_client_works(broker: Broker, token_source: ClientCredentials) -> None:
     device = Device(broker, token_source)
     with device.client:
