@@ -54,8 +54,8 @@ class Broker:
     A context manager: it serves from ``__enter__`` to ``__exit__``, on a thread of its own. An invalid or expired token
     is rejected with Not authorized; when a token expires, the connection that presented it is closed. A client that
     connects a second time takes over its session. Wills, retained messages, Session Expiry, Message Expiry, Receive
-    Maximum and Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases are not supported.
-    Nothing is kept when the broker stops.
+    Maximum, Maximum Packet Size and Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases
+    are not supported. Nothing is kept when the broker stops.
 
     Args:
         authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.

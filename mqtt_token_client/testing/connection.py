@@ -20,6 +20,7 @@ _DISCONNECT_WITH_WILL = 0x04
 _MALFORMED, _PROTOCOL_ERROR, _NOT_AUTHORIZED = 0x81, 0x82, 0x87
 _NO_SUBSCRIPTION_EXISTED, _PACKET_IDENTIFIER_NOT_FOUND, _SHARED_NOT_SUPPORTED = 0x11, 0x92, 0x9E
 _HIGHEST_PACKET_ID = 65_535
+_LARGEST_PACKET = 268_435_460  # bytes
 
 
 class Connection(asyncio.Protocol):
@@ -109,8 +110,9 @@ class Connection(asyncio.Protocol):
         if (method := self.method) is not None:
             properties["authentication_method"] = method
         self.send(packets.connack(self._protocol, 0, properties, session_present=session_present))
-        most = self.connect.properties.get("receive_maximum", _HIGHEST_PACKET_ID)
-        session.resume(self._protocol, most, self.send)
+        limits = {"receive_maximum": _HIGHEST_PACKET_ID, "maximum_packet_size": _LARGEST_PACKET}
+        announced = {name: self.connect.properties.get(name, limit) for name, limit in limits.items()}
+        session.resume(self._protocol, self.send, **announced)
         self._process()
 
     def refuse(self, reason: int) -> None:

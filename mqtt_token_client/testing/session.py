@@ -50,20 +50,25 @@ class Session:
         self._protocol = 4
         self._send: Callable[[bytes], None] | None = None
         self._is_away = False
+        self._largest = 0  # the client's Maximum Packet Size
         self._most = 0  # messages of QoS 1 and 2 that may be unacknowledged: the client's Receive Maximum
         self._waiting: deque[Publish] = deque()
         self._unacknowledged: dict[int, Publish | None] = {}  # by packet identifier; None once PUBREC has come
         self._numbers = count()
 
-    def resume(self, protocol: int, receive_maximum: int, send: Callable[[bytes], None]) -> None:
+    def resume(
+        self, protocol: int, send: Callable[[bytes], None], *, receive_maximum: int, maximum_packet_size: int
+    ) -> None:
         """Go on with a connection, first with what was sent before and not acknowledged [MQTT-4.4.0-1]."""
-        self._protocol, self._most, self._send = protocol, receive_maximum, send
-        self._is_away = False
-        for packet_id, message in self._unacknowledged.items():
+        self._protocol, self._send, self._is_away = protocol, send, False
+        self._most, self._largest = receive_maximum, maximum_packet_size
+        for packet_id, message in list(self._unacknowledged.items()):
             if message is None:
                 send(packets.acknowledge(PUBREL, packet_id))
+            elif (packet := self._pack(message, duplicate=True)) is not None:
+                send(packet)
             else:
-                send(self._pack(message, duplicate=True))
+                del self._unacknowledged[packet_id]
         self._send_waiting()
 
     def pause(self) -> None:
@@ -118,15 +123,21 @@ class Session:
                 continue
             if message.qos:
                 message = message._replace(packet_id=self._free_packet_id())
+            if (packet := self._pack(message)) is None:
+                continue
+            if message.qos:
                 self._unacknowledged[message.packet_id] = message
-            self._send(self._pack(message))
+            self._send(packet)
 
-    def _pack(self, message: Publish, *, duplicate: bool = False) -> bytes:
-        """PUBLISH with the rest of the Message Expiry Interval [MQTT-3.3.2-6]."""
+    def _pack(self, message: Publish, *, duplicate: bool = False) -> bytes | None:
+        """PUBLISH with the rest of the Message Expiry Interval [MQTT-3.3.2-6]; None if it is larger than the client
+        accepts: such a message counts as delivered [MQTT-3.1.2-25].
+        """
         if _EXPIRY in message.properties:
             left = max(0, message.properties[_EXPIRY] - int(_waited(message)))
             message = message._replace(properties={**message.properties, _EXPIRY: left})
-        return packets.publish(self._protocol, message, duplicate=duplicate)
+        packet = packets.publish(self._protocol, message, duplicate=duplicate)
+        return packet if len(packet) <= self._largest else None
 
     def _free_packet_id(self) -> int:
         numbers = (1 + number % _HIGHEST_PACKET_ID for number in self._numbers)

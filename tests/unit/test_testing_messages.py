@@ -10,7 +10,7 @@ from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ConfigurationError
 from mqtt_token_client.testing import Broker, sessions
 from tests.unit.embedded import PUBACK, PUBLISH, Connect, Connection, packet, text
-from tests.unit.packets import SESSION_EXPIRY_INTERVAL, Packet, parse
+from tests.unit.packets import MAXIMUM_PACKET_SIZE, RECEIVE_MAXIMUM, SESSION_EXPIRY_INTERVAL, Packet, parse
 
 EXPIRY = "message_expiry_interval"
 EXPIRY_ON_THE_WIRE = 0x02  # its identifier
@@ -177,3 +177,50 @@ def test_a_clock_that_goes_back_makes_no_interval_longer(broker: Broker, connect
 def test_a_property_that_mqtt_does_not_allow_is_a_configuration_error(broker: Broker) -> None:
     with pytest.raises(ConfigurationError, match=EXPIRY):
         broker.publish("t", b"", properties={EXPIRY: "60"})
+
+
+# Maximum Packet Size
+
+
+@pytest.mark.parametrize(("qos", "others"), [(0, 6), (1, 8), (2, 8)])
+def test_a_message_above_the_clients_maximum_packet_size_is_not_sent_and_does_not_count_as_sent(
+    broker: Broker, connect: Connect, qos: int, others: int
+) -> None:
+    """Beside its payload, a message has ``others`` bytes."""
+    connection = connect(properties={MAXIMUM_PACKET_SIZE: 100, RECEIVE_MAXIMUM: 1})
+    connection.accepted()
+    connection.subscribe("t", qos=2)
+    broker.publish("t", b"x" * (101 - others), qos)
+    broker.publish("t", b"x" * (100 - others), qos)
+    assert len(expect_message(connection).payload) == 100 - others
+    connection.ping()
+
+
+def test_a_message_above_the_maximum_packet_size_reaches_the_clients_that_accept_it(
+    broker: Broker, connect: Connect
+) -> None:
+    for client_id, properties in (("small", {MAXIMUM_PACKET_SIZE: 100}), ("large", {}), ("older", None)):
+        connection = connect(client_id, properties=properties)
+        connection.accepted()
+        connection.subscribe("t")
+        broker.publish("t", b"x" * 100, 1)
+        if client_id != "small":
+            assert connection.expect(PUBLISH).body.endswith(b"x" * 100)
+        connection.ping()
+
+
+def test_a_message_that_is_too_large_to_be_sent_again_counts_as_delivered(broker: Broker, connect: Connect) -> None:
+    connection = connect(properties=KEPT)
+    connection.accepted()
+    connection.subscribe("t")
+    broker.publish("t", b"x" * 100, 1)
+    broker.publish("t", b"small", 1)
+    assert [len(expect_message(connection).payload) for _ in range(2)] == [100, 5]
+    leave(connection)
+    for properties in ({**KEPT, MAXIMUM_PACKET_SIZE: 100}, KEPT):
+        connection = connect(properties=properties)
+        assert connection.accepted()
+        again = expect_message(connection)
+        assert (again.payload, again.dup) == (b"small", True)
+        connection.ping()
+        leave(connection)
