@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -11,9 +11,13 @@ import click
 
 from ..client import TokenClient
 from ..config import Config
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, MqttTokenError, TokenError
+from ..events import ConnectFailed, Event
 from ..profiles import Credentials, Profile, open_profile
+from ..sources.oauth.device_flow import DeviceFlow
 from ..token import Token
+from ..tokens.keeper import TokenKeeper
+from .login import Unattended, token_key
 
 topic_option = click.option("-t", "--topic", required=True, help="The topic.")
 qos_option = click.option("-q", "--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="0, 1 or 2.")
@@ -53,21 +57,40 @@ class _AsDevice:
 
 
 @contextmanager
-def connected(config: Config, client_id: str | None, **options: Any) -> Iterator[TokenClient]:
-    """A client beside the device's own: with another client id and a session of its own, but the same credentials."""
+def connected(
+    config: Config,
+    client_id: str | None,
+    failed: Callable[[MqttTokenError], object],
+    on_event: Callable[[Event], object] = lambda _event: None,
+) -> Iterator[TokenClient]:
+    """A client beside the device's own: with another client id and a session of its own, but the same credentials.
+
+    Args:
+        config: the device's file.
+        client_id: in place of the device's, with a random ending.
+        failed: called if the connection is lost, and a person has to help before there is another token.
+        on_event: gets each event of the client.
+    """
     for name in ("broker", "client_id"):
         if name not in config.client:
             raise ConfigurationError(f"{config.path}: {name}: this entry is missing")
     own = str(config.client["client_id"])
+
+    def happened(event: Event) -> None:
+        if isinstance(event, ConnectFailed) and event.error.permanent and isinstance(event.error, TokenError):
+            failed(event.error)
+        on_event(event)
+
     arguments = {
         **{name: value for name, value in config.client.items() if name not in _OF_THE_DEVICE},
         **(_SESSION if config.client.get("protocol", 5) == 5 else {"session_expiry": 0}),
         "client_id": client_id or f"{own}-{uuid4().hex[:8]}",
         "profile": _AsDevice(open_profile(config.client.get("profile", "password")), own),
-        **options,
+        "on_event": happened,
     }
-    client = TokenClient(tokens=config.source, store=config.store, **arguments)
-    with client:
+    source = Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
+    keeper = TokenKeeper(source, config.store, key=token_key(config))
+    with TokenClient(tokens=keeper, **arguments) as client:
         yield client
 
 

@@ -80,9 +80,10 @@ def pub(
         payloads = _repeated(payload, repeat, delay)
     sender = _Sender()
     more = message_properties(properties, user)
-    with connected(config, client_id) as client:
+    with connected(config, client_id, sender.stop) as client:
         for one in payloads:
-            sender.send(partial(client.publish, topic, one, qos=qos, retain=retain, properties=more))
+            if not sender.send(partial(client.publish, topic, one, qos=qos, retain=retain, properties=more)):
+                break
         finished = sender.finish(wait)
         error = sender.error
         if not finished:
@@ -110,25 +111,37 @@ class _Sender:
         self.began = time.monotonic()
         self.sent = self.delivered = 0
         self.error: MqttTokenError | None = None
+        self._stopped = False
         self._room = threading.Semaphore(_MOST_UNACKNOWLEDGED)
 
-    def send(self, publish: Callable[[], Delivery]) -> None:
+    def send(self, publish: Callable[[], Delivery]) -> bool:
+        """Publish when there is room; returns whether there is any use in publishing more."""
         self._room.acquire()
+        if self._stopped:
+            return False
         self.sent += 1
         publish().add_done_callback(self._done)
+        return True
+
+    def stop(self, error: MqttTokenError) -> None:
+        """Wait for nothing any more, because of an error."""
+        self.error, self._stopped = error, True
+        self._room.release(_MOST_UNACKNOWLEDGED)
 
     def _done(self, delivery: Delivery) -> None:
         if delivery.error is None:
             self.delivered += 1
-        else:
+        elif not self._stopped:
             self.error = delivery.error
         self._room.release()
 
     def finish(self, timeout: float | None) -> bool:
-        """Wait until all are acknowledged or have failed; returns False if the time is over before that."""
+        """Wait until all are acknowledged or have failed; returns False if the time is over before that, or if that
+        will not happen.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         for _ in range(_MOST_UNACKNOWLEDGED):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._room.acquire(timeout=left):
                 return False
-        return True
+        return not self._stopped

@@ -89,13 +89,16 @@ def sub(
 
     failures: list[MqttTokenError] = []
 
+    def failed(error: MqttTokenError) -> None:
+        failures.append(error)
+        over.set()
+
     def on_event(event: Event) -> None:
         traffic.on_event(event)
         if isinstance(event, SubscriptionRefused):
-            failures.append(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
-            over.set()
+            failed(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
 
-    with connected(config, client_id, on_event=on_event) as client:
+    with connected(config, client_id, failed, on_event) as client:
         for topic in topics:
             client.subscribe(topic, received, qos=qos)
         show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
@@ -154,10 +157,20 @@ def request(
             sys.stdout.buffer.flush()
             arrived.set()
 
-    with connected(config, client_id) as client:
+    failures: list[MqttTokenError] = []
+
+    def failed(error: MqttTokenError) -> None:
+        failures.append(error)
+        arrived.set()
+
+    with connected(config, client_id, failed) as client:
         client.subscribe(answer_topic, received, qos=qos)
         delivery = client.publish(topic, message, qos=qos, properties=more)
-        if not arrived.wait(wait):
+        came = arrived.wait(wait)
+        if failures:
+            client.disconnect(0)
+            raise failures[0]
+        if not came:
             if delivery.error is not None:
                 raise delivery.error
             raise click.ClickException(f"no answer on {printable(answer_topic)} within {wait:g} s")

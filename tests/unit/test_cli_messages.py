@@ -18,8 +18,13 @@ from click.testing import Result
 from mqtt_token_client import ClientCredentials, TokenClient, open_journal
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.encoding import allow_any_encoding
+from mqtt_token_client.cli.login import token_key
+from mqtt_token_client.clock import monotonic
+from mqtt_token_client.config import Config, read_config
 from mqtt_token_client.testing import AuthorizationServer, Broker
+from mqtt_token_client.token import Token
 from tests.unit.command_line import cli_runner
+from tests.unit.device_login import log_in
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH, SESSION_EXPIRY_INTERVAL, Packet
 from tests.unit.scripted_broker import ScriptedBroker
 
@@ -165,6 +170,56 @@ class TestBesideTheDevice:
         assert command("pub", "-t", "a", "-m", "x").exit_code == 0
         connect = sent.result()
         assert (connect.clean, connect.properties.get(SESSION_EXPIRY_INTERVAL, 0)) == (clean, seconds)
+
+
+class TestWithoutALogin:
+    """The device flow, and nobody has approved the device."""
+
+    @pytest.fixture(autouse=True)
+    def device(self, file: Path, server: AuthorizationServer) -> Config:
+        text = file.read_text().replace("client_credentials", "device_flow").replace("client_secret_file", "#")
+        file.write_text(text.replace(server.client_id, server.device_client_id))
+        return read_config(file)
+
+    def store(self, device: Config, token: Token) -> None:
+        device.store.save(token_key(device), token)
+
+    @pytest.mark.parametrize("name", ["pub", "sub", "request"])
+    def test_each_command_says_that_a_person_has_to_log_in_and_asks_nobody(self, command: Command, name: str) -> None:
+        result = command(name, "-t", "a", *(["-n"] if name == "pub" else []))
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr == "Error: not logged in: run mqtt-token login\n"
+
+    @pytest.mark.parametrize("name", ["pub", "sub", "request"])
+    def test_so_does_a_refresh_token_that_is_rejected(self, command: Command, device: Config, name: str) -> None:
+        self.store(device, Token("old", 10.0, refresh_token="not-known", since=monotonic() - 60))
+        result = command(name, "-t", "a", *(["-n"] if name == "pub" else []))
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr == "Error: not logged in: run mqtt-token login\n"
+
+    @pytest.mark.parametrize("name", ["pub", "sub", "request"])
+    def test_so_does_one_that_is_rejected_while_the_command_runs(
+        self,
+        command: Command,
+        device: Config,
+        silent: ScriptedBroker,
+        pool: ThreadPoolExecutor,
+        server: AuthorizationServer,
+        name: str,
+    ) -> None:
+        def answer() -> None:
+            peer = silent.accept()
+            peer.expect(CONNECT)
+            peer.connack()
+            peer.packet()
+            peer.disconnect(0x87)
+
+        self.store(device, Token(log_in(server)["access_token"], 60.0, refresh_token="not-known"))
+        answered = pool.submit(answer)
+        result = command(name, "-t", "a", *(["-n"] if name == "pub" else []), *(["-W", "60"] * (name == "request")))
+        answered.result()
+        assert result.exit_code == 3, result.output
+        assert result.stderr.endswith("Error: not logged in: run mqtt-token login\n")
 
 
 class TestSub:
