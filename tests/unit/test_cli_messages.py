@@ -21,6 +21,8 @@ from mqtt_token_client.cli.encoding import allow_any_encoding
 from mqtt_token_client.cli.login import token_key
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.config import Config, read_config
+from mqtt_token_client.mqtt.codec.topics import encode_topic
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage
 from mqtt_token_client.testing import AuthorizationServer, Broker
 from mqtt_token_client.token import Token
 from tests.unit.command_line import cli_runner
@@ -297,6 +299,21 @@ class TestDoctor:
             *("configuration", "system", "store", "authorization server", "token", "clock", "claims"),
             *("connection", "login", "publish", "subscribe"),
         ]
+
+    def test_leaves_the_journal_of_the_device_alone(self, command: Command, file: Path, broker: Broker) -> None:
+        path = file.parent / "outbox"
+        file.write_text('journal = "outbox"\n' + file.read_text())
+        assert command("doctor").exit_code == 0
+        assert not path.exists()
+        with closing(open_journal(path)) as journal:
+            journal.open("pump-17", print)
+            message = RecordedMessage(encode_topic("waiting"), b"21.5", 1, False, b"")
+            message.number = 1
+            journal.append(message)
+        before = path.read_bytes()
+        assert command("doctor").exit_code == 0
+        assert path.read_bytes() == before
+        assert {message.topic for message in broker.messages()} == {"pump-17/doctor"}
 
     def test_says_what_to_do(self, command: Command, broker: Broker) -> None:
         broker.forbid("pump-17/doctor")

@@ -51,8 +51,9 @@ class _Watch:
 
 def examine_broker(config: Config, keeper: TokenKeeper, topic: str | None, timeout: float) -> Iterator[Finding]:
     watch = _Watch()
-    # Messages that wait for the device are not acknowledged, and so stay.
-    arguments = {**config.client, "on_event": watch.events.put, "manual_ack": True, "on_message": lambda _message: None}
+    # Messages for the device are not acknowledged, and so stay. Those from it wait in its journal, which is not opened.
+    arguments: dict[str, Any] = {name: value for name, value in config.client.items() if name != "journal"}
+    arguments |= {"on_event": watch.events.put, "manual_ack": True, "on_message": lambda _message: None}
     try:
         client = TokenClient(tokens=keeper, **arguments)
     except (MqttTokenError, TypeError) as error:
