@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +30,7 @@ from .beside import (
 )
 from .live import show_until
 from .login import with_config
+from .printing import Printer, write_out
 from .traffic import Traffic, line, picture
 
 
@@ -71,21 +72,20 @@ def sub(
     """
     if stats and (as_json or form or verbose):
         raise click.UsageError("--stats takes the place of the messages: leave out -v, -F and --json")
-    form = form or ("%t %p" if verbose else "%p")
-    as_text = _json if as_json else _formatted(form)
-    traffic, over, left = Traffic(), threading.Event(), count
+    as_text = _json if as_json else _formatted(form or ("%t %p" if verbose else "%p"))
+    traffic, over, left = Traffic(), threading.Event(), count or math.inf
+    printer = Printer(over.set)
 
     def received(message: Message) -> None:
         nonlocal left
         if over.is_set() or (no_retained and message.retain):
             return
         traffic.add(message.topic, message.payload)
-        if not stats and not _printed(as_text(message)):
+        if not stats:
+            printer.put(as_text(message))
+        left -= 1
+        if not left:
             over.set()
-        if left is not None:
-            left -= 1
-            if not left:
-                over.set()
 
     failures: list[MqttTokenError] = []
 
@@ -98,24 +98,20 @@ def sub(
         if isinstance(event, SubscriptionRefused):
             failed(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
 
-    with connected(config, client_id, failed, on_event) as client:
-        for topic in topics:
-            client.subscribe(topic, received, qos=qos)
-        show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
-        ended = show(wait)
+    ended = all_printed = False
+    try:
+        with connected(config, client_id, failed, on_event) as client:
+            for topic in topics:
+                client.subscribe(topic, received, qos=qos)
+            show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
+            ended = show(wait)
+    finally:
+        all_printed = printer.finish(patient=not left and wait is None)
     if failures:
         raise failures[0]
+    if not all_printed:
+        raise click.ClickException("not all messages were printed, as nobody reads stdout")
     context.exit(0 if ended or count is None else 1)
-
-
-def _printed(text: bytes) -> bool:
-    """Print a line; returns False if the next command of the pipe has ended."""
-    try:
-        sys.stdout.buffer.write(text + b"\n")
-        sys.stdout.buffer.flush()
-    except OSError:
-        return False
-    return True
 
 
 @click.command()
@@ -130,9 +126,7 @@ def _printed(text: bytes) -> bool:
 @click.option(
     "-W", "--wait", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
 )
-@click.pass_context
 def request(
-    context: click.Context,
     config: Config,
     topic: str,
     message: str,
@@ -151,10 +145,11 @@ def request(
     answer_topic = response_topic or f"{topic}/response/{mark.hex()}"
     more = (message_properties(properties, user) or {}) | {"response_topic": answer_topic, "correlation_data": mark}
 
+    answers: list[bytes] = []
+
     def received(answer: Message) -> None:
-        if answer.properties.get("correlation_data", mark) == mark and not arrived.is_set():
-            sys.stdout.buffer.write(answer.payload + b"\n")
-            sys.stdout.buffer.flush()
+        if answer.properties.get("correlation_data", mark) == mark:
+            answers.append(answer.payload)
             arrived.set()
 
     failures: list[MqttTokenError] = []
@@ -174,7 +169,7 @@ def request(
             if delivery.error is not None:
                 raise delivery.error
             raise click.ClickException(f"no answer on {printable(answer_topic)} within {wait:g} s")
-    context.exit(0)
+    write_out(answers[0] + b"\n")
 
 
 def _formatted(form: str) -> Callable[[Message], bytes]:

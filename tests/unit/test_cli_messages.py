@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import io
 import json
+import select
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -258,6 +261,73 @@ class TestSub:
         result = command("sub", "-t", "secret/a")
         assert result.exit_code != 0
         assert "the broker rejected the filter secret/a" in result.stderr
+
+
+class TestPausingReader:
+    """Of stdout, such as ``less``: the pipe takes part of the first message only."""
+
+    @pytest.fixture(autouse=True)
+    def large(self, broker: Broker) -> bytes:
+        payload = b"x" * 1_000_000
+        broker.publish("large", payload, qos=1, retain=True)
+        return payload
+
+    @pytest.fixture
+    def start(self, file: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+        """``start("sub", ...)`` starts the command, and returns when something of the message has been printed."""
+
+        def start(*arguments: str) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-m", "mqtt_token_client", *arguments, "-c", str(file)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], 60)[0]
+            return process
+
+        with ExitStack() as stack:
+            yield start
+
+    def last_line(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
+        """The exit code, and what it printed to stderr last."""
+        code = process.wait(60)
+        assert process.stderr is not None
+        return code, process.stderr.read().decode().splitlines()[-1]
+
+    def test_keeps_no_other_message_from_being_received(
+        self, start: Callable[..., subprocess.Popen[bytes]], broker: Broker
+    ) -> None:
+        process = start("sub", "-t", "more", "-t", "large", "-C", "2", "-W", "100")
+        broker.publish("more", "", qos=1)
+        assert self.last_line(process) == (1, "Error: not all messages were printed, as nobody reads stdout")
+
+    def test_does_not_keep_the_time_from_being_over(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
+        assert start("sub", "-t", "large", "-C", "2", "-W", "1").wait(60) == 1
+
+    def test_does_not_keep_ctrl_c_from_ending_it(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
+        process = start("sub", "-t", "large")
+        process.send_signal(signal.SIGINT)
+        assert self.last_line(process) == (1, "Aborted!")
+
+    def test_that_goes_on_gets_as_many_messages_as_it_wants_in_order(
+        self, start: Callable[..., subprocess.Popen[bytes]], broker: Broker, large: bytes
+    ) -> None:
+        process = start("sub", "-t", "more", "-t", "large", "-C", "4")
+        for number in range(10):
+            broker.publish("more", str(number), qos=1)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert output == large + b"\n0\n1\n2\n"
+
+    def test_that_ends_ends_it(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
+        process = start("sub", "-t", "large")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+
+    def test_of_an_answer_gets_all_of_it(self, start: Callable[..., subprocess.Popen[bytes]], large: bytes) -> None:
+        process = start("request", "-t", "a", "--response-topic", "large")
+        assert process.communicate(timeout=60)[0] == large + b"\n"
 
 
 class TestRequest:
