@@ -385,6 +385,22 @@ class TestDoctor:
         assert path.read_bytes() == before
         assert {message.topic for message in broker.messages()} == {"pump-17/doctor"}
 
+    def test_finds_no_fault_in_messages_that_wait_for_the_device(
+        self, command: Command, file: Path, broker: Broker
+    ) -> None:
+        file.write_text("receive_maximum = 2\n" + file.read_text())
+        client = TokenClient.from_config(file)
+        client.subscribe("work", print)
+        with client:
+            client.publish("ready", "", qos=1).wait(30)
+        for _ in range(3):
+            broker.publish("work", "", qos=1)
+        result = command("doctor", "--json", "--timeout", "5")
+        assert result.exit_code == 0, result.output
+        step = json.loads(result.stdout)["steps"][-1]
+        assert (step["step"], step["state"]) == ("subscribe", "note")
+        assert step["saw"].startswith("2 messages wait for the device, ")
+
     def test_says_what_to_do(self, command: Command, broker: Broker) -> None:
         broker.forbid("pump-17/doctor")
         result = command("doctor")

@@ -18,10 +18,11 @@ from ...description import describe
 from ...errors import BrokerRefused, BrokerUnreachable, MqttTokenError
 from ...events import ConnectFailed, Disconnected, Event, SubscriptionRefused, TokenRefused
 from ...logs import printable
+from ...mqtt.codec.message import Message
 from ...mqtt.transport.open import open_transport
 from ...tokens.keeper import TokenKeeper
 from ...tokens.rejection import rejection_hint
-from .findings import FAILED, OK, Finding, failed
+from .findings import FAILED, NOTE, OK, Finding, failed
 
 _LARGE_TOKEN = 4096  # bytes, more than most tokens have
 _SERVER_UNAVAILABLE = 0x88
@@ -29,11 +30,15 @@ _PEACE = 2.0  # seconds after which no other client has taken the connection ove
 
 
 class _Watch:
-    """The client's events."""
+    """The client's events, and how many messages for the device have arrived, which are not acknowledged."""
 
     def __init__(self) -> None:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.seen: list[Event] = []
+        self.waiting = 0
+
+    def on_message(self, message: Message) -> None:
+        self.waiting += message.qos > 0
 
     def wait(self, kinds: tuple[type[Event], ...], timeout: float) -> Event | None:
         """Return the next event of a kind, None if there is none in time."""
@@ -53,7 +58,7 @@ def examine_broker(config: Config, keeper: TokenKeeper, topic: str | None, timeo
     watch = _Watch()
     # Messages for the device are not acknowledged, and so stay. Those from it wait in its journal, which is not opened.
     arguments: dict[str, Any] = {name: value for name, value in config.client.items() if name != "journal"}
-    arguments |= {"on_event": watch.events.put, "manual_ack": True, "on_message": lambda _message: None}
+    arguments |= {"on_event": watch.events.put, "manual_ack": True, "on_message": watch.on_message}
     try:
         client = TokenClient(tokens=keeper, **arguments)
     except (MqttTokenError, TypeError) as error:
@@ -159,10 +164,12 @@ def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) ->
     """Subscribe and publish to a topic, and wait for the message."""
     arrived, mark = threading.Event(), os.urandom(8).hex()
 
-    def received(message: Any) -> None:
+    def received(message: Message) -> None:
         if message.payload == mark.encode():
             message.acknowledge()
             arrived.set()
+        else:
+            watch.on_message(message)
 
     client.subscribe(topic, received, qos=1)
     delivery = client.publish(topic, mark, qos=1)
@@ -181,14 +188,20 @@ def _messages(client: TokenClient, watch: _Watch, topic: str, timeout: float) ->
         timeout = 0.5
     else:
         yield Finding("publish", OK, f"to {topic} with QoS 1")
-    if arrived.wait(timeout):
-        yield Finding("subscribe", OK, f"to {topic}, and the message came back")
-    else:
-        while not watch.events.empty():
-            watch.seen.append(watch.events.get())
-        refusal = next((event for event in watch.seen if isinstance(event, SubscriptionRefused)), None)
-        text = f"the broker rejected the subscription to {topic}" if refusal else f"nothing came back on {topic}"
-        yield Finding(
-            "subscribe", FAILED, text, f"allow this client to subscribe to {topic}, or choose another --topic"
-        )
+    yield _came_back(watch, topic, arrived.wait(timeout))
     client.unsubscribe(topic)
+
+
+def _came_back(watch: _Watch, topic: str, arrived: bool) -> Finding:
+    """Say whether the message came back, and if not, why."""
+    if arrived:
+        return Finding("subscribe", OK, f"to {topic}, and the message came back")
+    while not watch.events.empty():
+        watch.seen.append(watch.events.get())
+    refusal = next((event for event in watch.seen if isinstance(event, SubscriptionRefused)), None)
+    if watch.waiting and refusal is None:
+        first = "1 message waits" if watch.waiting == 1 else f"{watch.waiting} messages wait"
+        text = f"{first} for the device, and the broker probably sends no more before they are acknowledged, so that"
+        return Finding("subscribe", NOTE, f"{text} nothing came back on {topic}")
+    text = f"the broker rejected the subscription to {topic}" if refusal else f"nothing came back on {topic}"
+    return Finding("subscribe", FAILED, text, f"allow this client to subscribe to {topic}, or choose another --topic")
