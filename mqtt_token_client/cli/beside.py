@@ -36,7 +36,7 @@ user_properties_option = click.option(
 )
 
 
-_OF_THE_DEVICE = ("will", "clean_start", "session_expiry", "journal")
+_OF_THE_DEVICE = ("will", "clean_start", "session_expiry", "journal", "max_queued")
 # MQTT 5: no message is lost while the token rotates, and the broker drops the session soon after the command. In 3.1.1
 # it would keep it forever.
 _SESSION = {"session_expiry": 60, "clean_start": True}

@@ -81,10 +81,8 @@ def pub(
     sender = _Sender()
     more = message_properties(properties, user)
     with connected(config, client_id, sender.stop) as client:
-        for one in payloads:
-            if not sender.send(partial(client.publish, topic, one, qos=qos, retain=retain, properties=more)):
-                break
-        finished = sender.finish(wait)
+        publish = partial(client.publish, topic, qos=qos, retain=retain, properties=more)
+        finished = all(sender.send(partial(publish, one), wait) for one in payloads) and sender.finish(wait)
         error = sender.error
         if not finished:
             client.disconnect(0)
@@ -114,10 +112,9 @@ class _Sender:
         self._stopped = False
         self._room = threading.Semaphore(_MOST_UNACKNOWLEDGED)
 
-    def send(self, publish: Callable[[], Delivery]) -> bool:
-        """Publish when there is room; returns whether there is any use in publishing more."""
-        self._room.acquire()
-        if self._stopped:
+    def send(self, publish: Callable[[], Delivery], timeout: float | None) -> bool:
+        """Publish when there is room; returns False if there is none in time, or will be none."""
+        if not self._room.acquire(timeout=timeout) or self._stopped:
             return False
         self.sent += 1
         publish().add_done_callback(self._done)

@@ -128,6 +128,38 @@ class TestPub:
         assert "0 of 1 acknowledged" in result.stderr
         assert [packet.kind for packet in sent.result()] == [CONNECT, PUBLISH, DISCONNECT]
 
+    def test_fails_if_nothing_is_acknowledged_in_time_before_the_last_line(
+        self, command: Command, silent: ScriptedBroker, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def answer() -> None:
+            peer = silent.accept()
+            peer.expect(CONNECT)
+            peer.connack()
+            while peer.packet():
+                pass
+
+        monkeypatch.setattr("mqtt_token_client.cli.publishing._MOST_UNACKNOWLEDGED", 3)
+        answered = pool.submit(answer)
+        result = command("pub", "-t", "a", "-l", "-W", "0.05", stdin=b"1\n2\n3\n4\n5\n")
+        answered.result()
+        assert (result.exit_code, "3 of 3 not acknowledged in time" in result.stderr) == (1, True), result.output
+
+    def test_sends_each_line_where_the_device_keeps_few_messages(
+        self, command: Command, file: Path, silent: ScriptedBroker, pool: ThreadPoolExecutor
+    ) -> None:
+        def answer() -> None:
+            peer = silent.accept()
+            peer.expect(CONNECT)
+            peer.connack()
+            for packet in peer.expect_messages(5):
+                peer.acknowledge(PUBACK, packet.packet_id)
+
+        file.write_text("max_queued = 2\n" + file.read_text())
+        answered = pool.submit(answer)
+        result = command("pub", "-t", "a", "-l", stdin=b"1\n2\n3\n4\n5\n")
+        assert result.exit_code == 0, result.output
+        answered.result()
+
 
 class TestBesideTheDevice:
     """The device has a journal, which one process at a time may use."""
