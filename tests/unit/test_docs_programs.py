@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from devtools.servers.processes import wait_until
-from mqtt_token_client import ClientCredentials, TokenClient, open_journal
+from mqtt_token_client import ClientCredentials, OutboxFull, TokenClient, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.testing import AuthorizationServer, Broker
 from tests.unit.documented import ROOT, Block, blocks
@@ -153,3 +153,26 @@ def test_the_program_of_a_service_publishes_until_sigterm(
         stopper.join()
         signal.signal(signal.SIGTERM, before)
     wait_until(lambda: broker.client_ids == set(), "the broker has read DISCONNECT")
+
+
+@pytest.mark.parametrize("document", ["docs/service.md", "docs/metrics.md", "examples/one_machine/opt/pump/pump.py"])
+def test_a_program_that_runs_for_years_outlives_a_full_outbox(
+    document: str, run: Run, credentials: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attempts = []
+
+    def publish(*_arguments: object, **_options: object) -> None:
+        attempts.append(1)
+        if len(attempts) == 3:
+            raise SystemExit
+        raise OutboxFull("publish: 10000 messages wait already (max_queued); publish less, or wait")
+
+    monkeypatch.setattr(TokenClient, "publish", publish)
+    code = (ROOT / document).read_text() if document.endswith(".py") else blocks(document, "python")[0].code
+    code = code.replace("time.sleep(10)", "pass").replace("/var/lib/node_exporter", str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            run(Block(document, 0, "python", code))
+    finally:
+        signal.signal(signal.SIGTERM, before)
