@@ -88,8 +88,9 @@ def clear(file: Path) -> None:
     """Delete all messages, and what the journal has of the session. It needs no key."""
     with _opened(file) as database:
         count = database.counters.count
+    real = file.resolve()
     for ending in ("", "-wal"):
-        file.with_name(file.name + ending).unlink(missing_ok=True)
+        real.with_name(real.name + ending).unlink(missing_ok=True)
     click.echo(f"{count} messages were deleted")
 
 

@@ -93,6 +93,13 @@ def test_clear_deletes_everything(path: Path) -> None:
     journal.close()
 
 
+def test_clear_follows_a_symbolic_link(path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    assert run("clear", link, "--yes").output == "1200 messages were deleted\n"
+    assert (path.exists(), link.is_symlink()) == (False, True)
+
+
 def test_clear_asks_first(path: Path) -> None:
     assert run("clear", path).exit_code == 1
     assert json.loads(run("show", path, "--json").output)["messages"] == 1200
