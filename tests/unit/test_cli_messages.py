@@ -433,6 +433,21 @@ class TestDoctor:
         assert (step["step"], step["state"]) == ("subscribe", "note")
         assert step["saw"].startswith("2 messages wait for the device, ")
 
+    def test_needs_no_home_for_a_store_in_memory(
+        self, command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        file.write_text(file.read_text().replace("file:store", "memory"))
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+        monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
+        result = command("doctor")
+        assert result.exit_code == 0, result.output
+        (system,) = (line for line in result.stdout.splitlines() if line.startswith("system "))
+        assert system.endswith(f"MB left on the disk of {file.parent}")
+
     def test_says_what_to_do(self, command: Command, broker: Broker) -> None:
         broker.forbid("pump-17/doctor")
         result = command("doctor")

@@ -22,7 +22,7 @@ _PROBE = "mqtt-token-doctor"
 
 
 def examine_system(config: Config) -> Iterator[Finding]:
-    folder = _existing(config.store.folder if isinstance(config.store, FileStore) else default_folder())
+    folder = _existing(_folder(config))
     free = shutil.disk_usage(folder).free
     if free < _LEAST_DISK:
         yield Finding(
@@ -35,6 +35,13 @@ def examine_system(config: Config) -> Iterator[Finding]:
         yield Finding("system", NOTE, "the kernel has no random numbers yet", "install rng-tools, or wait after a boot")
         return
     yield Finding("system", OK, f"{free // 1_000_000} MB left on the disk of {folder}")
+
+
+def _folder(config: Config) -> Path:
+    """Where this library writes, or the folder of the file: a user without a home can have a store in memory only."""
+    if isinstance(config.store, FileStore):
+        return config.store.folder
+    return config.path.parent if isinstance(config.store, MemoryStore) else default_folder()
 
 
 def _existing(folder: Path) -> Path:
