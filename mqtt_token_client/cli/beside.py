@@ -36,6 +36,7 @@ user_properties_option = click.option(
 )
 
 
+_NUMBERS = ("message_expiry_interval", "payload_format_indicator")  # of the properties of a message
 _OF_THE_DEVICE = ("will", "clean_start", "session_expiry", "journal", "max_queued")
 # MQTT 5: no message is lost while the token rotates, and the broker drops the session soon after the command. In 3.1.1
 # it would keep it forever.
@@ -101,10 +102,16 @@ def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:
     return pairs  # type: ignore[return-value]  # of two each
 
 
+def encoded(argument: str) -> bytes:
+    """The bytes of an argument as they were given, if they are not UTF-8."""
+    return argument.encode(errors="surrogateescape")
+
+
 def message_properties(properties: Iterable[str], user: Iterable[str]) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name, value in _pairs(properties, "--property"):
-        found[name] = int(value) if value.isdecimal() else value.encode() if name == "correlation_data" else value
+        number = name in _NUMBERS and value.isdecimal()
+        found[name] = int(value) if number else encoded(value) if name == "correlation_data" else value
     if user:
         found["user_property"] = _pairs(user, "--user-property")
     return found or None

@@ -17,6 +17,7 @@ from ..mqtt.session.delivery import Delivery
 from .beside import (
     client_id_option,
     connected,
+    encoded,
     message_properties,
     properties_option,
     qos_option,
@@ -73,10 +74,12 @@ def pub(
     if [message is not None, null, lines, file is not None].count(True) != 1:
         raise click.UsageError("give one of -m, -n, -l and -f")
     payloads: Iterable[bytes]
+    if lines and sys.stdin is None:
+        raise click.UsageError("-l reads stdin, and stdin is closed")
     if lines:
         payloads = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     else:
-        payload = b"" if null else file.read() if file is not None else (message or "").encode()
+        payload = b"" if null else file.read() if file is not None else encoded(message or "")
         payloads = _repeated(payload, repeat, delay)
     sender = _Sender()
     more = message_properties(properties, user)

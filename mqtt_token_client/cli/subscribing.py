@@ -21,6 +21,7 @@ from ..mqtt.codec.message import Message
 from .beside import (
     client_id_option,
     connected,
+    encoded,
     message_properties,
     properties_option,
     qos_option,
@@ -160,7 +161,7 @@ def request(
 
     with connected(config, client_id, failed) as client:
         client.subscribe(answer_topic, received, qos=qos)
-        delivery = client.publish(topic, message, qos=qos, properties=more)
+        delivery = client.publish(topic, encoded(message), qos=qos, properties=more)
         came = arrived.wait(wait)
         if failures:
             client.disconnect(0)

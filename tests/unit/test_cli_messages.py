@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -82,6 +84,33 @@ class TestPub:
         assert message.properties["content_type"] == "text/csv"
         assert list(map(tuple, message.properties["user_property"])) == [("unit", "C")]
         assert message.client_id.startswith("pump-17-")
+
+    @pytest.mark.parametrize(
+        ("given", "sent"),
+        [
+            ("content_type=42", "42"),
+            ("correlation_data=42", b"42"),
+            ("message_expiry_interval=42", 42),
+            ("payload_format_indicator=1", 1),
+        ],
+    )
+    def test_sends_a_number_as_what_the_property_is(
+        self, command: Command, broker: Broker, given: str, sent: object
+    ) -> None:
+        result = command("pub", "-t", "a", "-n", "-P", given)
+        assert result.exit_code == 0, result.stderr
+        assert broker.messages()[0].properties[given.partition("=")[0]] == sent
+
+    def test_publishes_bytes_of_the_command_line_that_are_not_utf_8(self, command: Command, broker: Broker) -> None:
+        given = os.fsdecode(b"\xff\xc3\xa9")
+        assert command("pub", "-t", "a", "-m", given).exit_code == 0
+        assert command("request", "-t", "a", "-m", given, "-W", "0.05").exit_code == 1
+        assert [message.payload for message in broker.messages(count=2)] == [b"\xff\xc3\xa9"] * 2
+
+    def test_needs_stdin_for_its_lines(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mqtt_token_client.cli.publishing.sys", SimpleNamespace(stdin=None))
+        result = command("pub", "-t", "a", "-l")
+        assert (result.exit_code, "stdin is closed" in result.stderr) == (2, True), result.output
 
     def test_publishes_each_line_of_stdin_and_says_how_many_were_acknowledged(
         self, command: Command, broker: Broker
