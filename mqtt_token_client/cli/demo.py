@@ -16,6 +16,7 @@ from ..events import Connected, Event, Rotated, TokenRenewed
 from ..sources.oauth.client_credentials import ClientCredentials
 from ..testing import AuthorizationServer, Broker
 from .display import Snapshot, line, table
+from .live import can_refresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ def run(seconds: float | None, console: Console) -> Snapshot:
     watch = Watch(lines.append)
     picture = (
         Live(get_renderable=lambda: table(watch.snapshot()), console=console, refresh_per_second=8)
-        if console.is_terminal
+        if can_refresh(console)
         else nullcontext()
     )
     with AuthorizationServer(_LIFETIME) as server, Broker(server) as broker:
@@ -142,7 +143,7 @@ def run(seconds: float | None, console: Console) -> Snapshot:
         with _first_interrupt() as interrupted, picture, client:
             for _ in _ticks(seconds, interrupted):
                 client.publish(_TOPIC, str(watch.traffic.send()), qos=1)
-                while lines and not console.is_terminal:
+                while lines and not can_refresh(console):
                     console.out(lines.popleft(), highlight=False)
             while not watch.traffic.settled:
                 time.sleep(_PERIOD)

@@ -38,13 +38,18 @@ def show_until(
     """
     console = Console()
     try:
-        if picture is None or not console.is_terminal:
+        if picture is None or not can_refresh(console):
             return _lines(over, line, timeout)
         draw = picture
         with Live(get_renderable=lambda: draw(console), console=console, refresh_per_second=_REFRESHES):
             return over.wait(timeout)
     except KeyboardInterrupt:
         return over.is_set()
+
+
+def can_refresh(console: Console) -> bool:
+    """Whether a picture can refresh there: not where TERM is dumb, as it is in Emacs."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _lines(over: threading.Event, line: Callable[[], str], timeout: float | None) -> bool:

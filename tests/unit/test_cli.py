@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -155,6 +156,12 @@ def test_trouble_of_the_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(demo, "run", run)
     ended = cli_runner().invoke(mqtt_token, ["demo"])
     assert (ended.exit_code, ended.stderr) == (1, "Error: nobody there\n")
+
+
+def test_the_demo_prints_lines_on_a_terminal_that_cannot_move_its_cursor() -> None:
+    output = io.StringIO()
+    demo.run(0.05, Console(file=output, force_terminal=True, _environ={"TERM": "dumb"}))
+    assert re.match(r" +\d\.\d s  connected to mqtt://127\.0\.0\.1:\d+; sent 0, ", output.getvalue())
 
 
 # What the demo counts

@@ -64,6 +64,19 @@ def test_where_there_is_no_terminal_lines_are_printed_at_the_beginning_and_the_e
     assert capsys.readouterr().out == "one\ntwo\n"
 
 
+@pytest.mark.parametrize(("term", "drawn"), [("xterm", True), ("dumb", False)])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, term: str, drawn: bool
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stdout for a terminal
+    over = threading.Event()
+    over.set()
+    assert show_until(over, lambda _console: "a picture", lambda: "a line")
+    output = capsys.readouterr().out
+    assert ("a picture" in output, "a line" in output) == (drawn, not drawn)
+
+
 def test_lines_are_printed_every_ten_seconds_until_the_time_is_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
