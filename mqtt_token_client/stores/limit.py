@@ -65,7 +65,7 @@ class TimeLimit:
             try:
                 outcome.put((function(*arguments), None))
             except BaseException as error:  # noqa: BLE001 - SystemExit too must not leave the caller waiting
-                outcome.put((None, str(error) if isinstance(error, StoreError) else type(error).__name__))
+                outcome.put((None, str(error) if isinstance(error, StoreError) else _named(error)))
 
         thread = threading.Thread(target=run, name="keyring-call", daemon=True)
         try:
@@ -80,3 +80,9 @@ class TimeLimit:
         if failed is not None:
             raise StoreError(f"{self._what}: {failed}")
         return result
+
+
+def _named(error: BaseException) -> str:
+    """The class of an error and that of its cause; their texts may hold a secret."""
+    name, cause = type(error).__name__, error.__cause__
+    return name if cause is None else f"{name} ({type(cause).__name__})"

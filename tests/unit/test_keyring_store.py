@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from keyring.backends import SecretService
+from keyring.errors import InitError
 
 from devtools.servers.processes import wait_until
 from mqtt_token_client.errors import ConfigurationError, StoreError
@@ -137,6 +138,14 @@ def test_what_does_not_come_back_is_an_error_and_no_token_is_lost(backend: str) 
 def test_the_null_backend_is_found_out() -> None:
     with pytest.raises(StoreError, match=r"null\.Keyring does not return what was stored"):
         KeyringStore(backend=NULL).save("a", SHORT)
+
+
+def test_an_error_is_named_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = InitError(SECRET)
+    error.__cause__ = OSError(SECRET)
+    monkeypatch.setattr(Failing, "error", error)
+    with pytest.raises(StoreError, match=r"^keyring: InitError \(OSError\)$"):
+        over("Failing").load("a")
 
 
 @pytest.mark.parametrize(
