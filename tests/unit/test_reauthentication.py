@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from mqtt_token_client import (
@@ -14,12 +16,14 @@ from mqtt_token_client import (
     Rotated,
     Token,
     TokenRefused,
+    TokenRenewed,
 )
 from mqtt_token_client.mqtt.lifecycle.traits import ReauthenticationSupport
 from tests.unit import packets
 from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, AUTHENTICATION_DATA, AUTHENTICATION_METHOD, CONNECT, PUBLISH, Packet
-from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_broker import PATIENCE, Peer
+from tests.unit.test_core import manager_of
 
 METHOD = "OAUTH2-JWT"
 CONTINUE, RE_AUTHENTICATE = 0x18, 0x19
@@ -30,8 +34,14 @@ class ByMethod:
 
     def __init__(self) -> None:
         self.method = METHOD
+        self.gate = threading.Event()  # while it is cleared, a worker that has a token waits
+        self.gate.set()
+        self.asked = threading.Semaphore(0)
 
     def place(self, token: Token, client_id: str) -> Credentials:
+        if not self.gate.is_set():
+            self.asked.release()
+            assert self.gate.wait(PATIENCE)
         return Credentials(None, None, token, self.method, token.value.encode())
 
 
@@ -273,6 +283,23 @@ class TestReAuthentication:
         third.expect(CONNECT)
         third.connack(session_present=True)
         assert device.event(Rotated).kind == "handover"
+
+    def test_onto_a_token_that_arrives_while_that_of_before_is_looked_at_follows_at_once(self, make: Make) -> None:
+        device = make()
+        first = device.start()
+        profile = device.client._core.provider._profile
+        assert isinstance(profile, ByMethod)
+        profile.gate.clear()
+        manager = manager_of(device)
+        manager.runtime.call_soon(manager.begin)  # as after a failure
+        assert profile.asked.acquire(timeout=10)
+        device.client.rotate()
+        device.event(TokenRenewed)
+        profile.gate.set()
+        asked = first.expect(AUTH)
+        assert token_in(asked) == password(2)
+        first.send(packets.auth(0))
+        device.event(Rotated)
 
     def test_does_not_keep_a_client_from_ending(self, make: Make) -> None:
         device = make()

@@ -23,6 +23,7 @@ from mqtt_token_client import (
     TlsFiles,
     TlsFilesFailed,
     Token,
+    TokenRenewed,
     Will,
 )
 from mqtt_token_client.errors import (
@@ -36,6 +37,7 @@ from mqtt_token_client.mqtt.transport import tls_context
 from tests.unit.device import Device, Make, password
 from tests.unit.packets import AUTH, CONNECT, DISCONNECT
 from tests.unit.scripted_broker import Peer, ScriptedBroker
+from tests.unit.stepped_time import wait_until_readable
 from tests.unit.test_tls_files import TlsFilesIn
 
 _LONG = 120.0  # seconds of stepped time, in which the files are looked at several times
@@ -364,6 +366,23 @@ class TestFilesThatTheBrokerDoesNotAccept:
         third = device.broker.accept(_LONG)
         third.expect(CONNECT)
         assert shown(third) == before
+
+    def test_do_not_keep_the_connection_from_a_token_that_arrives_while_those_of_before_are_tried(
+        self, make: Make, files: TlsFilesIn, tmp_path: Path
+    ) -> None:
+        device = make()
+        device.start()
+        self.spoil(files, tmp_path)
+        self.fail(device)
+        device.event(RotationFailed)
+        wait_until_readable(device.broker._listener, _LONG)  # a worker has the token of before, and shakes hands
+        device.client.rotate()
+        device.event(TokenRenewed)
+        device.broker.accept().expect_end()
+        second = device.broker.accept()
+        assert second.expect(CONNECT).password == password(2)
+        second.connack(session_present=True)
+        device.event(Rotated)
 
     def test_are_tried_again_in_an_hour(self, make: Make, files: TlsFilesIn, tmp_path: Path) -> None:
         device = make()

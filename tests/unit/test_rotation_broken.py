@@ -20,6 +20,7 @@ from mqtt_token_client import (
 from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH
 from tests.unit.scripted_broker import Peer
+from tests.unit.test_core import manager_of
 
 
 def carries_on(device: Device, peer: Peer, *payloads: bytes) -> None:
@@ -296,6 +297,22 @@ class TestRotationThatFindsNoOtherToken:
         device.rotate().connack(session_present=True)
         device.event(Rotated)
         assert len(device.reported(RotationFailed)) == 1
+
+    def test_but_was_asked_for_one_meanwhile_looks_once_more(self, make: Make) -> None:
+        device = make(keepalive=0)
+        device.start()
+        manager = manager_of(device)
+
+        def begin() -> None:
+            manager.begin()  # as after a failure
+            manager.rotate(Token("a token that is gone again", 3600.0))
+
+        manager.runtime.call_soon(begin)
+        for _ in range(2):
+            device.broker.accept().expect_end()
+        device.broker.expect_no_connection(60.0)
+        device.rotate().connack(session_present=True)
+        device.event(Rotated)
 
 
 class TestRotationThatEndsTheFirst:

@@ -75,10 +75,12 @@ class Attempt:
         leavable: whether the session is still on the current connection alone, so that DISCONNECT may be sent there.
         committed: whether the attempt goes on by itself if the current connection ends.
         loss: how the current connection ended during the attempt, if it did: it is lost only if the attempt fails.
+        wanted: the newest token when a worker began to obtain one.
     """
 
     kind: ClassVar[RotationKind | None] = None
     loss: Loss | None = None
+    wanted: Token | None = None
 
     @property
     def leavable(self) -> bool:

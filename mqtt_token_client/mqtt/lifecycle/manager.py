@@ -118,6 +118,7 @@ class ConnectionManager:
         opening = self.attempt = Opening(self.runtime, self)
 
         def start() -> None:
+            opening.wanted = self._wanted
             tls, rejected = self._traits.tls, self._retry.rejected
             if self._current is not None and self._traits.reauthentication.possible and not tls.outdated:
                 opening.obtain(functools.partial(self._source.credentials, rejected))
@@ -135,9 +136,7 @@ class ConnectionManager:
         up_to_date = current is not None and opened.credentials.token == current.token
         if up_to_date and not self._traits.tls.renews(opened.sock):
             opened.sock.close()
-            self._wanted = None  # there is no newer token
-            self._end_attempt()
-            self._close_when_empty()
+            self._go_on(self._end_attempt().wanted)
             return
         connect = Connect(self.runtime, self._session, opened, str(self._brokers.current), self, self._recovery.gave_up)
         if current is None:
@@ -155,9 +154,7 @@ class ConnectionManager:
         """Send AUTH, if it can be sent."""
         current = self._current
         if current is not None and credentials.token == current.token:
-            self._wanted = None  # there is no newer token
-            self._end_attempt()
-            self._close_when_empty()
+            self._go_on(self._end_attempt().wanted)
         elif current is not None and self._traits.reauthentication.matches(credentials):
             attempt = self.attempt = Reauthenticate(self.runtime, current.connection, credentials, self)
             attempt.start()
@@ -235,8 +232,10 @@ class ConnectionManager:
         self._end_attempt()
         self.begin()
 
-    def _go_on(self) -> None:
-        """The connection is on a new token; perhaps there is a newer one."""
+    def _go_on(self, not_found: Token | None = None) -> None:
+        """Rotate again if there is a newer token by now; ``not_found`` is one that the source did not have."""
+        if self._wanted is not_found:  # none has arrived since it was asked
+            self._wanted = None
         self.rotate(self._wanted)
         self._close_when_empty()
 
