@@ -23,6 +23,7 @@ from typing import ClassVar
 
 from ...clock import monotonic
 from ...events import RotationKind
+from ...logs import get_logger
 from ..codec.packets import Connack, Packet
 from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
@@ -32,6 +33,8 @@ from ..transport.connection import NetworkConnection
 from .attempt import Attempt, AttemptListener, Deadline, Hold, Rejection
 from .connect import Connect
 from .traits import BrokerTraits
+
+log = get_logger("mqtt_token_client.mqtt")
 
 # Seconds, all of them.
 _QUIET_TIME = 1.0  # a connection that sent nothing for so long has nothing on its way
@@ -178,7 +181,12 @@ class Handover(Attempt):
 
     def conclude(self) -> None:
         if self._state is State.DRAINING:
-            self._listener.accepted(self.connect, *self._answer)
+            try:
+                self._listener.accepted(self.connect, *self._answer)
+            except Exception:
+                log.exception("an error of this library, please report it; the connection is made again")
+                self.loss = self.loss or Loss("an internal error")  # the current connection is not used any more
+                self.connect.connection.fail("an internal error")
 
     def close(self, *, disconnect: bool = False) -> None:
         self.connect.close(disconnect=disconnect)

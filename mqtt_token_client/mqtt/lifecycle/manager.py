@@ -175,13 +175,14 @@ class ConnectionManager:
     def accepted(self, connect: Connect, connack: Connack, packets: list[Packet]) -> None:
         """The new connection becomes the current one."""
         kind, gap = self.attempt.kind, self.attempt.gap
-        self._traits.leaves_old_connection_open = self._current is not None
-        if self._current is not None:
-            self._current.retire()
-        self._end_attempt()
+        old, self._current = self._current, None
+        self._traits.leaves_old_connection_open = old is not None
+        if old is not None:
+            old.retire()
         known = self._session.known
         connection, token = connect.connection, connect.credentials.token
         current = CurrentConnection(connection, token, Limits.of(connack, self._settings.protocol), self._session, self)
+        self._end_attempt()
         connection.owner = self._current = current
         self._traits.connected(self._brokers.accepted(), connect.credentials, connect.sock)
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))

@@ -7,7 +7,8 @@ from enum import Enum, auto
 from socket import socket
 from typing import TYPE_CHECKING, TypeVar
 
-from ...errors import BrokerRefused
+from ...errors import BrokerRefused, MqttTokenError
+from ...logs import get_logger
 from ...profiles import Credentials
 from ...token import Token
 from ...value import Value
@@ -21,6 +22,8 @@ from .settings import CredentialsSource, Settings
 
 if TYPE_CHECKING:
     from .broker_tls import BrokerTls
+
+log = get_logger("mqtt_token_client.mqtt")
 
 _Result = TypeVar("_Result")
 
@@ -125,7 +128,14 @@ class Opening(Attempt):
     def _run(self, job: Callable[[], _Result], then: Callable[[_Result], None]) -> None:
         def done(result: _Result | None, error: Exception | None) -> None:
             if result is not None:
-                then(result)
+                try:
+                    then(result)
+                except Exception as unexpected:
+                    log.exception("an error of this library, please report it; another attempt follows")
+                    name = type(unexpected).__name__
+                    self._listener.failed(MqttTokenError(f"connecting failed with {name}; see the log"))
+                    if isinstance(result, Opened):  # which no connection may have by then
+                        result.sock.close()
             elif self._state is State.ENDED:
                 pass
             elif isinstance(error, UpgradeRejected):
