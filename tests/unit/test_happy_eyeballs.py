@@ -85,7 +85,9 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def reached(host: Host, timeout: float = 30) -> str:
     """The address that was connected to."""
-    with connect("broker.test", host.port, timeout) as sock:
+    sock, deadline = connect("broker.test", host.port, timeout)
+    with sock:
+        assert monotonic() < deadline
         assert sock.gettimeout() == 0
         return str(sock.getpeername()[0])
 

@@ -23,12 +23,14 @@ from cryptography.x509.oid import NameOID
 
 from devtools.servers.pki import Certificate, Pki
 from devtools.servers.processes import free_port
+from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import BrokerRefused, BrokerUnreachable, CertificateRejected, ConfigurationError
-from mqtt_token_client.mqtt.transport import open as dial_module
+from mqtt_token_client.mqtt.transport import open as dial_module, websocket  # noqa: F401 - its clock is replaced
 from mqtt_token_client.mqtt.transport.address import Address, parse_broker
 from mqtt_token_client.mqtt.transport.open import open_transport
 from mqtt_token_client.mqtt.transport.proxy import check_proxy
 from mqtt_token_client.mqtt.transport.tls import check_context
+from tests.unit.stepped_loop import replaced
 from tests.unit.websocket_server import WebSocketPeer
 
 _SHAPE = "broker must be a URL of a host and perhaps a port from 1 to 65535, such as mqtts://broker.example.com:8883"
@@ -792,6 +794,51 @@ class Proxy:
             while data := source.recv(65_536):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+
+
+def unhurried(handle: Handler) -> Handler:
+    """The same after a moment, longer than the least time that is set on a socket."""
+
+    def handle_later(sock: socket.socket) -> None:
+        time.sleep(0.05)
+        handle(sock)
+
+    return handle_later
+
+
+class TestSlowResolvers:
+    """They take longer than all the rest may."""
+
+    @pytest.fixture(autouse=True)
+    def _resolver(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        late = 0.0
+        resolve, now = socket.getaddrinfo, monotonic
+
+        def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+            nonlocal late
+            late += 60.0 if host == "localhost" else 0.0  # the servers here use addresses
+            return resolve(host, *arguments, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        with replaced("monotonic", now, lambda: now() + late):
+            yield
+        assert late
+
+    def test_leave_tls_its_time(self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext) -> None:
+        port = serve(unhurried(tls_echo(pki.server))).port
+        assert answers(open_transport(Address("localhost", port, tls=True), context, None))
+
+    def test_leave_a_websocket_its_time(self, serve: Callable[..., Server]) -> None:
+        address = Address("localhost", serve(unhurried(websocket_echo)).port, tls=False, path="/mqtt")
+        assert websocket_answers(open_transport(address, None, None))
+
+    @pytest.mark.parametrize("kind", ["http", "socks5", "socks4"])
+    def test_leave_a_proxy_and_what_follows_their_time(
+        self, serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext, kind: str
+    ) -> None:
+        proxy = Proxy(serve(tls_echo(pki.server)).port)
+        url = f"{kind}://localhost:{serve(getattr(proxy, kind)).port}"
+        assert answers(open_transport(Address("localhost", 8883, tls=True), context, url))
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

@@ -19,13 +19,14 @@ class _Destination(NamedTuple):
     address: tuple[Any, ...]
 
 
-def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """A connected socket that does not block.
+def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, float]:
+    """A connected socket that does not block, and when ``timeout`` is over, by
+    :func:`~mqtt_token_client.clock.monotonic`.
 
     Args:
         host: a name or an address. A name is resolved first, which takes the time that the resolver allows itself.
         port: the TCP port.
-        timeout: seconds to connect within, after that.
+        timeout: seconds to connect within, and to do what follows; they begin after that.
 
     Raises:
         OSError: the name is unknown, or no address answered in time; then it is the error of the last one to fail.
@@ -53,7 +54,7 @@ def connect(host: str, port: int, timeout: float) -> socket.socket:
                     selector.unregister(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if not code:
-                        return sock
+                        return sock, deadline
                     sock.close()
                     problem = OSError(code, os.strerror(code))
                     next_start = monotonic()

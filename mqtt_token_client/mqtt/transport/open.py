@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Mapping
 from typing import cast
 
-from ...clock import monotonic
 from ...errors import BrokerUnreachable
 from . import happy_eyeballs
 from .address import Address
@@ -59,8 +58,7 @@ def _open(
     keepalive: int,
     session: ssl.SSLSession | None,
 ) -> socket.socket:
-    deadline = monotonic() + _TIMEOUT
-    sock = _connect(address, proxy, deadline)
+    sock, deadline = _connect(address, proxy)
     try:
         set_options(sock, keepalive)
         if context is not None:
@@ -81,13 +79,14 @@ def _open(
     return sock
 
 
-def _connect(address: Address, proxy: str | None, deadline: float) -> socket.socket:
+def _connect(address: Address, proxy: str | None) -> tuple[socket.socket, float]:
+    """A connected socket, and until when the rest is to be done."""
     if proxy is not None:
         from .proxy import connect
 
-        return connect(proxy, address.host, address.port, deadline, str(address))
+        return connect(proxy, address.host, address.port, _TIMEOUT, str(address))
     try:
-        return happy_eyeballs.connect(address.host, address.port, deadline - monotonic())
+        return happy_eyeballs.connect(address.host, address.port, _TIMEOUT)
     except OSError as error:
         raise BrokerUnreachable(f"{address}: no connection: {_text(error)}") from None
 

@@ -51,12 +51,13 @@ def check_proxy(proxy: str) -> str:
     return proxy
 
 
-def connect(proxy: str, host: str, port: int, deadline: float, broker: str) -> socket.socket:
-    """A socket that is connected to a host through a proxy. It blocks, until ``deadline`` at most.
+def connect(proxy: str, host: str, port: int, timeout: float, broker: str) -> tuple[socket.socket, float]:
+    """A socket that is connected to a host through a proxy, and when ``timeout`` is over, by
+    :func:`~mqtt_token_client.clock.monotonic`. It blocks, until then at most.
 
     Args:
         proxy: its URL.
-        deadline: a reading of :func:`~mqtt_token_client.clock.monotonic`.
+        timeout: seconds, to which the time of the resolver is added.
         broker: the broker's URL, for errors.
 
     Raises:
@@ -64,13 +65,14 @@ def connect(proxy: str, host: str, port: int, deadline: float, broker: str) -> s
     """
     where = _parse(proxy)
     try:
-        sock = happy_eyeballs.connect(where.host, where.port, max(0.001, deadline - monotonic()))
+        sock, deadline = happy_eyeballs.connect(where.host, where.port, timeout)
     except OSError as error:
         raise BrokerUnreachable(
             f"{broker}: no connection: the proxy {where.host}:{where.port} [{error.strerror or error}]"
         ) from None
+    stream = _Stream(sock, deadline)
     try:
-        _ASK[where.scheme](_Stream(sock, deadline), where, host, port)
+        _ASK[where.scheme](stream, where, host, port)
     except TimeoutError:
         problem = "no connection: the proxy timed out"
     except (OSError, ProxyError) as error:
@@ -79,7 +81,7 @@ def connect(proxy: str, host: str, port: int, deadline: float, broker: str) -> s
         sock.close()
         raise
     else:
-        return sock
+        return sock, stream.deadline
     sock.close()
     raise BrokerUnreachable(f"{broker}: {problem}")
 
@@ -115,7 +117,7 @@ class _Stream:
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
 
     def write(self, data: bytes) -> None:
         self._sock.settimeout(self._left())
@@ -133,7 +135,7 @@ class _Stream:
         return data
 
     def _left(self) -> float:
-        left = self._deadline - monotonic()
+        left = self.deadline - monotonic()
         if left <= 0:
             raise TimeoutError
         return left
@@ -186,7 +188,9 @@ def _ask_socks5(stream: _Stream, proxy: _Proxy, host: str, port: int) -> None:
 
 
 def _ask_socks4(stream: _Stream, proxy: _Proxy, host: str, port: int) -> None:
+    began = monotonic()
     address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]  # SOCKS4 knows no names
+    stream.deadline += monotonic() - began
     stream.write(b"\x04\x01" + port.to_bytes(2) + socket.inet_aton(str(address)) + proxy.user.encode() + b"\0")
     version, code, *_ = stream.read(8)
     if version or code != 90:
