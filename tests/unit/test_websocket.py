@@ -300,6 +300,14 @@ class TestClosing:
         ends.ours.shutdown(socket.SHUT_WR)
         assert ends.peer.next() is None
 
+    def test_twice_sends_close_once(self, ends: Ends) -> None:
+        """As where a client disconnects while a rotation ends the connection."""
+        websocket = ends.open()
+        websocket.shutdown(socket.SHUT_WR)
+        websocket.shutdown(socket.SHUT_WR)
+        ends.ours.shutdown(socket.SHUT_WR)
+        assert [ends.peer.next(), ends.peer.next()] == [(CLOSE, (1000).to_bytes(2)), None]
+
     def test_after_the_broker_closed_sends_nothing_more(self, ends: Ends) -> None:
         websocket = ends.open(close_frame(1001))
         websocket.shutdown(socket.SHUT_WR)

@@ -111,7 +111,7 @@ class WebSocket:
 
     def shutdown(self, _how: int) -> None:
         """Begin the closing handshake (RFC 6455 section 7.1.2): the broker answers and closes the connection."""
-        if self._end is None:
+        if self._end is None and self._protocol.state is ConnectionState.OPEN:  # not a second time
             self._reply = self._protocol.send(CloseConnection(code=1000))
             with contextlib.suppress(OSError):  # the broker is gone
                 self.send(b"")
