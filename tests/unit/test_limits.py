@@ -110,6 +110,20 @@ def test_a_subscription_of_a_kind_that_the_broker_has_not_is_refused_and_not_sen
     assert first.expect(SUBSCRIBE).filters == {"plain": 1}
 
 
+def test_an_unsubscribe_beyond_the_maximum_packet_size_waits_for_a_connection_that_takes_it(make: Make) -> None:
+    device = make()
+    long = "a" * 100
+    first = device.start(properties={MAXIMUM_PACKET_SIZE: 100})
+    for topic_filter in (long, "short"):
+        device.client.unsubscribe(topic_filter)
+    assert list(first.expect_unsubscribe().filters) == ["short"]
+    first.expect_nothing()
+    second = device.rotate()
+    second.connack(session_present=True)
+    device.event(Rotated)
+    assert list(second.expect_unsubscribe().filters) == [long]
+
+
 @pytest.mark.parametrize("code", [0x9C, 0x9D])
 def test_another_server_that_the_broker_names_is_reported(make: Make, code: int) -> None:
     device = make()

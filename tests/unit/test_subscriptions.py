@@ -199,6 +199,15 @@ class TestSubscribing:
         assert made.remove_rejected(Limits(packet_size=19)) == [("a" * 50, 0x95), ("c" * 9, 0x95)]
         assert len(Codec(5).subscribe(1, due(made))) <= 19
 
+    def test_a_filter_that_is_too_long_to_be_subscribed_to_is_not_unsubscribed_from_there_but_elsewhere(self) -> None:
+        made = subscriptions()
+        for name in ("a" * 50, "b" * 8, "c" * 9):
+            made.remove(name)
+        limits = Limits(packet_size=19)
+        assert made.to_unsubscribe(limits) == [["b" * 8]]
+        assert len(Codec(5).unsubscribe(1, ["b" * 8])) <= 19
+        assert made.to_unsubscribe(Limits()) == [["a" * 50, "b" * 8, "c" * 9]]
+
     def test_is_due_again_with_other_properties(self) -> None:
         made = confirmed("a")
         made.add("a", handler, 1, b"x")

@@ -73,8 +73,7 @@ class Limits(Value):
             properties: those of its SUBSCRIBE, packed.
             identified: whether they have a Subscription Identifier.
         """
-        room = self._room(properties)
-        if room is not None and _size(topic_filter) > room:
+        if not self.fits(topic_filter, properties):
             return PACKET_TOO_LARGE
         if not self.shared and topic_filter.startswith("$share/"):
             return NO_SHARED_SUBSCRIPTIONS
@@ -83,6 +82,11 @@ class Limits(Value):
         if not self.wildcards and not {"+", "#"}.isdisjoint(topic_filter):
             return NO_WILDCARDS
         return None
+
+    def fits(self, topic_filter: str, properties: bytes = b"") -> bool:
+        """Whether a packet with this filter alone, and with these ``properties``, may be sent [MQTT-3.2.2-15]."""
+        room = self._room(properties)
+        return room is None or _size(topic_filter) <= room
 
     def divide(self, filters: Iterable[str], properties: bytes = b"") -> Iterator[list[str]]:
         """Divide filters into SUBSCRIBE or UNSUBSCRIBE packets with these ``properties`` that a broker accepts."""

@@ -186,12 +186,12 @@ class Subscriptions:
         ]
 
     def to_unsubscribe(self, limits: Limits) -> list[list[str]]:
-        """Return the filters of each UNSUBSCRIBE packet."""
+        """Return the filters of each UNSUBSCRIBE packet. Those that are too long for it wait for another connection."""
         asked = self._asked_last()
         due = [
             name
             for name, refused in self._unwanted.items()
-            if not refused and (name not in asked or asked[name] is not None)
+            if not refused and (name not in asked or asked[name] is not None) and limits.fits(name)
         ]
         return list(limits.divide(due))
 
