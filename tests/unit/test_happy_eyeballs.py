@@ -14,7 +14,7 @@ import pytest
 from devtools.servers.processes import free_port
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.mqtt.transport import happy_eyeballs
-from mqtt_token_client.mqtt.transport.happy_eyeballs import _Destination, connect, interleave
+from mqtt_token_client.mqtt.transport.happy_eyeballs import _Destination, avoid, connect, interleave, peer
 
 V4, V6 = "127.0.0.1", "::1"
 
@@ -85,9 +85,8 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def reached(host: Host, timeout: float = 30) -> str:
     """The address that was connected to."""
-    sock, deadline = connect("broker.test", host.port, timeout)
+    sock, _ = connect("broker.test", host.port, timeout)
     with sock:
-        assert monotonic() < deadline
         assert sock.gettimeout() == 0
         return str(sock.getpeername()[0])
 
@@ -148,6 +147,45 @@ def test_many_silent_addresses_of_one_family_do_not_keep_the_other_waiting(
     resolve(*silent, V6)
     monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 0.2)
     assert reached(host, timeout=1.1) == V6  # of seven addresses it is the second
+
+
+@pytest.mark.parametrize("order", [(V6, V4), (V4, V6), ("127.0.0.2", "127.0.0.3")])
+def test_one_that_failed_after_tcp_comes_last_for_some_minutes(
+    host: Host, resolve: Callable[..., None], order: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never(monkeypatch)
+    for address in order:
+        host.listen(address)
+    resolve(*order)
+    sock, _ = connect("broker.test", host.port, 30)
+    avoid(peer(sock))
+    sock.close()
+    assert [reached(host), reached(host)] == [order[1], order[1]]
+    now = monotonic()
+    monkeypatch.setattr(happy_eyeballs, "monotonic", lambda: now + 3600.0)
+    assert reached(host) == order[0]
+
+
+def test_where_all_failed_after_tcp_they_take_turns(
+    host: Host, resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never(monkeypatch)
+    addresses = [f"127.0.0.{number}" for number in range(2, 5)]
+    for address in addresses:
+        host.listen(address)
+    resolve(*addresses)
+    found = []
+    for _ in range(6):
+        sock, _ = connect("broker.test", host.port, 30)
+        found.append(sock.getpeername()[0])
+        avoid(peer(sock))
+        sock.close()
+    assert found == addresses * 2
+
+
+def test_a_socket_that_is_connected_to_nothing_is_no_reason_to_avoid_anything() -> None:
+    with socket.socket() as sock:
+        avoid(peer(sock))
 
 
 def test_where_none_answers_it_ends_in_time(host: Host, resolve: Callable[..., None]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import errno
+import os
 import re
 import select
 import socket
@@ -25,7 +27,11 @@ from devtools.servers.pki import Certificate, Pki
 from devtools.servers.processes import free_port
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.errors import BrokerRefused, BrokerUnreachable, CertificateRejected, ConfigurationError
-from mqtt_token_client.mqtt.transport import open as dial_module, websocket  # noqa: F401 - its clock is replaced
+from mqtt_token_client.mqtt.transport import (
+    happy_eyeballs,
+    open as dial_module,
+    websocket,  # noqa: F401 - its clock is replaced
+)
 from mqtt_token_client.mqtt.transport.address import Address, parse_broker
 from mqtt_token_client.mqtt.transport.open import open_transport
 from mqtt_token_client.mqtt.transport.proxy import check_proxy
@@ -180,9 +186,9 @@ Handler = Callable[[socket.socket], object]
 class Server:
     """Accepts connections on loopback, one at a time, and hands each to a function."""
 
-    def __init__(self, handle: Handler, host: str = "127.0.0.1") -> None:
+    def __init__(self, handle: Handler, host: str = "127.0.0.1", port: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        self._listener = socket.create_server((host, port), family=family)
         self.port: int = self._listener.getsockname()[1]
         self._handle = handle
         self._thread = threading.Thread(target=self._serve)
@@ -208,8 +214,8 @@ class Server:
 def serve() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def start(handle: Handler, host: str = "127.0.0.1") -> Server:
-        servers.append(Server(handle, host))
+    def start(handle: Handler, host: str = "127.0.0.1", port: int = 0) -> Server:
+        servers.append(Server(handle, host, port))
         return servers[-1]
 
     yield start
@@ -794,6 +800,74 @@ class Proxy:
             while data := source.recv(65_536):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+
+
+def test_an_address_that_resets_a_new_connection_comes_after_the_others(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = serve(echo, "127.0.0.2")
+    serve(lambda sock: sock.sendall(b"the other"), "127.0.0.3", bad.port)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, bad.port)) for host in ("127.0.0.2", "127.0.0.3")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
+
+    def broken(*_: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dial_module, "set_options", broken)
+        with pytest.raises(BrokerUnreachable):
+            open_transport(plain(bad.port, "localhost"), None, None)
+    with open_transport(plain(bad.port, "localhost"), None, None) as sock:
+        sock.settimeout(20)
+        assert sock.recv(9) == b"the other"
+
+
+@pytest.mark.parametrize("path", [None, "/mqtt"], ids=["TLS", "WebSocket"])
+def test_an_address_that_ends_the_handshake_comes_after_the_others(
+    serve: Callable[..., Server],
+    pki: Pki,
+    context: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str | None,
+) -> None:
+    bad = serve(lambda sock: sock.recv(1000), "127.0.0.2")
+    serve(tls_echo(pki.server) if path is None else websocket_echo, "127.0.0.3", bad.port)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, bad.port)) for host in ("127.0.0.2", "127.0.0.3")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
+    tls = context if path is None else None
+    address = Address("localhost", bad.port, tls=path is None, path=path)
+    with pytest.raises(BrokerUnreachable):
+        open_transport(address, tls, None)
+    for _ in range(2):
+        sock = open_transport(address, tls, None)
+        assert answers(sock) if path is None else websocket_answers(sock)
+
+
+def test_an_address_that_ends_the_handshake_because_of_a_session_gets_a_full_one(
+    serve: Callable[..., Server], pki: Pki, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, handled = tls_echo(pki.server), 0
+
+    def handle(sock: socket.socket) -> None:
+        nonlocal handled
+        handled += 1
+        if handled == 2:
+            sock.recv(65_536)
+            sock.sendall(b"\x15\x03\x03\x00\x02\x02\x50")  # alert: internal error (RFC 8446 section 6.2)
+            return
+        server(sock)
+
+    port = serve(handle, "127.0.0.2").port
+    other = serve(lambda sock: sock.recv(1000), "127.0.0.3", port)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, other.port)) for host in ("127.0.0.2", "127.0.0.3")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
+    address = Address("localhost", port, tls=True)
+    session = echoed(open_transport(address, context, None))
+    echoed(open_transport(address, context, None, session=session))
+    assert handled == 3
 
 
 def unhurried(handle: Handler) -> Handler:

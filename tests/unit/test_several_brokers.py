@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,13 @@ from mqtt_token_client import (
     AuthorizationServerUnavailable,
     Backoff,
     BrokerRefused,
+    Connected,
     ConnectFailed,
+    Disconnected,
     TokenRefused,
     TokenRefusedByBroker,
 )
+from mqtt_token_client.mqtt.transport import happy_eyeballs
 from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
 from tests.unit.scripted_broker import ScriptedBroker
@@ -142,3 +146,26 @@ def test_one_that_dies_as_a_rotation_begins_has_failed_once_and_the_next_is_not_
     second.close()
     brokers[1].accept(70.0).expect(CONNECT)
     assert len(device.reported(ConnectFailed)) == 1
+
+
+@both
+def test_an_address_of_a_broker_that_answers_no_connect_comes_after_its_others(
+    make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = ScriptedBroker()
+    with socket.create_server(("127.0.0.2", broker.port)) as silent:
+        hosts = ("127.0.0.2", "127.0.0.1")
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, broker.port)) for host in hosts]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
+        device = make(protocol, broker=broker, broker_url=f"mqtt://localhost:{broker.port}")
+        device.client.connect(timeout=0)
+        device.until(lambda: bool(device.reported(ConnectFailed)), 20.0)
+        device.answer().close()
+        device.event(Disconnected)
+        device.answer()
+        device.event(Connected)
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()

@@ -242,6 +242,10 @@ class TestUpgrade:
         assert str(error) == "profile: a header for the WebSocket upgrade is not valid in HTTP (RFC 9110 section 5)"
 
 
+def test_it_is_connected_to_the_address_of_its_socket(ends: Ends) -> None:
+    assert ends.open().getpeername() == ends.ours.getpeername()
+
+
 class TestSending:
     @pytest.mark.parametrize("size", [1, 125, 126, 65_535, 65_536, 200_000])
     def test_is_one_masked_binary_frame_of_any_length(self, ends: Ends, size: int) -> None:

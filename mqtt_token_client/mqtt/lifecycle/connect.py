@@ -22,6 +22,7 @@ from ..session.delivery import Outgoing
 from ..session.session import Session
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
+from ..transport.happy_eyeballs import avoid, peer
 from .attempt import Attempt, ConnectListener, Deadline, Rejection
 from .opening import Opened
 
@@ -87,6 +88,7 @@ class Connect(Attempt):
         self.connection.flush()
 
     def _no_answer(self) -> None:
+        avoid(peer(self.sock))
         text = f"{self._broker}: no CONNACK within {_CONNACK_TIME:g} s; check that this port speaks MQTT"
         self.listener.failed(BrokerUnreachable(text))
 

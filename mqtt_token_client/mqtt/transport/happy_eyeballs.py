@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, cast
 from ...clock import monotonic
 
 _HEAD_START = 0.25  # seconds that an address has before the next one is tried too (section 5)
+_AVOIDED = 600.0  # seconds in which an address that accepted TCP and nothing after it comes after the others
+
+_avoided_until: dict[Any, float] = {}  # by host and port
 
 
 class _Destination(NamedTuple):
@@ -32,9 +35,11 @@ def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, float]
         OSError: the name is unknown, or no address answered in time; then it is the error of the last one to fail.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    waiting = deque(interleave([_Destination(family, address) for family, _, _, _, address in found]))
-    deadline = monotonic() + timeout
-    next_start = monotonic()
+    now = monotonic()
+    mixed = interleave([_Destination(family, address) for family, _, _, _, address in found])
+    waiting = deque(sorted(mixed, key=lambda one: max(now, _avoided_until.get(one.address[:2], now))))
+    deadline = now + timeout
+    next_start = now
     problem: OSError = TimeoutError("timed out")
     with selectors.DefaultSelector() as selector:
         try:
@@ -62,6 +67,24 @@ def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, float]
         finally:
             for key in list(selector.get_map().values()):
                 cast("socket.socket", key.fileobj).close()
+
+
+def peer(sock: socket.socket) -> Any:
+    """The address that a socket is connected to, for :func:`avoid`; None if it is not any more."""
+    try:
+        return sock.getpeername()[:2]
+    except OSError:
+        return None
+
+
+def avoid(address: Any) -> None:
+    """Try an address after the others for a while: it accepted TCP and then came to nothing, as where large packets are
+    lost on the way to it. Any thread may call this.
+    """
+    now = monotonic()
+    for old in [one for one, until in _avoided_until.copy().items() if until < now]:
+        _avoided_until.pop(old, None)
+    _avoided_until[address] = now + _AVOIDED
 
 
 def interleave(destinations: list[_Destination]) -> list[_Destination]:

@@ -59,6 +59,7 @@ def _open(
     session: ssl.SSLSession | None,
 ) -> socket.socket:
     sock, deadline = _connect(address, proxy)
+    peer = happy_eyeballs.peer(sock)
     try:
         set_options(sock, keepalive)
         if context is not None:
@@ -71,10 +72,13 @@ def _open(
         sock.setblocking(False)
     except OSError as error:
         sock.close()
+        happy_eyeballs.avoid(peer)
         layer = "TCP" if address.path is None else "WebSocket"
         raise BrokerUnreachable(f"{address}: no {layer} connection: {_text(error)}") from None
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, BrokerUnreachable):
+            happy_eyeballs.avoid(peer)
         raise
     return sock
 

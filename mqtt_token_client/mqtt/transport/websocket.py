@@ -89,9 +89,7 @@ class WebSocket:
         return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.session_reused)
 
     def pending(self) -> int:
-        """How many bytes are there that the operating system does not know of; the end and undecoded frames count as
-        one.
-        """
+        """How many bytes the operating system does not know of; the end and undecoded frames count as one."""
         below = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return below + len(self._arrived) + (self._more_frames or self._end is not None)
 
@@ -102,6 +100,9 @@ class WebSocket:
 
     def fileno(self) -> int:
         return self._sock.fileno()
+
+    def getpeername(self) -> object:
+        return self._sock.getpeername()
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self._sock.setsockopt(level, option, value)
