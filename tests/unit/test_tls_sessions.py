@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from typing import cast
 
 import pytest
 
 from devtools.servers.pki import Pki
-from mqtt_token_client import Connected, ConnectFailed, Disconnected, Event, Rotated, RotationFailed
+from mqtt_token_client import Connected, ConnectFailed, Disconnected, Rotated, RotationFailed
 from mqtt_token_client.mqtt.transport import open as open_module
 from tests.unit.device import Device, Make
 from tests.unit.packets import CONNECT
@@ -56,50 +55,46 @@ def device(make: Make, pki: Pki) -> Device:
 
 
 @pytest.fixture(params=["reset", "silence"])
-def how(request: pytest.FixtureRequest) -> str:
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "silence":
+        monkeypatch.setattr(open_module, "_TIMEOUT", 2.0)
     return str(request.param)
 
 
-def failed_handshake(
-    device: Device,
-    how: str,
-    monkeypatch: pytest.MonkeyPatch,
-    report: type[Event],
-    begin: Callable[[], None] = lambda: None,
-) -> None:
-    """The broker breaks off in the handshake of the attempt that ``begin`` begins, or that was planned."""
-    with monkeypatch.context() as patched:
-        if how == "silence":
-            patched.setattr(open_module, "_TIMEOUT", 0.2)
-        begin()
-        cast("FullHandshakes", device.broker).break_off(how)
-        device.event(report)
-
-
-def test_that_a_rotation_failed_with_is_not_resumed_by_the_next(
-    device: Device, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_that_a_rotation_fails_with_is_left_out_in_the_same_attempt(device: Device, how: str) -> None:
     first = device.start()
     assert not resumed(first)
-    failed_handshake(device, how, monkeypatch, RotationFailed, device.client.rotate)
+    device.client.rotate()
+    cast("FullHandshakes", device.broker).break_off(how)
     second = device.broker.accept()
     assert not resumed(second)
     second.expect(CONNECT)
     second.connack(session_present=True)
     device.event(Rotated)
     assert not device.reported(Disconnected)
+    assert not device.reported(RotationFailed)
     assert resumed(rotated(device)), "the session of the full handshake serves again"
 
 
-def test_that_a_new_connection_failed_with_is_not_resumed_by_the_next(
-    device: Device, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_that_a_new_connection_fails_with_is_left_out_in_the_same_attempt(device: Device, how: str) -> None:
     device.start()
     peer = rotated(device)
     assert resumed(peer)
     peer.close()
     device.event(Disconnected)
-    failed_handshake(device, how, monkeypatch, ConnectFailed)
+    cast("FullHandshakes", device.broker).break_off(how)
     peer = device.answer()
     assert not resumed(peer)
     device.event(Connected)
+    assert not device.reported(ConnectFailed)
+
+
+def test_outlives_an_attempt_that_failed_before_tls(device: Device) -> None:
+    peer = device.start()
+    peer = rotated(device)
+    assert resumed(peer)
+    device.broker.close_listener()
+    peer.close()
+    device.event(ConnectFailed)
+    device.broker.listen_again()
+    assert resumed(device.answer())

@@ -107,7 +107,6 @@ class BrokerTls:
         """A connection was not accepted. If it had a newer context than the last one that was, the next goes back to
         that one, and then they take turns; unless it is this device that did not accept the broker.
         """
-        self._sessions.clear()  # perhaps the broker cannot resume one, and resets the connection or is silent
         if self._tls is None or self._used is None:
             return
         best = self._best()

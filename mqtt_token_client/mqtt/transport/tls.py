@@ -72,7 +72,7 @@ def handshake(
         problem = tls_errors.certificate_problem(error, _TRUST, context.get_ca_certs())
         raise kind(f"{broker}: its certificate was not accepted: {problem}") from None
     except OSError as error:
-        if session is not None and isinstance(error, ssl.SSLError):
+        if session is not None:  # the broker may end the connection for it in any way, or be silent
             raise SessionRejectedError from None
         from ... import tls_errors
 
