@@ -941,6 +941,24 @@ class TestProxies:
         assert answers(open_transport(plain(1883, "broker.test"), None, url))
         assert proxy.asked == ["CONNECT broker.test:1883 HTTP/1.1" if kind == "http" else ("broker.test", 1883)]
 
+    def test_of_several_addresses_are_tried_at_the_others_after_one_that_came_to_nothing(
+        self, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        bad = serve(lambda sock: sock.recv(1000), "127.0.0.2")
+        serve(getattr(Proxy(serve(echo).port), kind), "127.0.0.3", bad.port)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, bad.port)) for host in ("127.0.0.2", "127.0.0.3")]
+        resolve = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *more, **names: found if host == "proxy.test" else resolve(host, *more, **names),
+        )
+        monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
+        url = f"{kind}://proxy.test:{bad.port}"
+        with pytest.raises(BrokerUnreachable):
+            open_transport(plain(1883, "broker.test"), None, url)
+        assert answers(open_transport(plain(1883, "broker.test"), None, url))
+
     def test_get_their_credentials(self, serve: Callable[..., Server], kind: str) -> None:
         proxy = Proxy(serve(echo).port)
         proxy.credentials = ("pump", "a-secret of 17")

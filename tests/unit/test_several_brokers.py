@@ -24,7 +24,8 @@ from mqtt_token_client import (
 from mqtt_token_client.mqtt.transport import happy_eyeballs
 from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
-from tests.unit.scripted_broker import ScriptedBroker
+from tests.unit.scripted_broker import PATIENCE, ScriptedBroker
+from tests.unit.stepped_time import wait_until_readable
 
 SLOW = Backoff(initial=60.0, maximum=60.0)
 BANNED, UNAVAILABLE, NOT_AUTHORIZED = 0x8A, 0x88, 0x87
@@ -149,8 +150,9 @@ def test_one_that_dies_as_a_rotation_begins_has_failed_once_and_the_next_is_not_
 
 
 @both
+@pytest.mark.parametrize("ends", [False, True], ids=["is silent", "ends the connection"])
 def test_an_address_of_a_broker_that_answers_no_connect_comes_after_its_others(
-    make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch
+    make: Make, protocol: int, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
     broker = ScriptedBroker()
     with socket.create_server(("127.0.0.2", broker.port)) as silent:
@@ -160,12 +162,18 @@ def test_an_address_of_a_broker_that_answers_no_connect_comes_after_its_others(
         monkeypatch.setattr(happy_eyeballs, "_HEAD_START", 1000.0)
         device = make(protocol, broker=broker, broker_url=f"mqtt://localhost:{broker.port}")
         device.client.connect(timeout=0)
+        if ends:
+            wait_until_readable(silent, PATIENCE)
+            with silent.accept()[0] as sock:
+                wait_until_readable(sock, PATIENCE)
+                assert sock.recv(1000)
         device.until(lambda: bool(device.reported(ConnectFailed)), 20.0)
         device.answer().close()
         device.event(Disconnected)
         device.answer()
         device.event(Connected)
         silent.setblocking(False)
-        silent.accept()[0].close()
+        if not ends:
+            silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()

@@ -67,6 +67,7 @@ class Connect(Attempt):
         self.connection: NetworkConnection[Outgoing] = NetworkConnection(runtime, opened.sock, opened.codec, self)
         self.credentials = opened.credentials
         self.sock = opened.sock
+        self._peer = peer(opened.sock)
         self.listener = listener
         self._session = session
         self._packet = opened.packet
@@ -88,7 +89,7 @@ class Connect(Attempt):
         self.connection.flush()
 
     def _no_answer(self) -> None:
-        avoid(peer(self.sock))
+        avoid(self._peer)
         text = f"{self._broker}: no CONNACK within {_CONNACK_TIME:g} s; check that this port speaks MQTT"
         self.listener.failed(BrokerUnreachable(text))
 
@@ -144,6 +145,7 @@ class Connect(Attempt):
         if loss.reason is not None:
             self.listener.rejected(Rejection(self.credentials.token, loss.reason))
         else:
+            avoid(self._peer)
             hint = _OTHER_PORT if self._broker.startswith("mqtt:") else ""
             when = "" if "CONNACK" in loss.cause else " before CONNACK"
             self.listener.failed(BrokerUnreachable(f"{self._broker}: {loss.cause}{when}{hint}"))

@@ -82,6 +82,7 @@ def connect(proxy: str, host: str, port: int, timeout: float, broker: str) -> tu
         raise
     else:
         return sock, stream.deadline
+    happy_eyeballs.avoid(happy_eyeballs.peer(sock))
     sock.close()
     raise BrokerUnreachable(f"{broker}: {problem}")
 
