@@ -86,7 +86,7 @@ class CredentialsProvider:
         that of this machine if NTP keeps it.
         """
         server = self._keeper.server_clock
-        return TimesOfDay(server.now() if server is not None and server.known else None, synchronized_wall())
+        return TimesOfDay(server.now() if server is not None and server.from_server else None, synchronized_wall())
 
     def renew(self) -> Token:
         """Renew the token now. Blocks.

@@ -35,7 +35,7 @@ def _clocks(token: Token, server: ServerClock | None) -> str:
         return ""
     name = max(times, key=times.__getitem__)
     text = f"it may have rejected the token because its clock is behind: the token was issued {age:.0f} s ago"
-    if server is None or not server.known:
+    if server is None or not server.from_server:
         return f"{text}; otherwise "
     ahead = times[name] - (server.now() - age)
     return f"{text}, with {name} {ahead:.1f} s ahead of the authorization server's Date; otherwise "
