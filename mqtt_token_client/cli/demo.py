@@ -135,6 +135,11 @@ def run(seconds: float | None, console: Console) -> Snapshot:
         if can_refresh(console)
         else nullcontext()
     )
+
+    def show_lines() -> None:
+        while lines and not can_refresh(console):
+            console.out(lines.popleft(), highlight=False)
+
     with AuthorizationServer(_LIFETIME) as server, Broker(server) as broker:
         source = ClientCredentials(issuer=server.issuer, client_id=server.client_id, client_secret=server.client_secret)
         client = TokenClient(broker.url, source, client_id="demo", on_event=watch.on_event)
@@ -143,10 +148,10 @@ def run(seconds: float | None, console: Console) -> Snapshot:
         with _first_interrupt() as interrupted, picture, client:
             for _ in _ticks(seconds, interrupted):
                 client.publish(_TOPIC, str(watch.traffic.send()), qos=1)
-                while lines and not can_refresh(console):
-                    console.out(lines.popleft(), highlight=False)
+                show_lines()
             while not watch.traffic.settled:
                 time.sleep(_PERIOD)
+            show_lines()
         return watch.snapshot()
 
 
