@@ -10,7 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
+import click
+
 _PATIENCE = 2.0  # seconds without progress, after which a reader of stdout is not waited for any more
+
+
+def check_stdout() -> None:
+    """Raise a UsageError if this process was started without a stdout."""
+    if sys.stdout is None:
+        raise click.UsageError("stdout is closed")
 
 
 def write_out(data: bytes, progress: Callable[[], object] = lambda: None) -> None:

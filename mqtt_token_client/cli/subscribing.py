@@ -31,7 +31,7 @@ from .beside import (
 )
 from .live import show_until
 from .login import with_config
-from .printing import Printer, write_out
+from .printing import Printer, check_stdout, write_out
 from .traffic import Traffic, line, picture
 
 
@@ -75,6 +75,7 @@ def sub(
         raise click.UsageError("--stats takes the place of the messages: leave out -v, -F and --json")
     as_text = _json if as_json else _formatted(form or ("%t %p" if verbose else "%p"))
     traffic, over, left = Traffic(), threading.Event(), count or math.inf
+    check_stdout()
     printer = Printer(over.set)
 
     def received(message: Message) -> None:
@@ -142,6 +143,7 @@ def request(
 
     Exits with 1 if no answer comes in time.
     """
+    check_stdout()
     mark, arrived = uuid4().bytes, threading.Event()
     answer_topic = response_topic or f"{topic}/response/{mark.hex()}"
     more = (message_properties(properties, user) or {}) | {"response_topic": answer_topic, "correlation_data": mark}
