@@ -25,6 +25,7 @@ from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage
+from mqtt_token_client.mqtt.session.journal import Bounds
 from mqtt_token_client.mqtt.session.recorded_queue import RecordedQueue
 from tests.unit import packets
 from tests.unit.device import Device, Make
@@ -398,6 +399,21 @@ class TestReplace:
         publish(device, range(2, 4), replace=True)
         peer = device.start()
         assert payloads(peer, 3) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("when_full", ["reject", "drop_newest", "drop_oldest"])
+def test_a_message_takes_the_place_of_the_one_it_replaces_though_the_file_is_full(when_full: str) -> None:
+    journal, dropped = ScriptedJournal(), list[int]()
+    journal.bounds = Bounds(max_bytes=1000, when_full=when_full)
+    queue = RecordedQueue(journal, dropped.append)
+    other, old, new = (RecordedMessage(encode_topic(topic), b"x", 1, False, b"") for topic in ("other", "t", "t"))
+    queue.put(other)
+    queue.put(old, replace=True)
+    journal.size = 1000  # the file becomes smaller at a later commit only
+    queue.put(new, replace=True)
+    assert list(queue.new) == [other, new]
+    assert "replaced by a newer one" in str(old.error)
+    assert not dropped
 
 
 def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() -> None:

@@ -56,7 +56,7 @@ class RecordedQueue(MessageQueue):
                 raise ClientClosed(f"publish: {self._closed}")
             if replace and (old := self._newest.get(message.topic)) is not None and self._remove(old):
                 dropped.append((old, _REPLACED))
-            accepted = self._make_room(dropped)
+            accepted = bool(dropped) or self._make_room(dropped)  # a file shrinks at a later commit only
             if accepted:
                 if replace:
                     assert isinstance(message, RecordedMessage)
