@@ -38,7 +38,7 @@ _SETTINGS = """
     PRAGMA temp_store=MEMORY;
 """
 # `counters` of the last message of a commit: written with it, they cost no page of their own. A commit that appends
-# nothing writes them to `state`, which counts if no message above its `last_number` has any.
+# no new one writes them to `state`, which counts if no message above its `last_number` has any.
 _SCHEMA = f"""
     BEGIN IMMEDIATE;
     CREATE TABLE messages (
@@ -271,7 +271,7 @@ class Database:
             ending = {numbers[-1]: packed}
         else:
             ending = {}
-            if counters != self.counters:
+            if numbers or counters != self.counters:  # the row that had them may be one of these
                 self._connection.execute(
                     "INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (counters.last_number, packed)
                 )

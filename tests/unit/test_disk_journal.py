@@ -506,6 +506,23 @@ class TestSize:
         database.close()
         assert load(reopen()).count == 2
 
+    def test_numbers_go_on_after_a_commit_that_was_repeated(self, reopen: Open, path: Path) -> None:
+        """It had reached the disk, and its last row has the counters."""
+        reopen().close()
+        database = Database(path)
+        batch = Batch(database.counters)
+        batch.append(message(1), b"x", 0.0)
+        batch.mark(1, 7, SENT)
+        for _ in range(2):
+            database.commit(batch)
+            batch.failed()
+            database.close()
+            database = Database(path)
+            batch.rebase(database.counters)
+        database.close()
+        recorded = load(reopen())
+        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (1, 1, 7)
+
 
 class TestArguments:
     @pytest.mark.parametrize("path", ["", None, 3])
