@@ -69,7 +69,8 @@ class Batch:
         ended: called when the journal is closed, after the last commit; None until then.
         size: about how many bytes the messages in ``appended`` take.
         accepted: the same of all messages that were ever appended.
-        uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed.
+        uncertain: numbers of messages in ``appended`` that may be on disk, as a commit of them failed, or they were
+            reported before.
         time: what the clocks say that can be trusted, and when they said that, on the monotonic clock; None if that is
             nothing new.
         session_lost: whether all that is on disk is at stage NEW, and no identifier there is received. What the other
@@ -166,6 +167,8 @@ class Batch:
         self.accepted += size
         self.size += size - self._size(message.number)
         self.appended[message.number] = message, payload, at
+        if message.number <= self._latest.number:
+            self.uncertain.add(message.number)  # reported again: a new file may have it already
         self._latest.number = max(self._latest.number, message.number)
 
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:

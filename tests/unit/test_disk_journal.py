@@ -22,6 +22,7 @@ from mqtt_token_client.journal.batch import Batch, Counters
 from mqtt_token_client.journal.channel import Channel
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
+from mqtt_token_client.journal.rows import DamagedError
 from mqtt_token_client.journal.writer import _Writer
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
@@ -611,6 +612,34 @@ class TestFaults:
         flush(journal)
         assert failed
         assert one.disk is True
+
+    @pytest.mark.parametrize("acknowledged", [True, False])
+    def test_a_message_that_a_new_file_has_when_it_is_reported_again_counts_once_until_it_is_done(
+        self, reopen: Open, monkeypatch: pytest.MonkeyPatch, acknowledged: bool
+    ) -> None:
+        journal = reopen(commit_every=3600)
+        lost = threading.Event()
+        journal.load(lambda: None, lost.set)
+        committing = Database.commit
+        failed: list[Database] = []
+
+        def find_damage(database: Database, batch: Batch) -> None:
+            if len(failed) < 3:
+                failed.append(database)
+                raise DamagedError("damaged")
+            committing(database, batch)
+
+        monkeypatch.setattr(Database, "commit", find_damage)
+        one = message(1)
+        journal.append(one)
+        flush(journal)
+        assert lost.is_set()
+        journal.append(one)
+        if acknowledged:
+            journal.remove(1)
+        flush(journal)
+        recorded = load(reopen())
+        assert (len(recorded.messages), recorded.count) == ((0, 0) if acknowledged else (1, 1))
 
     def test_an_error_that_a_new_file_has_too_sets_nothing_aside_again(
         self, reopen: Open, path: Path, reported: list[events.Event], monkeypatch: pytest.MonkeyPatch
