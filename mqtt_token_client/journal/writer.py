@@ -188,7 +188,7 @@ class _Writer:
             self._report_durable()  # in memory, for now
             batch.read_from_memory(self._on_disk_to)
             self._channel.sleep(self._retry_at - now, until_next=False)
-        elif batch.reads and not batch.appended:
+        elif batch.reads and not batch.appended and batch.ended is None:  # the last turn is for the last commit
             self._read(self._database)
         elif now >= (due := self._due()):
             self._commit(self._database)

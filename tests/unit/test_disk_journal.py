@@ -312,6 +312,28 @@ class TestCommits:
         writer.work()
         writer.close()
 
+    def test_what_changed_before_the_end_is_written_though_messages_are_to_be_read(self, path: Path) -> None:
+        channel = Channel()
+        writer = _Writer(channel, path, None, "pump", 0.0)
+        writer.open()
+        for number in (1, 2):
+            channel.put(Batch.append, message(number), b"x", 0.0)
+        writer.work()
+        done: list[str] = []
+        channel.put(Batch.read, 0, 10, lambda _page, _complete: done.append("read"))
+        channel.put(Batch.remove, 1)
+        channel.put(Batch.receive, 17, True)
+        channel.put(Batch.flush, lambda: done.append("flushed"))
+        channel.put(Batch.end, lambda: done.append("ended"))
+        writer.work()
+        writer.close()
+        database = Database(path)
+        recorded = database.load()
+        database.close()
+        assert [one.number for one in recorded.messages] == [2]
+        assert recorded.received == {17}
+        assert done == ["flushed", "ended"], "nobody is left to send what would be read"
+
     def test_a_message_that_is_done_while_it_is_written_keeps_its_payload(self, reopen: Open) -> None:
         """A delivered message loses its payload at once, and its removal is another commit."""
         journal = reopen(commit_every=3600)
