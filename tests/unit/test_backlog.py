@@ -352,6 +352,19 @@ class TestBounds:
         assert payloads(peer, 20) == list(range(3, 23))
         assert device.reported(JournalFull) == [JournalFull(3)]
 
+    def test_the_oldest_is_dropped_without_a_connection_too_once_none_of_those_in_memory_is_left(
+        self, make: Make, journal: Open
+    ) -> None:
+        device = make(5, journal=journal(max_queued=30, when_full="drop_oldest"))
+        device.start().close()
+        device.until(lambda: bool(device.reported(Disconnected)))
+        deliveries = publish(device, range(30))
+        for number in range(30, 55):
+            device.until(lambda: in_memory(device) > 0)
+            deliveries += publish(device, range(number, number + 1))
+        assert [one.done for one in deliveries] == [True] * 25 + [False] * 30
+        assert payloads(device.answer(), 30) == list(range(25, 55))
+
     def test_the_newest_is_dropped(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal(max_queued=20, when_full="drop_newest"))
         deliveries = publish(device, range(23))

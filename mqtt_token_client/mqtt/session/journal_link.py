@@ -57,6 +57,11 @@ class JournalLink:
             self._emit(Resumed(self._resumed))
             self._resumed = 0
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """Run a function on the network thread, if the session is open. Called on any thread."""
+        if self._call_soon is not None:
+            self._call_soon(function)
+
     def dropped(self, count: int) -> None:
         """Messages were dropped. Called on any thread."""
         self._dropped += count

@@ -26,7 +26,7 @@ class RecordedOutbox(Outbox):
     """
 
     def __init__(self, packet_ids: PacketIds, *, max_inflight: int, link: JournalLink) -> None:
-        self._recorded = RecordedQueue(link.journal, link.dropped)
+        self._recorded = RecordedQueue(link.journal, link.dropped, link.soon)
         super().__init__(packet_ids, self._recorded, max_inflight=max_inflight, journal=link.journal)
         self._link = link
         self._record = link.journal

@@ -26,6 +26,7 @@ class RecordedQueue(MessageQueue):
     Args:
         journal: records messages of QoS 1 and 2, and those of QoS 0 that are durable.
         on_drop: called on any thread with the number of messages that were dropped.
+        soon: runs a function on the network thread, if the session is open. Called on any thread.
 
     Attributes:
         pace: how fast a backlog is sent.
@@ -33,13 +34,19 @@ class RecordedQueue(MessageQueue):
 
     message_type = RecordedMessage
 
-    def __init__(self, journal: Journal, on_drop: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        on_drop: Callable[[int], None],
+        soon: Callable[[Callable[[], None]], None] = lambda _: None,
+    ) -> None:
         super().__init__(journal.bounds.max_queued, journal)
         self._record = journal
         self._on_drop = on_drop
+        self._soon = soon
         self.pace = DrainPace(journal.bounds.drain_rate, self.wake)
         self._dropped = 0  # written while the lock is held
-        self._backlog = Backlog(journal, Recorded(), self.wake)
+        self._backlog = Backlog(journal, Recorded(), self._page_arrived)
         self._newest: dict[bytes, Outgoing] = {}  # by topic, of those that may be replaced
 
     def __len__(self) -> int:
@@ -47,7 +54,7 @@ class RecordedQueue(MessageQueue):
 
     def restore(self, recorded: Recorded) -> None:
         super().restore(recorded)
-        self._backlog = Backlog(self._record, recorded, self.wake)
+        self._backlog = Backlog(self._record, recorded, self._page_arrived)
 
     def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
         dropped: list[tuple[Outgoing, str]] = []
@@ -70,6 +77,8 @@ class RecordedQueue(MessageQueue):
         count = sum(why is not _REPLACED for _, why in dropped) + (not accepted)
         if count:
             self._on_drop(count)
+            if len(self.new) < _FEW_IN_MEMORY:
+                self._read_soon()
         self.wake()
 
     def _add(self, message: Outgoing, *, durable: bool) -> None:
@@ -135,6 +144,15 @@ class RecordedQueue(MessageQueue):
             wake()
         if self._on_room is not None and self._has_room():
             self._call_on_room()
+
+    def _page_arrived(self) -> None:
+        self.wake()
+        self._read_soon()
+
+    def _read_soon(self) -> None:
+        """Without a connection nothing is sent, so that nobody reads: then there would be no oldest one to drop."""
+        if self._wake is not None and self._record.bounds.when_full == "drop_oldest" and self._backlog.count:
+            self._soon(self.read_backlog)
 
     # On the network thread
 
