@@ -406,6 +406,19 @@ class TestReplace:
         peer.acknowledge(packets.PUBACK, sent.packet_id)
         device.until(lambda: device.client.stats.queued == 0)
 
+    def test_what_was_published_before_disconnect_is_replaced_after_the_next_connect(
+        self, make: Make, journal: Open, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make(5, journal=journal(), max_inflight=1)
+        peer = device.start()
+        publish(device, range(1))
+        peer.expect(packets.PUBLISH)
+        publish(device, range(1, 2), replace=True)
+        disconnect(device, peer, pool)
+        device.client.connect(timeout=0)
+        publish(device, range(2, 3), replace=True)
+        assert payloads(device.answer(), 2) == [0, 2]
+
     def test_others_of_the_topic_stay(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal())
         publish(device, range(2))

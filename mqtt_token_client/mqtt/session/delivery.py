@@ -258,6 +258,12 @@ class RecordedMessage(Outgoing):
     def expiring(self, properties: bytes, expires_at: float) -> Outgoing:
         return RecordedExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties, expires_at)
 
+    def copy(self) -> Outgoing:
+        message = super().copy()
+        assert isinstance(message, RecordedMessage)
+        message.replaces = self.replaces
+        return message
+
 
 class RecordedExpiringMessage(RecordedMessage):
     """An :class:`ExpiringMessage` of a client with a journal."""

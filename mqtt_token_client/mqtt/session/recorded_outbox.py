@@ -112,7 +112,7 @@ class RecordedOutbox(Outbox):
                 self._inflight[message.packet_id] = message
                 self._again.append(message)
             else:
-                self.queue.new.append(message)
+                self._recorded.take_up(message)
         self._unsent = set(self._inflight)
 
     def close(self, inherited: str = "") -> int:

@@ -56,6 +56,14 @@ class RecordedQueue(MessageQueue):
         super().restore(recorded)
         self._backlog = Backlog(self._record, recorded, self._page_arrived)
 
+    def take_up(self, message: Outgoing) -> None:
+        """Continue with a message that was accepted earlier, and is not sent."""
+        self.new.append(message)
+        if isinstance(message, RecordedMessage) and message.replaces:
+            newest = self._newest.get(message.topic)
+            if newest is None or newest.number <= message.number:  # a newer one may be on disk only
+                self._newest[message.topic] = message
+
     def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
         dropped: list[tuple[Outgoing, str]] = []
         with self._lock:
