@@ -419,6 +419,21 @@ class TestReplace:
         publish(device, range(2, 3), replace=True)
         assert payloads(device.answer(), 2) == [0, 2]
 
+    def test_what_was_on_disk_only_in_disconnect_is_replaced_once_it_was_read(
+        self, make: Make, journal: Open, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make(5, journal=journal(), max_inflight=1)
+        publish(device, range(25))
+        publish(device, range(100, 101), replace=True)
+        disconnect(device, device.start(), pool)
+        peer = device.start(session_present=True)
+        assert payloads(peer, 20) == list(range(20))
+        sent = peer.expect(packets.PUBLISH)
+        device.until(lambda: in_memory(device) == 5)
+        publish(device, range(101, 102), replace=True)
+        peer.acknowledge(packets.PUBACK, sent.packet_id)
+        assert payloads(peer, 5) == [21, 22, 23, 24, 101]
+
     def test_others_of_the_topic_stay(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal())
         publish(device, range(2))

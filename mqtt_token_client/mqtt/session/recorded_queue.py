@@ -176,6 +176,12 @@ class RecordedQueue(MessageQueue):
                 messages, lost = backlog.take()
                 self._dropped += lost
                 self.new.extend(messages)
+                for message in messages:
+                    newest = self._newest.get(message.topic)
+                    if newest is not None and newest.number == message.number:  # its Delivery failed in close()
+                        assert isinstance(message, RecordedMessage)
+                        message.replaces = True
+                        self._newest[message.topic] = message
                 gone = backlog.take_deliveries() if lost else []
             for message in gone:
                 message.finish(DeliveryFailed(_LOST))
