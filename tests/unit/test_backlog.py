@@ -474,6 +474,19 @@ def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() ->
     assert len(queue) == 12
 
 
+def test_the_newest_of_a_topic_is_replaced_though_an_older_one_is_taken_up_after_it() -> None:
+    queue = RecordedQueue(ScriptedJournal(), print)
+    for _ in range(10):
+        queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
+    older, on_disk, new = (RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b"") for _ in range(3))
+    queue.put(on_disk, replace=True)
+    older.number, older.replaces = 5, True
+    queue.take_up(older)
+    queue.put(new, replace=True)
+    assert on_disk.done
+    assert not older.done
+
+
 def test_what_was_replaced_on_disk_is_forgotten_once_the_others_are_read() -> None:
     journal = ScriptedJournal()
     pages: list[Callable[[Sequence[Outgoing], bool], None]] = []
