@@ -1004,7 +1004,7 @@ class TestProxies:
         self, serve: Callable[..., Server], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A byte at a time, each of them in time."""
-        monkeypatch.setattr(dial_module, "_TIMEOUT", 0.3)
+        monkeypatch.setattr(dial_module, "_TIMEOUT", 1.0)
         gone = threading.Event()
         answer = b"HTTP/1.1 200 OK\r\nX: " if kind == "http" else b"\x05\x00\x05\x00\x00\x03\xff"
         url = f"{kind}://127.0.0.1:{serve(dribble(answer + b'x' * 400, gone)).port}"
