@@ -115,6 +115,8 @@ class Inboxes:
         self.remove(topic_filter)
 
     def _keep(self, topic_filter: str) -> None:
+        if (timer := self._left.get(topic_filter)) is not None:
+            timer.cancel()  # else it would end the block that is entered next
         timer = None
         if self._connected:
             timer = self._own_loop.bind().call_later(KEPT_SECONDS, self._drop, topic_filter)
