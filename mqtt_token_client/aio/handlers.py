@@ -51,7 +51,7 @@ class HandlerTask:
         return task
 
     def _begin(self) -> None:
-        if self._task is None and not self._stopped:
+        if (self._task is None or self._task.done()) and not self._stopped:  # one that never began resets nothing
             self._task = self._own_loop.bind().create_task(self._run(), name="mqtt-token-handler")
 
     async def _run(self) -> None:

@@ -26,7 +26,7 @@ def pass_the_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def remember(
         loop: asyncio.BaseEventLoop, delay: float, callback: Callable[..., object], *arguments: object
     ) -> object:
-        timer = call_later(loop, delay, callback, *arguments)  # type: ignore[arg-type]
+        timer = call_later(loop, delay, callback, *arguments)
         if delay == _KEPT:
             timers.append(timer)
         return timer

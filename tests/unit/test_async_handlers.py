@@ -247,3 +247,60 @@ def test_a_handler_that_is_there_before_the_client_connects_gets_the_first_messa
         device.broker.close()
 
     run(main)
+
+
+class TestAHandlerWhoseTaskNeverBegan:
+    """Its task is cancelled before its first step: asyncio never enters the coroutine."""
+
+    def test_gets_the_messages_of_the_next_connection(self) -> None:
+        async def main() -> None:
+            async with connected() as (device, peer):
+                got: list[int] = []
+
+                async def connect_and_disconnect_at_once() -> None:
+                    assert await device.client.connect(0)
+                    await device.client.disconnect()
+
+                device.client.subscribe("t", lambda message: got.append(int(message.payload)))
+                await subscribed(peer)
+                await ending(peer, connect_and_disconnect_at_once())
+                second = await device.start(session_present=True)
+                publish(second, 1)
+                assert await acknowledged(second) == 1
+                assert got == [1]
+                await device.end(second)
+
+        run(main)
+
+    def test_is_told_from_one_that_ended_before_it_was_known(self) -> None:
+        """As an eager task does that never waits (Python 3.12)."""
+
+        async def nothing() -> None:
+            pass
+
+        async def main() -> None:
+            eager: list[object] = []
+            ended = asyncio.create_task(nothing())
+            await ended
+
+            def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+                if coroutine.__qualname__ != "HandlerTask._run":
+                    return asyncio.Task(coroutine, loop=loop, **options)
+                with pytest.raises(StopIteration):
+                    coroutine.send(None)
+                eager.append(coroutine)
+                return ended
+
+            async with connected() as (device, peer):
+                got: list[int] = []
+                asyncio.get_running_loop().set_task_factory(factory)
+                device.client.subscribe("t", lambda message: got.append(int(message.payload)))
+                await subscribed(peer)
+                for identifier in (1, 2):
+                    publish(peer, identifier)
+                    assert await acknowledged(peer) == identifier
+                assert got == [1, 2]
+                assert eager
+                asyncio.get_running_loop().set_task_factory(None)
+
+        run(main)
