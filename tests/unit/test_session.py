@@ -286,7 +286,7 @@ class TestSubscribing:
     def test_waits_while_all_identifiers_are_in_use(self, client: Client) -> None:
         client.publish("t")
         client.sees("32 06 0001 74 0001 00")
-        while client.session._subscriptions._ids.take():
+        while client.session.subscriptions._ids.take():
             """All are in use."""
         client.subscribe("a")
         client.unsubscribe("b")

@@ -146,8 +146,8 @@ class ConnectionManager:
             reconnect = self.attempt = Reconnect(self.runtime, current.connection, connect, self)
             reconnect.start()
         else:
-            old, traits = current.connection, self._traits
-            handover = self.attempt = Handover(self.runtime, self._session, traits, old, connect, self)
+            old = current.connection
+            handover = self.attempt = Handover(self.runtime, self._session, self._traits, old, connect, self)
             handover.start()
 
     def obtained(self, credentials: Credentials) -> None:
@@ -281,14 +281,14 @@ class ConnectionManager:
 
     def _pump(self) -> None:
         """Send from the outbox what may be sent now."""
-        if self._current is not None and not self.attempt.holds and self._current.send():
+        if self._current is None:
+            self._session.subscriptions.make_changes()
+        elif not self.attempt.holds and self._current.send():
             self.wake()
 
     def _close_when_empty(self) -> None:
-        if self._closing is None or self._session.queued:
-            return
-        # Once an attempt is past that, the session may be on either connection.
-        if self._current is None or self.attempt.leavable:
+        # Once an attempt is past being leavable, the session may be on either connection.
+        if self._closing and not self._session.queued and (self._current is None or self.attempt.leavable):
             self._closing.disconnect()
 
     def leave(self) -> CurrentConnection | None:

@@ -49,7 +49,7 @@ class Session:
 
     Attributes:
         known: whether the broker has accepted a connection of this session before.
-        journal: see above.
+        journal, subscriptions: see above, and what the application wants.
         queue, publish, receive_message, acknowledge: the messages to send, ``queue.put``, and methods of ``Incoming``.
     """
 
@@ -75,8 +75,8 @@ class Session:
         )
         self.queue = self._outbox.queue
         self.publish = self.queue.put
-        self._subscriptions = Subscriptions(packet_ids)
-        dispatcher = Dispatcher(self._subscriptions.routes, on_message, emit, reply_by)
+        self.subscriptions = Subscriptions(packet_ids)
+        dispatcher = Dispatcher(self.subscriptions.routes, on_message, emit, reply_by)
         was_received = self._outbox.was_received
         self._incoming = Incoming(dispatcher, manual_acks=manual_acks, journal=journal, received=was_received)
         self.receive_message = self._incoming.receive
@@ -98,12 +98,12 @@ class Session:
     ) -> None:
         """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
         how = {"identified": identified, "beside": beside}
-        self._subscriptions.change(lambda: self._subscriptions.add(topic_filter, handler, options, properties, **how))
+        self.subscriptions.change(lambda: self.subscriptions.add(topic_filter, handler, options, properties, **how))
         self.queue.wake()
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe from a filter before anything that is published later."""
-        self._subscriptions.change(lambda: self._subscriptions.remove(topic_filter))
+        self.subscriptions.change(lambda: self.subscriptions.remove(topic_filter))
         self.queue.wake()
 
     @property
@@ -138,7 +138,7 @@ class Session:
         """
         self._incoming.close()
         if inherited:
-            self._subscriptions.close(inherited)
+            self.subscriptions.close(inherited)
         return self._outbox.close(inherited)
 
     def connected(self, *, session_present: bool, rotated: bool = False) -> None:
@@ -150,7 +150,7 @@ class Session:
         has_news = self.journal is not None and self.journal.note_time()
         if not session_present:  # both sides start over; what is to be sent stays
             self._incoming.session_lost()
-            self._subscriptions.session_lost()
+            self.subscriptions.session_lost()
             self._outbox.session_lost()
             if self.journal is not None:
                 self.journal.session_lost()
@@ -160,7 +160,7 @@ class Session:
     def in_doubt(self) -> None:
         """CONNECT was sent and not answered: the broker may have begun a new session, and will report it as present."""
         self._incoming.session_in_doubt()
-        self._subscriptions.session_in_doubt()
+        self.subscriptions.session_in_doubt()
 
     def connection_lost(
         self, connection: NetworkConnection[Outgoing], loss: Loss | None = None, *, early: bool = True
@@ -175,10 +175,10 @@ class Session:
             if self._suspicion is None:
                 from .suspicion import Suspicion
 
-                self._suspicion = Suspicion(self._outbox, self._subscriptions, self._emit)
+                self._suspicion = Suspicion(self._outbox, self.subscriptions, self._emit)
             suspected = self._suspicion.ended(loss)
         self._outbox.connection_lost(connection.unwritten())
-        self._subscriptions.connection_lost()
+        self.subscriptions.connection_lost()
         self._incoming.connection_lost()
         return self._suspicion.found() if self._suspicion is not None and suspected else Blame.NOTHING
 
@@ -188,7 +188,7 @@ class Session:
         if self.journal is not None:
             self.journal.note_time()
         self._outbox.token_renewed()
-        self._subscriptions.token_renewed()
+        self.subscriptions.token_renewed()
 
     # Sending
 
@@ -203,12 +203,12 @@ class Session:
         for _ in range(_FLUSHES_A_TURN):
             if connection.closed or not connection.takes_more():
                 return False
-            if self._subscriptions.outdated:
+            if self.subscriptions.outdated:
                 self._send_subscriptions(connection, limits)
             sent = False
             most, suspicion = limits.receive_maximum, self._suspicion
             for message in self._outbox.due(most) if suspicion is None else suspicion.due(connection, most):
-                if self._subscriptions.outdated:  # perhaps changed just before this message was published
+                if self.subscriptions.outdated:  # perhaps changed just before this message was published
                     self._send_subscriptions(connection, limits)
                 if (unsendable := write_message(connection, message, limits)) is not None:
                     self._outbox.fail_unsent(message, unsendable.error)
@@ -225,7 +225,7 @@ class Session:
         if self._suspicion is not None and not self._suspicion.may_send(connection):
             return
         alone = self._suspicion is not None and self._suspicion.isolating
-        for topic_filter, reason in self._subscriptions.send(connection, limits, alone=alone):
+        for topic_filter, reason in self.subscriptions.send(connection, limits, alone=alone):
             self._emit(events.SubscriptionRefused(topic_filter, reason))
 
     def written(self, messages: list[Outgoing]) -> None:
@@ -283,7 +283,7 @@ class Session:
     def _request_answered(self, packet: Suback | Unsuback, ignored: Container[int] = ()) -> None:
         if self._suspicion is not None:
             self._suspicion.answered(packet.packet_id)
-        for refusal in refusals(self._subscriptions, packet):
+        for refusal in refusals(self.subscriptions, packet):
             if refusal.reason not in ignored:
                 self._emit(refusal)
 

@@ -57,6 +57,11 @@ class Subscriptions:
         """Refuse changes from now on, for the reason ``why``."""
         self._closed = why
 
+    def make_changes(self) -> None:
+        """Make the changes, to be sent on the next connection if there is none, so that they do not pile up."""
+        while self._changes:
+            self._changes.popleft()()
+
     def send(
         self, connection: NetworkConnection[Outgoing], limits: Limits, *, alone: bool = False
     ) -> list[tuple[str, int]]:
@@ -65,8 +70,7 @@ class Subscriptions:
         they are forgotten.
         """
         self.outdated = False
-        while self._changes:
-            self._changes.popleft()()
+        self.make_changes()
         rejected = self.remove_rejected(limits)
         if limits.identifiers:
             self._identify()
