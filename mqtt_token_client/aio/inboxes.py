@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from weakref import WeakSet
 
 from ..errors import ConfigurationError
 from ..mqtt.codec.message import Message
@@ -51,6 +52,7 @@ class Inboxes:
         self._reports = reports
         self._unsubscribe = unsubscribe
         self._consumers: dict[str, HandlerTask | Messages] = {}
+        self._removed: WeakSet[HandlerTask] = WeakSet()  # whose handler may still run
         self._inboxes: dict[str, Inbox] = {}  # of these, and of blocks that an exception has left
         self._left: dict[str, asyncio.TimerHandle | None] = {}  # those blocks; None while the client is disconnected
         self._connected = False
@@ -102,6 +104,8 @@ class Inboxes:
         consumer = self._consumers.pop(topic_filter, None)
         if isinstance(consumer, Messages):
             consumer.end()
+        elif consumer is not None:
+            self._removed.add(consumer)
         timer = self._left.pop(topic_filter, None)
         if timer is not None:
             timer.cancel()
@@ -164,7 +168,7 @@ class Inboxes:
         """
         self._connected = False
         cancelled = []
-        for task in self._tasks():
+        for task in (*self._tasks(), *self._removed):
             running = task.stop()
             if running is not None:
                 cancelled.append(running)

@@ -204,6 +204,31 @@ def test_disconnect_cancels_a_handler_whose_message_comes_again_on_the_next_conn
     run(main)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_disconnect_cancels_a_handler_whose_filter_was_unsubscribed_while_it_runs(again: bool) -> None:
+    """``again`` is after another handler has taken its place."""
+
+    async def main() -> None:
+        handler = Handler()
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1)
+            await until(lambda: handler.began == [1])
+            device.client.unsubscribe("t")
+            await asyncio.to_thread(peer.expect_unsubscribe)
+            if again:
+                device.client.subscribe("t", handler)
+                await subscribed(peer)
+            await device.end(peer)
+            await asyncio.sleep(0)
+            handler.gate.set()
+            await asyncio.sleep(0)
+            assert handler.ended == []
+
+    run(main)
+
+
 def test_a_handler_may_disconnect_its_client() -> None:
     async def main() -> None:
         async with connected() as (device, peer):
