@@ -142,7 +142,8 @@ class AsyncTokenClient(ClientBase):
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
         timeout = check_seconds(timeout, "disconnect")
-        await self._closings.run(self._close(timeout, self._inboxes.stop()), hurry=lambda: self._core.close(0))
+        handlers = self._inboxes.stop()
+        await self._closings.run(lambda: self._close(timeout, handlers), hurry=lambda: self._core.close(0))
 
     async def _close(self, timeout: float, handlers: list[asyncio.Task[None]]) -> None:
         await self._core.close(timeout)

@@ -15,22 +15,27 @@ class Closings:
         self._tasks: set[asyncio.Task[None]] = set()
         self._next: Callable[[], object] | None = None
 
-    async def run(self, closing: Coroutine[Any, Any, None], *, hurry: Callable[[], object]) -> None:
+    async def run(self, close: Callable[[], Coroutine[Any, Any, None]], *, hurry: Callable[[], object]) -> None:
         """Disconnect the client by running a coroutine to its end, and forget what was to happen afterwards. If the
-        caller is cancelled, ``hurry`` is called, and the cancellation goes on when the coroutine has ended.
+        caller is cancelled, ``hurry`` is called, and the cancellation goes on when the coroutine has ended. If its task
+        is cancelled, as by the end of ``asyncio.run``, another one begins.
         """
         self._next = None
-        task = asyncio.get_running_loop().create_task(closing, name="mqtt-token-disconnect")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
         cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                if not task.done():  # else a connect() that came after it may have begun
-                    hurry()
+        while True:
+            task = asyncio.get_running_loop().create_task(close(), name="mqtt-token-disconnect")
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            while not task.done():
+                try:
+                    await asyncio.shield(task)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    if not task.done():  # else a connect() that came after it may have begun
+                        hurry()
+            if not task.cancelled():
+                break
+            hurry()
         if cancelled is not None:
             raise cancelled
 
@@ -51,6 +56,6 @@ class Closings:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._next is not None and not self._under_way():
+        if self._next is not None and not task.cancelled() and not self._under_way():
             function, self._next = self._next, None
             function()

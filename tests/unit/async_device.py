@@ -106,11 +106,11 @@ class AsyncDevice:
 async def ending(peer: Peer, disconnecting: Awaitable[_Result]) -> _Result:
     """Await something that disconnects a client, and close the connection after DISCONNECT."""
     task = asyncio.ensure_future(disconnecting)
-    await asyncio.to_thread(_close_after_disconnect, peer)
+    await asyncio.to_thread(close_after_disconnect, peer)
     return await task
 
 
-def _close_after_disconnect(peer: Peer) -> None:
+def close_after_disconnect(peer: Peer) -> None:
     while (packet := peer.packet()) is not None and packet.kind != DISCONNECT:
         pass
     peer.close()
