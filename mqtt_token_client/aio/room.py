@@ -20,6 +20,7 @@ class Room:
     def __init__(self, when_room: Callable[[Callable[[], None]], None]) -> None:
         self._when_room = when_room
         self._turn = asyncio.Lock()  # has the publisher whose turn it is
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the lock, which cannot be used on another one
 
     async def publish(self, publish: Callable[[], Delivery]) -> Delivery:
         """Call ``publish`` until it no longer raises OutboxFull, and return what it returns."""
@@ -28,6 +29,8 @@ class Room:
                 return publish()
             except OutboxFull:
                 pass
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._turn = loop, asyncio.Lock()
         async with self._turn:
             while True:
                 try:
