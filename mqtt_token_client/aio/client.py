@@ -21,7 +21,7 @@ from ..oneshot import check_seconds, check_timeout
 from ..tokens.credentials import CredentialsProvider
 from ..tokens.on_loop import in_thread
 from .acks import AckBatch
-from .closings import Closings
+from .closings import Closings, ended
 from .event_stream import Events, EventStream
 from .inboxes import Inboxes
 from .messages import Messages
@@ -143,12 +143,13 @@ class AsyncTokenClient(ClientBase):
         """
         timeout = check_seconds(timeout, "disconnect")
         handlers = self._inboxes.stop()
-        await self._closings.run(lambda: self._close(timeout, handlers), hurry=lambda: self._core.close(0))
+        await self._closings.run(
+            lambda hurried: self._close(timeout, handlers, hurried), hurry=lambda: self._core.close(0)
+        )
 
-    async def _close(self, timeout: float, handlers: list[asyncio.Task[None]]) -> None:
+    async def _close(self, timeout: float, handlers: list[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
         await self._core.close(timeout)
-        if handlers:
-            await asyncio.wait(handlers)
+        await ended(handlers, hurried)
         await self._provider.leave_loop(_LAST_FETCH)
         self._inboxes.clear()
         self._events.end()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
+
+_LAST_STEPS = 5.0  # seconds for handlers to end
 
 
 class Closings:
@@ -15,15 +17,20 @@ class Closings:
         self._tasks: set[asyncio.Task[None]] = set()
         self._next: Callable[[], object] | None = None
 
-    async def run(self, close: Callable[[], Coroutine[Any, Any, None]], *, hurry: Callable[[], object]) -> None:
+    async def run(
+        self, close: Callable[[asyncio.Future[None]], Coroutine[Any, Any, None]], *, hurry: Callable[[], object]
+    ) -> None:
         """Disconnect the client by running a coroutine to its end, and forget what was to happen afterwards. If the
-        caller is cancelled, ``hurry`` is called, and the cancellation goes on when the coroutine has ended. If its task
+        caller is cancelled, ``hurry`` is called, the future that the coroutine got is done, and the cancellation goes
+        on when the coroutine has ended. If its task
         is cancelled, as by the end of ``asyncio.run``, another one begins.
         """
         self._next = None
         cancelled: asyncio.CancelledError | None = None
+        loop = asyncio.get_running_loop()
+        hurried: asyncio.Future[None] = loop.create_future()
         while True:
-            task = asyncio.get_running_loop().create_task(close(), name="mqtt-token-disconnect")
+            task = loop.create_task(close(hurried), name="mqtt-token-disconnect")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
             while not task.done():
@@ -31,6 +38,8 @@ class Closings:
                     await asyncio.shield(task)
                 except asyncio.CancelledError as error:
                     cancelled = error
+                    if not hurried.done():
+                        hurried.set_result(None)
                     if not task.done():  # else a connect() that came after it may have begun
                         hurry()
             if not task.cancelled():
@@ -59,3 +68,15 @@ class Closings:
         if self._next is not None and not task.cancelled() and not self._under_way():
             function, self._next = self._next, None
             function()
+
+
+async def ended(handlers: Iterable[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
+    """Wait until the tasks of handlers have ended, but not much longer once ``hurried`` is done: one of them may wait
+    for the task that waits here.
+    """
+    running: set[asyncio.Future[None]] = set(handlers)
+    while running and not hurried.done():
+        done, _ = await asyncio.wait({hurried, *running}, return_when=asyncio.FIRST_COMPLETED)
+        running -= done
+    if running:
+        await asyncio.wait(running, timeout=_LAST_STEPS)

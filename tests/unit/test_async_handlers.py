@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from mqtt_token_client import HandlerFailed, Message, MessagesDropped
+from mqtt_token_client.aio import closings
 from tests.unit.async_device import AsyncDevice, connected, ending, run, until, waiting
 from tests.unit.packets import PUBACK
-from tests.unit.scripted_broker import Peer
+from tests.unit.scripted_broker import PATIENCE, Peer
 
 
 async def acknowledged(peer: Peer) -> int:
@@ -242,6 +243,30 @@ def test_a_handler_may_disconnect_its_client() -> None:
             await subscribed(peer)
             publish(peer, 1, 2)
             await ending(peer, ended)
+            assert device.client.state == "closed"
+
+    run(main)
+
+
+def test_a_task_that_a_handler_waits_for_may_disconnect_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closings, "_LAST_STEPS", 0.01)
+
+    async def main() -> None:
+        async with connected() as (device, peer):
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            async def handler(message: Message) -> None:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(device.client.disconnect())
+                finally:
+                    ended.set_result(None)
+
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1)
+            async with asyncio.timeout(PATIENCE):
+                await ending(peer, ended)
             assert device.client.state == "closed"
 
     run(main)
