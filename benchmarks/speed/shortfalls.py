@@ -26,7 +26,7 @@ _AWSCRT, _IN_C = "awscrt", "libmosquitto (C)"
 
 @dataclass(frozen=True)
 class Ratios:
-    """Ratios that are told together.
+    """Ratios that are shown in one sentence.
 
     Attributes:
         text: with a place for them.

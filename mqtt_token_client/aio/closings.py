@@ -21,9 +21,11 @@ class Closings:
         self, close: Callable[[asyncio.Future[None]], Coroutine[Any, Any, None]], *, hurry: Callable[[], object]
     ) -> None:
         """Disconnect the client by running a coroutine to its end, and forget what was to happen afterwards. If the
-        caller is cancelled, ``hurry`` is called, the future that the coroutine got is done, and the cancellation goes
-        on when the coroutine has ended. If its task
-        is cancelled, as by the end of ``asyncio.run``, another one begins.
+        coroutine's task is cancelled, as at the end of ``asyncio.run``, another one begins.
+
+        Args:
+            close: makes the coroutine. Its argument is done once the caller is cancelled.
+            hurry: called when the caller is cancelled, which takes effect when the coroutine has finished.
         """
         self._next = None
         cancelled: asyncio.CancelledError | None = None
@@ -71,8 +73,8 @@ class Closings:
 
 
 async def ended(handlers: Iterable[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
-    """Wait until the tasks of handlers have ended, but not much longer once ``hurried`` is done: one of them may wait
-    for the task that waits here.
+    """Wait until the tasks of handlers finish, but not much longer once ``hurried`` is done: one of them may wait for
+    the task that waits here.
     """
     running: set[asyncio.Future[None]] = set(handlers)
     while running and not hurried.done():

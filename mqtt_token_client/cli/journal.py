@@ -45,8 +45,8 @@ def journal() -> None:
 def show(file: Path, key_file: Path | None, as_json: bool) -> None:
     """Show how many messages wait, how many bytes they have, and how long the oldest has waited, by topic.
 
-    A device without a reliable clock does not know how long its power was off. Then the age counts only
-    the time that it was on, and is shown as "at least".
+    A device without a reliable clock does not know how long its power was off. Then the age counts
+    only the time that it was on, and is shown as "at least".
     """
     topics: dict[str, dict[str, Any]] = {}
     with _opened(file, key_file) as database:

@@ -170,7 +170,7 @@ class Recovery:
         return loss.reason == TAKEN_OVER and monotonic() < self._gave_up_at + _LATE
 
     def down(self, loss: Loss, delay: float) -> None:
-        """Report that the connection has ended, and that the next attempt begins after ``delay`` seconds."""
+        """Report that the connection was lost, and that the next attempt begins after ``delay`` seconds."""
         cause = loss.cause
         if self._may_be_late(loss):
             cause = cause.removesuffix(f"; {advice(TAKEN_OVER)}") + _LATE_CONNECT
