@@ -15,7 +15,7 @@ from ... import events
 from ...profiles import Credentials
 from ...token import Token
 from ..codec.packets import Connack, Packet
-from ..runtime.base import Coalesced, Runtime
+from ..runtime.base import Runtime, coalesced
 from ..session.limits import Limits
 from ..session.session import Session
 from ..transport import Loss
@@ -59,7 +59,7 @@ class ConnectionManager:
     ) -> None:
         self.runtime = runtime
         self.attempt = _NO_ATTEMPT
-        self.wake = Coalesced(runtime, self._pump)
+        self.wake = coalesced(runtime, self._pump)
         self._settings = settings
         self._source = source
         self._session = session

@@ -60,24 +60,24 @@ class Runtime(Protocol):
         """Something is sent, and an answer may be waited for; also asserts what :meth:`check_thread` does."""
 
 
-class Coalesced:
-    """Calls a function soon, once for all the requests that come before that. Any thread may request it."""
+def coalesced(runtime: Runtime, function: Callable[[], None]) -> Callable[[], None]:
+    """Return what requests that a function is called soon, once for all the requests that come before that. Any thread
+    may request it.
+    """
+    requested = False
 
-    __slots__ = ("_function", "_requested", "_runtime")
+    def call() -> None:
+        nonlocal requested
+        requested = False
+        function()
 
-    def __init__(self, runtime: Runtime, function: Callable[[], None]) -> None:
-        self._runtime = runtime
-        self._function = function
-        self._requested = False
+    def request() -> None:
+        nonlocal requested
+        if not requested:
+            requested = True
+            runtime.call_soon(call)
 
-    def __call__(self) -> None:
-        if not self._requested:
-            self._requested = True
-            self._runtime.call_soon(self._call)
-
-    def _call(self) -> None:
-        self._requested = False
-        self._function()
+    return request
 
 
 def outcome_of(job: Callable[[], _Result]) -> tuple[_Result | None, Exception | None]:
