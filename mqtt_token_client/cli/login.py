@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from time import sleep
 from typing import Any, TypeVar
 
 import click
@@ -19,12 +20,14 @@ from ..sources import TokenSource
 from ..sources.oauth.device_flow import DeviceFlow
 from ..stores.memory import MemoryStore
 from ..token import Token
-from ..tokens.exit_guard import ExitGuard
+from ..tokens.exit_guard import ExitGuard, postpone_signals
 from ..tokens.keeper import TokenKeeper
 from ..tokens.off_main_thread import off_main_thread
 from .waiting import WaitingStore
 
 TEMPORARY, USAGE, LOGIN, REJECTED = 1, 2, 3, 4  # exit codes
+
+_SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt, as the refresh token would be lost
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -75,6 +78,7 @@ def login(config: Config, again: bool) -> None:
     With the device flow, a person approves this device on another screen. If the stored token is valid or can be
     renewed, nobody is asked; if the server rejects its renewal, for whatever reason, the person is.
     """
+    postpone_signals()
     unreadable = _check_key(config)
     if unreadable is not None:
         click.echo(f"mqtt-token: {unreadable}", err=True)
@@ -104,8 +108,20 @@ def _log_in(config: Config) -> Token:
     with config.store.lock(token_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
         token = config.source.fetch(None)
         with ExitGuard(needed=True):  # a person approved it
-            config.store.save(token_key(config), token)
+            _save(config, token)
     return token
+
+
+def _save(config: Config, token: Token) -> None:
+    for pause in (*_SAVE_AGAIN, None):
+        try:
+            config.store.save(token_key(config), token)
+        except StoreError:
+            if pause is None:
+                raise
+            sleep(pause)
+        else:
+            return
 
 
 @click.command()
@@ -178,6 +194,10 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
+    for pause in _SAVE_AGAIN:
+        if keeper.unsaved:
+            sleep(pause)
+            keeper.save_again()
     if failures and keeper.unsaved:  # it is no use to the next command, and its refresh token would be lost
         raise failures[-1]
     for text in dict.fromkeys(map(str, failures + renewals)):  # the stored token is valid all the same

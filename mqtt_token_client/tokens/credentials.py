@@ -123,6 +123,7 @@ class CredentialsProvider:
             ConfigurationError: the profile cannot make credentials of the token.
         """
         token = self._keeper.get(refused)
+        self._keeper.save_in_background()  # as nothing else does without a connection
         try:
             placed: object = self._profile.place(token, self._client_id)
         except ConfigurationError:

@@ -124,6 +124,7 @@ class TokenKeeper:
         self.source_on_loop.use(asyncio.get_running_loop())
         token = self.current
         if token is None or not is_usable(token):
+            self.prepare_for_exit()
             return await self._shared_get.result()
         self.renew_in_background()
         return token
@@ -131,6 +132,7 @@ class TokenKeeper:
     def renew_in_background(self) -> None:
         """Like :meth:`renew_when_due`, on a thread of its own; that none could be started is an event too."""
         if self._requests.due <= monotonic():
+            self.prepare_for_exit()
             try:
                 threading.Thread(target=self.renew_when_due, name="token-renewal", daemon=True).start()
             except RuntimeError as error:
@@ -194,6 +196,12 @@ class TokenKeeper:
     def save_again(self) -> None:
         """Store the current token if it could not be stored before. Blocks meanwhile."""
         off_main_thread(self._requests.save_again)
+
+    def save_in_background(self) -> None:
+        """Store the token on a thread of its own, if that has failed and it is time to try again."""
+        if self._renewer.save_due:
+            with suppress(RuntimeError):  # no thread could be started; the next call may find one
+                threading.Thread(target=self.save_again, name="token-saving", daemon=True).start()
 
     def prepare_for_exit(self) -> None:
         """Let SIGTERM wait for an answer with a new refresh token; see :func:`.exit_guard.postpone_signals`."""

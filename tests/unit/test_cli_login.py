@@ -22,6 +22,7 @@ from mqtt_token_client.cli import waiting
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.config import read_config
+from mqtt_token_client.stores.folder import replace
 from mqtt_token_client.token import Token
 from tests.unit.command_line import cli_runner
 from tests.unit.oauth_server import OAuthServer, answer, token_answer
@@ -97,6 +98,20 @@ def _entries(entries: dict[str, str]) -> str:
     return "".join(f"{name} = {value}\n" for name, value in entries.items())
 
 
+def full_for(monkeypatch: pytest.MonkeyPatch, attempts: int) -> list[float]:
+    """Have so many attempts to store a token fail; return the waits between them."""
+    failures, waits = [OSError(28, "No space left on device")] * attempts, list[float]()
+
+    def replace_if_room(*names: Any) -> None:
+        if failures:
+            raise failures.pop()
+        replace(*names)
+
+    monkeypatch.setattr("mqtt_token_client.stores.file.replace", replace_if_room)
+    monkeypatch.setattr("mqtt_token_client.cli.login.sleep", waits.append)
+    return waits
+
+
 class TestLogin:
     def test_stores_a_token_and_says_whose_it_is_and_where(self, command: Command) -> None:
         value = issue(command)
@@ -119,15 +134,26 @@ class TestLogin:
         assert command("login", "--again").exit_code == 0
         assert command.stored() == Token(value)
 
-    def test_that_cannot_store_fails(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("mqtt_token_client.stores.file.replace", full)
+    @pytest.mark.parametrize("arguments", [["login"], ["login", "--again"], ["token"]])
+    def test_that_cannot_store_fails(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    ) -> None:
+        waits = full_for(monkeypatch, attempts=99)
         issue(command)
-        done = command("login")
-        assert done.exit_code == 1
+        done = command(*arguments)
+        assert (done.exit_code, done.stdout) == (1, "")
         assert "No space left on device" in done.stderr
+        assert 2 < sum(waits) < 10
+
+    @pytest.mark.parametrize("arguments", [["login"], ["login", "--again"], ["token"]])
+    def test_stores_the_token_once_the_store_works_again(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    ) -> None:
+        """Its refresh token would be lost, and that of the stored one is used up."""
+        full_for(monkeypatch, attempts=2)
+        value = issue(command)
+        assert command(*arguments).exit_code == 0
+        assert command.stored() == Token(value)
 
 
 class TestStatus:

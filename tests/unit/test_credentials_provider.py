@@ -18,7 +18,7 @@ from mqtt_token_client.token import Token
 from mqtt_token_client.tokens.credentials import CredentialsProvider
 from mqtt_token_client.tokens.keeper import TokenKeeper
 
-from .keeping import BUSY, Source, keep
+from .keeping import BUSY, Clock, Source, keep
 from .network_thread import call
 from .test_keeper_shared import USED
 
@@ -74,6 +74,33 @@ def test_a_token_that_could_not_be_stored_is_stored_when_the_client_is_closed(lo
     call(loop, client.provider.stop)
     assert stored.wait(10)
     assert store.load(source.key) == token
+
+
+def test_a_token_that_could_not_be_stored_is_stored_at_a_later_attempt_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No timer runs without a connection, and an outage may last for hours."""
+    clock, stored = Clock(monkeypatch), threading.Event()
+
+    class FullAtFirst(MemoryStore):
+        full = True
+
+        def save(self, key: str, token: Token) -> None:
+            if self.full:
+                self.full = False
+                raise OSError(28, "No space left on device")
+            super().save(key, token)
+            stored.set()
+
+    store = FullAtFirst()
+    keeper, _ = keep(Source(), store)
+    provider = CredentialsProvider(keeper, Password(), "a client")
+    provider.credentials(None)
+    assert store.load(Source.key) is None
+    clock.now += 2
+    provider.credentials(None)
+    assert stored.wait(10)
+    assert store.load(Source.key) == Token("token 1")
 
 
 def test_each_new_token_is_handed_over_in_order_before_its_event(loop: NetworkThread) -> None:

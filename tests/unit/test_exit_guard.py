@@ -78,6 +78,57 @@ client.disconnect(0)
     assert run(program) == (0, "False False\n")
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        "keeper.get()",
+        "asyncio.run(keeper.get_async())",
+        "load_in_thread(); keeper.token",
+        "load_in_thread(); asyncio.run(keeper.get_async())",
+        "login_again()",
+    ],
+)
+def test_each_use_on_the_main_thread_protects_renewals(tmp_path: Path, use: str) -> None:
+    program = f"""
+import asyncio
+from pathlib import Path
+from click.testing import CliRunner
+from mqtt_token_client import Token, TokenKeeper
+from mqtt_token_client.cli.commands import mqtt_token
+
+class Source:
+    uses_refresh_tokens = True
+
+    def fetch(self, previous):
+        return Token("a token", 60.0, refresh_token="next")
+
+keeper = TokenKeeper(Source())
+
+def load_in_thread():
+    thread = threading.Thread(target=keeper.get)
+    thread.start()
+    thread.join()
+    keeper._renewer.renewal_due = 0.0
+
+def login_again():
+    device = Path(sys.argv[1]) / "device.toml"
+    device.touch(0o600)
+    device.write_text('''
+store = "file:store"
+[source]
+type = "client_credentials"
+token_endpoint = "http://127.0.0.1:9/token"
+client_id = "pump-17"
+client_secret = "secret"
+''')
+    CliRunner().invoke(mqtt_token, ["login", "--again", "-c", str(device)])
+
+{use}
+print(*(signal.getsignal(number) is signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGHUP)))
+"""
+    assert run(program, str(tmp_path)) == (0, "False False\n")
+
+
 def test_a_signal_ends_the_process_at_once_while_no_guard_is_held() -> None:
     assert run("postpone_signals(); os.kill(os.getpid(), signal.SIGTERM); print('went on')") == (-signal.SIGTERM, "")
 
