@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..backoff import Backoff, uniform
 from ..clock import monotonic
 from ..errors import ConfigurationError, MqttTokenError
@@ -66,4 +68,10 @@ class RenewalPolicy(Value):
         """Return the seconds to wait after ``error``, the last of ``failures`` in a row; at least ``Retry-After``."""
         wait = self.backoff.slow_delay() if error.permanent else self.backoff.delay(failures)
         # All clients would come back at the time that the server names, so the back-off is added to it.
-        return wait + (getattr(error, "retry_after", None) or 0.0)
+        return wait + _asked_for(error)
+
+
+def _asked_for(error: MqttTokenError) -> float:
+    """Return for how many seconds an error asks to wait, which may be that of a user's source."""
+    seconds = getattr(error, "retry_after", None)
+    return float(seconds) if isinstance(seconds, int | float) and 0 < seconds < math.inf else 0.0

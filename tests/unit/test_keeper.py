@@ -347,6 +347,17 @@ class TestFailedRenewal:
             waits.add(keeper.renewal_due - clock.now)
         assert 7 <= min(waits) < max(waits) <= 8
 
+    @pytest.mark.parametrize("retry_after", ["120", math.nan, math.inf, -5.0, b"7"])
+    def test_is_retried_by_the_back_off_alone_if_retry_after_is_no_time(self, clock: Clock, retry_after: Any) -> None:
+        source = Source()
+        source.always = TokenError("of a user's own source", retry_after=retry_after)
+        keeper, _ = keep(source)
+        for _ in range(2):
+            with pytest.raises(TokenError, match="own source"):
+                keeper.get()
+        assert source.requests == 1
+        assert keeper.renewal_due == clock.now + 1
+
     def test_that_a_person_must_fix_is_retried_slowly(self, clock: Clock) -> None:
         source = Source()
         source.always = TokenRequestRefused("no", error="invalid_client")
