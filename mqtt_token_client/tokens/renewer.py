@@ -51,6 +51,7 @@ class Renewer:
         lock: threading.Condition,
     ) -> None:
         self._source = source
+        self._refreshes = getattr(source, "uses_refresh_tokens", False)
         self._store = store
         self._policy = policy
         self._events = events
@@ -128,20 +129,37 @@ class Renewer:
                     if fresh or enough(token):
                         self._events.collect(_renewed(token), token)
                         return token
+            if refused is None and self._may_be_used_up():
+                return self._failed(TokenError("the store cannot be read, and may have a newer refresh token"))
             return self._ask(refused)
 
     def _read_again(self) -> bool:
         """Take over what another process has stored; returns whether it is newer. A store that cannot be read is read
-        several times if a person may have to approve otherwise.
+        several times if a person may have to approve otherwise: the other process may have used the refresh token.
         """
-        taken = self._store.shared and self._take_over(self._store.load())
-        if self.token is None and getattr(self._source, "uses_refresh_tokens", False):
+        stored = self._store.load() if self._store.shared else None
+        if self.token is None or (self._store.shared and self.token.refresh_token is not None):
+            stored = self._reread(stored)
+        return self._take_over(stored)
+
+    def _reread(self, stored: Token | None) -> Token | None:
+        """Return what was ``stored``, or read it again if it could not be read and a person may have to approve."""
+        if self._refreshes:
             for pause in _REREAD:
                 if self._store.readable:
                     break
                 sleep(pause)
-                taken = self._take_over(self._store.load())
-        return taken
+                stored = self._store.load()
+        return stored
+
+    def _may_be_used_up(self) -> bool:
+        """Whether to wait for the store: it cannot be read, so another process may have used the refresh token, and a
+        server that sees it twice may revoke the login. A file that stays damaged is replaced by the next token.
+        """
+        token = self.token
+        if self._store.readable or not (self._store.shared and self._refreshes):
+            return False
+        return token is not None and token.refresh_token is not None and monotonic() < self._policy.due_late(token)
 
     def _take_over(self, stored: Token | None) -> bool:
         """Replace the current token by the stored one if that is newer; returns whether it is."""
@@ -159,7 +177,7 @@ class Renewer:
             if guard.too_late:
                 return self._failed(TokenError("the process is ending, so no refresh token is used any more"))
             try:
-                token = self._fetch(previous, guard)
+                token = self._fetch(previous, refused, guard)
             except MqttTokenError as error:
                 self._salvage()
                 return self._failed(without_traceback(error))
@@ -171,7 +189,7 @@ class Renewer:
                 self._keep(kept, previous)
         return self._failed(wrong) if wrong else self._succeeded(token, previous)
 
-    def _fetch(self, previous: Token | None, guard: ExitGuard) -> Token:
+    def _fetch(self, previous: Token | None, refused: Token | None, guard: ExitGuard) -> Token:
         try:
             return self._source.fetch(previous)
         except TokenRequestRefused as error:
@@ -179,9 +197,9 @@ class Renewer:
                 raise
             refusal, needs_login = without_traceback(error), error.needs_login
         # Another process may have used the refresh token, without the lock or before this one had it.
-        stored = self._store.load()
+        stored = self._reread(self._store.load())
         if stored is not None and self._replaced(previous, stored):
-            return self._fetch(stored, guard)
+            return stored if is_usable(stored) and stored != refused else self._fetch(stored, refused, guard)
         self._note(refusal, previous, needs_login=needs_login)
         # Some servers have other errors for a refresh token that has expired: they are believed the second time.
         if not (needs_login or previous.refusal):
@@ -198,10 +216,11 @@ class Renewer:
 
     def _note(self, refusal: MqttTokenError, previous: Token, *, needs_login: bool) -> None:
         """Store why the refresh token was rejected, with the token itself: the server may accept it at the next start.
-        In this process it is not used again if the server says that a person has to log in.
+        In this process it is not used again if the server says that a person has to log in. A store that cannot be read
+        may have a newer one.
         """
         refused = previous.with_refusal(str(refusal))
-        if refused.refusal != previous.refusal:
+        if refused.refusal != previous.refusal and (self._store.readable or not self._store.shared):
             self._saving.save(refused)
         with self._lock:
             self.token = refused.with_refresh_token(None) if needs_login else refused

@@ -31,10 +31,12 @@ class Requests:
         self._events = events
         self._lock = lock
         self._closed = False
+        self._save_wanted = False  # once no request is under way
 
     def after_fork(self, lock: threading.Condition) -> None:
         """In a child: all is guarded by another lock."""
         self._lock = lock
+        self._save_wanted = False
 
     @property
     def renewal_due(self) -> float:
@@ -89,14 +91,18 @@ class Requests:
         with self._lock:
             if self.due > monotonic():
                 return
-            flight = self._start()
+            flight = None if self.renewal_due > monotonic() else self._start()
+        if flight is None:
+            self.save_again()
+            return
         with suppress(MqttTokenError):
             self._run(flight, lambda token: is_usable(token) and self._renewer.renewal_due > monotonic())
 
     def save_again(self) -> None:
-        """Store the current token if it could not be stored before."""
+        """Store the current token if it could not be stored before; after the request that is under way, if any."""
         with self._lock:
-            if not self._renewer.unsaved or self._flights.current is not None:
+            self._save_wanted = self._flights.current is not None
+            if not self._renewer.unsaved or self._save_wanted:
                 return
             flight = self._flights.start()
         try:
@@ -152,5 +158,8 @@ class Requests:
         with self._lock:
             self._flights.end(flight)
             happened = self._events.flush()
+            save_wanted, self._save_wanted = self._save_wanted, False
         for event in happened:
             self._events.inform(event)
+        if save_wanted:
+            self.save_again()

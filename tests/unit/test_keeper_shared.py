@@ -319,7 +319,7 @@ class TestRefusedRefreshTokenThatCouldNotBeStored:
     def test_gives_way_to_one_that_another_process_has_stored_since_then(self, clock: Clock) -> None:
         keeper, _, store, source = self.start(clock)
         source.refusals = [USED]
-        newer = Token("of a new login", 5.0, since=clock.now, refresh_token="newer")
+        newer = Token("of a new login", 5.0, since=clock.now - 5, refresh_token="newer")
         source.valid = "newer"
         store.load = lambda _key: newer if source.requests == 2 else None  # type: ignore[method-assign,assignment]
         assert keeper.renew() == Token("token 3")
@@ -347,6 +347,19 @@ class TestRefreshTokenThatIsRefused:
         assert keeper.get() == Token("token 2")
         assert source.asked_with[1] is stored
         assert kinds(events) == [TokenRenewed]
+
+    def test_costs_no_further_request_if_the_token_of_the_store_is_valid(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        stored = Token("valid", 60.0, since=clock.now, refresh_token="newer")
+
+        def refuse() -> Any:
+            store.save(source.key, stored)  # by a process that had no lock
+            raise USED
+
+        source.next = [refuse]
+        assert keeper.get() == stored
+        assert source.requests == 1
 
     def test_has_a_person_asked_where_that_of_the_store_is_refused_too(self, clock: Clock) -> None:
         """Without a lock, the store is not read before each request."""

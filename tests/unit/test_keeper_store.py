@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from mqtt_token_client.errors import AuthorizationServerUnavailable, MqttTokenError, StoreLocked
+from mqtt_token_client.errors import (
+    AuthorizationServerUnavailable,
+    MqttTokenError,
+    StoreLocked,
+    TokenError,
+    TokenRequestRefused,
+)
 from mqtt_token_client.events import Event, RenewalFailed, StoreFailed, TokenRenewed
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
@@ -247,6 +253,97 @@ class TestThatCannotBeReadAtTheStart:
         assert self.waits == []
 
 
+class TestSharedThatCannotBeReadForAWhile:
+    """Another process may have used the refresh token, and a server may revoke the login when it comes again."""
+
+    def start(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, readable_after: int
+    ) -> tuple[Source, Any, TokenKeeper]:
+        source, store = Source(), Broken(error=OSError(24, "Too many open files"))
+        source.uses_refresh_tokens = True  # type: ignore[attr-defined]
+        store.lock = lambda _key: nullcontext()  # type: ignore[attr-defined]
+        store.kept.save(source.key, Token("old", 60.0, since=clock.now, refresh_token="used"))
+        keeper, _ = keep(source, store)
+        keeper.get()
+        clock.now += 10
+        self.newer = Token("newer", 60.0, since=clock.now, refresh_token="newer")
+        store.kept.save(source.key, self.newer)
+        self.waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            self.waits.append(seconds)
+            if len(self.waits) == readable_after:
+                store.names = ()
+
+        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        return source, store, keeper
+
+    def presented(self, source: Source) -> list[str | None]:
+        return [token.refresh_token if token is not None else None for token in source.asked_with]
+
+    def test_is_read_again_before_the_refresh_token_is_used(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=2)
+        store.names = ("load",)
+        assert keeper.renew() == self.newer
+        assert source.requests == 0
+        assert len(self.waits) == 2
+
+    def test_is_waited_for_while_the_token_is_valid(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=0)
+        store.names = ("load",)
+        clock.now += 40
+        with pytest.raises(TokenError, match="the store cannot be read, and may have a newer refresh token"):
+            keeper.renew()
+        assert keeper.get() == Token("old")
+        assert source.requests == 0
+        assert 0 < keeper.renewal_due - clock.now <= 1
+
+    def test_is_replaced_before_the_token_expires(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=0)
+        store.names = ("load",)
+        clock.now += 45
+        assert keeper.renew() == Token("token 1") == store.kept.load(source.key)
+        assert self.presented(source) == ["used"]
+
+    def test_has_a_token_replaced_at_once_that_the_broker_refuses(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=0)
+        store.names = ("load",)
+        assert keeper.get(Token("old")) == Token("token 1")
+        assert self.presented(source) == ["used"]
+
+    def test_is_read_again_before_a_refusal_is_believed(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=2)
+        store.kept.delete(source.key)
+
+        def refuse() -> Any:
+            store.kept.save(source.key, self.newer)
+            store.names = ("load",)
+            raise TokenRequestRefused("no", error="invalid_grant")
+
+        source.next = [refuse]
+        assert keeper.renew() == self.newer
+        assert self.presented(source) == ["used"]
+        assert len(self.waits) == 2
+
+    def test_loses_no_newer_token_to_a_refused_one(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=0)
+        store.kept.delete(source.key)
+
+        def refuse() -> Any:
+            store.kept.save(source.key, self.newer)
+            store.names = ("load",)
+            raise TokenRequestRefused("no", error="invalid_grant")
+
+        source.next = [refuse, TokenRequestRefused("nobody", error="expired_token")]
+        with pytest.raises(TokenRequestRefused, match="nobody"):
+            keeper.renew()
+        assert store.kept.load(source.key) == self.newer
+
+
 def test_that_returns_no_token_is_reported(clock: Clock) -> None:
     store: Any = Broken(error=ValueError())
     store.kept.save("a source", {"access_token": "a"})
@@ -403,6 +500,33 @@ class TestTokenThatCouldNotBeStored:
             with pytest.raises(AuthorizationServerUnavailable):
                 keeper.get()
         assert source.requests == 3
+
+    def test_is_stored_again_without_a_request_before_the_back_off_is_over(self, clock: Clock) -> None:
+        keeper, _, source, _ = self.start(clock)
+        source.always = AuthorizationServerUnavailable("busy", retry_after=3600)
+        clock.now += 200
+        keeper.renew_when_due()
+        retry = keeper.renewal_due
+        assert retry >= clock.now + 3600
+        while (due := keeper._requests.due) < retry:
+            clock.now = max(due, clock.now + 1)
+            keeper.renew_when_due()
+        assert source.requests == 3
+
+    @pytest.mark.parametrize("closing", [False, True])
+    def test_is_stored_after_a_request_that_was_under_way_and_failed(self, clock: Clock, closing: bool) -> None:
+        keeper, _, source, kept = self.start(clock)
+        keeper._renewer._store._store.names = ()  # type: ignore[union-attr]
+
+        def fail() -> Any:
+            keeper.close() if closing else keeper.save_again()
+            assert kept.load("a source") == Token("token 1")
+            raise BUSY
+
+        source.next = [fail]
+        with pytest.raises(AuthorizationServerUnavailable):
+            keeper.renew()
+        assert kept.load("a source") == Token("token 2")
 
     def test_waits_while_another_process_has_the_lock(self, clock: Clock) -> None:
         class Locked(Broken):
