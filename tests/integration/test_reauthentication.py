@@ -5,7 +5,7 @@ from __future__ import annotations
 from devtools.servers.keys import Keys
 from devtools.servers.mosquitto import Mosquitto
 from devtools.servers.oidc import AuthorizationServer
-from mqtt_token_client import Credentials, Event, Token
+from mqtt_token_client import Credentials, Disconnected, Event, Token
 from tests.integration.interfaces import INTERFACES, through_both
 from tests.integration.traffic import Peer, Traffic, source
 
@@ -67,7 +67,10 @@ def test_refused_goes_on_with_another_token_on_another_connection_and_loses_noth
             traffic.run(seconds=2, rate=200)
             traffic.settle()
         assert client.stats.connects == 2
-        assert mosquitto.refused(name) == 1
+        lost = next(event for event in events if isinstance(event, Disconnected))
+        # Where Mosquitto has not read all of the traffic when it closes the connection, the kernel drops a DISCONNECT
+        # that Nagle's algorithm holds back: the client does not know why, and presents the new token once more.
+        assert mosquitto.refused(name) == (2 if lost.reason is None else 1)
         assert traffic.peer.arrivals.lost_of(traffic.sent) == set()
         assert traffic.down.lost_of(traffic.sent) == set()
 
