@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from time import sleep
 
 from ..errors import MqttTokenError, StoreLocked
 from ..events import Event, StoreFailed
 from ..token import Token
 from . import TokenStore
+
+_REREAD = (0.5, 1.0, 2.0)  # seconds before a store that cannot be read is read again
 
 
 class GuardedStore:
@@ -31,8 +34,19 @@ class GuardedStore:
         self.shared = callable(getattr(store, "lock", None))
         self.readable = False
 
-    def load(self) -> Token | None:
-        """Return the stored token; None if there is none or the store fails."""
+    def load(self, *, patient: bool = False) -> Token | None:
+        """Return the stored token; None if there is none or the store fails. If ``patient``, a store that fails is read
+        several times, which takes some seconds.
+        """
+        stored = self._load()
+        for pause in _REREAD if patient else ():
+            if self.readable:
+                break
+            sleep(pause)
+            stored = self._load()
+        return stored
+
+    def _load(self) -> Token | None:
         self.readable = False
         try:
             stored: object = self._store.load(self._key)
@@ -85,7 +99,7 @@ class NoStore:
     shared = False
     readable = True
 
-    def load(self) -> None:
+    def load(self, *, patient: bool = False) -> None:
         """Return None: no token is stored."""
 
     def save(self, token: Token) -> bool:  # noqa: ARG002 - as GuardedStore has it

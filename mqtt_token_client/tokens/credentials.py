@@ -123,7 +123,8 @@ class CredentialsProvider:
             ConfigurationError: the profile cannot make credentials of the token.
         """
         token = self._keeper.get(refused)
-        self._keeper.save_in_background()  # as nothing else does without a connection
+        if self._keeper.unsaved:
+            self._keeper.renew_in_background()  # stores it, as no timer runs without a connection
         try:
             placed: object = self._profile.place(token, self._client_id)
         except ConfigurationError:

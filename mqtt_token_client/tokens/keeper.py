@@ -197,12 +197,6 @@ class TokenKeeper:
         """Store the current token if it could not be stored before. Blocks meanwhile."""
         off_main_thread(self._requests.save_again)
 
-    def save_in_background(self) -> None:
-        """Store the token on a thread of its own, if that has failed and it is time to try again."""
-        if self._renewer.save_due:
-            with suppress(RuntimeError):  # no thread could be started; the next call may find one
-                threading.Thread(target=self.save_again, name="token-saving", daemon=True).start()
-
     def prepare_for_exit(self) -> None:
         """Let SIGTERM wait for an answer with a new refresh token; see :func:`.exit_guard.postpone_signals`."""
         if self._refreshes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from time import sleep
 
 from ..clock import monotonic
 from ..errors import MqttTokenError, StoreLocked, TokenError, TokenRequestRefused
@@ -23,8 +22,6 @@ from .validity import is_extended, is_newer, is_same, is_usable, missing_scopes,
 Enough = Callable[[Token], bool]
 
 _NEW_CODES = 3  # logins that begin at once after one that nobody approved in time
-
-_REREAD = (0.5, 1.0, 2.0)  # seconds before a store that cannot be read is read again
 
 MIN_INTERVAL = 1.0  # seconds between a request and the next renewal in the background
 
@@ -137,20 +134,11 @@ class Renewer:
         """Take over what another process has stored; returns whether it is newer. A store that cannot be read is read
         several times if a person may have to approve otherwise: the other process may have used the refresh token.
         """
-        stored = self._store.load() if self._store.shared else None
-        if self.token is None or (self._store.shared and self.token.refresh_token is not None):
-            stored = self._reread(stored)
-        return self._take_over(stored)
-
-    def _reread(self, stored: Token | None) -> Token | None:
-        """Return what was ``stored``, or read it again if it could not be read and a person may have to approve."""
-        if self._refreshes:
-            for pause in _REREAD:
-                if self._store.readable:
-                    break
-                sleep(pause)
-                stored = self._store.load()
-        return stored
+        token = self.token
+        if not (self._store.shared or (self._refreshes and token is None and not self._store.readable)):
+            return False
+        patient = self._refreshes and (token is None or token.refresh_token is not None)
+        return self._take_over(self._store.load(patient=patient))
 
     def _may_be_used_up(self) -> bool:
         """Whether to wait for the store: it cannot be read, so another process may have used the refresh token, and a
@@ -197,7 +185,7 @@ class Renewer:
                 raise
             refusal, needs_login = without_traceback(error), error.needs_login
         # Another process may have used the refresh token, without the lock or before this one had it.
-        stored = self._reread(self._store.load())
+        stored = self._store.load(patient=True)
         if stored is not None and self._replaced(previous, stored):
             return stored if is_usable(stored) and stored != refused else self._fetch(stored, refused, guard)
         self._note(refusal, previous, needs_login=needs_login)

@@ -336,7 +336,7 @@ class TestRejectedRenewal:
         def wait(_seconds: float) -> None:
             pytest.fail("waits for the store")
 
-        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        monkeypatch.setattr("mqtt_token_client.stores.guarded.sleep", wait)
         (file,) = (device.file.parent / "store").glob("*.token")
         file.write_bytes(file.read_bytes()[:-9])
         done = device("login")

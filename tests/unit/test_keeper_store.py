@@ -196,7 +196,7 @@ class TestThatCannotBeReadAtTheStart:
             if len(self.waits) == readable_after:
                 store.names = ()
 
-        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        monkeypatch.setattr("mqtt_token_client.stores.guarded.sleep", wait)
         return source, store
 
     def share(self, store: Any) -> None:
@@ -275,7 +275,7 @@ class TestSharedThatCannotBeReadForAWhile:
             if len(self.waits) == readable_after:
                 store.names = ()
 
-        monkeypatch.setattr("mqtt_token_client.tokens.renewer.sleep", wait)
+        monkeypatch.setattr("mqtt_token_client.stores.guarded.sleep", wait)
         return source, store, keeper
 
     def presented(self, source: Source) -> list[str | None]:
