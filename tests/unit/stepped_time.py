@@ -34,6 +34,7 @@ _LONGEST_WORK = 20.0  # real seconds that a thread may be busy, on a busy machin
 _condition_wait = threading.Condition.wait
 _sleep = time.sleep
 _clock_gettime = time.clock_gettime
+_wall_time = time.time
 _monotonic = time.monotonic
 
 
@@ -144,6 +145,7 @@ class SteppedTime:
         self.tasks: set[Task] = set()
         self.runtime = _Runtime(self)
         self._driver = threading.get_ident()
+        self.wall_offset = _wall_time() - self.now  # of the wall clock from `now`; a test sets the clock by it
 
     @property
     def now(self) -> float:
@@ -278,6 +280,7 @@ def stepping() -> Iterator[SteppedTime]:
             (threading, "_time", lambda: world.now),
             (queue, "time", lambda: world.now),
             (time, "clock_gettime", world._read),
+            (time, "time", lambda: world.now + world.wall_offset),
             (time, "monotonic", lambda: world.now),
             (time, "sleep", world._rest),
             (keeper, "off_main_thread", lambda function: function()),  # the main thread is the one that drives

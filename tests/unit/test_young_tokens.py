@@ -23,6 +23,7 @@ from mqtt_token_client.tokens.rejection import rejection_hint
 from tests.unit.device import Device, Make, both, password
 from tests.unit.packets import CONNECT
 from tests.unit.scripted_broker import Peer
+from tests.unit.stepped_time import stepped
 
 DATE = "Sat, 28 Nov 2026 12:00:00 GMT"
 NOON = 1_795_867_200  # that date, in seconds since the epoch
@@ -77,6 +78,36 @@ def test_another_is_requested_when_it_would_be_renewed(make: Make) -> None:
     assert [(event.times, event.retry_in) for event in device.reported(TokenRefused)] == [
         *((1, 2.0), (2, 4.0), (3, 8.0), (4, 16.0), (5, 0.0), (6, 2.0))
     ]
+
+
+@pytest.mark.parametrize("seconds", [86_400.0, -86_400.0, 10.0])
+def test_another_is_requested_at_once_if_the_clock_of_the_device_was_set(make: Make, seconds: float) -> None:
+    """A device without a clock chip has signed the first one with the time of its last shutdown."""
+    device = make()
+    first, second = signed(iat=NOON), signed(iat=NOON + 86_400)
+    device.source.next = [first, second]
+    device.client.connect(timeout=0)
+    for _ in range(2):
+        assert rejected(device) == first.value.encode()
+    device.until(lambda: len(device.reported(TokenRefused)) == 2)
+    stepped().wall_offset += seconds
+    assert rejected(device) == first.value.encode()
+    assert rejected(device) == second.value.encode()
+    accepted(device, second)
+    assert [(event.times, event.retry_in) for event in device.reported(TokenRefused)] == [
+        *((1, 2.0), (2, 4.0), (3, 0.0), (4, 2.0))
+    ]
+
+
+def test_a_clock_that_is_corrected_gradually_changes_nothing(make: Make) -> None:
+    device = make()
+    token = signed(iat=NOON)
+    device.source.next = [token]
+    device.client.connect(timeout=0)
+    for _ in range(5):
+        assert rejected(device) == token.value.encode()
+        stepped().wall_offset += 1.0
+    accepted(device, token)
 
 
 def test_the_connection_that_is_up_stays_up_meanwhile(make: Make) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ...backoff import Backoff, uniform
-from ...clock import monotonic
+from ...clock import monotonic, wall
 from ...token import Token
 
 _MAX_ABSENCE = 3600.0  # seconds until a client comes back to a session that another one has taken over
@@ -17,11 +17,13 @@ _NEAR_EXPIRY = 30.0  # a close without a reason so many seconds before a token e
 # Brokers check nbf and iat to the second (RFC 7519 sections 4.1.5 and 4.1.6). To one whose clock is behind, a young
 # token is not valid yet, and a newer one even less: the same one is presented again. The same helps where a broker has
 # just started and has no keys yet. If the broker has accepted another one that was as young, its clock is probably
-# right: one new token is tried first.
+# right: one new token is tried first. One is tried too if the clock of this device was set: what it signed before has
+# the wrong times, as a device without a clock chip signs before NTP answers.
 _YOUNG = 60.0  # seconds since the request for the token
 _CLOCK_STEP = 1.0  # seconds: the times in a token are whole ones
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # seconds
 _RENEWED_AT, _LONGEST_PATIENCE = 2 / 3, 3600.0  # of a token's lifetime, and seconds: then another is requested
+_CLOCK_SET = 5.0  # seconds by which the wall clock moved against the monotonic one; NTP corrects less gradually
 _PASSING = 60.0  # seconds of rejections in a row that may pass by themselves
 
 _ENDED_AT_ONCE = 3  # connections in a row, before another client with the same identifier is suspected
@@ -52,8 +54,8 @@ class RetryState:
         self._wait = 0.0  # until it is presented again
         self._ended_at_once = 0
         self._denied: Token | None = None  # the last one that a request over the connection was denied for
-        self._take_overs = 0
-        self._taken_over_at = 0.0
+        self._take_overs = 0, 0.0  # in a row, and when the last one was
+        self._wall_offset = wall() - monotonic()
 
     def connected(self, token: Token) -> None:
         """A connection is up where none was: it counts as a success once it has been up for a while."""
@@ -92,11 +94,11 @@ class RetryState:
         of the two loses its connection each time, so they come back ever later, however long they were connected.
         """
         now = monotonic()
-        if now > self._taken_over_at + _TAKE_OVERS_FORGOTTEN:
-            self._take_overs = 0
-        self._taken_over_at = now
-        self._take_overs += 1
-        bound = min(self._backoff.maximum * 2.0 ** min(self._take_overs - 1, 60), _MAX_ABSENCE)
+        before, last = self._take_overs
+        if now > last + _TAKE_OVERS_FORGOTTEN:
+            before = 0
+        self._take_overs = before + 1, now
+        bound = min(self._backoff.maximum * 2.0 ** min(before, 60), _MAX_ABSENCE)
         return uniform(bound / 2, bound)
 
     def after_rejection(self, token: Token, *, presented: bool = True, elsewhere: bool = False) -> float:
@@ -123,6 +125,8 @@ class RetryState:
 
     def _may_be_too_early(self, token: Token) -> bool:
         """Whether to present a token again, after ``_wait`` seconds."""
+        if self._clock_was_set():
+            return False
         age = monotonic() - token.since
         if token != self._too_early:
             if age >= _YOUNG or token == self._accepted or not _has_time(token):
@@ -132,6 +136,11 @@ class RetryState:
             self._too_early, self._wait = token, _FIRST_WAIT / 2
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
         return age + self._wait < min(token.lifetime * _RENEWED_AT, _LONGEST_PATIENCE)
+
+    def _clock_was_set(self) -> bool:
+        """Whether this device's clock was set since this was asked last, or since the start."""
+        before, self._wall_offset = self._wall_offset, wall() - monotonic()
+        return abs(self._wall_offset - before) > _CLOCK_SET
 
     @property
     def rejected_for_long(self) -> bool:
