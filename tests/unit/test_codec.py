@@ -553,6 +553,15 @@ class TestSizes:
             expecting(5, 300).receive(bytes((first,)) + pack_length(298))
 
     @pytest.mark.parametrize("protocol", [4, 5])
+    @pytest.mark.parametrize("cut", [2, 50, 105])
+    def test_a_message_of_the_largest_size_is_accepted_wherever_it_begins(self, protocol: int, cut: int) -> None:
+        message = packets.publish(protocol == 5, "a/b", bytes(100))
+        codec = expecting(protocol, len(message))
+        assert len(codec.receive(message + message[:cut])) == 1
+        (received,) = codec.receive(message[cut:])
+        assert isinstance(received, Message)
+
+    @pytest.mark.parametrize("protocol", [4, 5])
     def test_no_suback_or_unsuback_may_come_if_nothing_was_asked_for(self, protocol: int) -> None:
         for packet in (packets.suback(protocol == 5, 1, [0]), packets.unsuback(protocol == 5, 1, 1)):
             with pytest.raises(ProtocolError):
