@@ -7,12 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..clock import monotonic
-
 if TYPE_CHECKING:
     from ..mqtt.runtime.base import Runtime, Timer
-
-_MIN_INTERVAL = 1.0  # seconds between two looks at the time of the renewal
 
 
 class RenewalTimer:
@@ -93,14 +89,14 @@ class _Member:
         self._timer: Timer | None = None
         self._stopped = False
 
-    def schedule(self, no_sooner_than: float = 0.0) -> None:
-        """Set the timer to when the renewal is due, but to at least so many seconds from now."""
+    def schedule(self) -> None:
+        """Set the timer to when the renewal is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         due = self._due()
         if not self._stopped and due < math.inf:
-            self._timer = self.runtime.call_at(max(due, monotonic() + no_sooner_than), self._renew_when_due)
+            self._timer = self.runtime.call_at(due, self._renew_when_due)
 
     def stop(self) -> None:
         """Cancel the timer and set it no more."""
@@ -114,4 +110,4 @@ class _Member:
     def _renewed(self, _none: None, error: Exception | None) -> None:
         if error is not None:
             self._failed(error)
-        self.schedule(_MIN_INTERVAL)
+        self.schedule()

@@ -10,7 +10,7 @@ from mqtt_token_client import token
 from mqtt_token_client.errors import AuthorizationServerUnavailable
 from mqtt_token_client.events import Event
 from mqtt_token_client.token import Token
-from mqtt_token_client.tokens import keeper, renewal, renewal_timer, renewer, requests, saving
+from mqtt_token_client.tokens import keeper, renewal, renewer, requests, saving
 from mqtt_token_client.tokens.keeper import RenewalPolicy, TokenKeeper
 
 
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (keeper, renewal, renewal_timer, renewer, requests, saving, token):
+        for module in (keeper, renewal, renewer, requests, saving, token):
             patch.setattr(module, "monotonic", lambda: self.now)
 
 

@@ -23,7 +23,7 @@ from mqtt_token_client.mqtt.runtime import thread
 from mqtt_token_client.stores import memory
 from mqtt_token_client.stores.limit import TimeLimit
 from mqtt_token_client.stores.memory import MemoryStore
-from mqtt_token_client.tokens import renewal_timer, renewer
+from mqtt_token_client.tokens import renewer
 from tests.unit import network_thread
 from tests.unit.device import Make, Source, password
 from tests.unit.forked import fork, run_forked, start_forked
@@ -329,7 +329,6 @@ class TestKeepers:
     def test_shared_with_an_inherited_client_renew_for_a_new_one(
         self, make_in_real_time: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(renewal_timer, "_MIN_INTERVAL", 0.01)
         monkeypatch.setattr(renewer, "MIN_INTERVAL", 0.01)
         source = Source(life=0.3)
         keeper = TokenKeeper(source)

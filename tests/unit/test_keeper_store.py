@@ -490,6 +490,7 @@ class TestTokenThatCouldNotBeStored:
         self.pass_to(clock, keeper)
         assert kept.load("a source") == newer == keeper.current
         assert [type(event) for event in events] == [TokenRenewed]
+        assert not keeper.unsaved
 
     def test_delays_no_request_that_failed(self, clock: Clock) -> None:
         """During its back-off, the error is raised without a request, whether or not the token is to be stored."""

@@ -233,6 +233,12 @@ class TestHint:
         server.learn(DATE, now)
         assert says in rejection_hint(signed(since=now, **claims), "pump-17", "pump-17", server)
 
+    def test_measures_that_when_the_token_was_issued(self) -> None:
+        server, now = ServerClock(), monotonic()
+        server.learn(DATE, now)
+        token = signed(since=now - 20, iat=NOON - 17)
+        assert "iat 3.0 s ahead of the authorization" in rejection_hint(token, "pump-17", "pump-17", server)
+
     def test_of_an_old_token_does_not_mention_the_clock(self) -> None:
         token = signed(iat=NOON, since=monotonic() - 100)
         assert "clock" not in rejection_hint(token, "pump-17", "pump-17", ServerClock())
