@@ -84,6 +84,7 @@ def browser() -> Iterator[Chrome]:
 
 def approve_in_browser(verification_uri_complete: str) -> list[str]:
     """Open the address, press the buttons, log in; returns the headings of the visited pages."""
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support import expected_conditions
     from selenium.webdriver.support.wait import WebDriverWait
@@ -92,7 +93,8 @@ def approve_in_browser(verification_uri_complete: str) -> list[str]:
 
         def page(heading: str) -> None:
             here = expected_conditions.text_to_be_present_in_element((By.TAG_NAME, "h1"), heading)
-            WebDriverWait(driver, 30).until(here)
+            # chromedriver has several errors for an element of a page that is being replaced.
+            WebDriverWait(driver, 30, ignored_exceptions=[WebDriverException]).until(here)
             seen.append(heading)
 
         def press() -> None:
