@@ -128,7 +128,7 @@ class ClientCore:
     def after_fork(self) -> None:
         """In a child: a client in use stays its parent's, as the connection does. Any other one is as new."""
         self._lock = threading.Lock()
-        if self._manager is None and not self.session.queued and self.session.journal is None:
+        if self._manager is None and not self.session.queue and self.session.journal is None:
             return
         self._phase, self._manager = Phase.INHERITED, None
         self.first_result, self._closed = OneShot(), OneShot()
@@ -244,7 +244,7 @@ class ClientCore:
             raise ClientClosed(_INHERITED)
 
     def _token_renewed(self, token: Token) -> None:
-        if (manager := self._manager) is not None and self._phase is not Phase.CLOSING:
+        if (manager := self._manager) is not None:
             self._renewals += 1
             manager.rotate(token)
 

@@ -40,6 +40,7 @@ _PATIENCE = 3  # of the client that is asked for its token again and again
 _CONTINUE = 0x18
 _NOT_AUTHORIZED, _QUOTA_EXCEEDED = 0x87, 0x97
 _IDENTIFIER_NOT_FOUND = 0x92
+_NO_MESSAGE = -1  # in the place of a number
 _TOKEN_ENDED = (_NOT_AUTHORIZED, 0x98, 0xA0)
 _AROUND_EXPIRY = 2.0  # seconds
 
@@ -162,6 +163,7 @@ class ModelBroker:
         self.session: Session | None = None
         self._began_session: Line | None = None  # the line whose CONNACK reported it
         self._of_earlier_sessions: dict[int, int] = {}  # QoS 2, identifier to message
+        self.was_given_up: Callable[[int], bool] = lambda _: False  # whether the client gave up this identifier
         self.bad_tokens: set[bytes] = set()
         self._denied: set[int] = set()  # may come again out of order
         self._last: dict[tuple[str, int], int] = {}  # message of a topic and QoS
@@ -510,6 +512,9 @@ class ModelBroker:
             # No error during recovery (MQTT 5 section 3.7.2.1): the client continues the session before.
             reason = _IDENTIFIER_NOT_FOUND if self._five else 0
             self._owe(line, PUBCOMP, identifier, reason, self._of_earlier_sessions[identifier])
+            return
+        if not numbers and self._five and self.was_given_up(identifier):
+            self._owe(line, PUBCOMP, identifier, _IDENTIFIER_NOT_FOUND, _NO_MESSAGE)
             return
         assert numbers, f"PUBREL with the identifier {identifier}, which the broker has received nothing with"
         number = session.to_release.pop(identifier, numbers[-1])

@@ -65,11 +65,15 @@ class Client:
         def lose() -> None:
             self.link.close()
             self.session.connection_lost(self.link, Loss("the broker ended it", reason, by_broker=True))
-            self.session.connected(session_present=session_present)
 
         call(self.loop, lose)
         self.broker.close()
         self.connect()
+        self.accepted(session_present=session_present)
+
+    def accepted(self, *, session_present: bool = True, broker: str = "mqtt://broker") -> None:
+        """The broker accepts the connection."""
+        call(self.loop, lambda: self.session.connected(self.link, broker, session_present=session_present))
 
     def close(self) -> None:
         call(self.loop, self.link.close)

@@ -215,6 +215,7 @@ class ClientAndBroker(RuleBasedStateMachine):
 
     def begin(self, subscriptions: dict[str, int]) -> None:
         """Do what an application does when it starts."""
+        self.broker.was_given_up = lambda identifier: identifier in self.client._core.session._outbox.ids.unfinished
         for topic, qos in subscriptions.items():
             self.subscribe(topic, qos)
         self.client.connect(timeout=0)

@@ -15,6 +15,7 @@ from mqtt_token_client import (
     DeliveryFailed,
     Disconnected,
     MessagesAbandoned,
+    Rotated,
     Will,
 )
 from tests.unit.device import Device, Make, both, end
@@ -172,6 +173,70 @@ class TestDisconnect:
         quickly(device, timeout=0.1)
         peer.expect(DISCONNECT)
         peer.expect_end()
+
+    @both
+    def test_while_connack_is_awaited_leaves_the_end_to_the_broker(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        """TCP could drop DISCONNECT if the client closed with CONNACK unread, and the broker would publish the will."""
+        device = make(protocol)
+        device.client.connect(timeout=0)
+        peer = device.broker.accept()
+        peer.expect(CONNECT)
+        disconnecting = pool.submit(device.client.disconnect, 0.1)
+        peer.expect(DISCONNECT)
+        peer.connack()
+        peer.expect_nothing(0.4)
+        assert not disconnecting.done()
+        peer.expect_end()
+        peer.close()
+        disconnecting.result(PATIENCE)
+
+    def test_returns_as_soon_as_the_last_of_many_messages_is_written(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        peer = device.start()
+        for _ in range(1000):
+            device.client.publish("t", bytes(1000))
+        before = time.monotonic()
+        disconnecting = pool.submit(device.client.disconnect, 60.0)
+        peer.expect_messages(1000)
+        end(peer, disconnecting)
+        assert time.monotonic() - before < 30.0
+
+    @both
+    def test_moves_onto_a_new_token_while_the_outbox_empties(
+        self, make: Make, pool: ThreadPoolExecutor, protocol: int
+    ) -> None:
+        """The broker would end the connection when the token expires, and publish the will."""
+        device = make(protocol)
+        first = device.start()
+        device.client.publish("t", b"", qos=1)
+        message = first.expect(PUBLISH)
+        disconnecting = pool.submit(device.client.disconnect, 60.0)
+        first.expect_nothing()
+        second = device.rotate()
+        first.acknowledge(PUBACK, message.packet_id)
+        second.connack(session_present=True)
+        end(second, disconnecting)
+        assert device.reported(Rotated)
+
+    @pytest.mark.parametrize("answer", [0, 0x92])
+    def test_leaves_no_exchange_of_qos_2_unfinished_at_the_broker(self, make: Make, answer: int) -> None:
+        """Each counts against Receive Maximum of MQTT 5, on later connections too."""
+        device = make()
+        first = device.start()
+        device.client.publish("t", b"", qos=2)
+        given_up = first.expect(PUBLISH).packet_id
+        quickly(device, timeout=0.0)
+        first.expect(DISCONNECT)
+        device.client.connect(timeout=0)
+        second = device.answer(session_present=True)
+        assert second.expect(PUBREL).packet_id == given_up
+        second.acknowledge(PUBCOMP, given_up, answer)
+        second.close()
+        device.answer(session_present=True).expect_nothing()
 
     @both
     def test_during_a_rotation_lets_it_end_and_does_not_wait_longer(

@@ -452,7 +452,7 @@ class TestNextProcess:
         first.publish("b")
         first.answer("50 02 0001")
         second = make(journal.after_power_cut())
-        call(second.loop, lambda: second.session.connected(session_present=False))
+        second.accepted(session_present=False)
         second.send()
         second.sees("34 06 0001 61 0001 00  32 06 0001 62 0002 00")
 

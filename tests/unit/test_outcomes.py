@@ -143,7 +143,7 @@ class TestIdentifiersAtTheBroker:
     def test_of_an_exchange_that_pubrel_was_sent_for_is_free_after_pubcomp(self, client: Client) -> None:
         client.publish("a", qos=2)
         client.answer("50 03 00 01 91")
-        ids = client.session._outbox._ids
+        ids = client.session._outbox.ids
         assert 1 in ids._in_use
         client.answer("70 02 00 01")
         assert 1 not in ids._in_use
@@ -155,7 +155,7 @@ class TestIdentifiersAtTheBroker:
         client.publish("a", qos=2)
         client.publish("b", qos=1)
         client.session.close()
-        ids = client.session._outbox._ids
+        ids = client.session._outbox.ids
         assert ids._in_use == {1}
         client.reconnect(session_present=session_present)
         assert ids._in_use == ({1} if session_present else set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -21,7 +22,16 @@ from mqtt_token_client import (
 from mqtt_token_client.mqtt.lifecycle.traits import ReauthenticationSupport
 from tests.unit import packets
 from tests.unit.device import Device, Make, password
-from tests.unit.packets import AUTH, AUTHENTICATION_DATA, AUTHENTICATION_METHOD, CONNECT, PUBLISH, Packet
+from tests.unit.packets import (
+    AUTH,
+    AUTHENTICATION_DATA,
+    AUTHENTICATION_METHOD,
+    CONNECT,
+    DISCONNECT,
+    MAXIMUM_PACKET_SIZE,
+    PUBLISH,
+    Packet,
+)
 from tests.unit.scripted_broker import PATIENCE, Peer
 from tests.unit.test_core import manager_of
 
@@ -262,6 +272,30 @@ class TestReAuthentication:
         device.client.rotate()
         second = device.broker.accept()
         assert second.expect(CONNECT).properties[AUTHENTICATION_METHOD] == b"CUSTOM-JWT"
+
+    def test_is_a_handover_where_the_broker_does_not_accept_so_large_a_packet(self, make: Make) -> None:
+        """[MQTT-3.2.2-15]"""
+        device = make()
+        first = device.start(properties={MAXIMUM_PACKET_SIZE: 30})
+        device.client.rotate()
+        second = device.broker.accept()
+        assert token_in(second.expect(CONNECT)) == password(2)
+        second.connack(session_present=True)
+        assert device.event(Rotated).kind == "handover"
+        first.expect_end()
+
+    def test_that_is_answered_after_disconnect_leaves_the_end_to_the_broker(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        device = make()
+        first, _ = self.begin(device)
+        disconnecting = pool.submit(device.client.disconnect, 0.0)
+        first.expect(DISCONNECT)
+        first.send(packets.auth(0))
+        first.expect_nothing(0.4)
+        assert not disconnecting.done()
+        first.close()
+        disconnecting.result(PATIENCE)
 
     def test_is_a_handover_once_a_broker_has_ended_the_connection_with_its_first_token(self, make: Make) -> None:
         device = make()

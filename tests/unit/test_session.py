@@ -70,7 +70,7 @@ class TestSending:
         assert isinstance(message.error, DeliveryFailed)
         assert client.reported == [events.DeliveryRefused("pump/17", reason)]
         assert client.stats.delivered == 0
-        assert client.session.queued == 0
+        assert len(client.session.queue) == 0
 
     def test_a_refused_message_of_qos_2_is_not_released(self, client: Client) -> None:
         client.publish("t", qos=2)
@@ -103,7 +103,7 @@ class TestSending:
             client.session.publish(Outgoing(encode_topic(f"{number:04}"), bytes(1000), 0, False, b""))
         client.send()
         assert not client.link.takes_more()
-        assert client.session.queued > 1000
+        assert len(client.session.queue) > 1000
         size = 3 + 2 + 4 + 1 + 1000
         data = client.read(3000 * size)
         assert [int(data[start + 5 : start + 9]) for start in range(0, len(data), size)] == list(range(3000))

@@ -23,7 +23,7 @@ from mqtt_token_client import (
 )
 from mqtt_token_client.mqtt.transport import happy_eyeballs
 from tests.unit.device import Device, Make, both, password
-from tests.unit.packets import CONNECT, PINGREQ, PUBLISH
+from tests.unit.packets import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, suback
 from tests.unit.scripted_broker import PATIENCE, ScriptedBroker
 from tests.unit.stepped_time import wait_until_readable
 
@@ -177,3 +177,29 @@ def test_an_address_of_a_broker_that_answers_no_connect_comes_after_its_others(
             silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+
+
+def test_another_one_that_has_a_session_is_asked_for_all_filters_again(
+    make: Make, brokers: list[ScriptedBroker]
+) -> None:
+    """Its session is another one if the brokers are no cluster."""
+    device = device_of(make, brokers[:2], backoff=Backoff(initial=0.01, maximum=0.01))
+    device.client.subscribe("a", qos=1)
+    device.client.connect(timeout=0)
+    peer = brokers[0].accept()
+    for broker in (brokers[1], None):
+        peer.expect(CONNECT)
+        peer.connack(session_present=broker is None)
+        asked = peer.expect(SUBSCRIBE)
+        assert asked.filters == {"a": 1}
+        peer.send(suback(True, asked.packet_id, [1]))
+        device.until(lambda: device.client._core.session.subscriptions.asked == {})
+        peer.close()
+        device.event(Disconnected)
+        if broker is not None:
+            reject(brokers[0], UNAVAILABLE)
+            peer = broker.accept()
+    peer = brokers[1].accept()  # the same one
+    peer.expect(CONNECT)
+    peer.connack(session_present=True)
+    peer.expect_nothing()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mqtt_token_client.mqtt.codec.codec import Codec
 from mqtt_token_client.mqtt.codec.message import Message
+from mqtt_token_client.mqtt.codec.packets import SUBSCRIBE
+from mqtt_token_client.mqtt.codec.properties import pack_properties
 from mqtt_token_client.mqtt.session.dispatch import Handler
 from mqtt_token_client.mqtt.session.limits import Limits
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
@@ -465,3 +469,20 @@ class TestLosses:
         assert due(made) == [("b", 1)]
         assert unwanted(made) == []
         assert [bool(list(routed(made, topic))) for topic in "ab"] == [False, True]
+
+
+@pytest.mark.parametrize("size", [64, 128, 300])
+@pytest.mark.parametrize("properties", [0, 20])
+def test_no_subscribe_exceeds_the_maximum_packet_size_with_the_identifier_that_an_overlap_adds(
+    size: int, properties: int
+) -> None:
+    """[MQTT-3.2.2-15]"""
+    written: list[bytes] = []
+    connection: Any = SimpleNamespace(engine=Codec(5), write=written.append)
+    for length in range(10, size):
+        made = Subscriptions(PacketIds())
+        made.add("a/#", None, 1)
+        packed = pack_properties({"user_property": [("a", "b" * properties)]}, SUBSCRIBE) if properties else b""
+        made.add("a/" + "b" * (length - 2), None, 1, packed)
+        made.send(connection, Limits(packet_size=size))
+    assert size - 5 < max(map(len, written)) <= size

@@ -12,7 +12,11 @@ from enum import Enum, auto
 from typing import Protocol
 
 from ..runtime.base import Runtime
+from ..session.delivery import Outgoing
+from ..transport import Loss, Nobody
+from ..transport.connection import NetworkConnection
 from .attempt import Attempt, Deadline
+from .connect import Connect
 from .current import CurrentConnection
 
 # Seconds for the broker to close the connection after DISCONNECT. A client that closes its half at once is faster where
@@ -32,12 +36,14 @@ class ClosingOwner(Protocol):
 
     attempt: Attempt
 
-    def leave(self) -> CurrentConnection | None:
-        """Give up the attempt, plan no other, and return the current connection, if one is up."""
+    def leave(self) -> CurrentConnection | Connect | None:
+        """Give up the attempt, plan no other, and return what has the connection to end: the current one, or one that
+        the broker may have accepted unnoticed.
+        """
 
 
-class Closing:
-    """The end of a client's connection.
+class Closing(Nobody):
+    """The end of a client's connection. It listens to one that the broker has not accepted.
 
     Args:
         runtime: drives it.
@@ -50,7 +56,7 @@ class Closing:
         self._owner = owner
         self._done = done
         self._state = State.EMPTYING
-        self._current: CurrentConnection | None = None  # that is left
+        self._left: CurrentConnection | Connect | None = None
         self._deadline = Deadline(runtime)
         self._deadline.set(timeout, self.disconnect)
 
@@ -66,24 +72,29 @@ class Closing:
             return
         self._state = State.DISCONNECTING
         self._deadline.cancel()
-        self._current = self._owner.leave()
-        if self._current is None:
+        self._left = left = self._owner.leave()
+        if left is None:
             self.finish()
         else:
+            if isinstance(left, Connect):
+                left.connection.owner = self
             # The broker closes: if the client did, with something unread, TCP could drop DISCONNECT and fire the will.
             self._deadline.set(OWN_CLOSE_TIME, self._end_writing)
-            self._current.connection.end()
+            left.connection.end()
 
     def _end_writing(self) -> None:
-        assert self._current is not None
+        assert self._left is not None
         self._deadline.set(END_TIME, self.finish)
-        self._current.connection.end_writing()
+        self._left.connection.end_writing()
+
+    def connection_closed(self, link: NetworkConnection[Outgoing], loss: Loss) -> None:  # noqa: ARG002
+        self.finish()
 
     def finish(self) -> None:
         """The broker has closed the connection, or did not in time."""
         assert self._state is State.DISCONNECTING
         self._state = State.CLOSED
         self._deadline.cancel()
-        if self._current is not None:
-            self._current.retire()
+        if self._left is not None:
+            self._left.retire()
         self._done()

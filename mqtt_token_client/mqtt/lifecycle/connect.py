@@ -118,8 +118,17 @@ class Connect(Attempt):
         else:
             send_auth(self.connection, CONTINUE_AUTHENTICATION, self.credentials)
 
+    @property
+    def awaiting(self) -> bool:
+        """Whether CONNECT was sent and not answered."""
+        return self._state is State.AWAITING
+
+    def retire(self) -> None:
+        """Close the connection, after DISCONNECT was sent on it."""
+        self.connection.close()
+
     def close(self, *, disconnect: bool = False) -> None:
-        if disconnect and self._state is State.AWAITING:
+        if disconnect and self.awaiting:
             self.connection.end()
         self.connection.close()
 
@@ -149,6 +158,12 @@ class Connect(Attempt):
             hint = _OTHER_PORT if self._broker.startswith("mqtt:") else ""
             when = "" if "CONNACK" in loss.cause else " before CONNACK"
             self.listener.failed(BrokerUnreachable(f"{self._broker}: {loss.cause}{when}{hint}"))
+
+
+def unanswered(attempt: Attempt) -> Connect | None:
+    """Return the part of an attempt that has sent CONNECT, if that was not answered."""
+    connect = getattr(attempt, "connect", attempt)
+    return connect if isinstance(connect, Connect) and connect.awaiting else None
 
 
 def send_auth(connection: NetworkConnection[Outgoing], reason: int, credentials: Credentials) -> None:

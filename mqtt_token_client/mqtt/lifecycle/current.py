@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ...clock import monotonic
 from ...errors import ProtocolError
+from ...profiles import Credentials
 from ...token import Token
 from ..codec.message import Message
 from ..codec.packets import DISCONNECT, Acknowledgement, Auth, Connack, Disconnect, Packet, Pingresp
@@ -20,6 +21,7 @@ from .recovery import describe
 from .retry import expires_soon
 
 _YOUNG = 30.0  # seconds
+_AUTH_OVERHEAD = 15  # bytes at most, beside the method and the data
 
 
 class CurrentOwner(Protocol):
@@ -89,6 +91,11 @@ class CurrentConnection:
         """Whether it has just begun, so that the broker may have ended it because of what was sent at once."""
         return monotonic() < self._began + _YOUNG
 
+    def fits(self, credentials: Credentials) -> bool:
+        """Whether AUTH with these is no larger than the broker accepts [MQTT-3.2.2-15]."""
+        size = _AUTH_OVERHEAD + len(credentials.auth_method or "") + len(credentials.auth_data or b"")
+        return self.limits.packet_size is None or size <= self.limits.packet_size
+
     # Called by the network connection
 
     def packets_arrived(self, connection: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
@@ -123,7 +130,7 @@ class CurrentConnection:
         if self.unanswered is not None and isinstance(answer, Auth):
             if not answer.reason:  # the broker accepted the token after all
                 self._owner.reauthenticated(self.unanswered)
-        elif not self._owner.attempt.authentication_answered(answer):
+        elif not self.connection.ended and not self._owner.attempt.authentication_answered(answer):
             self.connection.fail(ProtocolError("the broker sent a packet that is out of place"))
 
     def connection_writable(self, connection: NetworkConnection[Outgoing]) -> None:  # noqa: ARG002

@@ -22,7 +22,7 @@ from ..transport import Loss
 from ..transport.address import Brokers
 from .attempt import Attempt, Rejection
 from .closing import Closing
-from .connect import Connect
+from .connect import Connect, unanswered
 from .current import CurrentConnection
 from .handover import Handover
 from .opening import Opened, Opening, open_connection
@@ -59,7 +59,7 @@ class ConnectionManager:
     ) -> None:
         self.runtime = runtime
         self.attempt = _NO_ATTEMPT
-        self.wake = coalesced(runtime, self._pump)
+        self.wake = coalesced(runtime, self.progressed)
         self._settings = settings
         self._source = source
         self._session = session
@@ -105,7 +105,7 @@ class ConnectionManager:
         if self._closing is not None:
             self._closing.disconnect()
             return
-        self._closing = Closing(self.runtime, self, timeout, done)
+        self._closing = Closing(self.runtime, self, timeout, done)  # type: ignore[abstract]  # it needs one method
         self._close_when_empty()
 
     # An attempt
@@ -155,7 +155,7 @@ class ConnectionManager:
         current = self._current
         if current is not None and credentials.token == current.token:
             self._go_on(self._end_attempt().wanted)
-        elif current is not None and self._traits.reauthentication.matches(credentials):
+        elif current is not None and self._traits.reauthentication.matches(credentials) and current.fits(credentials):
             attempt = self.attempt = Reauthenticate(self.runtime, current.connection, credentials, self)
             attempt.start()
         else:  # the connection is lost, or the method is another one
@@ -179,24 +179,24 @@ class ConnectionManager:
         self._traits.leaves_old_connection_open = old is not None
         if old is not None:
             old.retire()
-        known = self._session.known
+        known, broker = self._session.known, str(self._brokers.current)
         connection, token = connect.connection, connect.credentials.token
         current = CurrentConnection(connection, token, Limits.of(connack, self._settings.protocol), self._session, self)
         self._end_attempt()
         connection.owner = self._current = current
         self._traits.connected(self._brokers.accepted(), connect.credentials, connect.sock)
         connection.keepalive.start(connack.properties.get("server_keep_alive", self._settings.keepalive))
-        self._session.connected(session_present=connack.session_present, rotated=kind is not None)
+        self._session.connected(connection, broker, session_present=connack.session_present, rotated=kind is not None)
         if kind is None:
             self._retry.connected(token)
-            self._observer.up(str(self._brokers.current), session_present=connack.session_present)
+            self._observer.up(broker, session_present=connack.session_present)
         else:
             self._retry.rotated(token)
             self._observer.rotated(kind, gap)
         # To a client that wants no session this is reported at a rotation only, where messages are lost by it.
         if known and not connack.session_present and (self._settings.session_expiry or kind is not None):
             self._observer.report(events.SessionLost(self._session.stats.inflight))
-        self._pump()
+        self.progressed()
         if packets:
             current.packets_arrived(connection, packets)
         connection.resume_reading()
@@ -276,25 +276,24 @@ class ConnectionManager:
     def progressed(self) -> None:
         if self.attempt is not _NO_ATTEMPT:
             self.attempt.progressed()
-        self._pump()
-        self._close_when_empty()
-
-    def _pump(self) -> None:
-        """Send from the outbox what may be sent now."""
         if self._current is None:
             self._session.subscriptions.make_changes()
         elif not self.attempt.holds and self._current.send():
             self.wake()
+        self._close_when_empty()
 
     def _close_when_empty(self) -> None:
         # Once an attempt is past being leavable, the session may be on either connection.
-        if self._closing and not self._session.queued and (self._current is None or self.attempt.leavable):
+        if self._closing and not self._session.queue and (self._current is None or self.attempt.leavable):
             self._closing.disconnect()
 
-    def leave(self) -> CurrentConnection | None:
-        """Give up the attempt, plan no other, and return the current connection, if one is up."""
+    def leave(self) -> CurrentConnection | Connect | None:
+        """Give up the attempt, plan no other, and return what has the connection to end."""
         self._recovery.cancel()
         self._traits.tls.stop()
+        if self._current is None and (connect := unanswered(self.attempt)) is not None:
+            self._end_attempt()
+            return connect
         self.attempt.close(disconnect=True)
         self._end_attempt()
         return self._current

@@ -10,7 +10,7 @@ from ...clock import monotonic
 from ...profiles import Credentials
 from ...token import Token
 from ..codec.packets import PROTOCOL_ERROR
-from ..codec.reason_codes import BAD_METHOD
+from ..codec.reason_codes import BAD_METHOD, PACKET_TOO_LARGE
 from ..transport.address import Address
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ReauthenticationSupport:
         """The connection ended before AUTH was answered, and not because of the token."""
         if reason is None:
             self.unanswered()
-        elif reason in (PROTOCOL_ERROR, BAD_METHOD):
+        elif reason in (PROTOCOL_ERROR, BAD_METHOD, PACKET_TOO_LARGE):
             self._failures = _MAX_FAILURES
 
     def expired_anyway(self) -> bool:

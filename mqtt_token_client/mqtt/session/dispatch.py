@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from paho.mqtt.matcher import MQTTMatcher
 
 from ... import events
 from ...logs import get_logger
 from ..codec.message import Message, cannot_reply
+from ..codec.properties import add_subscription_identifier
 from ..codec.topics import without_group
 from .delivery import Delivery
+
+if TYPE_CHECKING:
+    from .limits import Limits
 
 log = get_logger("mqtt_token_client.session")
 
@@ -68,6 +73,12 @@ class Subscription:
         self.identifier = identifier
         self.identified = identifier != 0
         self.overlaps = self.moving = self.confirmed = self.refused = False
+
+    def packed(self, limits: Limits) -> bytes:
+        """Return the properties of SUBSCRIBE, with the identifier that it was given here if the broker knows any."""
+        if not self.identifier or self.identified or not limits.identifiers:
+            return self.properties
+        return add_subscription_identifier(self.properties, self.identifier)
 
 
 _Match = tuple[tuple[Handler, ...], tuple[Subscription, ...]]

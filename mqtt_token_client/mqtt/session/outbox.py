@@ -50,7 +50,7 @@ class Outbox:
         journal: records the messages; see :class:`~.recorded_outbox.RecordedOutbox`, which records their stages.
 
     Attributes:
-        queue: the accepted messages; its ``put`` may be called on any thread.
+        ids, queue: the packet identifiers; the accepted messages, whose ``put`` may be called on any thread.
         at_qos_0: what becomes of messages of QoS 0 that were written.
         window: how many messages may be unacknowledged.
         was_received: the identifiers of messages of QoS 2 that an earlier process received.
@@ -64,7 +64,7 @@ class Outbox:
     ) -> None:
         self.queue = queue
         self.at_qos_0 = WrittenMessages(self.queue)
-        self._ids = packet_ids
+        self.ids = packet_ids
         self._journal = journal
         self.window = InflightWindow(max_inflight)
         self.answers = Answers()
@@ -114,7 +114,7 @@ class Outbox:
                 if message.packet_id:
                     unsent.discard(message.packet_id)
                 else:
-                    packet_id = self._ids.take()
+                    packet_id = self.ids.take()
                     if not packet_id:  # all are in use; the next acknowledgement frees one
                         waiting.appendleft(message)
                         return
@@ -137,7 +137,7 @@ class Outbox:
         if message.packet_id:
             del self._inflight[message.packet_id]
             self._unsent.discard(message.packet_id)
-            self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
+            self.ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
             self.window.forget(message.packet_id)
         self.queue.finish(message, error)
 
@@ -160,7 +160,7 @@ class Outbox:
     def acknowledged(self, kind: int, packet_id: int, reason: int, text: str = "") -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
         if packet_id not in self._inflight:
-            self._ids.finish(packet_id)
+            self.ids.finish(packet_id)
             return None
         message = self._inflight[packet_id]
         if kind != PUBACK or message.qos != 1:
@@ -168,7 +168,7 @@ class Outbox:
         del self._inflight[packet_id]
         if self._unsent:
             self._unsent.discard(packet_id)
-        self._ids.free(packet_id)
+        self.ids.free(packet_id)
         self._collisions = 0
         if packet_id == self.window.timed:
             self.window.answered()
@@ -196,7 +196,7 @@ class Outbox:
         if packet_id not in self._inflight or packet_id in self._unsent:  # it was not sent on this connection
             return None
         message = self._inflight.pop(packet_id)
-        self._ids.give_up(packet_id, finished=False)
+        self.ids.give_up(packet_id, finished=False)
         self.window.forget(packet_id)
         self._collisions += 1
         if self._collisions > _MAX_COLLISIONS:
@@ -233,7 +233,7 @@ class Outbox:
             return True
         if (message := self._inflight.pop(packet_id, None)) is None:
             return False
-        self._ids.free(packet_id)
+        self.ids.free(packet_id)
         self.window.forget(packet_id)
         message.start_anew(self._journal)
         self._denied.append(message)
@@ -270,7 +270,7 @@ class Outbox:
         """The broker has no session: each message in flight is a new one to it."""
         for message in self._inflight.values():
             message.stage, message.duplicate = _NEW, False
-        self._ids.session_lost()
+        self.ids.session_lost()
         self._again = in_order(self._again)
 
     def close(self, inherited: str = "") -> int:
@@ -283,7 +283,7 @@ class Outbox:
         abandoned = [*self._inflight.values(), *waiting, *self._denied, *self.queue.close(inherited or DISCONNECTED)]
         for message in self._inflight.values():
             message.duplicate = message.stage is _SENT
-            self._ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
+            self.ids.give_up(message.packet_id, finished=message.qos < 2 or not message.repeated)
         self._inflight.clear()
         self._again.clear()
         self._denied.clear()

@@ -61,6 +61,11 @@ class PacketIds:
             del self._unfinished[packet_id]
             self._in_use.discard(packet_id)
 
+    @property
+    def unfinished(self) -> tuple[int, ...]:
+        """The identifiers that were given up, and are not finished."""
+        return tuple(self._unfinished)
+
     def session_lost(self) -> None:
         """The broker has no session: it has finished every exchange."""
         self._in_use -= self._unfinished.keys()

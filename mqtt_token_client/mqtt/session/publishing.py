@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ... import events
@@ -23,6 +24,15 @@ class Unsendable(NamedTuple):
 
     error: DeliveryFailed
     event: events.Event
+
+
+def write_releases(connection: NetworkConnection[Outgoing], packet_ids: Iterable[int]) -> None:
+    """Write PUBREL for exchanges of QoS 2 that were given up, so that the broker finishes them too: in MQTT 5 it counts
+    them against its Receive Maximum until then, also on later connections.
+    """
+    if connection.engine.five:
+        for packet_id in packet_ids:
+            connection.write(connection.engine.acknowledge(PUBREL, packet_id))
 
 
 def write_message(connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> Unsendable | None:

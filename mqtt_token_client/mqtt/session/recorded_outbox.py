@@ -108,7 +108,7 @@ class RecordedOutbox(Outbox):
         for message in in_order(messages):
             message.duplicate = message.stage is _SENT
             if message.packet_id:
-                self._ids.reserve(message.packet_id)
+                self.ids.reserve(message.packet_id)
                 self._inflight[message.packet_id] = message
                 self._again.append(message)
             else:

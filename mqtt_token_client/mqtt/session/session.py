@@ -21,7 +21,7 @@ from .journal import CallSoon, Journal
 from .limits import Limits
 from .opening import open_outbox
 from .packet_ids import PacketIds
-from .publishing import write_message
+from .publishing import write_message, write_releases
 from .reports import Blame, SessionStats
 from .subscriptions import Subscriptions, refusals
 
@@ -35,7 +35,7 @@ _FLUSHES_A_TURN = 4
 
 class Session:
     """One client's session. Runs on the network thread, except :meth:`publish`, :meth:`subscribe`, :meth:`unsubscribe`,
-    ``queued`` and ``stats``, which any thread may use.
+    and ``stats``, which any thread may use.
 
     Args:
         max_queued: how many messages may wait to be acknowledged.
@@ -107,11 +107,6 @@ class Session:
         self.queue.wake()
 
     @property
-    def queued(self) -> int:
-        """How many messages are queued, in flight or not."""
-        return len(self.queue)
-
-    @property
     def stats(self) -> SessionStats:
         """What has happened so far."""
         return SessionStats(
@@ -141,14 +136,19 @@ class Session:
             self.subscriptions.close(inherited)
         return self._outbox.close(inherited)
 
-    def connected(self, *, session_present: bool, rotated: bool = False) -> None:
+    def connected(
+        self, connection: NetworkConnection[Outgoing], broker: str, *, session_present: bool, rotated: bool = False
+    ) -> None:
         """The broker has accepted a connection, the one before being lost; ``rotated`` if that was planned."""
         self.known = True
+        self.subscriptions.connected(broker)
         self._connects += 1
         self._rotations += rotated
         self.queue.connected(rotated=rotated)
         has_news = self.journal is not None and self.journal.note_time()
-        if not session_present:  # both sides start over; what is to be sent stays
+        if session_present and (self._suspicion is None or not self._suspicion.isolating):
+            write_releases(connection, self._outbox.ids.unfinished)
+        else:  # both sides start over; what is to be sent stays
             self._incoming.session_lost()
             self.subscriptions.session_lost()
             self._outbox.session_lost()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ... import events
 from ...errors import ClientClosed
 from ..codec.packets import SUBACK, SUBSCRIBE, UNSUBACK, Suback, Unsuback
-from ..codec.properties import add_subscription_identifier, read_properties
+from ..codec.properties import read_properties
 from ..codec.reason_codes import Action, action_for
 from ..codec.topics import overlap, without_group
 from ..transport.connection import NetworkConnection
@@ -34,6 +34,7 @@ class Subscriptions:
     def __init__(self, packet_ids: PacketIds) -> None:
         self.outdated = False
         self.routes = Routes()
+        self._broker = ""  # that accepted a connection last
         self._closed = ""  # why nothing can be changed; empty if it can
         self._ids = packet_ids
         self._changes: deque[Callable[[], None]] = deque()  # not made yet
@@ -71,9 +72,9 @@ class Subscriptions:
         """
         self.outdated = False
         self.make_changes()
-        rejected = self.remove_rejected(limits)
         if limits.identifiers:
             self._identify()
+        rejected = self.remove_rejected(limits)
         for properties, wanted in self.to_subscribe(limits):
             if alone and self.asked:
                 self.outdated = True
@@ -163,7 +164,7 @@ class Subscriptions:
             (name, reason)
             for name, wanted in self._wanted.items()
             if not wanted.confirmed
-            and (reason := limits.filter_violation(name, wanted.properties, identified=wanted.identified))
+            and (reason := limits.filter_violation(name, wanted.packed(limits), identified=wanted.identified))
         ]
         for name, _ in found:
             del self._wanted[name]
@@ -179,10 +180,7 @@ class Subscriptions:
         due: dict[bytes, list[str]] = {}
         for name, wanted in self._wanted.items():
             if not wanted.confirmed and not wanted.refused and asked.get(name) is not wanted:
-                properties = wanted.properties
-                if wanted.identifier and not wanted.identified and limits.identifiers:
-                    properties = add_subscription_identifier(properties, wanted.identifier)
-                due.setdefault(properties, []).append(name)
+                due.setdefault(wanted.packed(limits), []).append(name)
         return [
             (properties, [(name, self._wanted[name].options) for name in packet])
             for properties, names in due.items()
@@ -248,6 +246,12 @@ class Subscriptions:
                 self._unwanted[name] = True
             if reason >= 0x80:
                 yield name, reason
+
+    def connected(self, broker: str) -> None:
+        """A broker has accepted a connection. The session of another one may be older, with other filters."""
+        if self._broker not in ("", broker):
+            self.session_in_doubt()
+        self._broker = broker
 
     def connection_lost(self) -> None:
         """Ask again for what was not answered."""

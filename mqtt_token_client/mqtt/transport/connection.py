@@ -47,6 +47,7 @@ class NetworkConnection(Generic[_Item]):
         runtime: drives it.
         keepalive: sends PINGREQ, on request too, and expects PINGRESP, which no listener sees while it does.
         closed: whether the socket is closed.
+        ended: whether nothing more is written, as DISCONNECT was or the connection is broken.
         paused: whether reading is paused.
         sent: bytes that the operating system has taken, since the beginning.
         received: bytes that have arrived, since the beginning.
@@ -64,7 +65,7 @@ class NetworkConnection(Generic[_Item]):
         self._watched = 0
         self._out = bytearray()
         self._marks: deque[tuple[float, _Item]] = deque()
-        self._ended = False
+        self.ended = False
         self.keepalive = Keepalive(runtime, self)
         self._watch()
 
@@ -72,7 +73,7 @@ class NetworkConnection(Generic[_Item]):
 
     def takes_more(self) -> bool:
         """Whether more may be written without piling up."""
-        return not self._ended and len(self._out) < _HIGH_WATER
+        return not self.ended and len(self._out) < _HIGH_WATER
 
     @property
     def backlog(self) -> int:
@@ -81,7 +82,7 @@ class NetworkConnection(Generic[_Item]):
 
     def write(self, data: bytes, item: _Item | None = None) -> None:
         """Add to what goes out at the next flush; the owner is notified when ``item`` is written."""
-        if self._ended:
+        if self.ended:
             if item is not None:
                 self._marks.append((math.inf, item))  # it stays unwritten
             return
@@ -92,13 +93,13 @@ class NetworkConnection(Generic[_Item]):
     def end(self) -> None:
         """Send DISCONNECT, after which nothing follows [MQTT-3.14.4-1]; what arrives is still read."""
         self.write(self.engine.disconnect())
-        self._ended = True
+        self.ended = True
         self.keepalive.stop()
         self.flush()
 
     def end_writing(self) -> None:
         """Once DISCONNECT has gone out: have a broker close that leaves it to the client."""
-        if self._ended and not self._out and not self.closed:
+        if self.ended and not self._out and not self.closed:
             with contextlib.suppress(OSError):  # of a connection that is broken, as reading it will show
                 end_writing(self._sock)
 
@@ -108,7 +109,7 @@ class NetworkConnection(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
-        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self._ended))):
+        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self.ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         try:
@@ -118,7 +119,7 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
-            while self._pending is not None and _unsent(self._sock, self._ended):
+            while self._pending is not None and _unsent(self._sock, self.ended):
                 self._sock.send(b"")
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
@@ -240,7 +241,7 @@ class NetworkConnection(Generic[_Item]):
 
     def _broken(self, cause: str) -> None:
         """Nothing more goes out; what arrived before that is still read."""
-        self._ended = True
+        self.ended = True
         self._out = bytearray()  # a new one: the exception in hand still refers to the old
 
         def read_the_rest() -> None:
@@ -272,7 +273,7 @@ class NetworkConnection(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            writing = self._out or (self._pending is not None and _unsent(self._sock, self._ended))
+            writing = self._out or (self._pending is not None and _unsent(self._sock, self.ended))
             wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
             if wanted != self._watched:
                 self._watched = wanted
