@@ -447,7 +447,7 @@ def test_a_message_takes_the_place_of_the_one_it_replaces_though_the_file_is_ful
     journal, dropped = ScriptedJournal(), list[int]()
     journal.bounds = Bounds(max_bytes=1000, when_full=when_full)
     queue = RecordedQueue(journal, dropped.append)
-    other, old, new = (RecordedMessage(encode_topic(topic), b"x", 1, False, b"") for topic in ("other", "t", "t"))
+    other, old, new = (recorded(topic) for topic in ("other", "t", "t"))
     queue.put(other)
     queue.put(old, replace=True)
     journal.size = 1000  # the file becomes smaller at a later commit only
@@ -457,10 +457,21 @@ def test_a_message_takes_the_place_of_the_one_it_replaces_though_the_file_is_ful
     assert not dropped
 
 
-def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() -> None:
-    def recorded(topic: str) -> RecordedMessage:
-        return RecordedMessage(encode_topic(topic), b"x", 1, False, b"")
+def recorded(topic: str = "t", qos: int = 1) -> RecordedMessage:
+    return RecordedMessage(encode_topic(topic), b"x", qos, False, b"")
 
+
+Pages = list[Callable[[Sequence[Outgoing], bool], None]]
+
+
+def read_by_hand() -> tuple[ScriptedJournal, Pages]:
+    """A journal, and what is being read, which gets a page when the test calls it."""
+    journal, pages = ScriptedJournal(), Pages()
+    journal.read = lambda after, limit, then: pages.append(then)  # type: ignore[method-assign]
+    return journal, pages
+
+
+def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() -> None:
     queue = RecordedQueue(ScriptedJournal(), print)
     for _ in range(9):
         queue.put(recorded("t"))
@@ -477,8 +488,8 @@ def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() ->
 def test_the_newest_of_a_topic_is_replaced_though_an_older_one_is_taken_up_after_it() -> None:
     queue = RecordedQueue(ScriptedJournal(), print)
     for _ in range(10):
-        queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
-    older, on_disk, new = (RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b"") for _ in range(3))
+        queue.put(recorded())
+    older, on_disk, new = (recorded("replaceable") for _ in range(3))
     queue.put(on_disk, replace=True)
     older.number, older.replaces = 5, True
     queue.take_up(older)
@@ -488,18 +499,16 @@ def test_the_newest_of_a_topic_is_replaced_though_an_older_one_is_taken_up_after
 
 
 def test_what_was_replaced_on_disk_is_forgotten_once_the_others_are_read() -> None:
-    journal = ScriptedJournal()
-    pages: list[Callable[[Sequence[Outgoing], bool], None]] = []
-    journal.read = lambda after, limit, then: pages.append(then)  # type: ignore[method-assign]
+    journal, pages = read_by_hand()
     queue = RecordedQueue(journal, print)
     for _ in range(10):
-        queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
+        queue.put(recorded())
     for _ in range(2):
-        queue.put(RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b""), replace=True)
+        queue.put(recorded("replaceable"), replace=True)
     assert queue._backlog._removed == {11}
     queue.new.clear()  # they are in flight
     queue.read_backlog()
-    last = RecordedMessage(encode_topic("replaceable"), b"x", 1, False, b"")
+    last = recorded("replaceable")
     last.number = 12
     pages.pop()([last], True)
     queue.read_backlog()
@@ -507,12 +516,34 @@ def test_what_was_replaced_on_disk_is_forgotten_once_the_others_are_read() -> No
     assert not queue._backlog._removed
 
 
-def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() -> None:
-    journal = ScriptedJournal()
-    pages: list[Callable[[Sequence[Outgoing], bool], None]] = []
-    journal.read = lambda after, limit, then: pages.append(then)  # type: ignore[method-assign]
+@pytest.mark.parametrize("has_both", [False, True], ids=["before the new one was", "after the new one was"])
+def test_a_message_that_is_replaced_while_it_is_read_leaves_one_that_is_sent_once(has_both: bool) -> None:
+    journal, pages = read_by_hand()
     queue = RecordedQueue(journal, print)
-    messages = [RecordedMessage(encode_topic("t"), b"x", 1, False, b"") for _ in range(15)]
+    for _ in range(10):
+        queue.put(recorded())
+    old, new = recorded("status"), recorded("status")
+    queue.put(old, replace=True)
+    queue.new.clear()  # they are in flight
+    queue.read_backlog()
+    queue.put(new, replace=True)
+    on_disk = [old, new] if has_both else [old]
+    sent: list[Outgoing] = []
+    while pages:
+        pages.pop()(on_disk, True)
+        queue.read_backlog()
+        sent += queue.new
+        queue.new.clear()
+        on_disk = [new]
+    assert [message.number for message in sent] == [12]
+    assert queue._backlog.count == 0
+    assert len(queue) == 11
+
+
+def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() -> None:
+    journal, pages = read_by_hand()
+    queue = RecordedQueue(journal, print)
+    messages = [recorded() for _ in range(15)]
     for message in messages:
         queue.put(message)
     for _ in range(10):
@@ -525,7 +556,7 @@ def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() 
         "the message was lost, as the file of the journal was damaged"
     ] * 5
     assert not queue.backlog_deliveries(), "they have failed, so nobody waits for them any more"
-    queue.put(RecordedMessage(encode_topic("t"), b"x", 1, False, b""))
+    queue.put(recorded())
     assert len(queue.new) == 1
 
 

@@ -22,6 +22,7 @@ class Backlog:
 
     Attributes:
         count: how many messages there are.
+        is_reading: whether some are being read, or were read and not taken yet.
     """
 
     def __init__(self, journal: Journal, recorded: Recorded, wake: Callable[[], None]) -> None:
@@ -33,7 +34,7 @@ class Backlog:
         self._read_to = max((one.number for one in recorded.messages), default=0)
         self._deliveries: WeakValueDictionary[int, RecordedMessage] = WeakValueDictionary()  # somebody may wait
         self._removed: set[int] = set()  # numbers that may have been read, and are not to be sent
-        self._is_reading = False
+        self.is_reading = False
         self._pages: deque[tuple[int, Sequence[Outgoing], bool]] = deque()  # appended to by the journal's thread
 
     def add(self, message: Outgoing) -> None:
@@ -65,8 +66,8 @@ class Backlog:
 
     def read(self) -> None:
         """Have the oldest messages read, unless that is under way or there is none."""
-        if self.count and not self._is_reading:
-            self._is_reading = True
+        if self.count and not self.is_reading:
+            self.is_reading = True
             last = self._last
             self._journal.read(self._read_to, _PAGE, lambda page, complete: self._arrived(last, page, complete))
 
@@ -82,7 +83,7 @@ class Backlog:
     def take(self) -> tuple[list[Outgoing], int]:
         """Return the messages that have been read, in their order, and how many are lost: as the file was damaged."""
         last, page, complete = self._pages.popleft()
-        self._is_reading = False
+        self.is_reading = False
         found = []
         for message in page:
             self._read_to = message.number

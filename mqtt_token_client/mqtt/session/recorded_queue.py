@@ -104,8 +104,10 @@ class RecordedQueue(MessageQueue):
             self._record.append(message, urgent=durable)
 
     def _is_memory_full(self, message: Outgoing) -> bool:
-        waiting, size = len(self.new), len(message.payload) + _OVERHEAD
-        return self._backlog.count > 0 or waiting >= _MAX_IN_MEMORY or waiting * size > _MAX_BYTES_IN_MEMORY
+        backlog, waiting, size = self._backlog, len(self.new), len(message.payload) + _OVERHEAD
+        # What is being read may have the message too, and comes before it.
+        is_behind = backlog.count > 0 or backlog.is_reading
+        return is_behind or waiting >= _MAX_IN_MEMORY or waiting * size > _MAX_BYTES_IN_MEMORY
 
     def _remove(self, message: Outgoing) -> bool:
         """Remove a message unless it was sent; return whether it was removed."""
