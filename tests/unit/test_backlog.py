@@ -485,6 +485,30 @@ def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() ->
     assert len(queue) == 12
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("is_done", [False, True], ids=["in flight", "delivered"])
+def test_what_was_sent_while_others_are_on_disk_is_not_counted_as_one_of_them(qos: int, is_done: bool) -> None:
+    journal, pages = read_by_hand()
+    queue = RecordedQueue(journal, print)
+    if qos:  # a recorded message is in memory only if it comes before those on disk
+        queue.put(recorded("live"), replace=True)
+    for _ in range(13 - len(queue)):
+        queue.put(recorded())
+    on_disk = queue._backlog.count
+    if not qos:
+        queue.put(recorded("live", 0), replace=True)
+    (sent,) = (message for message in queue.new if message.topic_name == "live")
+    queue.new.clear()
+    if is_done:
+        queue.finish(sent)
+    queue.put(recorded("live", 0), replace=True)
+    assert sent.error is None
+    assert queue._backlog.count == on_disk
+    assert len(queue) == 14 + (not qos) - is_done
+    queue.read_backlog()
+    assert len(pages) == 1
+
+
 def test_the_newest_of_a_topic_is_replaced_though_an_older_one_is_taken_up_after_it() -> None:
     queue = RecordedQueue(ScriptedJournal(), print)
     for _ in range(10):

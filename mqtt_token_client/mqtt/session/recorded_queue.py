@@ -114,7 +114,7 @@ class RecordedQueue(MessageQueue):
         try:
             self.new.remove(message)
         except ValueError:
-            if not self._backlog.remove(message):
+            if message.disk is None or not self._backlog.remove(message):  # one that is not recorded was sent
                 return False
         self._drop(message)
         return True
