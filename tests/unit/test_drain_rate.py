@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mqtt_token_client import ConfigurationError, open_journal
 from mqtt_token_client.clock import monotonic
+from mqtt_token_client.mqtt.codec.topics import encode_topic
+from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage
 from mqtt_token_client.mqtt.session.journal import Bounds
+from mqtt_token_client.mqtt.session.recorded_queue import RecordedQueue
 from tests.unit.device import Device, Make
 from tests.unit.journals import disconnect
 from tests.unit.packets import PUBACK, PUBLISH
@@ -100,6 +104,74 @@ def test_the_rest_is_sent_after_disconnect_and_connect(make_in_real_time: Make, 
     disconnect(device, peer, pool)
     found = receive(device.start(session_present=True), 3)
     assert [payload for _, payload in found] == [b"2", b"3", b"4"]
+
+
+class OnDisk:
+    """A queue with ten messages in memory and the others on disk, and the seconds at which messages are sent."""
+
+    def __init__(self, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in (("_MAX_IN_MEMORY", 10), ("_FEW_IN_MEMORY", 10)):
+            monkeypatch.setattr(f"mqtt_token_client.mqtt.session.recorded_queue.{name}", value)
+        self.now = 1000.0
+        monkeypatch.setattr("mqtt_token_client.mqtt.session.pace.monotonic", lambda: self.now)
+        self.messages: list[RecordedMessage] = []
+        journal = ScriptedJournal()
+        journal.bounds = Bounds(drain_rate=rate)
+        journal.read = self.read  # type: ignore[method-assign]
+        self.queue = RecordedQueue(journal, print)
+        self.again: list[Outgoing] = []
+
+    def publish(self, qos: int) -> RecordedMessage:
+        message = RecordedMessage(encode_topic("t"), b"x", qos, False, b"")
+        self.queue.put(message)
+        if qos:
+            self.messages.append(message)
+        return message
+
+    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+        page = [message for message in self.messages if message.number > after][: min(limit, 10)]
+        then(page, page[-1:] == self.messages[-1:])
+
+    def due(self) -> Iterator[Outgoing]:
+        while waiting := self.again or self.queue.new:
+            yield waiting.pop(0) if waiting is self.again else self.queue.new.popleft()
+
+    def sent(self, seconds: int) -> list[list[int]]:
+        """The numbers of those sent in each of so many seconds."""
+        found = []
+        for _ in range(seconds):
+            self.now += 1
+            found.append(list[int]())
+            while sent := [message.number for message in self.queue.pace.limit(self.due())]:
+                found[-1] += sent
+                self.queue.read_backlog()  # has it read, and takes it
+                self.queue.read_backlog()
+        return found
+
+
+@pytest.mark.parametrize("when", ["before", "in", "again"])
+def test_a_message_of_qos_0_that_overtakes_those_on_disk_ends_no_limit(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    device = OnDisk(1.0, monkeypatch)
+    for _ in range(30):
+        device.publish(1)
+    if when == "before":
+        device.publish(0)
+    if when == "again":  # it was not written completely
+        device.again.append(device.publish(0))
+        device.queue.new.pop()
+    device.queue.connected(rotated=False)
+    before = device.sent(5)
+    if when == "in":
+        device.publish(0)
+    sent = before + device.sent(40)
+    assert [number for second in sent for number in second if number <= 30] == list(range(1, 31))
+    assert max(sum(number <= 30 for number in second) for second in sent) == 1
+    assert sum(31 in second for second in sent) == 1
+    for _ in range(20):
+        device.publish(1)
+    assert sum(map(len, device.sent(2))) == 20
 
 
 def test_a_rotation_does_not_slow_anything_down(make: Make) -> None:

@@ -16,6 +16,7 @@ class DrainPace:
     """Limits the rate of the messages that waited when a connection was lost, or when the client started.
 
     Messages keep their order. So what is published in that time is sent when the backlog is, and then without a limit.
+    Only a message that is not recorded may overtake those on disk: it has no limit, and says nothing about them.
 
     Args:
         rate: messages a second; None for no limit.
@@ -47,9 +48,9 @@ class DrainPace:
             message = next(due, None)
             if message is None:
                 return
-            if message.stage is not Stage.RELEASED:  # PUBREL has a few bytes
-                self._allowed -= 1
-            self._is_over = message.number >= self._last
+            if message.stage is not Stage.RELEASED:  # PUBREL has a few bytes, and an order of its own
+                self._allowed -= message.number <= self._last
+                self._is_over = message.number >= self._last and message.disk is not None
             yield message
             if self._is_over:
                 yield from due
