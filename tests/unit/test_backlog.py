@@ -162,6 +162,12 @@ class TestMessagesOfThisProcess:
         assert sorted(set(payloads(peer, 30))) == list(range(30))
 
 
+def kept_for_the_disk(journal: DiskJournal) -> int:
+    """Bytes of the messages that the journal's thread has not looked at yet."""
+    changes = list(journal._channel.changes)
+    return sum(len(arguments[1]) for change, arguments in changes if change is Batch.append)
+
+
 class FullDisk:
     """Commits fail until there is room.
 
@@ -224,6 +230,24 @@ class TestWhileTheDiskIsFull:
         device.client._core.session.queue.when_room(room.set)
         device.until(room.is_set)
         device.client.publish("t", bytes(110_000), qos=1)
+        disk.has_room = True
+
+    @pytest.mark.parametrize("others", [1, 11], ids=["in memory", "behind others"])
+    def test_what_was_replaced_takes_no_memory(
+        self, make: Make, journal: Open, monkeypatch: pytest.MonkeyPatch, others: int
+    ) -> None:
+        opened = journal(max_bytes=1_000_000)
+        device = make(5, journal=opened)
+        disk = FullDisk(monkeypatch)
+        monkeypatch.setattr("mqtt_token_client.journal.writer._FIRST_RETRY", 60.0)
+        monkeypatch.setattr("mqtt_token_client.journal.writer._LONGEST_RETRY", 60.0)
+        publish(device, range(others))
+        flushed(opened, device)
+        for _ in range(5):
+            for _ in range(20):
+                device.client.publish("t", bytes(110_000), qos=1, replace=True)
+            device.until(lambda: kept_for_the_disk(opened) < 1_200_000)
+        assert device.client.stats.queued == others + 1
         disk.has_room = True
 
     def test_what_was_taken_from_memory_is_recorded_once_when_there_is_room(

@@ -71,7 +71,8 @@ class RecordedQueue(MessageQueue):
                 raise ClientClosed(f"publish: {self._closed}")
             if replace and (old := self._newest.get(message.topic)) is not None and self._remove(old):
                 dropped.append((old, _REPLACED))
-            accepted = bool(dropped) or self._make_room(dropped)  # a file shrinks at a later commit only
+            # A file shrinks at a later commit only. While the disk fails, asking has the journal forget the old one.
+            accepted = self._has_room() or bool(dropped) or self._make_room(dropped)
             if accepted:
                 if replace:
                     assert isinstance(message, RecordedMessage)
@@ -126,14 +127,12 @@ class RecordedQueue(MessageQueue):
 
     def _make_room(self, dropped: list[tuple[Outgoing, str]]) -> bool:
         """Return whether the message is to be accepted; messages that made room for it are added to ``dropped``."""
-        bounds = self._record.bounds
-        if self._has_room():
-            return True
-        if bounds.when_full == "reject":
+        when_full = self._record.bounds.when_full
+        if when_full == "reject":
             raise OutboxFull(
                 f"publish: {len(self)} messages wait already (max_queued, max_bytes); publish less, or wait"
             )
-        if bounds.when_full == "drop_oldest" and self.new:
+        if when_full == "drop_oldest" and self.new:
             try:
                 oldest = self.new.popleft()
             except IndexError:  # it has just been sent
@@ -145,7 +144,7 @@ class RecordedQueue(MessageQueue):
 
     def _has_room(self) -> bool:
         bounds = self._record.bounds
-        return len(self) < bounds.max_queued and self._record.size < bounds.max_bytes
+        return self._record.size < bounds.max_bytes and len(self) < bounds.max_queued
 
     def wake(self) -> None:
         """See :meth:`MessageQueue.wake`. The journal calls this too, also when its file has become smaller."""
