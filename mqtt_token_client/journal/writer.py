@@ -188,10 +188,10 @@ class _Writer:
             self._report_durable()  # in memory, for now
             batch.read_from_memory(self._on_disk_to)
             self._channel.sleep(self._retry_at - now, until_next=False)
-        elif batch.reads and not batch.appended and batch.ended is None:  # the last turn is for the last commit
-            self._read(self._database)
         elif now >= (due := self._due()):
             self._commit(self._database)
+            if self._database is not None and self.batch.reads and batch.ended is None:
+                self._read(self._database)  # before the next changes: each of them would mean another commit
         else:
             # The next message does not wake this thread, and must not wait for longer than commit_every.
             waiting = min(due - now, self._commit_every or math.inf) if batch else None

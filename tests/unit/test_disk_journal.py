@@ -312,6 +312,46 @@ class TestCommits:
         writer.work()
         writer.close()
 
+    def test_messages_are_read_though_others_arrive_in_each_commit(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        channel, arriving, commit = Channel(), iter(range(100, 200)), Database.commit
+        writer = _Writer(channel, path, None, "pump", 0.0)
+        writer.open()
+        for number in (1, 2, 3):
+            channel.put(Batch.append, message(number), b"x", 0.0)
+        writer.work()
+
+        def slow_commit(database: Database, batch: Batch) -> None:
+            channel.put(Batch.append, message(next(arriving)), b"x", 0.0)
+            commit(database, batch)
+
+        monkeypatch.setattr(Database, "commit", slow_commit)
+        pages: list[list[int]] = []
+        channel.put(Batch.append, message(99), b"x", 0.0)
+        channel.put(Batch.read, 0, 10, lambda page, _: pages.append([one.number for one in page]))
+        writer.work()
+        assert pages == [[1, 2, 3, 99]]
+        channel.put(Batch.end, lambda: None)
+        writer.work()
+        writer.close()
+
+    def test_what_was_removed_is_not_read(self, path: Path) -> None:
+        channel = Channel()
+        writer = _Writer(channel, path, None, "pump", 0.0)
+        writer.open()
+        for number in (1, 2):
+            channel.put(Batch.append, message(number), b"x", 0.0)
+        writer.work()
+        pages: list[list[int]] = []
+        channel.put(Batch.remove, 1)
+        channel.put(Batch.read, 0, 10, lambda page, _: pages.append([one.number for one in page]))
+        writer.work()
+        assert pages == [[2]]
+        channel.put(Batch.end, lambda: None)
+        writer.work()
+        writer.close()
+
     def test_what_changed_before_the_end_is_written_though_messages_are_to_be_read(self, path: Path) -> None:
         channel = Channel()
         writer = _Writer(channel, path, None, "pump", 0.0)

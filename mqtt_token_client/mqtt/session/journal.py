@@ -122,8 +122,8 @@ class Journal(Protocol):
         """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""
 
     def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
-        """Read the oldest messages whose number is above ``after``, up to ``limit``, all that were reported so far
-        included. ``then`` gets them, on any thread, and whether these are all.
+        """Read the oldest messages whose number is above ``after``, up to ``limit``: of all that were reported so far,
+        without those that were removed. ``then`` gets them, on any thread, and whether these are all.
         """
 
     def flush(self, then: Callable[[], None]) -> None:
