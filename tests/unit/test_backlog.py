@@ -546,22 +546,70 @@ def test_the_newest_of_a_topic_is_replaced_though_an_older_one_is_taken_up_after
     assert not older.done
 
 
-def test_what_was_replaced_on_disk_is_forgotten_once_the_others_are_read() -> None:
+def test_what_was_replaced_while_it_was_read_is_forgotten_once_the_others_are_read() -> None:
     journal, pages = read_by_hand()
     queue = RecordedQueue(journal, print)
     for _ in range(10):
         queue.put(recorded())
-    for _ in range(2):
-        queue.put(recorded("replaceable"), replace=True)
-    assert queue._backlog._removed == {11}
+    old, new = recorded("replaceable"), recorded("replaceable")
+    queue.put(old, replace=True)
     queue.new.clear()  # they are in flight
     queue.read_backlog()
-    last = recorded("replaceable")
-    last.number = 12
-    pages.pop()([last], True)
+    queue.put(new, replace=True)
+    assert queue._backlog._removed == {11}
+    pages.pop()([old, new], True)
     queue.read_backlog()
     assert [message.number for message in queue.new] == [12]
     assert not queue._backlog._removed
+
+
+def test_what_was_replaced_before_others_are_read_takes_no_memory() -> None:
+    journal, pages = read_by_hand()
+    queue = RecordedQueue(journal, print)
+    for _ in range(10):
+        queue.put(recorded())
+    for _ in range(100):
+        last = recorded("replaceable")
+        queue.put(last, replace=True)
+    assert not queue._backlog._removed
+    queue.new.clear()  # they are in flight
+    queue.read_backlog()
+    pages.pop()([last], True)
+    queue.read_backlog()
+    assert list(queue.new) == [last]
+
+
+@pytest.mark.parametrize("end", ["disconnect", "damage"])
+def test_a_delivery_that_was_replaced_on_disk_keeps_its_error(end: str) -> None:
+    journal, pages = read_by_hand()
+    queue = RecordedQueue(journal, print)
+    for _ in range(10):
+        queue.put(recorded())
+    old, new = recorded("replaceable"), recorded("replaceable")
+    queue.put(old, replace=True)
+    queue.put(new, replace=True)
+    if end == "disconnect":
+        assert queue.backlog_deliveries() == [new]
+    else:
+        queue.new.clear()  # they are in flight
+        queue.read_backlog()
+        pages.pop()([], True)
+        queue.read_backlog()
+        assert "lost" in str(new.error)
+    assert "replaced by a newer one" in str(old.error)
+
+
+def test_a_delivery_that_failed_in_disconnect_keeps_its_error_when_it_is_replaced() -> None:
+    queue = RecordedQueue(ScriptedJournal(), print)
+    for _ in range(10):
+        queue.put(recorded())
+    old = recorded("replaceable")
+    queue.put(old, replace=True)
+    for held in queue.backlog_deliveries():
+        held.finish(DeliveryFailed("the client was closed"))
+    queue.put(recorded("replaceable"), replace=True)
+    assert str(old.error) == "the client was closed"
+    assert len(queue) == 11
 
 
 @pytest.mark.parametrize("has_both", [False, True], ids=["before the new one was", "after the new one was"])

@@ -33,7 +33,7 @@ class Backlog:
         # Messages up to this one are in memory, or done; if there is a backlog.
         self._read_to = max((one.number for one in recorded.messages), default=0)
         self._deliveries: WeakValueDictionary[int, RecordedMessage] = WeakValueDictionary()  # somebody may wait
-        self._removed: set[int] = set()  # numbers that may have been read, and are not to be sent
+        self._removed: set[int] = set()  # numbers of those that may be among what is being read
         self.is_reading = False
         self._pages: deque[tuple[int, Sequence[Outgoing], bool]] = deque()  # appended to by the journal's thread
 
@@ -50,10 +50,12 @@ class Backlog:
 
     def remove(self, message: Outgoing) -> bool:
         """A message is not to be sent. Return false if it is in memory, or done."""
-        if not self.count or message.number <= self._read_to or message.number in self._removed:
+        if not self.count or message.number <= self._read_to:
             return False
         self.count -= 1
-        self._removed.add(message.number)
+        if self.is_reading:
+            self._removed.add(message.number)
+        self._deliveries.pop(message.number, None)
         return True
 
     def take_deliveries(self) -> list[Outgoing]:
@@ -87,17 +89,15 @@ class Backlog:
         found = []
         for message in page:
             self._read_to = message.number
-            if message.number in self._removed:
-                self._removed.discard(message.number)
-            else:
+            if message.number not in self._removed:
                 self.count -= 1
                 found.append(self._with_delivery(message))
+        self._removed.clear()
         if complete:
             self._read_to = max(self._read_to, last)
         if self._read_to < self._last:
             return found, 0
         lost, self.count = self.count, 0
-        self._removed.clear()
         return found, lost
 
     def _with_delivery(self, message: Outgoing) -> Outgoing:

@@ -69,7 +69,8 @@ class RecordedQueue(MessageQueue):
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"publish: {self._closed}")
-            if replace and (old := self._newest.get(message.topic)) is not None and self._remove(old):
+            # A signal handler that publishes here must not remove it as well.
+            if replace and (old := self._newest.pop(message.topic, None)) is not None and self._remove(old):
                 dropped.append((old, _REPLACED))
             # A file shrinks at a later commit only. While the disk fails, asking has the journal forget the old one.
             accepted = self._has_room() or bool(dropped) or self._make_room(dropped)
@@ -80,7 +81,8 @@ class RecordedQueue(MessageQueue):
                     self._newest[message.topic] = message
                 self._add(message, durable=durable)
         for old, why in dropped:
-            old.finish(DeliveryFailed(why))
+            if not old.done:  # it may have failed in close()
+                old.finish(DeliveryFailed(why))
         if not accepted:
             message.finish(DeliveryFailed(_DROPPED.format("drop_newest")))
         count = sum(why is not _REPLACED for _, why in dropped) + (not accepted)
