@@ -64,7 +64,7 @@ def to_row(
         timeline: of the file.
         key: encrypts topic, payload and properties; None does not.
     """
-    flags = message.qos | message.retain << 2 | getattr(message, "replaces", False) << 3
+    flags = message.qos | message.retain << 2  # an earlier version set bit 3 too
     expires_at = None if message.expires_at is None else timeline.from_monotonic(message.expires_at)
     content = message.topic, payload, message.properties
     if key is not None:
@@ -94,7 +94,6 @@ def to_message(row: Row, timeline: Timeline, key: Key | None) -> Outgoing:
         if expires_at is not None:
             assert isinstance(message, RestoredExpiringMessage)
             message.set_expiry(expires_at, timeline)
-        message.replaces = bool(flags & 8)
         message.number, message.packet_id = number, packet_id
         message.stage = (Stage.NEW, Stage.SENT, Stage.RELEASED)[min(stage, FIRST_RELEASED)]
     except (TypeError, ValueError, StoreError) as error:

@@ -458,6 +458,26 @@ class TestReplace:
         peer.acknowledge(packets.PUBACK, sent.packet_id)
         assert payloads(peer, 5) == [21, 22, 23, 24, 101]
 
+    def test_what_an_earlier_process_published_stays(self, make: Make, journal: Open, pool: ThreadPoolExecutor) -> None:
+        """Those that are in memory, those that are read later, and after disconnect() as well."""
+        first = journal()
+        device = make(5, journal=first)
+        for number in range(25):
+            device.client.publish(f"t/{number}", b"%d" % number, qos=1, replace=True)
+        first.close()
+        second = make(5, journal=journal(), max_inflight=1)
+        for number in range(25):
+            second.client.publish(f"t/{number}", b"%d" % (100 + number), qos=1, replace=True)
+        peer = second.start()
+        assert payloads(peer, 10) == list(range(10))
+        peer.expect(packets.PUBLISH)
+        device.until(lambda: in_memory(second) > 10)
+        disconnect(second, peer, pool)
+        peer = second.start(session_present=True)
+        for number in range(25):
+            second.client.publish(f"t/{number}", b"%d" % (200 + number), qos=1, replace=True)
+        assert payloads(peer, 40) == [*range(10, 25), *range(200, 225)]
+
     def test_others_of_the_topic_stay(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal())
         publish(device, range(2))
