@@ -61,7 +61,6 @@ class AsyncTokenClient(ClientBase):
         self._provider = provider
         self._closings = Closings()
         self._events = Events(self._own_loop, on_event)
-        self._room = Room(lambda callback: self._core.session.queue.when_room(callback))
         acks = AckBatch(self._own_loop, lambda processed: self._core.session.acknowledge(processed))
         reports = Reports(lambda event: self._core.report(event))
         self._inboxes = Inboxes(
@@ -72,6 +71,8 @@ class AsyncTokenClient(ClientBase):
         self._core = ClientCore(
             self._settings, provider, options, self._events.report, acquire_network_thread, release_network_thread
         )
+        # For QoS 0 and for the others, which a journal has room for when memory is full of QoS 0
+        self._rooms = [Room(functools.partial(self._core.session.queue.when_room, qos=qos)) for qos in (0, 1)]
 
     # Connecting
 
@@ -196,7 +197,7 @@ class AsyncTokenClient(ClientBase):
             ConfigurationError: an argument is wrong.
         """
         publish = functools.partial(self.publish_nowait, topic, payload, qos=qos, retain=retain, properties=properties)
-        delivery = await self._room.publish(publish)
+        delivery = await self._rooms[qos != 0].publish(publish)
         await delivery
 
     def messages(

@@ -515,6 +515,77 @@ def read_by_hand() -> tuple[ScriptedJournal, Pages]:
     return journal, pages
 
 
+class TestMessagesThatNoJournalHas:
+    """Of QoS 0, and not durable: they are in memory only."""
+
+    @pytest.fixture(params=["reject", "drop_newest", "drop_oldest"])
+    def full(self, request: pytest.FixtureRequest) -> RecordedQueue:
+        """A queue with as many of them as there may be."""
+        journal = ScriptedJournal()
+        journal.bounds = Bounds(when_full=request.param)
+        queue = RecordedQueue(journal, lambda _: None)
+        for _ in range(10):
+            queue.put(recorded("t", 0))
+        return queue
+
+    def publish(self, queue: RecordedQueue) -> RecordedMessage:
+        message = recorded("new", 0)
+        if queue._record.bounds.when_full == "reject":
+            with pytest.raises(OutboxFull):
+                queue.put(message)
+        else:
+            queue.put(message)
+        return message
+
+    def test_are_bounded_in_number(self, full: RecordedQueue) -> None:
+        before = list(full.new)
+        new = self.publish(full)
+        assert len(full) == len(full.new) == 10
+        if full._record.bounds.when_full == "drop_oldest":
+            assert before[0].done
+            assert list(full.new) == [*before[1:], new]
+        else:
+            assert list(full.new) == before
+
+    def test_take_the_place_of_none_that_is_recorded(self, full: RecordedQueue) -> None:
+        waiting = list(full.new)
+        full.new.clear()
+        kept = recorded()
+        full.put(kept)
+        full.new.extend(waiting)
+        self.publish(full)
+        assert list(full.new) == [kept, *waiting]
+        assert not kept.done
+
+    def test_keep_no_other_from_being_accepted(self, full: RecordedQueue) -> None:
+        one, durable = recorded(), recorded("t", 0)
+        full.put(one)
+        full.put(durable, durable=True)
+        assert not one.done
+        assert not durable.done
+        assert len(full) == 12
+
+    def test_may_replace_each_other(self, full: RecordedQueue) -> None:
+        full.finish(full.new.popleft())
+        for _ in range(3):
+            full.put(recorded("live", 0), replace=True)
+        assert len(full) == 10
+
+    def test_have_room_when_one_of_them_is_written(self, full: RecordedQueue) -> None:
+        called: list[int] = []
+        full.when_room(lambda: called.append(0), 0)
+        full.when_room(lambda: called.append(1), 1)
+        assert called == [1]
+        one = recorded()
+        full.put(one)
+        full.finish(one)
+        assert called == [1]
+        full.finish(full.new.popleft())
+        assert called == [1, 0]
+        full.put(recorded("t", 0))
+        assert len(full) == 10
+
+
 def test_what_was_sent_stays_though_it_is_the_last_one_before_those_on_disk() -> None:
     queue = RecordedQueue(ScriptedJournal(), print)
     for _ in range(9):

@@ -37,7 +37,7 @@ class MessageQueue:
         self._lock = threading.RLock()
         self._accepted = self._finished = 0  # `_finished` is written by the network thread only
         self._closed = ""  # why it accepts nothing; empty while it does
-        self._on_room: Callable[[], None] | None = None
+        self._on_room: dict[bool, Callable[[], None]] = {}  # by whether it is for QoS 1 and 2; see when_room()
         reset_after_fork(self)
 
     def __len__(self) -> int:
@@ -89,21 +89,23 @@ class MessageQueue:
         if wake is not None:
             wake()
 
-    def _has_room(self) -> bool:
+    def _has_room(self, *, recorded: bool) -> bool:  # noqa: ARG002 - RecordedQueue needs it
+        """Whether another message may be accepted; ``recorded`` if a journal would have it."""
         return len(self) < self._max_queued
 
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once another message may be accepted, or the queue is closed; in place of an earlier one.
-        May be called on any thread.
+    def when_room(self, callback: Callable[[], None], qos: int = 1) -> None:
+        """Call ``callback`` once another message may be accepted, or the queue is closed; in place of an earlier one
+        for QoS 0, or for the others. May be called on any thread.
         """
-        self._on_room = callback
-        if self._closed or self._has_room():
-            self._call_on_room()
+        self._on_room[bool(qos)] = callback
+        self._call_on_room()
 
     def _call_on_room(self) -> None:
-        callback, self._on_room = self._on_room, None
-        if callback is not None:
-            callback()
+        for recorded in tuple(self._on_room):
+            if self._closed or self._has_room(recorded=recorded):
+                callback = self._on_room.pop(recorded, None)  # another thread may have called it
+                if callback is not None:
+                    callback()
 
     def wake(self) -> None:
         """Have the session send soon, if there is a connection."""
@@ -126,7 +128,7 @@ class MessageQueue:
         if self._journal is not None and message.disk is not None:
             self._journal.remove(message.number)
         message.finish(error)
-        if self._on_room is not None:
+        if self._on_room:
             self._call_on_room()
 
     def after_fork(self) -> None:

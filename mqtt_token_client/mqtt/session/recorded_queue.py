@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...errors import ClientClosed, DeliveryFailed, OutboxFull
+from ...errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
 from .backlog import Backlog
 from .delivery import Outgoing, RecordedMessage
 from .journal import Journal, Recorded
 from .pace import DrainPace
 from .queue import MessageQueue
 
-_MAX_IN_MEMORY, _MAX_BYTES_IN_MEMORY = 10_000, 8_000_000  # of messages that have not been sent
+# Of messages that have not been sent, or that are not recorded
+_MAX_IN_MEMORY, _MAX_BYTES_IN_MEMORY = 10_000, 8_000_000
 _FEW_IN_MEMORY = 500  # so few that others are read
 _OVERHEAD = 300  # bytes of a message beside its payload
 
@@ -46,6 +47,8 @@ class RecordedQueue(MessageQueue):
         self._soon = soon
         self.pace = DrainPace(journal.bounds.drain_rate, self.wake)
         self._dropped = 0  # written while the lock is held
+        # Messages that no journal has: those accepted, and of these the ones that the network thread has finished
+        self._unrecorded = self._unrecorded_finished = 0
         self._backlog = Backlog(journal, Recorded(), self._page_arrived)
         self._newest: dict[bytes, Outgoing] = {}  # by topic, of those that may be replaced
 
@@ -73,13 +76,14 @@ class RecordedQueue(MessageQueue):
             if replace and (old := self._newest.pop(message.topic, None)) is not None and self._remove(old):
                 dropped.append((old, _REPLACED))
             # A file shrinks at a later commit only. While the disk fails, asking has the journal forget the old one.
-            accepted = self._has_room() or bool(dropped) or self._make_room(dropped)
+            recorded = bool(message.qos) or durable
+            accepted = self._has_room(recorded=recorded) or bool(dropped) or self._make_room(dropped, recorded=recorded)
             if accepted:
                 if replace:
                     assert isinstance(message, RecordedMessage)
                     message.replaces = True
                     self._newest[message.topic] = message
-                self._add(message, durable=durable)
+                self._add(message, recorded=recorded, durable=durable)
         for old, why in dropped:
             if not old.done:  # it may have failed in close()
                 old.finish(DeliveryFailed(why))
@@ -92,18 +96,19 @@ class RecordedQueue(MessageQueue):
                 self._read_soon()
         self.wake()
 
-    def _add(self, message: Outgoing, *, durable: bool) -> None:
-        is_recorded = bool(message.qos) or durable
-        if is_recorded:
+    def _add(self, message: Outgoing, *, recorded: bool, durable: bool) -> None:
+        if recorded:
             message.disk = False
-        if is_recorded and self._is_memory_full(message):
+        else:
+            self._unrecorded += 1
+        if recorded and self._is_memory_full(message):
             self._accepted = message.number = self._accepted + 1
             self._backlog.add(message)
         else:
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
             self._accepted = message.number = self._accepted + 1
             self.new.append(message)
-        if is_recorded:
+        if recorded:
             self._record.append(message, urgent=durable)
 
     def _is_memory_full(self, message: Outgoing) -> bool:
@@ -124,11 +129,15 @@ class RecordedQueue(MessageQueue):
 
     def _drop(self, message: Outgoing) -> None:
         self._dropped += 1
-        if message.disk is not None:
+        if message.disk is None:
+            self._unrecorded -= 1
+        else:
             self._record.remove(message.number)
 
-    def _make_room(self, dropped: list[tuple[Outgoing, str]]) -> bool:
-        """Return whether the message is to be accepted; messages that made room for it are added to ``dropped``."""
+    def _make_room(self, dropped: list[tuple[Outgoing, str]], *, recorded: bool) -> bool:
+        """Return whether the message is to be accepted; messages that made room for it are added to ``dropped``. None
+        that is recorded makes room for one that is not.
+        """
         when_full = self._record.bounds.when_full
         if when_full == "reject":
             raise OutboxFull(
@@ -136,6 +145,8 @@ class RecordedQueue(MessageQueue):
             )
         if when_full == "drop_oldest" and self.new:
             try:
+                if not recorded and self.new[0].disk is not None:
+                    return False
                 oldest = self.new.popleft()
             except IndexError:  # it has just been sent
                 return False
@@ -144,16 +155,18 @@ class RecordedQueue(MessageQueue):
             return True
         return False
 
-    def _has_room(self) -> bool:
+    def _has_room(self, *, recorded: bool) -> bool:
         bounds = self._record.bounds
-        return self._record.size < bounds.max_bytes and len(self) < bounds.max_queued
+        if self._record.size >= bounds.max_bytes or len(self) >= bounds.max_queued:
+            return False
+        return recorded or self._unrecorded - self._unrecorded_finished < _MAX_IN_MEMORY
 
     def wake(self) -> None:
         """See :meth:`MessageQueue.wake`. The journal calls this too, also when its file has become smaller."""
         wake = self._wake
         if wake is not None:
             wake()
-        if self._on_room is not None and self._has_room():
+        if self._on_room:
             self._call_on_room()
 
     def _page_arrived(self) -> None:
@@ -166,6 +179,11 @@ class RecordedQueue(MessageQueue):
             self._soon(self.read_backlog)
 
     # On the network thread
+
+    def finish(self, message: Outgoing, error: MqttTokenError | None = None) -> None:
+        if message.disk is None:
+            self._unrecorded_finished += 1
+        super().finish(message, error)
 
     def connected(self, *, rotated: bool) -> None:
         if not rotated:
