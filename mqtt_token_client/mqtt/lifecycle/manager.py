@@ -277,7 +277,7 @@ class ConnectionManager:
         if self.attempt is not _NO_ATTEMPT:
             self.attempt.progressed()
         if self._current is None:
-            self._session.subscriptions.make_changes()
+            self._session.queue.alone(self._session.subscriptions.make_changes)
         elif not self.attempt.holds and self._current.send():
             self.wake()
         self._close_when_empty()

@@ -16,7 +16,7 @@ class MessageQueue:
     """Counts messages from their acceptance until they are delivered or have failed, and refuses what is too many.
 
     ``put``, ``open``, ``wake`` and ``len`` may be called on any thread, also in a signal handler that interrupts
-    ``put``; everything else runs on the network thread.
+    ``put``; ``wake_or`` on any thread. Everything else runs on the network thread.
 
     Args:
         max_queued: how many messages may be queued, in flight or not.
@@ -112,6 +112,19 @@ class MessageQueue:
         wake = self._wake
         if wake is not None:
             wake()
+
+    def wake_or(self, function: Callable[[], None]) -> None:
+        """Wake the session; if it is not open, so that it has no network thread, call a function here instead."""
+        with self._lock:
+            if is_closed := self._wake is None:
+                function()
+        if not is_closed:
+            self.wake()
+
+    def alone(self, function: Callable[[], None]) -> None:
+        """Call a function while no other thread is in put() or wake_or()."""
+        with self._lock:
+            function()
 
     def connected(self, *, rotated: bool) -> None:
         """There is a connection again; ``rotated`` if that was planned."""

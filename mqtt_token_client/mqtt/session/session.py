@@ -99,12 +99,12 @@ class Session:
         """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
         how = {"identified": identified, "beside": beside}
         self.subscriptions.change(lambda: self.subscriptions.add(topic_filter, handler, options, properties, **how))
-        self.queue.wake()
+        self.queue.wake_or(self.subscriptions.make_changes)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe from a filter before anything that is published later."""
         self.subscriptions.change(lambda: self.subscriptions.remove(topic_filter))
-        self.queue.wake()
+        self.queue.wake_or(self.subscriptions.make_changes)
 
     @property
     def stats(self) -> SessionStats:

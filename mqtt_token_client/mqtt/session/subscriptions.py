@@ -23,7 +23,8 @@ Refusal = events.SubscriptionRefused | events.UnsubscriptionRefused
 
 
 class Subscriptions:
-    """The subscriptions of one session. Runs on the network thread, except :meth:`change`.
+    """The subscriptions of one session. Runs on the network thread, except :meth:`change`, and :meth:`make_changes`
+    while the session is not open.
 
     Attributes:
         outdated: whether :meth:`send` may have something to send.
