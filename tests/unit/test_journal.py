@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from mqtt_token_client.mqtt.codec.packets import PUBACK, Acknowledgement
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.acks import ManualAcks
-from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
+from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from mqtt_token_client.mqtt.session.journal import Bounds
 from mqtt_token_client.mqtt.session.limits import Limits
 from tests.unit.network_thread import call
 from tests.unit.scripted_journal import ScriptedJournal
@@ -113,6 +115,33 @@ class TestReports:
         journal.lost()
         call(client.loop, lambda: None)
         assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT), ("append", 2)]
+
+    @pytest.mark.parametrize("why", ["replace", "drop_oldest"])
+    def test_nothing_that_another_thread_takes_out_while_the_rest_is_reported_once_more(
+        self, client: Client, journal: ScriptedJournal, pool: ThreadPoolExecutor, why: str
+    ) -> None:
+        client.session.open(client.loop.call_soon, lambda: None)
+        journal.bounds = Bounds(max_queued=3, when_full="drop_oldest")
+        sent = client.publish("s")
+        old, other, new = (RecordedMessage(encode_topic(topic), b"", 1, False, b"") for topic in "aba")
+        client.session.publish(other)
+        client.session.publish(old, replace=True)
+        replace = why == "replace"
+        publishing: list[Future[None]] = []
+
+        def publish() -> None:
+            journal.on_append = lambda: None
+            publishing.append(pool.submit(client.session.publish, new, replace=replace))
+            wait(publishing, 0.1)
+
+        journal.on_append = publish
+        journal.lost()
+        call(client.loop, lambda: None)
+        publishing[0].result(10)
+        gone, kept = (old, other) if replace else (other, old)
+        assert gone.done
+        recorded = {one.number for one in journal.load(print, print).messages}
+        assert recorded == {sent.number, kept.number, new.number}
 
     def test_messages_stay_as_the_client_is_closed(self, client: Client, journal: ScriptedJournal) -> None:
         client.publish("t")

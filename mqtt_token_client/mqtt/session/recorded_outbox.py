@@ -147,7 +147,9 @@ class RecordedOutbox(Outbox):
 
     def report_again(self) -> None:
         """Report everything to a journal that has lost what it had."""
-        self.queue.wait_for_journal()
+        self.queue.alone(self._report_all)  # or a message that publish() replaces meanwhile stays in the new file
+
+    def _report_all(self) -> None:
         for message in (*self._in_memory(), *self.queue.new):
             if message.disk is not None:
                 self._record.append(message)
