@@ -22,14 +22,12 @@ class Counters(Value):
     Attributes:
         count: how many messages are recorded.
         last_number: the highest number of a message so far.
-        last_packet_id: the packet identifier that was taken last, 0 if none was.
         highest_sent: the highest number of a message that had an identifier. All messages above it are unsent.
         last_stage: the highest number of a stage so far.
     """
 
     count: int = 0
     last_number: int = 0
-    last_packet_id: int = 0
     highest_sent: int = 0
     last_stage: int = SENT
 
@@ -44,7 +42,6 @@ class _Latest:
 
     def __init__(self, counters: Counters) -> None:
         self.number = counters.last_number
-        self.packet_id = counters.last_packet_id
         self.sent = counters.highest_sent
         self.stage = counters.last_stage
 
@@ -106,13 +103,12 @@ class Batch:
     def counters(self, count: int) -> Counters:
         """Return the counters after this batch; ``count`` messages are recorded then."""
         latest = self._latest
-        return Counters(count, latest.number, latest.packet_id, latest.sent, latest.stage)
+        return Counters(count, latest.number, latest.sent, latest.stage)
 
     def rebase(self, counters: Counters) -> None:
         """The file was opened, and has these counters."""
         latest = self._latest
         latest.number = max(latest.number, counters.last_number)
-        latest.packet_id = latest.packet_id or counters.last_packet_id
         latest.sent = max(latest.sent, counters.highest_sent)
         latest.stage = max(latest.stage, counters.last_stage)
 
@@ -174,7 +170,6 @@ class Batch:
     def mark(self, number: int, packet_id: int, stage: Stage) -> None:
         """A message has a new packet identifier and stage."""
         if packet_id:
-            self._latest.packet_id = packet_id
             self._latest.sent = max(self._latest.sent, number)
         if stage is Stage.RELEASED:
             self._latest.stage = max(self._latest.stage + 1, FIRST_RELEASED)

@@ -58,7 +58,8 @@ _VALUES = 11
 _ROWS_AT_ONCE = (256, 32, 4, 1)  # in one statement: Python releases its lock, and waits for it, once for each
 _FIRST_PAGE, _MAX_PAGE_BYTES = 1000, 2_000_000
 _LARGE = 1024  # pages of a file that is empty
-_WIDE, _NARROW = struct.Struct(">QHQQd"), struct.Struct(">IHIQd")  # counters; an earlier version reads narrow ones only
+# Counters; an earlier version reads narrow ones only, and has the last packet identifier in the gap.
+_WIDE, _NARROW = struct.Struct(">Q2xQQd"), struct.Struct(">I2xIQd")
 
 
 class Database:
@@ -177,10 +178,10 @@ class Database:
         ((last_number, packed, _),) = rows
         try:
             counters = _NARROW if len(packed) == _NARROW.size else _WIDE
-            count, last_packet_id, highest_sent, last_stage, reached = counters.unpack(packed)
+            count, highest_sent, last_stage, reached = counters.unpack(packed)
         except (struct.error, TypeError) as error:
             raise DamagedError(f"counters: {error}") from None
-        return Counters(count, last_number, last_packet_id, highest_sent, last_stage), reached
+        return Counters(count, last_number, highest_sent, last_stage), reached
 
     def load(self) -> Recorded:
         """Return the state of the session, with the messages that may have been sent."""
@@ -191,7 +192,6 @@ class Database:
         return Recorded(
             [*(message for message, _ in messages), *unsent],
             frozenset(identifiers),
-            self.counters.last_packet_id,
             self.counters.last_number,
             self.counters.count,
         )
@@ -264,7 +264,7 @@ class Database:
 
     def _insert(self, batch: Batch, counters: Counters) -> None:
         numbers = sorted(batch.appended)
-        numbers_of_all = counters.count, counters.last_packet_id, counters.highest_sent, counters.last_stage
+        numbers_of_all = counters.count, counters.highest_sent, counters.last_stage
         form = _NARROW if max(counters.count, counters.highest_sent) < 2**32 else _WIDE
         packed = form.pack(*numbers_of_all, self._timeline.now())
         if numbers and numbers[-1] > self.counters.last_number:

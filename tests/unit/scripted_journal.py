@@ -18,10 +18,9 @@ class _Record:
 
     rows: dict[int, _Row] = field(default_factory=dict)
     received: set[int] = field(default_factory=set)
-    last_packet_id: int = 0
 
     def copy(self) -> _Record:
-        return _Record(dict(self.rows), set(self.received), self.last_packet_id)
+        return _Record(dict(self.rows), set(self.received))
 
 
 class ScriptedJournal:
@@ -87,7 +86,7 @@ class ScriptedJournal:
             message.number, message.packet_id, message.stage = number, packet_id, stage
             messages.append(message)
         received, last_number = frozenset(self._now.received), max(self._now.rows, default=0)
-        self.loaded = Recorded(messages, received, self._now.last_packet_id, last_number, len(messages))
+        self.loaded = Recorded(messages, received, last_number, len(messages))
         return self.loaded
 
     def append(self, message: Outgoing, *, urgent: bool = False) -> None:
@@ -102,7 +101,6 @@ class ScriptedJournal:
             self.calls.append(("mark", number, packet_id, stage))
             if (row := self._now.rows.pop(number, None)) is not None:
                 self._now.rows[number] = (*row[:5], packet_id, stage)
-            self._now.last_packet_id = packet_id or self._now.last_packet_id
 
     def remove(self, number: int) -> None:
         with self._lock:

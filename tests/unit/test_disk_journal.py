@@ -95,7 +95,7 @@ class TestTheNextProcess:
         (found,) = recorded.messages
         assert (found.topic, found.payload, found.qos, found.retain) == (one.topic, b"\x00payload", 2, True)
         assert (found.properties, found.number, found.packet_id, found.stage) == (one.properties, 1, 7, SENT)
-        assert (recorded.last_packet_id, recorded.last_number, recorded.count) == (7, 1, 1)
+        assert (recorded.last_number, recorded.count) == (1, 1)
 
     def test_finds_the_order_of_the_pubrecs(self, reopen: Open) -> None:
         journal = reopen()
@@ -119,7 +119,7 @@ class TestTheNextProcess:
         journal.remove(1)
         recorded = load(reopen())
         assert [one.number for one in recorded.messages] == [2]
-        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (1, 2, 2)
+        assert (recorded.count, recorded.last_number) == (1, 2)
 
     def test_finds_the_numbers_when_everything_is_done(self, reopen: Open) -> None:
         journal = reopen()
@@ -128,7 +128,7 @@ class TestTheNextProcess:
         flush(journal)
         journal.remove(5)
         recorded = load(reopen())
-        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (0, 5, 9)
+        assert (recorded.count, recorded.last_number) == (0, 5)
 
     def test_finds_received_identifiers_that_are_not_released(self, reopen: Open) -> None:
         journal = reopen()
@@ -183,10 +183,10 @@ class TestTheNextProcess:
         flush(journal)
         recorded = load(reopen())
         assert [(one.number, one.packet_id, one.stage) for one in recorded.messages] == [(number, 7, RELEASED)]
-        assert (recorded.last_number, recorded.last_packet_id, recorded.count) == (number, 7, 1)
+        assert (recorded.last_number, recorded.count) == (number, 1)
 
     @pytest.mark.parametrize("is_done", [False, True], ids=["that waits", "that is done"])
-    def test_is_written_for_an_earlier_version_too_while_its_numbers_are_small(
+    def test_is_written_for_an_earlier_version_and_reads_its_file_while_the_numbers_are_small(
         self, reopen: Open, path: Path, *, is_done: bool
     ) -> None:
         journal = reopen()
@@ -199,10 +199,13 @@ class TestTheNextProcess:
         table, count = ("state", 0) if is_done else ("messages", 1)
         with sqlite3.connect(path) as connection:
             ((packed,),) = connection.execute(f"SELECT counters FROM {table}")
+            counters = struct.unpack(">IHIQd", packed)
+            assert counters[:3] == (count, 0, 5)
+            of_earlier_version = struct.pack(">IHIQd", count, 9, *counters[2:])  # with the last packet identifier
+            connection.execute(f"UPDATE {table} SET counters=?", (of_earlier_version,))
         connection.close()
-        assert struct.unpack(">IHIQd", packed)[:3] == (count, 9, 5)
         recorded = load(reopen())
-        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (count, 5, 9)
+        assert (recorded.count, recorded.last_number) == (count, 5)
 
     def test_finds_thousands_that_were_written_at_once(self, reopen: Open) -> None:
         journal = reopen(commit_every=60)
@@ -584,7 +587,7 @@ class TestSize:
             batch.rebase(database.counters)
         database.close()
         recorded = load(reopen())
-        assert (recorded.count, recorded.last_number, recorded.last_packet_id) == (1, 1, 7)
+        assert (recorded.count, recorded.last_number) == (1, 1)
 
 
 class TestArguments:

@@ -36,14 +36,12 @@ class Recorded(Value):
         messages: the oldest of those not removed, all that were sent among them; with ``number``, ``packet_id`` and
             ``stage`` as last reported; those at RELEASED in the order in which that was reported [MQTT-4.6.0-4].
         received: packet identifiers of QoS 2 that were received and not released.
-        last_packet_id: the identifier that was taken last, 0 if none was.
         last_number: the highest number of a message so far.
         count: how many messages are recorded.
     """
 
     messages: Sequence[Outgoing] = ()
     received: frozenset[int] = frozenset()
-    last_packet_id: int = 0
     last_number: int = 0
     count: int = 0
 

@@ -17,10 +17,6 @@ class PacketIds:
         self._unfinished: dict[int, None] = {}  # part of those in use, oldest first: see give_up()
         self._last = last
 
-    def start_after(self, last: int) -> None:
-        """Take the identifiers after this one next; 0 changes nothing."""
-        self._last = last or self._last
-
     def take(self) -> int:
         """Return an identifier that is not in use, or 0 if all of them are."""
         while True:

@@ -34,7 +34,6 @@ class RecordedOutbox(Outbox):
         self._recording: deque[tuple[int, Outgoing]] = deque()
         recorded = link.load(self.queue.wake, self)
         self.was_received = recorded.received
-        packet_ids.start_after(recorded.last_packet_id)
         self.queue.restore(recorded)
         for message in recorded.messages:
             message.disk = True

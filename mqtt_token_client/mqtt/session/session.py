@@ -43,7 +43,7 @@ class Session:
         emit: gets events.
         on_message: gets the messages that no subscription has a handler for.
         manual_acks: for messages of QoS 1 and 2 that the application acknowledges; None acknowledges each on arrival.
-        last_packet_id: the packet identifier before the first that is taken, unless the journal knows it.
+        last_packet_id: the packet identifier before the first that is taken.
         journal: records the session, and continues that of an earlier process; None without one.
         reply_by: publishes the responses to messages.
 
