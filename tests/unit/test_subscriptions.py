@@ -171,7 +171,7 @@ class TestSubscribing:
         assert made.to_subscribe(Limits()) == [(b"", [("b", 2)]), (b"y", [("d", 1)])]
         list(made.subscribed(packet_id, [1, 0]))
         made.connection_lost()
-        made.session_lost()
+        made.connected("", session_present=False)
         assert [properties for properties, _ in made.to_subscribe(Limits())] == [b"x", b"", b"y"]
 
     def test_takes_eight_filters_a_packet(self) -> None:
@@ -465,7 +465,7 @@ class TestLosses:
         made.remove("a")
         ask(made)
         made.connection_lost()
-        made.session_lost()
+        made.connected("", session_present=False)
         assert due(made) == [("b", 1)]
         assert unwanted(made) == []
         assert [bool(list(routed(made, topic))) for topic in "ab"] == [False, True]

@@ -141,7 +141,7 @@ class Session:
     ) -> None:
         """The broker has accepted a connection, the one before being lost; ``rotated`` if that was planned."""
         self.known = True
-        self.subscriptions.connected(broker)
+        self.subscriptions.connected(broker, session_present=session_present)
         self._connects += 1
         self._rotations += rotated
         self.queue.connected(rotated=rotated)
@@ -150,7 +150,6 @@ class Session:
             write_releases(connection, self._outbox.ids.unfinished)
         else:  # both sides start over; what is to be sent stays
             self._incoming.session_lost()
-            self.subscriptions.session_lost()
             self._outbox.session_lost()
             if self.journal is not None:
                 self.journal.session_lost()

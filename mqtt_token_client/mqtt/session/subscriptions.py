@@ -248,9 +248,13 @@ class Subscriptions:
             if reason >= 0x80:
                 yield name, reason
 
-    def connected(self, broker: str) -> None:
-        """A broker has accepted a connection. The session of another one may be older, with other filters."""
-        if self._broker not in ("", broker):
+    def connected(self, broker: str, *, session_present: bool) -> None:
+        """A broker has accepted a connection. Without a session it has no filter, and another broker than before may
+        have others.
+        """
+        if not session_present:
+            self._unwanted.clear()
+        if not session_present or self._broker not in ("", broker):
             self.session_in_doubt()
         self._broker = broker
 
@@ -260,11 +264,6 @@ class Subscriptions:
             self._ids.free(packet_id)
         self.asked.clear()
         self.token_renewed()
-
-    def session_lost(self) -> None:
-        """The broker has forgotten every filter."""
-        self._unwanted.clear()
-        self.session_in_doubt()
 
     def session_in_doubt(self) -> None:
         """The broker may have forgotten every filter."""
