@@ -90,10 +90,9 @@ class Inboxes:
     def left(self, messages: Messages, *, keep: bool) -> None:
         """A block of ``messages()`` was left; ``keep`` the subscription for some seconds."""
         topic_filter = messages.topic_filter
-        if self._consumers.get(topic_filter) is messages:
-            del self._consumers[topic_filter]
-        elif topic_filter not in self._left:  # the client was disconnected, and somebody else processes these by now
+        if self._consumers.get(topic_filter) is not messages:  # it was ended: what is here belongs to the next one
             return
+        del self._consumers[topic_filter]
         if keep:
             self._keep(topic_filter)
         else:

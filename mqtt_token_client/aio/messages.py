@@ -34,7 +34,8 @@ class Messages:
     by then gets them, that message first; if the client is disconnected by then, the broker keeps them for the next
     connection of this client identifier.
 
-    The iteration ends when the client is disconnected.
+    The iteration ends when the client is disconnected. However the block is left after that, the broker keeps the
+    subscription and what was not processed.
     """
 
     def __init__(self, inboxes: Inboxes, topic_filter: str, limit: int, subscribe: Callable[[Inbox], None]) -> None:

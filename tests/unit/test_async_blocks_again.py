@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from mqtt_token_client.aio import inboxes
-from tests.unit.async_device import AsyncDevice, connected, run
+from tests.unit.async_device import AsyncDevice, connected, run, until, waiting
 from tests.unit.packets import PUBACK
 from tests.unit.scripted_broker import Peer
 
@@ -77,5 +77,24 @@ def test_a_block_that_is_left_after_the_next_connect_keeps_the_one_after_it(pass
                     raise ZeroDivisionError
             await receives_two(device, peer, pass_the_time)
             await device.end(peer)
+
+    run(main)
+
+
+def test_a_block_that_unsubscribe_has_ended_leaves_the_one_after_it_alone() -> None:
+    async def main() -> None:
+        async with connected() as (device, peer):
+            async with device.client.messages("t"):
+                await asyncio.to_thread(peer.expect_subscribe)
+                device.client.unsubscribe("t")
+                await asyncio.to_thread(peer.expect_unsubscribe)
+                with contextlib.suppress(ZeroDivisionError):
+                    async with device.client.messages("t"):
+                        await asyncio.to_thread(peer.expect_subscribe)
+                        peer.publish("t", b"1", 1, 1)
+                        await until(lambda: waiting(device, "t") == 1)
+                        raise ZeroDivisionError
+            async with device.client.messages("t") as messages:
+                assert (await anext(aiter(messages))).payload == b"1"
 
     run(main)

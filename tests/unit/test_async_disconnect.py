@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mqtt_token_client import Connected, Message, MessagesAbandoned
-from tests.unit.async_device import AsyncDevice, connected, ending, run, until
+from tests.unit.async_device import AsyncDevice, connected, ending, run, until, waiting
 from tests.unit.packets import DISCONNECT, PUBACK, PUBLISH, PUBREC, SUBSCRIBE
 from tests.unit.scripted_broker import PATIENCE, Peer
 from tests.unit.test_async_sources import AsyncSource
@@ -188,6 +188,59 @@ def test_a_message_whose_task_is_cancelled_after_disconnect_is_processed_once_on
                 stream = aiter(messages)
                 assert [(await anext(stream)).payload for _ in range(2)] == [b"1", b"2"]
                 assert (await asyncio.to_thread(peer.expect, PUBACK if qos == 1 else PUBREC)).packet_id == 1
+                await device.end(peer)
+
+    run(main)
+
+
+@pytest.mark.parametrize("left", ["by break", "at its end"])
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_block_that_is_left_then_keeps_its_subscription_and_what_it_has_not_processed(
+    queued: bool, left: str
+) -> None:
+    """``queued`` is a message that disconnect() waits for."""
+
+    async def main() -> None:
+        processing, stopped = asyncio.Event(), asyncio.Event()
+
+        async def work(device: AsyncDevice) -> None:
+            async with device.client.messages("t") as messages:
+                async for _message in messages:
+                    processing.set()
+                    await stopped.wait()
+                    if left == "by break":
+                        break
+
+        async with connected() as (device, peer):
+            working = asyncio.create_task(work(device))
+            await asyncio.to_thread(peer.expect_subscribe)
+            for identifier in (1, 2, 3):
+                peer.publish("t", b"%d" % identifier, 1, identifier)
+            await until(lambda: processing.is_set() and waiting(device, "t") == 2)
+            if queued:
+                device.client.publish_nowait("up", b"", qos=1)
+                last = await asyncio.to_thread(peer.expect, PUBLISH)
+            task = asyncio.create_task(device.client.disconnect(timeout=60))
+            await asyncio.sleep(0)
+            if not queued:
+                await ending(peer, task)
+            stopped.set()
+            await working
+            if queued:
+                assert (await asyncio.to_thread(peer.expect, PUBACK)).packet_id == 1  # and no UNSUBSCRIBE
+                await asyncio.to_thread(peer.expect_nothing, 0.02)
+                peer.acknowledge(PUBACK, last.packet_id)
+                await asyncio.to_thread(peer.expect, DISCONNECT)
+                peer.close()
+                await task
+            peer = await device.start(session_present=True)
+            for identifier in (2, 3):
+                peer.publish("t", b"%d" % identifier, 1, identifier, dup=True)
+            await asyncio.to_thread(peer.expect_nothing, 0.02)
+            async with device.client.messages("t") as messages:
+                await asyncio.to_thread(peer.expect_subscribe)
+                stream = aiter(messages)
+                assert [(await anext(stream)).payload for _ in range(2)] == [b"2", b"3"]
                 await device.end(peer)
 
     run(main)
