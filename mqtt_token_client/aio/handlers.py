@@ -34,6 +34,7 @@ class HandlerTask:
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
         self._stopped = True
+        self._cancelled = False  # the task, by this object
         inbox.ready = self._begin
 
     def start(self) -> None:
@@ -47,32 +48,37 @@ class HandlerTask:
         task = self._task
         if task is None or task is asyncio.current_task():
             return None
+        self._cancelled = True
         task.cancel()
         return task
 
     def _begin(self) -> None:
-        if (self._task is None or self._task.done()) and not self._stopped:  # one that never began resets nothing
+        if self._task is None and not self._stopped:
+            self._cancelled = False
             self._task = self._own_loop.bind().create_task(self._run(), name="mqtt-token-handler")
+            self._task.add_done_callback(self._ended)  # also if it is cancelled before it begins
 
     async def _run(self) -> None:
         handled = 0
-        try:
-            while not self._stopped and (message := self.inbox.take()) is not None:
-                try:
-                    result = self.handler(message)
-                    if result is not None and inspect.isawaitable(result):
-                        await result
-                except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise  # the client was disconnected: the message is not acknowledged
-                    self._failed(message, RuntimeError("it raised CancelledError"))
-                except Exception as error:  # noqa: BLE001 - of the application, reported as an event
-                    self._failed(message, error)
-                if message.pending_ack is not None:  # one of QoS 0 costs no call
-                    self.inbox.processed(message)
-                handled += 1
-                if handled % _TURN == 0:
-                    await asyncio.sleep(0)
-        finally:
-            self._task = None
+        while not self._stopped and (message := self.inbox.take()) is not None:
+            try:
+                result = self.handler(message)
+                if result is not None and inspect.isawaitable(result):
+                    await result
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # the client was disconnected: the message is not acknowledged
+                self._failed(message, RuntimeError("it raised CancelledError"))
+            except Exception as error:  # noqa: BLE001 - of the application, reported as an event
+                self._failed(message, error)
+            if message.pending_ack is not None:  # one of QoS 0 costs no call
+                self.inbox.processed(message)
+            handled += 1
+            if handled % _TURN == 0:
+                await asyncio.sleep(0)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not self.inbox.idle and (self._cancelled or not task.cancelled()):
+            self._begin()  # with what has arrived since, perhaps on the next connection

@@ -32,6 +32,7 @@ class Inbox:
 
     Attributes:
         ready: called when there are messages after :meth:`take` has returned None.
+        idle: whether it is called for the next message.
         taken: the number of the arrival of the message that :meth:`take` returned last.
         before: what waits there may have arrived earlier, and its ``ready`` brings that here; None without such an
             inbox.
@@ -46,6 +47,7 @@ class Inbox:
         dropped: Callable[[int], None],
     ) -> None:
         self.ready: Callable[[], object] = lambda: None
+        self.idle = True
         self.taken = 0
         self.before: Inbox | None = None
         self._own_loop = own_loop
@@ -55,7 +57,6 @@ class Inbox:
         self._at_qos_0: deque[tuple[int, Message]] = deque(maxlen=limit)
         self._others: deque[tuple[int, Message]] = deque()
         self._remembered = 0  # the lowest number of a message that was not forgotten
-        self._idle = True
         self._closed = False
         self._dropped = 0  # changed on the network thread
         self._reported = 0  # of those
@@ -72,8 +73,8 @@ class Inbox:
             self._at_qos_0.append((next(self._numbers), message))
         if self._closed:  # looked at last, as the loop may have closed it meanwhile
             self._own_loop.call(self.close)
-        elif self._idle:
-            self._idle = False
+        elif self.idle:
+            self.idle = False
             self._own_loop.call(self._wake)
 
     def _wake(self) -> None:
@@ -94,8 +95,8 @@ class Inbox:
                 if index == 0:
                     return
                 queue.popleft()
-        if self._idle:
-            self._idle = False
+        if self.idle:
+            self.idle = False
             self._own_loop.call(self._wake)
 
     def take(self) -> Message | None:
@@ -110,10 +111,10 @@ class Inbox:
                 return self.take()
             self.taken, message = queue.popleft()
             return message
-        self._idle = True
+        self.idle = True
         if not (self._at_qos_0 or self._others):
             return None
-        self._idle = False  # one arrived just before that
+        self.idle = False  # one arrived just before that
         return self.take()
 
     def processed(self, message: Message) -> None:
@@ -134,7 +135,7 @@ class Inbox:
         self._remembered = next(self._numbers)
         self._at_qos_0.clear()
         self._others.clear()
-        self._idle = True
+        self.idle = True
 
     def close(self) -> None:
         """Nobody wants the messages any more, nor those that are still on their way."""

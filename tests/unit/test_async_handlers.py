@@ -272,6 +272,46 @@ def test_a_task_that_a_handler_waits_for_may_disconnect_its_client(monkeypatch: 
     run(main)
 
 
+def test_a_handler_that_ends_after_the_next_connection_began_gets_its_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disconnect() that is cancelled does not wait for it very long."""
+    monkeypatch.setattr(closings, "_LAST_STEPS", 0.01)
+
+    async def main() -> None:
+        began, may_end, got = asyncio.Event(), asyncio.Event(), list[int]()
+
+        async def handler(message: Message) -> None:
+            got.append(int(message.payload))
+            began.set()
+            try:
+                await may_end.wait()
+            finally:
+                await may_end.wait()
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1)
+            await began.wait()
+            disconnecting = asyncio.create_task(device.client.disconnect())
+            await asyncio.sleep(0)
+            disconnecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending(peer, disconnecting)
+            second = await device.start(session_present=True)
+            second.publish("t", b"1", 1, 1, dup=True)
+            await until(lambda: waiting(device, "t") == 1)
+            may_end.set()
+            assert await acknowledged(second) == 1
+            publish(second, 2)
+            assert await acknowledged(second) == 2
+            assert got == [1, 1, 2]
+            await device.end(second)
+
+    run(main)
+
+
 def test_messages_of_an_earlier_process_wait_for_the_handler() -> None:
     async def main() -> None:
         got: list[int] = []
