@@ -118,8 +118,6 @@ class Inboxes:
         self.remove(topic_filter)
 
     def _keep(self, topic_filter: str) -> None:
-        if (timer := self._left.get(topic_filter)) is not None:
-            timer.cancel()  # else it would end the block that is entered next
         timer = None
         if self._connected:
             timer = self._own_loop.bind().call_later(KEPT_SECONDS, self._drop, topic_filter)
@@ -156,8 +154,9 @@ class Inboxes:
     def connected(self) -> None:
         """The client is being connected: process what arrives."""
         self._connected = True
-        for topic_filter in self._left:
-            self._keep(topic_filter)
+        for topic_filter, timer in self._left.items():
+            if timer is None:  # else it was connected, and the time goes on
+                self._keep(topic_filter)
         for task in self._tasks():
             task.start()
 

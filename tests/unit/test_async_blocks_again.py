@@ -66,6 +66,31 @@ def test_a_retry_that_calls_connect_again_keeps_the_block(pass_the_time: Callabl
     run(main)
 
 
+def test_a_retry_that_calls_connect_again_and_again_does_not_keep_the_block_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inboxes, "KEPT_SECONDS", 0.05)
+
+    async def main() -> None:
+        async with connected() as (device, peer):
+
+            async def retry() -> None:
+                while True:
+                    assert await device.client.connect()
+                    await asyncio.sleep(0)
+
+            with contextlib.suppress(ZeroDivisionError):
+                async with device.client.messages("t"):
+                    await asyncio.to_thread(peer.expect_subscribe)
+                    raise ZeroDivisionError
+            retrying = asyncio.create_task(retry())
+            await asyncio.to_thread(peer.expect_unsubscribe)
+            retrying.cancel()
+            await asyncio.wait([retrying])
+
+    run(main)
+
+
 def test_a_block_that_is_left_after_the_next_connect_keeps_the_one_after_it(pass_the_time: Callable[[], None]) -> None:
     async def main() -> None:
         async with connected() as (device, peer):
