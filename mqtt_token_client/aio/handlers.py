@@ -35,6 +35,7 @@ class HandlerTask:
         self._task: asyncio.Task[None] | None = None
         self._stopped = True
         self._cancelled = False  # the task, by this object
+        self._message: Message | None = None  # that is being processed
         inbox.ready = self._begin
 
     def start(self) -> None:
@@ -61,6 +62,7 @@ class HandlerTask:
     async def _run(self) -> None:
         handled = 0
         while not self._stopped and (message := self.inbox.take()) is not None:
+            self._message = message
             try:
                 result = self.handler(message)
                 if result is not None and inspect.isawaitable(result):
@@ -68,10 +70,11 @@ class HandlerTask:
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
-                    raise  # the client was disconnected: the message is not acknowledged
+                    raise  # the message is not acknowledged
                 self._failed(message, RuntimeError("it raised CancelledError"))
             except Exception as error:  # noqa: BLE001 - of the application, reported as an event
                 self._failed(message, error)
+            self._message = None
             if message.pending_ack is not None:  # one of QoS 0 costs no call
                 self.inbox.processed(message)
             handled += 1
@@ -80,5 +83,10 @@ class HandlerTask:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if not self.inbox.idle and (self._cancelled or not task.cancelled()):
+        message, self._message = self._message, None
+        if task.cancelled() and not self._cancelled:  # as asyncio.run does at its end: no time to begin another
+            if message is not None:
+                self.inbox.put_back(self.inbox.taken, message)
+            self.inbox.idle = True
+        elif not self.inbox.idle:
             self._begin()  # with what has arrived since, perhaps on the next connection

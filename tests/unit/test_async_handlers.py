@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -337,6 +338,70 @@ def test_a_handler_that_is_there_before_the_client_connects_gets_the_first_messa
         device.broker.close()
 
     run(main)
+
+
+class TestAHandlerWhoseTaskTheProgramCancels:
+    @pytest.mark.parametrize("again", ["message", "connect"])
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_gets_its_message_again(self, begun: bool, again: str) -> None:
+        """``begun``: it was processing the message; ``again``: what makes it go on."""
+
+        async def main() -> None:
+            handler, cancelled = Handler(), list[asyncio.Task[Any]]()
+
+            def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+                task = asyncio.Task(coroutine, loop=loop, **options)
+                if coroutine.__qualname__ == "HandlerTask._run" and not cancelled:
+                    cancelled.append(task)
+                    if not begun:
+                        task.cancel()
+                return task
+
+            async with connected() as (device, peer):
+                device.client.subscribe("t", handler)
+                await subscribed(peer)
+                asyncio.get_running_loop().set_task_factory(factory)
+                publish(peer, 1)
+                await until(lambda: bool(handler.began if begun else cancelled))
+                cancelled[0].cancel()
+                await asyncio.wait(cancelled)
+                await until(lambda: waiting(device, "t") == 1)
+                await expect_nothing(peer)
+                handler.gate.set()
+                if again == "message":
+                    publish(peer, 2)
+                else:
+                    assert await device.client.connect()
+                    assert await acknowledged(peer) == 1
+                    publish(peer, 2)
+                assert await acknowledged(peer) == (1 if again == "message" else 2)
+                await until(lambda: handler.ended == [1, 2])
+                asyncio.get_running_loop().set_task_factory(None)
+
+        run(main)
+
+    def test_gets_it_in_the_next_run_if_asyncio_run_has_ended(self) -> None:
+        device, handler = AsyncDevice(), Handler()
+        peers: list[Peer] = []
+
+        async def first() -> None:
+            peers.append(await device.start())
+            device.client.subscribe("t", handler)
+            await subscribed(peers[0])
+            publish(peers[0], 1, 2)
+            await until(lambda: handler.began == [1] and waiting(device, "t") == 1)
+
+        async def second() -> None:
+            assert await device.client.connect()
+            handler.gate.set()
+            assert [await acknowledged(peers[0]) for _ in range(2)] == [1, 2]
+            assert handler.ended == [1, 2]
+            await device.end(peers[0])
+
+        with contextlib.closing(device.broker):
+            asyncio.run(first())
+            handler.gate = asyncio.Event()  # that of the first loop cannot be used any more
+            run(second)
 
 
 class TestAHandlerWhoseTaskNeverBegan:
