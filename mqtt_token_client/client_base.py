@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from . import arguments, events
 from .backoff import Backoff
 from .core import ClientCore
+from .forking import works_in_one_process
 from .mqtt.codec.checks import LARGEST_PAYLOAD, Payload, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
@@ -37,6 +38,8 @@ class ClientBase(arguments.NoPahoNames, ABC):
     _core: ClientCore
     _default_receive_maximum: ClassVar[int | None] = None
     _handlers_add_up: ClassVar[bool] = False  # those of several calls of ``subscribe`` with one filter
+
+    __reduce__ = works_in_one_process
 
     def __init__(
         self,
