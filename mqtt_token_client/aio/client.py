@@ -21,7 +21,7 @@ from ..oneshot import check_seconds, check_timeout
 from ..tokens.credentials import CredentialsProvider
 from ..tokens.on_loop import in_thread
 from .acks import AckBatch
-from .closings import Closings, ended
+from .closings import Closings
 from .event_stream import Events, EventStream
 from .inboxes import Inboxes
 from .messages import Messages
@@ -150,7 +150,7 @@ class AsyncTokenClient(ClientBase):
 
     async def _close(self, timeout: float, handlers: list[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
         await self._core.close(timeout)
-        await ended(handlers, hurried)
+        await self._closings.ended(handlers, hurried)
         await self._provider.leave_loop(_LAST_FETCH)
         self._inboxes.clear()
         self._events.end()

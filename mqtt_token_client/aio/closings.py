@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 _LAST_STEPS = 5.0  # seconds for handlers to end
 
@@ -15,6 +16,7 @@ class Closings:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._late: WeakSet[asyncio.Future[None]] = WeakSet()  # tasks of handlers that have had their time
         self._next: Callable[[], object] | None = None
 
     async def run(
@@ -62,6 +64,18 @@ class Closings:
         """Call a function when the calls that are under way have ended, unless another one begins before that."""
         self._next = function
 
+    async def ended(self, handlers: Iterable[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
+        """Wait until the tasks of handlers finish, but not much longer once ``hurried`` is done, and only once: one of
+        them may wait for the task that disconnects the client.
+        """
+        running: set[asyncio.Future[None]] = {task for task in handlers if task not in self._late}
+        while running and not hurried.done():
+            done, _ = await asyncio.wait({hurried, *running}, return_when=asyncio.FIRST_COMPLETED)
+            running -= done
+        if running:
+            _, late = await asyncio.wait(running, timeout=_LAST_STEPS)
+            self._late.update(late)
+
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [task for task in self._tasks if not task.done()]
 
@@ -70,15 +84,3 @@ class Closings:
         if self._next is not None and not task.cancelled() and not self._under_way():
             function, self._next = self._next, None
             function()
-
-
-async def ended(handlers: Iterable[asyncio.Task[None]], hurried: asyncio.Future[None]) -> None:
-    """Wait until the tasks of handlers finish, but not much longer once ``hurried`` is done: one of them may wait for
-    the task that waits here.
-    """
-    running: set[asyncio.Future[None]] = set(handlers)
-    while running and not hurried.done():
-        done, _ = await asyncio.wait({hurried, *running}, return_when=asyncio.FIRST_COMPLETED)
-        running -= done
-    if running:
-        await asyncio.wait(running, timeout=_LAST_STEPS)

@@ -249,17 +249,26 @@ def test_a_handler_may_disconnect_its_client() -> None:
     run(main)
 
 
-def test_a_task_that_a_handler_waits_for_may_disconnect_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_task_that_a_handler_waits_for_may_disconnect_its_client(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """More than once, as the ends of two blocks do."""
     monkeypatch.setattr(closings, "_LAST_STEPS", 0.01)
 
     async def main() -> None:
         async with connected() as (device, peer):
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+            async def disconnect(count: int) -> None:
+                try:
+                    await device.client.disconnect()
+                finally:
+                    if count > 1:
+                        await disconnect(count - 1)
+
             async def handler(message: Message) -> None:
                 try:
                     async with asyncio.TaskGroup() as group:
-                        group.create_task(device.client.disconnect())
+                        group.create_task(disconnect(times))
                 finally:
                     ended.set_result(None)
 
