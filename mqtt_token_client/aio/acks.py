@@ -23,6 +23,7 @@ class AckBatch:
         self._own_loop = own_loop
         self._acknowledge = acknowledge
         self._batch: list[Any] = []
+        own_loop.when_replaced(self._flush)
 
     def add(self, message: Message) -> None:
         """A message was processed. It is acknowledged when the loop runs next."""

@@ -59,7 +59,7 @@ class AsyncTokenClient(ClientBase):
         arguments.check_function("on_event", on_event)
         self._own_loop = OwnLoop()
         self._provider = provider
-        self._closings = Closings()
+        self._closings = Closings(self._own_loop)
         self._events = Events(self._own_loop, on_event)
         acks = AckBatch(self._own_loop, lambda processed: self._core.session.acknowledge(processed))
         reports = Reports(lambda event: self._core.report(event))
@@ -101,6 +101,8 @@ class AsyncTokenClient(ClientBase):
         ends = None if timeout == math.inf else loop.time() + timeout
         core.awaited = timeout > 0
         try:
+            if self._closings.interrupted:
+                await self.disconnect(timeout=0)
             if not await self._closings.wait(ends):
                 self._closings.then(self._begin)
                 return False

@@ -8,13 +8,24 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
+from .own_loop import OwnLoop
+
 _LAST_STEPS = 5.0  # seconds for handlers to end
 
 
 class Closings:
-    """The calls of ``disconnect()`` of one client that are under way. Runs on the event loop."""
+    """The calls of ``disconnect()`` of one client that are under way. Runs on the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        own_loop: of the client.
+
+    Attributes:
+        interrupted: whether one was under way when its event loop was closed.
+    """
+
+    def __init__(self, own_loop: OwnLoop) -> None:
+        self.interrupted = False
+        own_loop.when_replaced(self._forget)
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: WeakSet[asyncio.Future[None]] = WeakSet()  # tasks of handlers that have had their time
         self._next: Callable[[], object] | None = None
@@ -29,7 +40,7 @@ class Closings:
             close: makes the coroutine. Its argument is done once the caller is cancelled.
             hurry: called when the caller is cancelled, which takes effect when the coroutine has finished.
         """
-        self._next = None
+        self._next, self.interrupted = None, False
         cancelled: asyncio.CancelledError | None = None
         loop = asyncio.get_running_loop()
         hurried: asyncio.Future[None] = loop.create_future()
@@ -75,6 +86,12 @@ class Closings:
         if running:
             _, late = await asyncio.wait(running, timeout=_LAST_STEPS)
             self._late.update(late)
+
+    def _forget(self) -> None:
+        """The event loop was closed."""
+        self.interrupted = bool(self._tasks)
+        self._tasks.clear()
+        self._next = None
 
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [task for task in self._tasks if not task.done()]

@@ -56,7 +56,7 @@ class EventStream:
 
     def _wake(self) -> None:
         for future in self._waiting:
-            if not future.done():
+            if not (future.done() or future.get_loop().is_closed()):
                 future.set_result(None)
 
 

@@ -53,6 +53,11 @@ class HandlerTask:
         task.cancel()
         return task
 
+    def forget(self) -> None:
+        """The event loop was closed: the task does nothing any more."""
+        self._task = None
+        self._put_back()
+
     def _begin(self) -> None:
         if self._task is None and not self._stopped:
             self._cancelled = False
@@ -83,10 +88,15 @@ class HandlerTask:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        message, self._message = self._message, None
         if task.cancelled() and not self._cancelled:  # as asyncio.run does at its end: no time to begin another
-            if message is not None:
-                self.inbox.put_back(self.inbox.taken, message)
-            self.inbox.idle = True
-        elif not self.inbox.idle:
+            self._put_back()
+            return
+        self._message = None
+        if not self.inbox.idle:
             self._begin()  # with what has arrived since, perhaps on the next connection
+
+    def _put_back(self) -> None:
+        message, self._message = self._message, None
+        if message is not None:
+            self.inbox.put_back(self.inbox.taken, message)
+        self.inbox.idle = True

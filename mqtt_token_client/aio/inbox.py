@@ -147,6 +147,13 @@ class Inbox:
         if count and not late:
             self._report_dropped(count)
 
+    def look_again(self) -> None:
+        """The event loop was closed, perhaps before it did what it was asked to do: ask the next one."""
+        if self._dropped != self._reported:
+            self._begin_to_report()
+        self.idle = False
+        self.ready()
+
     def _begin_to_report(self) -> None:
         self._own_loop.bind().call_later(_REPORT_AFTER, self._report)
 

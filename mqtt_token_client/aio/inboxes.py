@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from weakref import WeakSet
 
 from ..errors import ConfigurationError
@@ -60,6 +61,7 @@ class Inboxes:
         default, unclaimed = self._new("", _LIMIT), self._new("", _LIMIT)
         self._default = None if on_message is None else self._task(default, on_message)
         self._unclaimed = Unclaimed(own_loop, unclaimed, _LIMIT, self._find, self._unwanted)
+        own_loop.when_replaced(self._look_again)
         self.put = unclaimed.put if on_message is None else default.put
 
     # Consumers
@@ -80,6 +82,7 @@ class Inboxes:
 
     def enter(self, messages: Messages) -> Inbox:
         """A block of ``messages()`` is entered; return its inbox."""
+        self._own_loop.bind()
         topic_filter = messages.topic_filter
         if topic_filter in self._consumers:
             raise ConfigurationError(f"messages: {topic_filter!r} has a handler, or is in use by another messages()")
@@ -164,17 +167,16 @@ class Inboxes:
         """Process no further message. Return the tasks in which handlers run: they are cancelled, except the one that
         calls this.
         """
+        with suppress(ConfigurationError):  # on another loop than the client's, do what can be done
+            self._own_loop.bind()
         self._connected = False
         cancelled = []
         for task in (*self._tasks(), *self._removed):
             running = task.stop()
             if running is not None:
                 cancelled.append(running)
-        for topic_filter, consumer in tuple(self._consumers.items()):
-            if isinstance(consumer, Messages):
-                del self._consumers[topic_filter]
-                self._left[topic_filter] = None
-                consumer.end()
+        for messages in self._end_blocks():
+            messages.end()
         for topic_filter, timer in self._left.items():
             if timer is not None:
                 timer.cancel()
@@ -188,6 +190,27 @@ class Inboxes:
             inbox.clear()
         if self._default is not None:
             self._default.inbox.clear()
+
+    def _end_blocks(self) -> list[Messages]:
+        blocks = [consumer for consumer in self._consumers.values() if isinstance(consumer, Messages)]
+        for messages in blocks:
+            del self._consumers[messages.topic_filter]
+            self._left[messages.topic_filter] = None
+        return blocks
+
+    def _look_again(self) -> None:
+        """The event loop was closed, and another one has taken its place."""
+        for task in (*self._tasks(), *self._removed):
+            task.forget()
+        for messages in self._end_blocks():
+            messages.abandon()
+        for topic_filter in self._left:
+            self._keep(topic_filter)
+        self._unclaimed.look_again()
+        for inbox in self._inboxes.values():
+            inbox.look_again()
+        if self._default is not None:
+            self._default.inbox.look_again()
 
     def _tasks(self) -> Iterator[HandlerTask]:
         if self._default is not None:

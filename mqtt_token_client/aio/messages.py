@@ -67,10 +67,7 @@ class Messages:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._inbox is not None
-        assert self._left is not None
-        taken = self._left.take()
-        taken += [current for iterator in self._iterators if (current := iterator.stop()) is not None]
-        for number, message in taken:
+        for number, message in self._taken():
             if kind is None:
                 self._inbox.processed(message)
             else:
@@ -86,6 +83,19 @@ class Messages:
         iterator = _Iterator(self, self._inbox, self._left)
         self._iterators.add(iterator)
         return iterator
+
+    def _taken(self) -> list[Taken]:
+        assert self._left is not None
+        currents = [iterator.stop() for iterator in self._iterators]
+        return [*self._left.take(), *(current for current in currents if current is not None)]
+
+    def abandon(self) -> None:
+        """The event loop was closed, and with it the tasks that iterate: put back what they have not processed."""
+        self._waiting.clear()
+        if self._inbox is not None:
+            for number, message in self._taken():
+                self._inbox.put_back(number, message)
+        self.end()
 
     def end(self) -> None:
         """Yield no further message."""
@@ -105,7 +115,7 @@ class Messages:
         try:
             await future
         finally:  # also when the task is cancelled, as by a timeout around each loop
-            del self._waiting[future]
+            self._waiting.pop(future, None)
 
 
 class _Iterator:

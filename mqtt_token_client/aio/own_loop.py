@@ -17,6 +17,7 @@ class OwnLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bridge: LoopBridge | None = None
+        self._when_replaced: list[Callable[[], object]] = []
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, which is the client's from now on.
@@ -29,8 +30,15 @@ class OwnLoop:
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise ConfigurationError("the client works on another event loop; make one client for each loop")
+            replaced = self._loop is not None
             self._loop, self._bridge = loop, bridge_to(loop)
+            for function in self._when_replaced if replaced else ():
+                function()
         return loop
+
+    def when_replaced(self, function: Callable[[], object]) -> None:
+        """Have a function called on each further loop: tasks, futures and timers of the last one are dead."""
+        self._when_replaced.append(function)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on the loop soon. Any thread may call this method; without a loop it does nothing."""

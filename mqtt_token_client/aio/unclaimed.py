@@ -89,6 +89,13 @@ class Unclaimed:
             self._timer.cancel()
             self._timer = None
 
+    def look_again(self) -> None:
+        """The event loop was closed: the next one has the whole time to claim what is kept."""
+        self._timer = None
+        until = self._own_loop.bind().time() + KEPT_SECONDS
+        self._kept = deque((until, number, message) for _, number, message in self._kept)
+        self._inbox.look_again()
+
     def _schedule(self) -> None:
         if self._kept and self._timer is None:
             self._timer = self._own_loop.bind().call_at(self._kept[0][0], self._expire)

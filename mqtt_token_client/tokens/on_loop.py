@@ -108,7 +108,7 @@ class SourceOnLoop:
 
         self._loop = None
         task = self._task
-        if task is not None:
+        if task is not None and not task.get_loop().is_closed():  # else it does nothing any more
             await asyncio.wait([task], timeout=seconds if self._uses_refresh_token else 0)
             task.cancel()
             await asyncio.wait([task])
