@@ -6,17 +6,21 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sized
+from typing import Any
+from weakref import ref
 
 from ..mqtt.codec.message import Message
 from .unclaimed import KEPT_SECONDS
 
 Taken = tuple[int, Message]  # with the number of its arrival
+TaskRef = ref[asyncio.Task[Any]]  # a task keeps alive what it has left, if it has failed
 
 
 class LeftLoops:
     """The messages of one block at which its loops were left. Nobody knows yet whether they count as processed: if an
-    exception has left the loop, it may be about to leave the block as well. They do when the block begins another
-    loop, or when loops of other tasks have gone on for some seconds. Runs on the event loop.
+    exception has left the loop, it may be about to leave the block as well. They do when their task begins another
+    loop, or any task if theirs has ended well, or when loops of other tasks have gone on for some seconds. Runs on the
+    event loop.
 
     Args:
         processed: gets each message that counts as processed.
@@ -26,28 +30,39 @@ class LeftLoops:
     def __init__(self, processed: Callable[[Message], None], others: Sized) -> None:
         self._processed = processed
         self._others = others
-        self._taken: deque[Taken] = deque()
+        self._taken: deque[tuple[Taken, TaskRef | None]] = deque()  # and who has
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: Taken, task: TaskRef | None) -> None:
         """A loop was left. May be called on any thread and at any point, as by the garbage collector."""
-        self._taken.append(taken)
+        self._taken.append((taken, task))
         if threading.get_ident() == self._thread and self._loop.is_running():
             self._loop.call_soon(self._watch)  # a timer cannot be set at any point
 
     def take(self) -> list[Taken]:
         """Remove the messages and return them."""
+        self._stop_timer()
+        return [self._taken.popleft()[0] for _ in range(len(self._taken))]
+
+    def begin(self) -> TaskRef | None:
+        """The current task begins a loop. Return a reference to it."""
+        task = asyncio.current_task()
+        for _ in range(len(self._taken)):
+            taken, other = self._taken.popleft()
+            if _may_fail(None if other is None else other(), task):
+                self._taken.append((taken, other))
+            else:
+                self._processed(taken[1])
+        if not self._taken:
+            self._stop_timer()
+        return None if task is None else ref(task)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return [self._taken.popleft() for _ in range(len(self._taken))]
-
-    def end(self) -> None:
-        """The messages count as processed."""
-        for _number, message in self.take():
-            self._processed(message)
 
     def _watch(self) -> None:
         if self._taken and self._timer is None:
@@ -55,5 +70,16 @@ class LeftLoops:
 
     def _expire(self) -> None:
         self._timer = None
-        if len(self._others):  # without them the program may still be processing what it took
-            self.end()
+        if not len(self._others):  # the program may still be processing what it took
+            self._watch()
+            return
+        for _number, message in self.take():
+            self._processed(message)
+
+
+def _may_fail(task: asyncio.Task[Any] | None, current: asyncio.Task[Any] | None) -> bool:
+    """Whether an exception of a task may be about to leave the block."""
+    if task is None or task is current or task.cancelled():
+        return False
+    # task.exception() would count as a look at it: asyncio would not log it any more.
+    return not task.done() or getattr(task, "_exception", None) is not None

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from ..mqtt.codec.message import Message
 from .inbox import Inbox
-from .left_loops import LeftLoops, Taken
+from .left_loops import LeftLoops, Taken, TaskRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,8 @@ class Messages:
     ``async with`` subscribes; ``async for`` yields each :class:`Message`. A message of QoS 1 or 2 is acknowledged when
     the loop asks for the next one, so the broker sends no more than Receive Maximum before that. Several tasks may
     iterate: each message goes to one of them. The message at which a loop was left, as by ``break``, is acknowledged
-    when the block begins another loop. If it does not, while loops of other tasks go on, that happens after five
-    seconds.
+    when its task begins another loop in the block, or any task if that one has ended without an exception. If none
+    does, while loops of other tasks go on, that happens after five seconds.
 
     Leaving the block unsubscribes; messages that still wait are acknowledged and dropped. If the block is left by an
     exception, as by Ctrl-C or a cancelled task, then the message that was being processed and those that wait are kept
@@ -128,6 +128,7 @@ class _Iterator:
         self._current: Message | None = None  # that is being processed
         self._number = 0  # of its arrival
         self._yielded = 0
+        self._task: TaskRef | None = None  # whose loop this is
 
     def __aiter__(self) -> Self:
         return self
@@ -137,7 +138,7 @@ class _Iterator:
         if message is not None and message.pending_ack is not None:  # one of QoS 0 costs no call
             self._inbox.processed(message)
         if not self._yielded:
-            self._left.end()
+            self._task = self._left.begin()
         self._yielded += 1
         if self._yielded % _TURN == 0:
             await asyncio.sleep(0)
@@ -157,4 +158,4 @@ class _Iterator:
 
     def __del__(self) -> None:
         if (taken := self.stop()) is not None:  # nothing else tells that `async for` was left
-            self._left.add(taken)
+            self._left.add(taken, self._task)

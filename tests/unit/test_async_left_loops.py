@@ -119,6 +119,87 @@ class TestTheMessageAtWhichALoopWasLeft:
 
         run(main)
 
+    @pytest.mark.parametrize("kept", [0, 0.05])
+    def test_of_a_task_that_has_failed_is_acknowledged_after_some_seconds_if_the_block_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, kept: float
+    ) -> None:
+        """They pass before another loop begins, or after that."""
+        monkeypatch.setattr(left_loops, "KEPT_SECONDS", kept)
+
+        async def main() -> None:
+            async with receiving(1) as (_, peer, messages):
+
+                async def fail() -> None:
+                    async for _message in messages:
+                        raise ZeroDivisionError
+
+                failed = asyncio.create_task(fail())
+                await asyncio.wait([failed])
+                if not kept:
+                    await expect_nothing(peer)
+                going_on = asyncio.create_task(first(messages))
+                await acknowledged(peer, 1)
+                assert isinstance(failed.exception(), ZeroDivisionError)
+                going_on.cancel()
+                await asyncio.wait([going_on])
+
+        run(main)
+
+    def test_of_a_task_that_has_returned_is_acknowledged_when_the_next_loop_begins(self) -> None:
+        async def main() -> None:
+            async with receiving(1, 2) as (_, peer, messages):
+                returned = asyncio.create_task(first(messages))
+                assert await returned == b"1"
+                assert await first(messages) == b"2"
+                await acknowledged(peer, 1)
+
+        run(main)
+
+    @pytest.mark.parametrize("gathered", [False, True])
+    def test_by_an_exception_is_kept_although_another_task_begins_a_loop_at_that_moment(self, gathered: bool) -> None:
+        async def main() -> None:
+            async with connected() as (device, peer):
+
+                async def fail(messages: Messages) -> None:
+                    async for _message in messages:
+                        took.set()
+                        await failing.wait()
+                        raise ZeroDivisionError
+
+                async def begin(messages: Messages) -> None:
+                    await failing.wait()  # goes on in the same turn of the event loop, after the other task
+                    async for _message in messages:
+                        raise AssertionError
+
+                async def in_group(messages: Messages) -> None:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(fail(messages))
+                        await took.wait()
+                        group.create_task(begin(messages))
+                        await asyncio.sleep(0)
+                        failing.set()
+
+                async def in_gather(messages: Messages) -> None:
+                    failing_task = asyncio.create_task(fail(messages))
+                    await took.wait()
+                    going_on.append(asyncio.create_task(begin(messages)))
+                    await asyncio.sleep(0)
+                    failing.set()
+                    await asyncio.gather(failing_task, *going_on)
+
+                took, failing, going_on = asyncio.Event(), asyncio.Event(), list[asyncio.Task[None]]()
+                with contextlib.suppress(ExceptionGroup, ZeroDivisionError):
+                    async with device.client.messages("t") as messages:
+                        await subscribed(peer)
+                        publish(peer, 1)
+                        await (in_gather if gathered else in_group)(messages)
+                await expect_nothing(peer)
+                await asyncio.gather(*going_on)
+                async with device.client.messages("t") as messages:
+                    assert await first(messages) == b"1"
+
+        run(main)
+
     def test_is_not_acknowledged_while_the_block_may_process_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(left_loops, "KEPT_SECONDS", 0)
 
