@@ -1,4 +1,4 @@
-"""Publishers that wait for room: on several event loops one after the other, and with a journal."""
+"""Publishers that wait for room: in their order, on several event loops one after the other, and with a journal."""
 
 from __future__ import annotations
 
@@ -72,3 +72,66 @@ def test_with_a_journal_messages_of_qos_0_wait_for_room_in_memory_and_hold_up_no
             await device.end(peer)
 
     run(main)
+
+
+def test_publishers_wait_in_the_next_run_although_one_waits_for_ever_on_a_closed_loop() -> None:
+    waiting: list[Callable[[], None]] = []
+    room = Room(waiting.append)
+    delivery = Delivery.__new__(Delivery)
+
+    def full() -> Delivery:
+        raise OutboxFull("full")
+
+    async def wait() -> asyncio.Task[Delivery]:
+        task = asyncio.create_task(room.publish(full))
+        await asyncio.sleep(0)
+        return task
+
+    async def publish() -> Delivery:
+        return await room.publish(lambda: delivery)
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(wait())
+    loop.close()
+    assert asyncio.run(publish()) is delivery
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_none_overtakes_those_that_wait(places: int, turns: int) -> None:
+    """There are places for some of those that wait, and another one comes some turns of the event loop later."""
+    free = 0
+    order: list[int] = []
+    waiting: list[Callable[[], None]] = []
+    room = Room(waiting.append)
+
+    async def publish(number: int) -> None:
+        def attempt() -> Delivery:
+            nonlocal free
+            if not free:
+                raise OutboxFull("full")
+            free -= 1
+            order.append(number)
+            return Delivery.__new__(Delivery)
+
+        await room.publish(attempt)
+
+    async def main() -> None:
+        nonlocal free
+        publishers = [asyncio.create_task(publish(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        free = places
+        waiting.pop()()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        publishers.append(asyncio.create_task(publish(4)))
+        while len(order) < 5:
+            await asyncio.sleep(0)
+            if not free and waiting:
+                free = places
+                waiting.pop()()
+        await asyncio.gather(*publishers)
+        assert order == [0, 1, 2, 3, 4]
+
+    asyncio.run(main())
