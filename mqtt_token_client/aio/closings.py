@@ -26,7 +26,7 @@ class Closings:
     def __init__(self, own_loop: OwnLoop) -> None:
         self.interrupted = False
         own_loop.when_replaced(self._forget)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[None]] = set()  # that are under way; each is done at its end
         self._late: WeakSet[asyncio.Future[None]] = WeakSet()  # tasks of handlers that have had their time
         self._next: Callable[[], object] | None = None
 
@@ -41,13 +41,21 @@ class Closings:
             hurry: called when the caller is cancelled, which takes effect when the coroutine has finished.
         """
         self._next, self.interrupted = None, False
+        call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._calls.add(call)
+        try:
+            await self._to_the_end(close, hurry)
+        finally:
+            self._ended(call)
+
+    async def _to_the_end(
+        self, close: Callable[[asyncio.Future[None]], Coroutine[Any, Any, None]], hurry: Callable[[], object]
+    ) -> None:
         cancelled: asyncio.CancelledError | None = None
         loop = asyncio.get_running_loop()
         hurried: asyncio.Future[None] = loop.create_future()
         while True:
             task = loop.create_task(close(hurried), name="mqtt-token-disconnect")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
             while not task.done():
                 try:
                     await asyncio.shield(task)
@@ -67,9 +75,9 @@ class Closings:
         """Wait until no call is under way, or until a time on the loop's clock; return whether none is."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends):
-                while under_way := self._under_way():
-                    await asyncio.wait(under_way)
-        return not self._under_way()
+                while self._calls:
+                    await asyncio.wait(self._calls)
+        return not self._calls
 
     def then(self, function: Callable[[], object]) -> None:
         """Call a function when the calls that are under way have ended, unless another one begins before that."""
@@ -89,15 +97,15 @@ class Closings:
 
     def _forget(self) -> None:
         """The event loop was closed."""
-        self.interrupted = bool(self._tasks)
-        self._tasks.clear()
+        self.interrupted = bool(self._calls)
+        self._calls.clear()
         self._next = None
 
-    def _under_way(self) -> list[asyncio.Task[None]]:
-        return [task for task in self._tasks if not task.done()]
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if self._next is not None and not task.cancelled() and not self._under_way():
+    def _ended(self, call: asyncio.Future[None]) -> None:
+        if call not in self._calls:  # its event loop was closed
+            return
+        self._calls.remove(call)
+        call.set_result(None)
+        if self._next is not None and not self._calls:
             function, self._next = self._next, None
             function()

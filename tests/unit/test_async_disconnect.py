@@ -28,6 +28,12 @@ async def disconnecting() -> AsyncIterator[tuple[AsyncDevice, Peer, asyncio.Task
         yield device, peer, task, last.packet_id
 
 
+def inner_task() -> asyncio.Task[None]:
+    """In which the client is disconnected."""
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "mqtt-token-disconnect")
+    return task
+
+
 async def a_moment() -> None:
     """Let the tasks that could go on do so."""
     for _ in range(10):
@@ -102,13 +108,34 @@ def test_disconnect_that_is_cancelled_as_it_ends_does_not_close_the_next_connect
     async def main() -> None:
         async with disconnecting() as (device, peer, task, packet_id):
             assert not await device.client.connect(0)
-            (closing,) = device.client._closings._tasks
+            closing = inner_task()
             closing.add_done_callback(lambda _: task.cancel())  # after connect() has begun, in the same turn
             peer.acknowledge(PUBACK, packet_id)
             with pytest.raises(asyncio.CancelledError):
                 await ending(peer, task)
             second = await device.answer()
             await until(lambda: device.client.state == "connected")
+            await device.end(second)
+
+    run(main)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_connect_waits_for_a_disconnect_whose_inner_task_is_cancelled_as_well(turns: int) -> None:
+    """As by a program that cancels all tasks but its own; ``turns`` of the event loop lie between the two."""
+
+    async def main() -> None:
+        async with disconnecting() as (device, peer, task, _packet_id):
+            connecting = asyncio.create_task(device.client.connect())
+            await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            inner_task().cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending(peer, task)
+            second = await device.answer()
+            assert await connecting
             await device.end(second)
 
     run(main)
