@@ -52,6 +52,9 @@ class Closings:
         self, close: Callable[[asyncio.Future[None]], Coroutine[Any, Any, None]], hurry: Callable[[], object]
     ) -> None:
         cancelled: asyncio.CancelledError | None = None
+        caller = asyncio.current_task()
+        assert caller is not None
+        before = caller.cancelling()
         loop = asyncio.get_running_loop()
         hurried: asyncio.Future[None] = loop.create_future()
         while True:
@@ -60,6 +63,8 @@ class Closings:
                 try:
                     await asyncio.shield(task)
                 except asyncio.CancelledError as error:
+                    if task.cancelled() and caller.cancelling() == before:  # only the task was cancelled
+                        break
                     cancelled = error
                     if not hurried.done():
                         hurried.set_result(None)
