@@ -26,7 +26,7 @@ class HandlerTask:
     """
 
     def __init__(
-        self, own_loop: OwnLoop, inbox: Inbox, handler: Handler, failed: Callable[[Message, Exception], None]
+        self, own_loop: OwnLoop, inbox: Inbox, handler: Handler, failed: Callable[[Message, BaseException], None]
     ) -> None:
         self.inbox = inbox
         self.handler = handler
@@ -72,12 +72,13 @@ class HandlerTask:
                 result = self.handler(message)
                 if result is not None and inspect.isawaitable(result):
                     await result
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise  # the message is not acknowledged
-                self._failed(message, RuntimeError("it raised CancelledError"))
-            except Exception as error:  # noqa: BLE001 - of the application, reported as an event
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise  # they end the event loop, or come after its end
+            except BaseException as error:  # of the application, reported as an event
+                if isinstance(error, asyncio.CancelledError):
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise  # the message is not acknowledged
                 self._failed(message, error)
             self._message = None
             if message.pending_ack is not None:  # one of QoS 0 costs no call
@@ -88,7 +89,8 @@ class HandlerTask:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if task.cancelled() and not self._cancelled:  # as asyncio.run does at its end: no time to begin another
+        failed = task.cancelled() or task.exception() is not None
+        if failed and not self._cancelled:  # asyncio.run may be about to end: no time to begin another
             self._put_back()
             return
         self._message = None

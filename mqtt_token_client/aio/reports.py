@@ -24,9 +24,11 @@ class Reports:
         self._emit = emit
         self._unhandled: set[str] = set()
 
-    def handler_failed(self, message: Message, error: Exception) -> None:
+    def handler_failed(self, message: Message, error: BaseException) -> None:
         """A handler raised."""
         log.error("a handler of %s raised an exception; the event loop goes on", message.topic, exc_info=error)
+        if not isinstance(error, Exception):
+            error = RuntimeError(f"it raised {type(error).__name__}")
         self._emit(events.HandlerFailed(f"the handler of {message.topic}", error))
 
     def dropped(self, topic_filter: str, count: int) -> None:

@@ -105,7 +105,11 @@ def test_a_slow_handler_delays_its_own_subscription_only() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
+class OfTheProgram(BaseException):
+    """As those are by which a library ends a whole program."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError(), OfTheProgram()])
 def test_what_a_handler_raises_is_reported_and_the_message_is_acknowledged(error: BaseException) -> None:
     async def main() -> None:
         async def handler(message: Message) -> None:
@@ -119,7 +123,7 @@ def test_what_a_handler_raises_is_reported_and_the_message_is_acknowledged(error
             assert [await acknowledged(peer) for _ in range(2)] == [1, 2]
             event = await device.event(HandlerFailed)
             assert event.where == "the handler of t"
-            assert event.error is error or "CancelledError" in str(event.error)
+            assert event.error is error or str(event.error) == f"it raised {type(error).__name__}"
 
     run(main)
 
@@ -411,6 +415,35 @@ class TestAHandlerWhoseTaskTheProgramCancels:
             asyncio.run(first())
             handler.gate = asyncio.Event()  # that of the first loop cannot be used any more
             run(second)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_handler_that_ends_the_program_gets_its_message_in_the_next_run(error: type[BaseException]) -> None:
+    device, got = AsyncDevice(), list[bytes]()
+    peers: list[Peer] = []
+
+    async def handler(message: Message) -> None:
+        got.append(message.payload)
+        if len(got) == 1:
+            raise error
+
+    async def first() -> None:
+        peers.append(await device.start())
+        device.client.subscribe("t", handler)
+        await subscribed(peers[0])
+        publish(peers[0], 1)
+        await asyncio.sleep(PATIENCE)
+
+    async def second() -> None:
+        assert await device.client.connect()
+        assert await acknowledged(peers[0]) == 1
+        assert got == [b"1", b"1"]
+        await device.end(peers[0])
+
+    with contextlib.closing(device.broker):
+        with pytest.raises(error):
+            asyncio.run(first())
+        run(second)
 
 
 class TestAHandlerWhoseTaskNeverBegan:
