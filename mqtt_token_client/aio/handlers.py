@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from ..mqtt.codec.message import Message
 from ..mqtt.session.dispatch import Handler
@@ -66,26 +67,28 @@ class HandlerTask:
 
     async def _run(self) -> None:
         handled = 0
+        current = asyncio.current_task()
         while not self._stopped and (message := self.inbox.take()) is not None:
             self._message = message
+            task: asyncio.Task[Any] | None = None  # as long as it cannot be cancelled
             try:
                 result = self.handler(message)
                 if result is not None and inspect.isawaitable(result):
+                    assert current is not None
+                    task, before = current, current.cancelling()  # what a handler has caught may count for ever
                     await result
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise  # they end the event loop, or come after its end
             except BaseException as error:  # of the application, reported as an event
-                if isinstance(error, asyncio.CancelledError):
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise  # the message is not acknowledged
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > before:
+                    raise  # the message is not acknowledged
                 self._failed(message, error)
             self._message = None
             if message.pending_ack is not None:  # one of QoS 0 costs no call
                 self.inbox.processed(message)
             handled += 1
-            if handled % _TURN == 0:
-                await asyncio.sleep(0)
+            if handled % _TURN == 0 or (task is not None and task.cancelling() > before):
+                await asyncio.sleep(0)  # where a handler's cancellation of its own task takes effect
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None

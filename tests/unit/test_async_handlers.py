@@ -129,6 +129,75 @@ def test_what_a_handler_raises_is_reported_and_the_message_is_acknowledged(error
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
+def test_cancelled_error_is_reported_although_the_task_was_cancelled_for_an_earlier_message(kind: str) -> None:
+    """A TaskGroup whose task has failed leaves the cancellation of its own task counted (Python 3.11 and 3.12)."""
+
+    async def main() -> None:
+        both = asyncio.Event()
+        given_up = asyncio.get_running_loop().create_future()
+        given_up.cancel()
+
+        async def first() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            assert task.cancelling()
+            await both.wait()
+
+        async def second() -> None:
+            await given_up
+
+        def handler(message: Message) -> Any:
+            if message.payload == b"1":
+                return first()
+            if message.payload == b"2":
+                return second() if kind == "coroutine function" else given_up.result()
+            return None
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2, 3)
+            await until(lambda: device.client.stats.received == 3 and waiting(device, "t") == 2)
+            both.set()
+            assert [await acknowledged(peer) for _ in range(3)] == [1, 2, 3]
+            assert str((await device.event(HandlerFailed)).error) == "it raised CancelledError"
+
+    run(main)
+
+
+def test_a_handler_may_cancel_its_own_task_with_those_of_its_program() -> None:
+    async def main() -> None:
+        both = asyncio.Event()
+        began: list[int] = []
+
+        async def handler(message: Message) -> None:
+            began.append(int(message.payload))
+            await both.wait()
+            if len(began) == 1:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1, 2)
+            await until(lambda: device.client.stats.received == 2 and waiting(device, "t") == 1)
+            both.set()
+            assert await acknowledged(peer) == 1
+            await expect_nothing(peer)
+            assert began == [1]
+            publish(peer, 3)
+            assert [await acknowledged(peer) for _ in range(2)] == [2, 3]
+            assert not [event for event in device.events if isinstance(event, HandlerFailed)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
 def test_on_message_gets_what_has_no_handler(kind: str) -> None:
     async def main() -> None:
         got: list[int] = []
