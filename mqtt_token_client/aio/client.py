@@ -71,8 +71,8 @@ class AsyncTokenClient(ClientBase):
         self._core = ClientCore(
             self._settings, provider, options, self._events.report, acquire_network_thread, release_network_thread
         )
-        # For QoS 0 and for the others, which a journal has room for when memory is full of QoS 0
-        self._rooms = [Room(functools.partial(self._core.session.queue.when_room, qos=qos)) for qos in (0, 1)]
+        when_room = self._core.session.queue.when_room  # where memory is full of QoS 0, a journal may have room
+        self._rooms = [Room(functools.partial(when_room, qos=qos)) for qos in (0, 1)]
 
     # Connecting
 
@@ -199,8 +199,7 @@ class AsyncTokenClient(ClientBase):
             ConfigurationError: an argument is wrong.
         """
         publish = functools.partial(self.publish_nowait, topic, payload, qos=qos, retain=retain, properties=properties)
-        delivery = await self._rooms[qos != 0].publish(publish)
-        await delivery
+        await (await self._rooms[qos != 0].publish(publish))
 
     def messages(
         self,
