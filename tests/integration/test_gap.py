@@ -114,8 +114,11 @@ def test_a_handover_is_felt_for_a_round_trip_at_most_and_loses_nothing_at_any_qo
     assert (up.lost_of(traffic.sent), up.reordered) == (set(), 0)
     if case.broker == "mosquitto":
         assert (down.lost_of(traffic.sent), down.repeated) == (set(), [])
-        # What was written at QoS 0 when a connection ended before it had answered is sent again, as nobody knows.
-        assert [number for number in up.repeated if number % 4] == [], "QoS 1"
+        # What was written at QoS 0 when a connection ended before it had answered is sent again, as nobody knows. At
+        # QoS 1 so is what was not acknowledged by then: on a busy machine Mosquitto may end a connection with something
+        # unread, and then the kernel drops its last acknowledgements. That is rare, so not at two rotations of a test.
+        again = [number for number in up.repeated if number % 4]
+        assert not again or max(again) - min(again) < RATE, "QoS 1"
     else:  # these close the first connection, also with QoS 0 in hand, or without PUBACK for what they have just taken
         assert [number for number in down.lost_of(traffic.sent) if number % 4] == [], "QoS 1"
     assert down.reordered <= late_of(case.broker, "handover", len(rotated_at))
