@@ -233,4 +233,4 @@ def test_a_wildcard_at_the_beginning_does_not_overlap_topics_of_the_server(
     one: str, other: str, expected: bool
 ) -> None:
     """Section 4.7.2."""
-    assert overlap(one, other) is expected
+    assert overlap(one, other) is overlap(other, one) is expected
