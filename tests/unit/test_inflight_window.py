@@ -36,6 +36,15 @@ def test_it_doubles_while_it_is_full_and_the_line_is_not(acknowledge: Acknowledg
     assert window.size == 6400
 
 
+def test_it_doubles_once_for_each_time_that_it_was_full(acknowledge: Acknowledge) -> None:
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.1)
+    for _ in range(3):
+        window.sent(7)
+        window.answered()
+    assert window.size == 200
+
+
 def test_it_stays_while_nothing_waits_for_it(acknowledge: Acknowledge, monkeypatch: pytest.MonkeyPatch) -> None:
     window = InflightWindow(10_000)
     monkeypatch.setattr(InflightWindow, "full", lambda _: None)

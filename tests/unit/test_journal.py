@@ -485,6 +485,13 @@ class TestNextProcess:
         second.send()
         second.sees("32 06 0001 74 0002 00")
 
+    def test_pubrel_follows_at_once_if_the_disk_has_pubrec(self, make: Make) -> None:
+        client = make(ScriptedJournal(automatic=True))
+        client.publish("a", qos=2)
+        client.sees("34 06 0001 61 0001 00")
+        client.answer("50 02 0001")
+        client.sees("62 02 0001")
+
     def test_a_broker_without_the_session_gets_everything_as_new(self, make: Make) -> None:
         journal = ScriptedJournal(automatic=True)
         first = make(journal)

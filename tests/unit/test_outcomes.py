@@ -142,7 +142,9 @@ class TestIdentifiersAtTheBroker:
 
     def test_of_an_exchange_that_pubrel_was_sent_for_is_free_after_pubcomp(self, client: Client) -> None:
         client.publish("a", qos=2)
+        assert client.session._outbox.window.timed == 1
         client.answer("50 03 00 01 91")
+        assert client.session._outbox.window.timed == 2
         ids = client.session._outbox.ids
         assert 1 in ids._in_use
         client.answer("70 02 00 01")

@@ -148,6 +148,7 @@ def test_one_that_lost_its_connection_begins_at_once(herd: Herd) -> None:
     herd.run()
     assert herd.began[29] == 1060.0
     herd.runtimes[1].call_soon(herd.taken[29].hurry)
+    assert herd.under_way == len(herd.began)
     herd.pass_time(100.0)
     assert herd.began[29] == 1060.0
 
