@@ -229,6 +229,28 @@ class NumberedJournal(ScriptedJournal):
         self.notify()
 
 
+def test_the_session_goes_on_while_the_cause_is_looked_for(make: Make) -> None:
+    """Messages of QoS 2 in both directions are at the same point of their exchange as before."""
+    device = make(backoff=BACKOFF)
+    peer = device.start()
+    device.client.publish("a", b"", qos=2)
+    sent = peer.expect(PUBLISH).packet_id
+    peer.acknowledge(PUBREC, sent)
+    peer.expect(PUBREL)
+    peer.publish("in", b"once", 2, 7)
+    peer.expect(PUBREC)
+    device.client.publish("poison", b"", qos=1)
+    for _ in range(3):
+        while (packet := peer.packet()) is not None and packet.topic != "poison":
+            """The others are sent again."""
+        peer.close()
+        peer = device.answer(session_present=True)
+    peer.publish("in", b"once", 2, 7, dup=True)
+    peer.expect(PUBREC)
+    assert peer.expect(PUBREL).packet_id == sent
+    assert device.payloads == [b"once"]
+
+
 class TestWithAJournal:
     """Packets of QoS 2 wait for the disk, and one at a time is sent all the same."""
 

@@ -146,8 +146,9 @@ class Session:
         self._rotations += rotated
         self.queue.connected(rotated=rotated)
         has_news = self.journal is not None and self.journal.note_time()
-        if session_present and (self._suspicion is None or not self._suspicion.isolating):
-            write_releases(connection, self._outbox.ids.unfinished)
+        if session_present:
+            if self._suspicion is None or not self._suspicion.isolating:
+                write_releases(connection, self._outbox.ids.unfinished)
         else:  # both sides start over; what is to be sent stays
             self._incoming.session_lost()
             self._outbox.session_lost()

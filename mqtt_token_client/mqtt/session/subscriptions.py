@@ -250,7 +250,7 @@ class Subscriptions:
 
     def connected(self, broker: str, *, session_present: bool) -> None:
         """A broker has accepted a connection. Without a session it has no filter, and another broker than before may
-        have others.
+        lack some.
         """
         if not session_present:
             self._unwanted.clear()
