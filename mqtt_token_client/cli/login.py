@@ -194,15 +194,21 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
-    for pause in _SAVE_AGAIN:
-        if keeper.unsaved:
-            sleep(pause)
-            keeper.save_again()
+    if keeper.unsaved:
+        off_main_thread(lambda: _save_again(keeper))
     if failures and keeper.unsaved:  # it is no use to the next command, and its refresh token would be lost
         raise failures[-1]
     for text in dict.fromkeys(map(str, failures + renewals)):  # the stored token is valid all the same
         click.echo(f"mqtt-token: {text}", err=True)
     return found
+
+
+def _save_again(keeper: TokenKeeper) -> None:
+    with ExitGuard(needed=True):
+        for pause in _SAVE_AGAIN:
+            if keeper.unsaved:
+                sleep(pause)
+                keeper.save_again()
 
 
 def check_client(config: Config) -> None:

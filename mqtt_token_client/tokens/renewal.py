@@ -53,8 +53,11 @@ class RenewalPolicy(Value):
         """When to renew a token that could not be stored: nearly as late as possible, as the next one may not be stored
         either.
         """
-        late = max(self.fraction, _LATEST)
-        return token.since + late * token.renewable_for if token.age_known else self.due_again(token)
+        return self.latest(token) if token.age_known else self.due_again(token)
+
+    def latest(self, token: Token) -> float:
+        """When to renew a token at the latest, as if it had been issued when it was loaded if its age is unknown."""
+        return token.since + max(self.fraction, _LATEST) * token.renewable_for
 
     def due_again(self, token: Token) -> float:
         """When to ask again after the source returned the token that it had returned before."""

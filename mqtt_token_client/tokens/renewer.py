@@ -126,8 +126,9 @@ class Renewer:
                     if fresh or enough(token):
                         self._events.collect(_renewed(token), token)
                         return token
-            if refused is None and self._may_be_used_up():
-                return self._failed(TokenError("the store cannot be read, and may have a newer refresh token"))
+            if refused is None and monotonic() < (latest := self._wait_for_store_until()):
+                unreadable = TokenError("the store cannot be read, and may have a newer refresh token")
+                return self._failed(unreadable, latest)
             return self._ask(refused)
 
     def _read_again(self) -> bool:
@@ -140,14 +141,15 @@ class Renewer:
         patient = self._refreshes and (token is None or token.refresh_token is not None)
         return self._take_over(self._store.load(patient=patient))
 
-    def _may_be_used_up(self) -> bool:
-        """Whether to wait for the store: it cannot be read, so another process may have used the refresh token, and a
-        server that sees it twice may revoke the login. A file that stays damaged is replaced by the next token.
+    def _wait_for_store_until(self) -> float:
+        """Until when to wait for the store, minus infinity if it can be read: otherwise another process may have used
+        the refresh token, and a server that sees it twice may revoke the login. A file that stays damaged is replaced
+        by the next token.
         """
         token = self.token
         if self._store.readable or not (self._store.shared and self._refreshes):
-            return False
-        return token is not None and token.refresh_token is not None and monotonic() < self._policy.due_late(token)
+            return -math.inf
+        return -math.inf if token is None or token.refresh_token is None else self._policy.latest(token)
 
     def _take_over(self, stored: Token | None) -> bool:
         """Replace the current token by the stored one if that is newer; returns whether it is."""
@@ -244,11 +246,15 @@ class Renewer:
         return token
 
     def not_started(self, error: MqttTokenError) -> None:
-        """Back off after a renewal that could not begin, and report it."""
-        self._asked_at = monotonic()
-        self._failed(error)
+        """Back off after a renewal that could not begin, and report it; the same for storing again, silently."""
+        if self.save_due:
+            self._saving.postpone()
+        if self.renewal_due <= monotonic():
+            self._asked_at = monotonic()
+            self._failed(error)
 
-    def _failed(self, error: MqttTokenError) -> MqttTokenError:
+    def _failed(self, error: MqttTokenError, latest: float = math.inf) -> MqttTokenError:
+        """Back off, until ``latest`` at most."""
         now = monotonic()
         expired = isinstance(error, TokenRequestRefused) and error.error == "expired_token"  # RFC 8628 section 3.5
         with self._lock:
@@ -256,7 +262,7 @@ class Renewer:
             self._unapproved = self._unapproved + 1 if expired else 0
             at_once = 0 < self._unapproved <= _NEW_CODES  # the person may have come too late
             delay = 0.0 if at_once else self._policy.delay(error, self._failures)
-            self.renewal_due = max(now + delay, self._asked_at + MIN_INTERVAL)
+            self.renewal_due = max(min(now + delay, latest), self._asked_at + MIN_INTERVAL)
             self.error = error
         expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
         self._events.collect(RenewalFailed(error, self.renewal_due - now, expires_in))

@@ -361,6 +361,19 @@ class TestRefreshTokenThatIsRefused:
         assert keeper.get() == stored
         assert source.requests == 1
 
+    def test_costs_another_request_if_the_broker_refuses_the_token_of_the_store(self, clock: Clock) -> None:
+        source = Source()
+        keeper, _, store = self.start(source, clock)
+        stored = Token("valid", 60.0, since=clock.now, refresh_token="newer")
+
+        def refuse() -> Any:
+            store.save(source.key, stored)  # by a process that had no lock
+            raise USED
+
+        source.next = [refuse]
+        assert keeper.get(stored) == Token("token 2")
+        assert source.asked_with[1] is stored
+
     def test_has_a_person_asked_where_that_of_the_store_is_refused_too(self, clock: Clock) -> None:
         """Without a lock, the store is not read before each request."""
         source, store = Source(), MemoryStore()

@@ -257,15 +257,27 @@ class TestSharedThatCannotBeReadForAWhile:
     """Another process may have used the refresh token, and a server may revoke the login when it comes again."""
 
     def start(
-        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, readable_after: int
+        self,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        readable_after: int,
+        life: float = 60.0,
+        age_known: bool = True,
     ) -> tuple[Source, Any, TokenKeeper]:
         source, store = Source(), Broken(error=OSError(24, "Too many open files"))
         source.uses_refresh_tokens = True  # type: ignore[attr-defined]
         store.lock = lambda _key: nullcontext()  # type: ignore[attr-defined]
-        store.kept.save(source.key, Token("old", 60.0, since=clock.now, refresh_token="used"))
+        source.always = lambda: Token(f"token {source.requests}", life, since=clock.now, refresh_token="next")
+        store.kept.save(source.key, Token("old", life, since=clock.now, refresh_token="used", age_known=age_known))
         keeper, _ = keep(source, store)
-        keeper.get()
-        clock.now += 10
+        if age_known:
+            keeper.get()
+            clock.now += 10
+        else:
+            source.next = [BUSY]
+            keeper.get()
+            source.asked_with.clear()
         self.newer = Token("newer", 60.0, since=clock.now, refresh_token="newer")
         store.kept.save(source.key, self.newer)
         self.waits: list[float] = []
@@ -306,6 +318,31 @@ class TestSharedThatCannotBeReadForAWhile:
         clock.now += 45
         assert keeper.renew() == Token("token 1") == store.kept.load(source.key)
         assert self.presented(source) == ["used"]
+
+    @pytest.mark.parametrize("life", [60.0, 300.0, 3600.0])
+    def test_is_replaced_before_the_token_expires_whatever_the_back_off(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, life: float
+    ) -> None:
+        monkeypatch.setattr("random.uniform", lambda _low, high: high)
+        source, store, keeper = self.start(clock, monkeypatch, readable_after=0, life=life)
+        store.names = ("load",)
+        while not source.requests:
+            clock.now = max(clock.now + 1, keeper.renewal_due)
+            keeper.renew_when_due()
+        token = keeper._renewer.token
+        assert token is not None
+        assert 1000 + 0.9 * life <= token.since < 1000 + life
+
+    def test_is_replaced_though_the_age_of_its_token_is_unknown(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, store, keeper = self.start(clock, monkeypatch, readable_after=0, age_known=False)
+        store.names = ("load",)
+        clock.now += 40
+        with pytest.raises(TokenError, match="the store cannot be read"):
+            keeper.renew()
+        clock.now += 60
+        assert keeper.get() == Token("token 1")
 
     def test_has_a_token_replaced_at_once_that_the_broker_refuses(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import pytest
 from mqtt_token_client import clock
 from mqtt_token_client.errors import MqttTokenError
 from mqtt_token_client.events import RenewalFailed
+from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.token import Token
 from mqtt_token_client.tokens.credentials import CredentialsProvider
 from mqtt_token_client.tokens.keeper import TokenKeeper
@@ -238,6 +239,29 @@ def test_a_look_while_another_thread_renews_is_repeated_a_second_later_at_the_ea
     runtime.now = 1039.0
     keeper.renew()
     assert seen == [(1, [1041.0])]
+    clients.stop()
+
+
+def test_a_token_to_be_stored_that_finds_no_thread_is_tried_again_a_second_later_and_renewed_when_that_is_due(
+    runtimes: tuple[Counting, Counting],
+) -> None:
+    class Full(MemoryStore):
+        def save(self, key: str, token: Token) -> None:
+            raise OSError(28, "No space left on device")
+
+    source, runtime = Source(life=3600.0), runtimes[0]
+    keeper, events = keep(source, Full())
+    keeper.get()
+    due = keeper.renewal_due
+    clients = Clients(keeper, runtime, 1)
+    clients.want()
+    runtime.full = True
+    for _ in range(3):
+        runtime.now = runtime.timers[0]
+        runtime.turn()
+        assert runtime.now + 1 <= runtime.timers[0] < due
+    assert keeper.renewal_due == due
+    assert not any(isinstance(event, RenewalFailed) for event in events)
     clients.stop()
 
 
