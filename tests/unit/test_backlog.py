@@ -321,7 +321,34 @@ class TestMessagesOfAnEarlierProcess:
         assert make(5, journal=journal()).client.stats.queued == 0
 
 
+def test_those_on_disk_are_read_though_many_of_qos_0_wait_in_memory(make: Make, journal: Open) -> None:
+    """They may come as fast as the connection takes them."""
+    device = make(5, journal=journal())
+    for _ in range(10):
+        device.client.publish("t", b"", qos=0)
+    publish(device, range(3))
+    queue = device.client._core.session.queue
+    assert isinstance(queue, RecordedQueue)
+    assert in_memory(device) == 10
+
+    def all_are_in_memory() -> bool:
+        queue.read_backlog()
+        return in_memory(device) == 13
+
+    device.until(all_are_in_memory)
+
+
 class TestBounds:
+    def test_a_message_of_qos_0_that_is_dropped_makes_no_room_in_the_file(self, make: Make, journal: Open) -> None:
+        opened = journal(when_full="drop_oldest", max_bytes=100_000)
+        device = make(5, journal=opened)
+        for _ in range(10):
+            device.client.publish("t", b"", qos=0)
+        for _ in range(20):
+            device.client.publish("t", bytes(20_000), qos=1)
+            flushed(opened, device)
+        assert opened.size < 150_000
+
     def test_more_than_max_queued_is_rejected(self, make: Make, journal: Open) -> None:
         device = make(5, journal=journal(max_queued=20))
         publish(device, range(20))

@@ -92,7 +92,7 @@ class RecordedQueue(MessageQueue):
         count = sum(why is not _REPLACED for _, why in dropped) + (not accepted)
         if count:
             self._on_drop(count)
-            if len(self.new) < _FEW_IN_MEMORY:
+            if self._few_in_memory:
                 self._read_soon()
         self.wake()
 
@@ -117,6 +117,11 @@ class RecordedQueue(MessageQueue):
         is_behind = backlog.count > 0 or backlog.is_reading
         return is_behind or waiting >= _MAX_IN_MEMORY or waiting * size > _MAX_BYTES_IN_MEMORY
 
+    @property
+    def _few_in_memory(self) -> bool:
+        """Whether few recorded messages are: those of QoS 0 would hold up what is on disk for as long as they come."""
+        return len(self.new) - (self._unrecorded - self._unrecorded_finished) < _FEW_IN_MEMORY
+
     def _remove(self, message: Outgoing) -> bool:
         """Remove a message unless it was sent; return whether it was removed."""
         try:
@@ -135,25 +140,27 @@ class RecordedQueue(MessageQueue):
             self._record.remove(message.number)
 
     def _make_room(self, dropped: list[tuple[Outgoing, str]], *, recorded: bool) -> bool:
-        """Return whether the message is to be accepted; messages that made room for it are added to ``dropped``. None
-        that is recorded makes room for one that is not.
+        """Return whether the message is to be accepted; a message that made room for it is added to ``dropped``. None
+        that is recorded makes room for one that is not, and none that is not makes room in the file.
         """
-        when_full = self._record.bounds.when_full
-        if when_full == "reject":
+        bounds = self._record.bounds
+        if bounds.when_full == "reject":
             raise OutboxFull(
                 f"publish: {len(self)} messages wait already (max_queued, max_bytes); publish less, or wait"
             )
-        if when_full == "drop_oldest" and self.new:
-            try:
-                if not recorded and self.new[0].disk is not None:
-                    return False
-                oldest = self.new.popleft()
-            except IndexError:  # it has just been sent
+        if bounds.when_full != "drop_oldest":
+            return False
+        full_file = recorded and self._record.size >= bounds.max_bytes
+        try:
+            oldest = next(one for one in list(self.new) if one.disk is not None) if full_file else self.new[0]
+            if oldest.disk is not None and not recorded:
                 return False
-            self._drop(oldest)
-            dropped.append((oldest, _DROPPED.format("drop_oldest")))
-            return True
-        return False
+            self.new.remove(oldest)
+        except (IndexError, StopIteration, ValueError):  # there is none, or it has just been sent
+            return False
+        self._drop(oldest)
+        dropped.append((oldest, _DROPPED.format("drop_oldest")))
+        return True
 
     def _has_room(self, *, recorded: bool) -> bool:
         bounds = self._record.bounds
@@ -208,7 +215,7 @@ class RecordedQueue(MessageQueue):
                 message.finish(DeliveryFailed(_LOST))
             if lost:
                 self.wake()
-        if backlog.count and len(self.new) < _FEW_IN_MEMORY:
+        if backlog.count and self._few_in_memory:
             with self._lock:
                 backlog.read()
 
