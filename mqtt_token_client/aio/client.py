@@ -199,7 +199,7 @@ class AsyncTokenClient(ClientBase):
             ConfigurationError: an argument is wrong.
         """
         publish = functools.partial(self.publish_nowait, topic, payload, qos=qos, retain=retain, properties=properties)
-        await (await self._rooms[qos != 0].publish(publish))
+        await (await self._rooms[bool(qos) and self._core.session.journal is not None].publish(publish))
 
     def messages(
         self,

@@ -107,7 +107,7 @@ class Closings:
         self._next = None
 
     def _ended(self, call: asyncio.Future[None]) -> None:
-        if call not in self._calls:  # its event loop was closed
+        if call not in self._calls or call.get_loop().is_closed():
             return
         self._calls.remove(call)
         call.set_result(None)

@@ -68,7 +68,7 @@ class HandlerTask:
     async def _run(self) -> None:
         handled = 0
         current = asyncio.current_task()
-        while not self._stopped and (message := self.inbox.take()) is not None:
+        while not (self._stopped or self._cancelled) and (message := self.inbox.take()) is not None:
             self._message = message
             task: asyncio.Task[Any] | None = None  # as long as it cannot be cancelled
             try:

@@ -121,10 +121,10 @@ class Inboxes:
         self.remove(topic_filter)
 
     def _keep(self, topic_filter: str) -> None:
-        timer = None
+        self._left[topic_filter] = None
         if self._connected:
-            timer = self._own_loop.bind().call_later(KEPT_SECONDS, self._drop, topic_filter)
-        self._left[topic_filter] = timer
+            with suppress(RuntimeError):  # the block is collected after the end of its loop
+                self._left[topic_filter] = self._own_loop.bind().call_later(KEPT_SECONDS, self._drop, topic_filter)
 
     def _open(self, topic_filter: str, limit: int) -> Inbox:
         timer = self._left.pop(topic_filter, None)

@@ -79,7 +79,7 @@ class LeftLoops:
 
 def _may_fail(task: asyncio.Task[Any] | None, current: asyncio.Task[Any] | None) -> bool:
     """Whether an exception of a task may be about to leave the block."""
-    if task is None or task is current or task.cancelled():
+    if task is None or task is current:
         return False
     # task.exception() would count as a look at it: asyncio would not log it any more.
-    return not task.done() or getattr(task, "_exception", None) is not None
+    return not task.done() or task.cancelled() or getattr(task, "_exception", None) is not None

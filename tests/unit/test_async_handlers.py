@@ -12,7 +12,7 @@ import pytest
 from mqtt_token_client import HandlerFailed, Message, MessagesDropped
 from mqtt_token_client.aio import closings
 from tests.unit.async_device import AsyncDevice, connected, ending, run, until, waiting
-from tests.unit.packets import PUBACK
+from tests.unit.packets import DISCONNECT, PUBACK
 from tests.unit.scripted_broker import PATIENCE, Peer
 
 
@@ -570,3 +570,46 @@ class TestAHandlerWhoseTaskNeverBegan:
                 asyncio.get_running_loop().set_task_factory(None)
 
         run(main)
+
+
+def test_a_handler_that_ends_after_the_next_connection_began_is_waited_for_by_the_next_disconnect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closings, "_LAST_STEPS", 0.01)
+
+    async def main() -> None:
+        began, ends, got = asyncio.Event(), [asyncio.Event(), asyncio.Event()], list[int]()
+
+        async def handler(message: Message) -> None:
+            may_end = ends[len(got)]
+            got.append(int(message.payload))
+            began.set()
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                await may_end.wait()
+
+        async with connected() as (device, peer):
+            device.client.subscribe("t", handler)
+            await subscribed(peer)
+            publish(peer, 1)
+            await began.wait()
+            disconnecting = asyncio.create_task(device.client.disconnect())
+            await asyncio.sleep(0)
+            disconnecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending(peer, disconnecting)
+            second = await device.start(session_present=True)
+            publish(second, 2)
+            await until(lambda: waiting(device, "t") == 1)
+            ends[0].set()
+            await until(lambda: len(got) == 2)
+            disconnecting = asyncio.create_task(device.client.disconnect())
+            await asyncio.to_thread(second.expect, DISCONNECT)
+            second.close()
+            done, _ = await asyncio.wait([disconnecting], timeout=0.1)
+            assert not done
+            ends[1].set()
+            await disconnecting
+
+    run(main)

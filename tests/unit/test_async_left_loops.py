@@ -155,8 +155,10 @@ class TestTheMessageAtWhichALoopWasLeft:
 
         run(main)
 
-    @pytest.mark.parametrize("gathered", [False, True])
-    def test_by_an_exception_is_kept_although_another_task_begins_a_loop_at_that_moment(self, gathered: bool) -> None:
+    @pytest.mark.parametrize(("gathered", "cancelled"), [(False, False), (True, False), (True, True)])
+    def test_by_an_exception_is_kept_although_another_task_begins_a_loop_at_that_moment(
+        self, gathered: bool, cancelled: bool
+    ) -> None:
         async def main() -> None:
             async with connected() as (device, peer):
 
@@ -164,6 +166,8 @@ class TestTheMessageAtWhichALoopWasLeft:
                     async for _message in messages:
                         took.set()
                         await failing.wait()
+                        if cancelled:
+                            raise asyncio.CancelledError
                         raise ZeroDivisionError
 
                 async def begin(messages: Messages) -> None:
@@ -188,7 +192,7 @@ class TestTheMessageAtWhichALoopWasLeft:
                     await asyncio.gather(failing_task, *going_on)
 
                 took, failing, going_on = asyncio.Event(), asyncio.Event(), list[asyncio.Task[None]]()
-                with contextlib.suppress(ExceptionGroup, ZeroDivisionError):
+                with contextlib.suppress(ExceptionGroup, ZeroDivisionError, asyncio.CancelledError):
                     async with device.client.messages("t") as messages:
                         await subscribed(peer)
                         publish(peer, 1)
