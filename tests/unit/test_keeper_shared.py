@@ -309,6 +309,14 @@ class TestRefusedRefreshTokenThatCouldNotBeStored:
         assert keeper.renew() == Token("token 3")
         assert source.presented == ["first", "refresh 1", "refresh 1"]
 
+    def test_is_not_followed_by_its_predecessor_that_has_the_same_access_token(self, clock: Clock) -> None:
+        keeper, _, _, source = self.start(clock)
+        same = Token("ended", 60.0, since=clock.now - 200, refresh_token="next")
+        keeper._renewer._keep(same)
+        source.valid = None
+        assert keeper.renew() == Token("token 3")
+        assert source.presented == ["first", "next", None]
+
     def test_has_a_person_asked(self, clock: Clock) -> None:
         keeper, events, _, source = self.start(clock)
         source.valid = None
