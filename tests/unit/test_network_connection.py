@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -96,6 +97,34 @@ class TestWriting:
         wire.read(4_000_000)
         assert wire.next() == ("writable", True)
         assert wire.link.takes_more()
+
+    def test_that_there_is_room_again_is_reported_though_something_else_has_made_it(self, tcp: Wire) -> None:
+        """The answer to a packet takes the rest with it, before the operating system reports that there is room."""
+        tcp.write(bytes(4_000_000))
+        assert not tcp.link.takes_more()
+        tcp.theirs.setblocking(False)
+
+        def write_all() -> None:
+            while tcp.link.backlog:
+                with contextlib.suppress(BlockingIOError):
+                    tcp.theirs.recv(1_000_000)
+                tcp.link.flush()
+
+        call(tcp.runtime, write_all)
+        assert tcp.next() == ("writable", True)
+
+    def test_that_little_waits_is_not_reported_while_the_socket_takes_nothing(self, tcp: Wire) -> None:
+        """Whoever is told tries to send, and would be told again, without end."""
+
+        def fill() -> None:
+            while not tcp.link.backlog:
+                tcp.link.write(bytes(1000))
+                tcp.link.flush()
+
+        call(tcp.runtime, fill)
+        assert tcp.link.takes_more()
+        call(tcp.runtime, tcp.link.flush)
+        assert tcp.rest() == []
 
     def test_an_item_is_either_written_or_unwritten_after_a_loss(self, wire: Wire) -> None:
         items = [str(number) for number in range(300)]

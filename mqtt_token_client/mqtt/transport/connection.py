@@ -112,6 +112,7 @@ class NetworkConnection(Generic[_Item]):
         if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self.ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
+        waited = self._watched & selectors.EVENT_WRITE
         try:
             while self._out:
                 with memoryview(self._out) as view:
@@ -131,6 +132,8 @@ class NetworkConnection(Generic[_Item]):
                 written.append(self._marks.popleft()[1])
             self.owner.connection_wrote(written)
         self._watch()
+        if waited and not (self._out or self.ended):  # the socket is watched no more, so it does not report that
+            self.runtime.call_soon(lambda: self.owner.connection_writable(self))
 
     # Reading
 
