@@ -23,7 +23,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
 from ..clock import monotonic
-from ..errors import ConfigurationError, TokenError
+from ..errors import ConfigurationError, MqttTokenError
 from ..logs import get_logger
 from ..profiles import Credentials, PlacingFunction, Profile, open_profile
 from ..token import Token
@@ -88,12 +88,16 @@ class _Attachment:
             self._on_pre_connect(client, userdata)
         try:
             token = self._keeper.get(self._rejected)
-        except TokenError as error:
+            credentials = self._profile.place(token, "")
+            _check(credentials)
+            password = None if credentials.password is None else credentials.password.decode()
+        except MqttTokenError as error:
+            if self._presented is None and isinstance(error, ConfigurationError):
+                raise
             raise ConnectionError(f"no token for the broker: {error}") from error  # the loop retries any OSError
-        credentials = self._profile.place(token, "")
-        _check(credentials)
-        password = credentials.password
-        client.username_pw_set(credentials.username or "", None if password is None else password.decode())
+        except Exception as error:  # noqa: BLE001 - a user's profile, whose text may hold the token
+            raise ConnectionError(f"no token for the broker: the profile raised {type(error).__name__}") from None
+        client.username_pw_set(credentials.username or "", password)
         self._presented = token
 
     def _connected(self, client: Client, userdata: Any, *answer: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from devtools.servers.processes import wait_until
 from mqtt_token_client import (
     AuthorizationServerUnavailable,
     BearerHeader,
@@ -21,6 +22,7 @@ from mqtt_token_client import (
     TokenKeeper,
 )
 from mqtt_token_client.contrib.paho import attach
+from mqtt_token_client.profiles import Credentials
 from tests.unit.packets import CONNECT, DISCONNECT
 from tests.unit.scripted_broker import ScriptedBroker
 
@@ -194,6 +196,37 @@ def test_without_a_token_connect_fails_as_without_a_network() -> None:
     with pytest.raises(ConnectionError, match="no token for the broker: the server is away"):
         client.connect("127.0.0.1", 9)
     keeper.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigurationError("the token has no claim 'sub'"), ValueError("a text with the token"), None]
+)
+def test_a_profile_that_fails_once_does_not_end_the_loop(
+    broker: ScriptedBroker, start: Start, error: Exception | None
+) -> None:
+    class Fails:
+        placed = 0
+
+        def place(self, token: Token, client_id: str) -> Credentials:
+            self.placed += 1
+            if self.placed != 2:
+                return Credentials("pump-17", token.value.encode(), token)
+            if error is not None:
+                raise error
+            return Credentials("pump-17", "a string", token)  # type: ignore[arg-type]  # what a user's may return
+
+    profile = Fails()
+    client = start(Source(), profile=profile)
+    first = broker.accept()
+    first.expect(CONNECT)
+    first.connack()
+    wait_until(client.is_connected, "the connection")
+    first.close()
+    second = broker.accept()
+    second.expect(CONNECT)
+    assert profile.placed == 3
+    second.connack()
+    wait_until(client.is_connected, "the connection")
 
 
 def test_callbacks_that_are_set_after_attach_are_called(broker: ScriptedBroker, start: Start) -> None:
