@@ -10,6 +10,7 @@ import logging
 import random
 import signal
 import threading
+from contextlib import suppress
 
 from servers import token_client
 
@@ -76,6 +77,7 @@ with token_client(will=Will("pump/17/state", "lost", qos=1, retain=True), on_eve
                 client.publish("pump/17/temperature", json.dumps(reading), qos=1)
             except OutboxFull:
                 print("offline for so long that the outbox is full; this reading is dropped")
-        client.publish("pump/17/state", "offline", qos=1, retain=True)
+        with suppress(OutboxFull):
+            client.publish("pump/17/state", "offline", qos=1, retain=True)
     finally:
         client.disconnect()

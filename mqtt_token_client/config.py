@@ -151,7 +151,7 @@ class _Reader:
         if "client_auth" in table:
             auth = table["client_auth"]
             if not isinstance(auth, dict):
-                method = auth if auth in _CLIENT_AUTHS else "none"
+                method = auth if isinstance(auth, str) and auth in _CLIENT_AUTHS else "none"
                 raise ConfigurationError(
                     f'source.client_auth must be a table: [source.client_auth] with method = "{method}"'
                 )
@@ -211,12 +211,18 @@ class _Reader:
         """Return the path that an entry means.
 
         Raises:
-            ConfigurationError: it begins with an environment variable that is not set.
+            ConfigurationError: it begins with an environment variable that is not set, or the home of a user who has
+                none, or cannot be a path.
         """
         expanded = os.path.expandvars(value)
         if expanded.startswith("$"):
             raise ConfigurationError(f"{value}: this environment variable is not set")
-        return self._file.absolute().parent / Path(expanded).expanduser()
+        if "\0" in expanded:
+            raise ConfigurationError(f"{value!r} must be a path, which has no NUL")
+        try:
+            return self._file.absolute().parent / Path(expanded).expanduser()
+        except RuntimeError:
+            raise ConfigurationError(f"{value}: this user has no home directory; give the whole path") from None
 
 
 def _opened(spec: Any) -> TokenStore:

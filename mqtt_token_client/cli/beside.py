@@ -19,10 +19,14 @@ from ..token import Token
 from ..tokens.keeper import TokenKeeper
 from .login import Unattended, token_key
 
+MAX_WAIT = 31_536_000.0  # seconds; Python cannot wait for very much longer
+
 topic_option = click.option("-t", "--topic", required=True, help="The topic.")
 qos_option = click.option("-q", "--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="0, 1 or 2.")
 client_id_option = click.option("-i", "--client-id", help="[default: that of the file, with a random ending]")
-wait_option = click.option("-W", "--wait", type=click.FloatRange(min=0.001), help="Give up after this many seconds.")
+wait_option = click.option(
+    "-W", "--wait", type=click.FloatRange(0.001, MAX_WAIT), help="Give up after this many seconds."
+)
 properties_option = click.option(
     "-P",
     "--property",

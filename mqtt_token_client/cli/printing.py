@@ -7,7 +7,6 @@ import select
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 
 import click
@@ -51,7 +50,12 @@ class Printer:
 
     Args:
         ended: called when nothing is printed any more, at the latest when nobody reads stdout any more.
+
+    Attributes:
+        error: why nothing more can be printed, unless nobody reads it; None if something can.
     """
+
+    error: OSError | None = None
 
     def __init__(self, ended: Callable[[], object]) -> None:
         self._ended = ended
@@ -66,9 +70,12 @@ class Printer:
 
     def _print(self) -> None:
         try:
-            with suppress(OSError):
-                while (line := self._lines.get()) is not None:
-                    write_out(line, self._count)
+            while (line := self._lines.get()) is not None:
+                write_out(line, self._count)
+        except BrokenPipeError:
+            pass
+        except OSError as error:  # such as a full disk
+            self.error = error
         finally:
             self._finished.set()
             self._ended()

@@ -19,6 +19,7 @@ from ..events import Event, SubscriptionRefused
 from ..logs import printable
 from ..mqtt.codec.message import Message
 from .beside import (
+    MAX_WAIT,
     client_id_option,
     connected,
     encoded,
@@ -111,9 +112,15 @@ def sub(
         all_printed = printer.finish(patient=not left and wait is None)
     if failures:
         raise failures[0]
+    _check_printed(printer, all_printed)
+    context.exit(0 if ended or count is None else 1)
+
+
+def _check_printed(printer: Printer, all_printed: bool) -> None:
+    if printer.error is not None:
+        raise click.ClickException(f"stdout: {printer.error.strerror}; the last messages were not printed")
     if not all_printed:
         raise click.ClickException("not all messages were printed, as nobody reads stdout")
-    context.exit(0 if ended or count is None else 1)
 
 
 @click.command()
@@ -126,7 +133,7 @@ def sub(
 @user_properties_option
 @client_id_option
 @click.option(
-    "-W", "--wait", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
+    "-W", "--wait", type=click.FloatRange(0, MAX_WAIT, min_open=True), default=10.0, show_default=True, help="Seconds."
 )
 def request(
     config: Config,

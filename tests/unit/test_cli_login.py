@@ -236,6 +236,10 @@ class TestStatus:
         done = command("status")
         assert done.exit_code == 2
         assert f"device.toml: {expected}" in done.stderr
+        done = command("doctor", "--json")
+        assert done.exit_code == 2
+        assert f"device.toml: {expected}" in json.loads(done.stdout)["cause"]["saw"]
+        assert command.token_requests() == 0
 
     @pytest.mark.parametrize("name", ["broker", "client_id"])
     def test_misses_a_broker_and_an_identifier_where_the_file_is_for_mqtt(self, command: Command, name: str) -> None:
@@ -245,6 +249,9 @@ class TestStatus:
         done = command("status")
         assert done.exit_code == 2
         assert f"device.toml: {name}: this entry is missing" in done.stderr
+        done = command("doctor", "--json")
+        assert done.exit_code == 2
+        assert f"device.toml: {name}: this entry is missing" in json.loads(done.stdout)["cause"]["saw"]
 
 
 class TestToken:

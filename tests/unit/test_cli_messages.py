@@ -330,6 +330,17 @@ class TestSub:
         assert "the broker rejected the filter secret/a" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["-C", "1"], ["-W", "5"]])
+def test_messages_that_a_full_disk_cannot_take_are_an_error(file: Path, broker: Broker, arguments: list[str]) -> None:
+    broker.publish("kept", "1", qos=1, retain=True)
+    command = [sys.executable, "-m", "mqtt_token_client", "sub", "-t", "kept", *arguments, "-c", str(file)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    expected = "Error: stdout: No space left on device; the last messages were not printed"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, expected)
+
+
 class TestPausingReader:
     """Of stdout, such as ``less``: the pipe takes part of the first message only."""
 

@@ -197,6 +197,21 @@ class TestClient:
         text = CREDENTIALS.replace('"secret"', '"$CREDENTIALS_DIRECTORY/secret"')
         assert refused(folder, text) == "$CREDENTIALS_DIRECTORY/secret: this environment variable is not set"
 
+    @pytest.mark.parametrize(
+        ("path", "says"),
+        [
+            ("~nobody-has-this-name/secret", "this user has no home directory; give the whole path"),
+            ("a\\u0000b", "must be a path, which has no NUL"),
+        ],
+    )
+    def test_names_a_path_that_leads_nowhere(self, folder: Path, path: str, says: str) -> None:
+        assert says in refused(folder, CREDENTIALS.replace('"secret"', f'"{path}"'))
+        assert says in refused(folder, f'ca_bundle = "{path}"\n{CREDENTIALS}')
+
+    def test_names_a_client_auth_of_another_type(self, folder: Path) -> None:
+        text = refused(folder, f"{CREDENTIALS}\nclient_auth = []")
+        assert text.startswith("source.client_auth must be a table")
+
     def test_shows_the_client_certificate_that_the_file_names(self, folder: Path, pki: Pki) -> None:
         own = f'certificate = "{pki.client.certificate}"\nkey = "{pki.client.key}"\n'
         assert read(folder, own + CREDENTIALS).client["tls"] == TlsFiles(None, pki.client.certificate, pki.client.key)

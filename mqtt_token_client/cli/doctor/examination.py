@@ -9,7 +9,7 @@ from ...errors import MqttTokenError
 from ...sources.oauth.device_flow import DeviceFlow
 from ...sources.oauth.token_endpoint import TokenEndpoint
 from ...tokens.keeper import TokenKeeper
-from ..login import Unattended, token_key
+from ..login import Unattended, check_client, token_key
 from .authorization import examine_claims, examine_clock, examine_discovery, examine_token
 from .broker import examine_broker
 from .findings import OK, Finding, failed
@@ -26,6 +26,7 @@ def examine(path: str, topic: str | None, timeout: float) -> Iterator[Finding]:
     """
     try:
         config = read_config(path)
+        check_client(config)
     except MqttTokenError as error:
         yield failed("configuration", error)
         return
