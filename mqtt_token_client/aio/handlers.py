@@ -75,7 +75,7 @@ class HandlerTask:
                 result = self.handler(message)
                 if result is not None and inspect.isawaitable(result):
                     assert current is not None
-                    task, before = current, current.cancelling()  # what a handler has caught may count for ever
+                    task, before = current, current.cancelling()  # what a handler has caught may count forever
                     await result
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise  # they end the event loop, or come after its end

@@ -19,8 +19,8 @@ TaskRef = ref[asyncio.Task[Any]]  # a task keeps alive what it has left, if it h
 class LeftLoops:
     """The messages of one block at which its loops were left. Nobody knows yet whether they count as processed: if an
     exception has left the loop, it may be about to leave the block as well. They do when their task begins another
-    loop, or any task if theirs has ended well, or when loops of other tasks have gone on for some seconds. Runs on the
-    event loop.
+    loop, or any task if theirs finished normally, or when loops of other tasks have gone on for some seconds. Runs on
+    the event loop.
 
     Args:
         processed: gets each message that counts as processed.

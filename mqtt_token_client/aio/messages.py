@@ -25,7 +25,7 @@ class Messages:
     ``async with`` subscribes; ``async for`` yields each :class:`Message`. A message of QoS 1 or 2 is acknowledged when
     the loop asks for the next one, so the broker sends no more than Receive Maximum before that. Several tasks may
     iterate: each message goes to one of them. The message at which a loop was left, as by ``break``, is acknowledged
-    when its task begins another loop in the block, or any task if that one has ended without an exception. If none
+    when its task begins another loop in the block, or any task if that one finished without an exception. If none
     does, while loops of other tasks go on, that happens after five seconds.
 
     Leaving the block unsubscribes; messages that still wait are acknowledged and dropped. If the block is left by an

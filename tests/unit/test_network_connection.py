@@ -114,7 +114,7 @@ class TestWriting:
         assert tcp.next() == ("writable", True)
 
     def test_that_little_waits_is_not_reported_while_the_socket_takes_nothing(self, tcp: Wire) -> None:
-        """Whoever is told tries to send, and would be told again, without end."""
+        """Otherwise the owner would send, flush, and be notified again, endlessly."""
 
         def fill() -> None:
             while not tcp.link.backlog:
