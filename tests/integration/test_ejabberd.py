@@ -71,8 +71,9 @@ def test_rotations_lose_and_reorder_nothing(keys: Keys, ejabberd: Ejabberd, prot
         source = Source(keys, f"{name}@localhost")
         with client_at(ejabberd, source, name, events, protocol, interface=interface) as client:
             client.subscribe(f"{name}/#", arrived, qos=qos)
-            sent = 0
+            sent, deadline = 0, time.monotonic() + 60
             while client.stats.rotations < 3:
+                assert time.monotonic() < deadline, f"{client.stats.rotations} rotations"
                 client.publish(f"{name}/t", b"%d" % sent, qos=qos)
                 sent += 1
                 time.sleep(0.02)

@@ -65,8 +65,9 @@ def test_rotations_lose_and_reorder_nothing(nats: Nats, qos: int) -> None:
 
         with client_at(nats, Source(nats), name, events, interface) as client:
             client.subscribe(f"{name}/#", arrived, qos=qos)
-            sent, next_rotation = 0, time.monotonic() + 1.5
+            sent, next_rotation, deadline = 0, time.monotonic() + 1.5, time.monotonic() + 60
             while client.stats.rotations < 3:
+                assert time.monotonic() < deadline, f"{client.stats.rotations} rotations"
                 client.publish(f"{name}/t", b"%d" % sent, qos=qos)
                 sent += 1
                 time.sleep(0.02)
