@@ -23,10 +23,10 @@ from ..mqtt.session.delivery import Outgoing
 from ..mqtt.session.journal import Recorded
 from ..stores.encryption import Key
 from .batch import NEW, Batch, Counters
+from .identity import APPLICATION, VERSION, check_unopened, integer, is_new
 from .rows import COLUMNS, DamagedError, Row, to_message, to_row
 from .timeline import SCHEMA as TIMELINE_SCHEMA, Age, Timeline
 
-_APPLICATION, _VERSION = 0x4D514A4C, 1
 _SETTINGS = """
     PRAGMA page_size=1024;
     PRAGMA locking_mode=EXCLUSIVE;
@@ -49,8 +49,8 @@ _SCHEMA = f"""
     CREATE TABLE received (packet_id INTEGER PRIMARY KEY);
     CREATE TABLE state (id INTEGER PRIMARY KEY, last_number, counters);
     CREATE TABLE owner (client_id, version, key_id, checksum);
-    PRAGMA application_id={_APPLICATION};
-    PRAGMA user_version={_VERSION};
+    PRAGMA application_id={APPLICATION};
+    PRAGMA user_version={VERSION};
     COMMIT;
 """
 _RELEASE = "DELETE FROM received WHERE packet_id=?"
@@ -81,6 +81,7 @@ class Database:
     def __init__(self, path: Path, key: Key | None = None) -> None:
         self._path = path
         self._key = key
+        check_unopened(path)
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=64)
         self._connection.text_factory = bytes
         try:
@@ -90,33 +91,14 @@ class Database:
             raise
 
     def _prepare(self) -> None:
-        path = self._path
         self._connection.executescript(_SETTINGS)
-        application, version = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
-        if not application and not self._value("SELECT count(*) FROM sqlite_master"):
+        if is_new(self._connection, self._path):
             self._connection.executescript(_SCHEMA)
-        elif application != _APPLICATION:
-            if self._value("SELECT count(*) FROM sqlite_master WHERE name IN ('messages', 'owner', 'state')"):
-                raise DamagedError("the application identifier is wrong")
-            raise ConfigurationError(f"journal: {path} is a database of another program; give another path")
-        elif version != _VERSION:
-            if version < _VERSION or self._value("SELECT max(version) FROM owner") != version:
-                raise DamagedError("the version is wrong")
-            raise ConfigurationError(
-                f"journal: {path} was written by a newer version of mqtt-token-client; install that one, "
-                "or give another path"
-            )
         self.counters, reached = self._read_counters()
         try:
             self._timeline = Timeline(self._connection, reached, self.counters.last_number)
         except ValueError as error:
             raise DamagedError(str(error)) from None
-
-    def _value(self, query: str) -> int:
-        (value,) = self._connection.execute(query).fetchone()
-        if not isinstance(value, int):
-            raise DamagedError(f"{query} returned {value!r}")
-        return value
 
     def close(self) -> None:
         """Close the file. Nothing that was committed depends on it."""
@@ -125,7 +107,9 @@ class Database:
     @property
     def size(self) -> int:
         """How many bytes of the file are in use."""
-        return 1024 * (self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count"))
+        return 1024 * (
+            integer(self._connection, "PRAGMA page_count") - integer(self._connection, "PRAGMA freelist_count")
+        )
 
     def claim(self, client_id: str) -> str:
         """Return the client identifier that the journal belongs to: this one, unless it has another one already.
@@ -137,7 +121,7 @@ class Database:
             self.check_key()
             return owner[0].decode()
         owner = client_id.encode(), b"" if self._key is None else self._key.id.encode()
-        self._connection.execute("INSERT INTO owner VALUES (?, ?, ?, ?)", (owner[0], _VERSION, owner[1], _crc(*owner)))
+        self._connection.execute("INSERT INTO owner VALUES (?, ?, ?, ?)", (owner[0], VERSION, owner[1], _crc(*owner)))
         return client_id
 
     def check_key(self) -> None:
@@ -233,7 +217,7 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         self.counters = counters
-        if not counters.count and self._value("PRAGMA page_count") > _LARGE:
+        if not counters.count and integer(connection, "PRAGMA page_count") > _LARGE:
             connection.execute("VACUUM")  # give the disk back
             connection.execute("PRAGMA wal_checkpoint")
 
