@@ -597,6 +597,8 @@ class TestMessagesThatNoJournalHas:
         for _ in range(3):
             full.put(recorded("live", 0), replace=True)
         assert len(full) == 10
+        self.publish(full)
+        assert len(full) == 10
 
     def test_have_room_when_one_of_them_is_written(self, full: RecordedQueue) -> None:
         called: list[int] = []

@@ -261,6 +261,14 @@ class TestWindow:
         assert box.rejected(Acknowledgement(PUBACK, 1, 0x97)) == (None, False)
         assert box.window.timed == 0
 
+    @pytest.mark.parametrize(("qos", "kind"), [(2, PUBACK), (1, PUBREC)])
+    def test_is_not_changed_by_a_quota_in_the_wrong_kind_of_answer(self, qos: int, kind: int) -> None:
+        box = outbox()
+        put(box, "a", qos=qos)
+        send(box)
+        with pytest.raises(ProtocolError, match="out of place"):
+            box.rejected(Acknowledgement(kind, 1, 0x97))
+
     def test_lets_the_oldest_message_go_first_when_a_pause_is_over_and_has_it_sent(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -795,6 +803,15 @@ class TestPacketIds:
         for free in (5, 6, 65_535):
             ids.free(free)
         assert [ids.take() for _ in range(3)] == [5, 6, 65_535]
+
+    def test_that_were_given_up_are_free_once_the_broker_has_lost_the_session(self) -> None:
+        ids = PacketIds()
+        for _ in range(65_535):
+            ids.take()
+        ids.give_up(7, finished=False)
+        ids.session_lost()
+        assert ids.unfinished == ()
+        assert [ids.take(), ids.take()] == [7, 0]
 
     def test_may_be_freed_twice(self) -> None:
         ids = PacketIds()

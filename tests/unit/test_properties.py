@@ -52,6 +52,10 @@ class TestPacking:
     def test_takes_their_names_in_snake_case(self, given: dict[str, Any], packed: str) -> None:
         assert pack_properties(given).hex(" ") == packed
 
+    @pytest.mark.parametrize("given", [{"content_type": "x" * 65_535}, {"correlation_data": bytes(65_535)}])
+    def test_takes_values_of_the_largest_length(self, given: dict[str, Any]) -> None:
+        assert read(pack_properties(given)) == given
+
     @pytest.mark.parametrize("nothing", [None, {}])
     def test_of_none_gives_nothing(self, nothing: dict[str, Any] | None) -> None:
         assert pack_properties(nothing) == b""
