@@ -36,22 +36,23 @@ class GuardedStore:
 
     def load(self, *, patient: bool = False) -> Token | None:
         """Return the stored token; None if there is none or the store fails. If ``patient``, a store that fails is read
-        several times, which takes some seconds.
+        several times, which takes some seconds; it is reported once.
         """
         stored = self._load()
         for pause in _REREAD if patient else ():
             if self.readable:
                 break
             sleep(pause)
-            stored = self._load()
+            stored = self._load(silent=True)
         return stored
 
-    def _load(self) -> Token | None:
+    def _load(self, *, silent: bool = False) -> Token | None:
         self.readable = False
         try:
             stored: object = self._store.load(self._key)
         except Exception as error:  # noqa: BLE001 - a user's store
-            self._failed("load", error)
+            if not silent:
+                self._failed("load", error)
             return None
         self.readable = True
         if stored is None or isinstance(stored, Token):

@@ -270,7 +270,7 @@ class TestSharedThatCannotBeReadForAWhile:
         store.lock = lambda _key: nullcontext()  # type: ignore[attr-defined]
         source.always = lambda: Token(f"token {source.requests}", life, since=clock.now, refresh_token="next")
         store.kept.save(source.key, Token("old", life, since=clock.now, refresh_token="used", age_known=age_known))
-        keeper, _ = keep(source, store)
+        keeper, self.events = keep(source, store)
         if age_known:
             keeper.get()
             clock.now += 10
@@ -311,6 +311,7 @@ class TestSharedThatCannotBeReadForAWhile:
         assert keeper.get() == Token("old")
         assert source.requests == 0
         assert 0 < keeper.renewal_due - clock.now <= 1
+        assert sum(isinstance(event, StoreFailed) for event in self.events) == 1  # not for each time it was read
 
     def test_is_replaced_before_the_token_expires(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         source, store, keeper = self.start(clock, monkeypatch, readable_after=0)
