@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -17,4 +18,10 @@ def main() -> None:
     except KeyboardInterrupt:  # Ctrl-C while it loads; later, click prints the same
         sys.exit("Aborted!")
     allow_any_encoding()
-    mqtt_token(prog_name="mqtt-token")
+    try:
+        mqtt_token(prog_name="mqtt-token")
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would report what is left in its buffer once more
+        sys.exit(f"Error: stdout: {error.strerror}")

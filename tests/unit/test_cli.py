@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,26 @@ def test_without_the_extra_testing_one_line_says_so(missing: str) -> None:
     assert "pip install 'mqtt-token-client[testing]'" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "bash"], ["status", "-c", "{file}"]])
+def test_a_full_disk_that_takes_no_output_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    (file := tmp_path / "device.toml").write_text(  # for "status"
+        """
+        store = "file:store"
+        [source]
+        type = "client_credentials"
+        issuer = "https://login.example.com"
+        client_id = "pump-17"
+        client_secret_file = "secret"
+        """
+    )
+    (tmp_path / "secret").write_text("secret")
+    command = [sys.executable, "-m", "mqtt_token_client", *(one.format(file=file) for one in arguments)]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "Error: stdout: No space left on device\n")
 
 
 class _Interrupted:
