@@ -14,6 +14,7 @@ import click
 
 from ..clock import monotonic
 from ..errors import MqttTokenError
+from .login import Failure, exit_code
 
 if TYPE_CHECKING:
     from ..journal.database import Database
@@ -113,7 +114,7 @@ def _opened(file: Path, key_file: Path | None = None) -> Iterator[Database]:
     except (sqlite3.Error, DamagedError) as error:
         raise click.ClickException(f"{file} is damaged: {error}") from None
     except MqttTokenError as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error), exit_code(error, asks_a_person=False)) from None
 
 
 def _duration(seconds: int, *, exact: bool) -> str:

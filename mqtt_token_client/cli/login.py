@@ -32,7 +32,9 @@ _SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt, as the refresh 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class _Failure(click.ClickException):
+class Failure(click.ClickException):
+    """Ends the command with one line on stderr and this exit code."""
+
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click has it on the class
@@ -64,7 +66,7 @@ def with_config(command: _Function) -> _Function:
                 raise ConfigurationError(f"{path}: store must not be memory, which is lost when the command ends")
             return command(replace(config, store=WaitingStore(config.store)), **options)
         except MqttTokenError as error:
-            raise _Failure(str(error), exit_code(error, asks_a_person=asks_a_person)) from None
+            raise Failure(str(error), exit_code(error, asks_a_person=asks_a_person)) from None
 
     return run  # type: ignore[return-value]  # what click makes of it
 
@@ -150,7 +152,7 @@ def logout(config: Config, local: bool) -> None:
             try:
                 revoked = revoke(stored)
             except MqttTokenError as error:
-                raise _Failure(
+                raise Failure(
                     f"not revoked, and kept: {error}; --local deletes it here only",
                     exit_code(error, asks_a_person=False),
                 ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,17 @@ def test_a_damaged_file_is_an_error(path: Path) -> None:
     result = run("show", path)
     assert result.exit_code == 1
     assert f"{path} is damaged" in result.output
+
+
+@pytest.mark.parametrize("command", ["show", "export"])
+@pytest.mark.parametrize("key", ["", "no key", "A" * 43 + "="])
+def test_a_wrong_key_is_wrong_usage(path: Path, tmp_path: Path, command: str, key: str) -> None:
+    (file := tmp_path / "key").write_text(key)
+    assert run(command, path, "--key-file", file).exit_code == 2
+
+
+def test_another_programs_file_is_wrong_usage(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "theirs") as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    assert run("show", tmp_path / "theirs").exit_code == 2
