@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,10 @@ topic_option = click.option("-t", "--topic", required=True, help="The topic.")
 qos_option = click.option("-q", "--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="0, 1 or 2.")
 client_id_option = click.option("-i", "--client-id", help="[default: that of the file, with a random ending]")
 wait_option = click.option(
-    "-W", "--wait", type=click.FloatRange(0.001, MAX_WAIT), help="Give up after this many seconds."
+    "-W",
+    "--wait",
+    type=click.FloatRange(0.001, MAX_WAIT),
+    help="Give up after this many seconds, which begin before it connects.",
 )
 properties_option = click.option(
     "-P",
@@ -40,11 +44,28 @@ user_properties_option = click.option(
 )
 
 
+_CONNECT_SECONDS = 30.0
 _NUMBERS = ("message_expiry_interval", "payload_format_indicator")  # of the properties of a message
 _OF_THE_DEVICE = ("will", "clean_start", "session_expiry", "journal", "max_queued")
 # MQTT 5: no message is lost while the token rotates, and the broker drops the session soon after the command. In 3.1.1
 # it would keep it forever.
 _SESSION = {"session_expiry": 60, "clean_start": True}
+
+
+class Wait:
+    """How long a command goes on.
+
+    Args:
+        seconds: from now; None has no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._ends = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, 0 when they are over; None without a limit."""
+        return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
 
 class _AsDevice:
@@ -65,6 +86,7 @@ class _AsDevice:
 def connected(
     config: Config,
     client_id: str | None,
+    wait: Wait,
     failed: Callable[[MqttTokenError], object],
     on_event: Callable[[Event], object] = lambda _event: None,
 ) -> Iterator[TokenClient]:
@@ -73,6 +95,7 @@ def connected(
     Args:
         config: the device's file.
         client_id: in place of the device's, with a random ending.
+        wait: how long to wait for the first connection, at most; half a minute in any case.
         failed: called if the connection is lost, and a person has to help before there is another token.
         on_event: gets each event of the client.
     """
@@ -95,8 +118,12 @@ def connected(
     }
     source = Unattended(config.source) if isinstance(config.source, DeviceFlow) else config.source
     keeper = TokenKeeper(source, config.store, key=token_key(config))
-    with TokenClient(tokens=keeper, **arguments) as client:
+    client = TokenClient(tokens=keeper, **arguments)
+    try:
+        client.connect(_CONNECT_SECONDS if wait.left is None else min(_CONNECT_SECONDS, wait.left))
         yield client
+    finally:
+        client.disconnect()
 
 
 def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:

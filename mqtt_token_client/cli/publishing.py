@@ -15,6 +15,7 @@ from ..config import Config
 from ..errors import MqttTokenError
 from ..mqtt.session.delivery import Delivery
 from .beside import (
+    Wait,
     client_id_option,
     connected,
     encoded,
@@ -83,9 +84,11 @@ def pub(
         payloads = _repeated(payload, repeat, delay)
     sender = _Sender()
     more = message_properties(properties, user)
-    with connected(config, client_id, sender.stop) as client:
+    limit = Wait(wait)
+    with connected(config, client_id, limit, sender.stop) as client:
+        rest = limit.left
         publish = partial(client.publish, topic, qos=qos, retain=retain, properties=more)
-        finished = all(sender.send(partial(publish, one), wait) for one in payloads) and sender.finish(wait)
+        finished = all(sender.send(partial(publish, one), rest) for one in payloads) and sender.finish(rest)
         error = sender.error
         if not finished:
             client.disconnect(0)

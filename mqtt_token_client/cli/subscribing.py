@@ -20,6 +20,7 @@ from ..logs import printable
 from ..mqtt.codec.message import Message
 from .beside import (
     MAX_WAIT,
+    Wait,
     client_id_option,
     connected,
     encoded,
@@ -77,7 +78,7 @@ def sub(
     as_text = _json if as_json else _formatted(form or ("%t %p" if verbose else "%p"))
     traffic, over, left = Traffic(), threading.Event(), count or math.inf
     check_stdout()
-    printer = Printer(over.set)
+    limit, printer = Wait(wait), Printer(over.set)
 
     def received(message: Message) -> None:
         nonlocal left
@@ -103,11 +104,11 @@ def sub(
 
     ended = all_printed = False
     try:
-        with connected(config, client_id, failed, on_event) as client:
+        with connected(config, client_id, limit, failed, on_event) as client:
             for topic in topics:
                 client.subscribe(topic, received, qos=qos)
             show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
-            ended = show(wait)
+            ended = show(limit.left)
     finally:
         all_printed = printer.finish(patient=not left and wait is None)
     if failures:
@@ -133,7 +134,12 @@ def _check_printed(printer: Printer, all_printed: bool) -> None:
 @user_properties_option
 @client_id_option
 @click.option(
-    "-W", "--wait", type=click.FloatRange(0, MAX_WAIT, min_open=True), default=10.0, show_default=True, help="Seconds."
+    "-W",
+    "--wait",
+    type=click.FloatRange(0, MAX_WAIT, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds, which begin before it connects.",
 )
 def request(
     config: Config,
@@ -151,6 +157,7 @@ def request(
     Exits with 1 if no answer comes in time.
     """
     check_stdout()
+    limit = Wait(wait)
     mark, arrived = uuid4().bytes, threading.Event()
     answer_topic = response_topic or f"{topic}/response/{mark.hex()}"
     more = (message_properties(properties, user) or {}) | {"response_topic": answer_topic, "correlation_data": mark}
@@ -168,12 +175,13 @@ def request(
         failures.append(error)
         arrived.set()
 
-    with connected(config, client_id, failed) as client:
+    with connected(config, client_id, limit, failed) as client:
         client.subscribe(answer_topic, received, qos=qos)
         delivery = client.publish(topic, encoded(message), qos=qos, properties=more)
-        came = arrived.wait(wait)
-        if failures:
+        came = arrived.wait(limit.left)
+        if failures or not came:
             client.disconnect(0)
+        if failures:
             raise failures[0]
         if not came:
             if delivery.error is not None:
@@ -195,8 +203,8 @@ def _formatted(form: str) -> Callable[[Message], bytes]:
         shown = []
         for part in parts:
             first, *others = part.split("%")
-            pieces = [first.encode()]
-            pieces += [fields.get(other[:1], b"%" + other[:1].encode()) + other[1:].encode() for other in others]
+            pieces = [encoded(first)]
+            pieces += [fields.get(other[:1], encoded(f"%{other[:1]}")) + encoded(other[1:]) for other in others]
             shown.append(b"".join(pieces))
         return b"%".join(shown)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -161,7 +162,7 @@ class TestPub:
         self, command: Command, silent: ScriptedBroker, pool: ThreadPoolExecutor
     ) -> None:
         answered = pool.submit(acknowledge_nothing, silent)
-        result = command("pub", "-t", "a", "-m", "x", "-W", "0.05", "--stats")
+        result = command("pub", "-t", "a", "-m", "x", "-W", "1", "--stats")
         assert (result.exit_code, "1 of 1 not acknowledged in time" in result.stderr) == (1, True), result.output
         assert "0 of 1 acknowledged" in result.stderr
         answered.result()
@@ -171,7 +172,7 @@ class TestPub:
     ) -> None:
         monkeypatch.setattr("mqtt_token_client.cli.publishing._MOST_UNACKNOWLEDGED", 3)
         answered = pool.submit(acknowledge_nothing, silent)
-        result = command("pub", "-t", "a", "-l", "-W", "0.05", stdin=b"1\n2\n3\n4\n5\n")
+        result = command("pub", "-t", "a", "-l", "-W", "1", stdin=b"1\n2\n3\n4\n5\n")
         answered.result()
         assert (result.exit_code, "3 of 3 not acknowledged in time" in result.stderr) == (1, True), result.output
 
@@ -306,11 +307,13 @@ class TestSub:
             ([], "21.5\n"),
             (["-v"], "a/text 21.5\n"),
             (["-F", "%p %% %q %r %x"], "21.5 % 1 1 %x\n"),
+            (["-F", "\udce9 %\udce9 %p"], "\udce9 %\udce9 21.5\n"),  # as Python has bytes that are not UTF-8
         ],
     )
     def test_prints_a_line_for_each_message(self, command: Command, options: list[str], printed: str) -> None:
         result = command("sub", "-t", "a/text", "-C", "1", "-W", "10", *options)
-        assert (result.exit_code, result.stdout) == (0, printed)
+        assert result.exit_code == 0
+        assert result.stdout_bytes == printed.encode(errors="surrogateescape")
 
     def test_prints_json(self, command: Command) -> None:
         result = command("sub", "-t", "a/+", "-C", "2", "-W", "10", "--json")
@@ -328,6 +331,23 @@ class TestSub:
         result = command("sub", "-t", "secret/a")
         assert result.exit_code != 0
         assert "the broker rejected the filter secret/a" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["pub", "sub", "request"])
+def test_the_time_to_wait_begins_before_the_connection(
+    command: Command, silent: ScriptedBroker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    waits: list[float | None] = []
+
+    def connect(client: TokenClient, timeout: float | None = 30.0) -> bool:
+        waits.append(timeout)
+        return Event().wait(timeout)
+
+    monkeypatch.setattr(TokenClient, "connect", connect)
+    began = monotonic()
+    result = command(name, "-t", "a", *(["-n"] if name == "pub" else ["-C", "1"] if name == "sub" else []), "-W", "1")
+    assert (result.exit_code, monotonic() - began < 10) == (1, True), result.output
+    assert [round(seconds or 0, 1) for seconds in waits] == [1.0]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
