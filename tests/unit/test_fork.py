@@ -13,23 +13,28 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mqtt_token_client import ClientClosed, DeliveryFailed, Token, TokenClient, TokenKeeper
+from mqtt_token_client import ClientClosed, DeliveryFailed, FileStore, Token, TokenClient, TokenKeeper
 from mqtt_token_client.errors import StoreLocked
 from mqtt_token_client.mqtt.runtime import thread
 from mqtt_token_client.stores import memory
 from mqtt_token_client.stores.limit import TimeLimit
 from mqtt_token_client.stores.memory import MemoryStore
 from mqtt_token_client.tokens import renewer
+from mqtt_token_client.tokens.turns import MOST_AT_ONCE
 from tests.unit import network_thread
 from tests.unit.device import Make, Source, password
 from tests.unit.forked import fork, run_forked, start_forked
-from tests.unit.keeping import keep
+from tests.unit.keeping import Clock, keep
 from tests.unit.packets import CONNECT, DISCONNECT, PUBACK, PUBLISH
 from tests.unit.scripted_broker import PATIENCE, ScriptedBroker
+from tests.unit.stepped_loop import SteppedThread
 
 
 def connect_and_publish(url: str, client_id: str = "child") -> None:
@@ -320,6 +325,38 @@ class TestKeepers:
         assert run_forked(get) == ("stored", 0)
         go_on.set()
         asking.join()
+
+    def test_load_what_the_parent_has_stored_since_the_fork(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        clock, store = Clock(monkeypatch), FileStore(tmp_path / "store")
+        without_lock = SimpleNamespace(load=store.load, save=store.save, delete=store.delete)
+        keeper, _ = keep(Source(), without_lock, key="k")
+        keeper.get()
+
+        def get() -> str:
+            clock.now += 3600
+            store.save("k", Token("new", 3600, since=clock.now))
+            return keeper.get().value
+
+        assert run_forked(get) == "new"
+
+    def test_let_clients_begin_although_as_many_of_the_parent_are_moving_as_may(self) -> None:
+        keeper, _ = keep(Source())
+
+        def take_all() -> int:
+            began: list[int] = []
+            runtime = SteppedThread()
+            for _ in range(2):
+                keeper.renew_ahead(runtime)
+            for number in range(2 * MOST_AT_ONCE):
+                keeper.take_turn(runtime, partial(began.append, number), valid_for=100.0, urgent=True)
+            runtime.stop()
+            runtime.turn()
+            return len(began)
+
+        assert take_all() == MOST_AT_ONCE
+        assert run_forked(take_all) == MOST_AT_ONCE
 
     def test_do_not_wait_for_locks_of_the_parents_threads(self) -> None:
         keeper, events = keep(Source())
