@@ -338,6 +338,22 @@ def test_those_on_disk_are_read_though_many_of_qos_0_wait_in_memory(make: Make, 
     device.until(all_are_in_memory)
 
 
+def test_none_are_read_while_many_are_in_memory_though_some_of_qos_0_have_been_sent_and_are_not_done(
+    make: Make, journal: Open
+) -> None:
+    device = make(5, journal=journal())
+    for _ in range(5):
+        device.client.publish("t", b"", qos=0)
+    queue = device.client._core.session.queue
+    assert isinstance(queue, RecordedQueue)
+    for _ in range(5):
+        queue.new.popleft()
+    publish(device, range(20))
+    assert in_memory(device) == 10
+    queue.read_backlog()
+    assert not queue._backlog.is_reading
+
+
 class TestBounds:
     def test_a_message_of_qos_0_that_is_dropped_makes_no_room_in_the_file(self, make: Make, journal: Open) -> None:
         opened = journal(when_full="drop_oldest", max_bytes=100_000)

@@ -120,7 +120,13 @@ class RecordedQueue(MessageQueue):
     @property
     def _few_in_memory(self) -> bool:
         """Whether few recorded messages are: those of QoS 0 would hold up what is on disk for as long as they come."""
-        return len(self.new) - (self._unrecorded - self._unrecorded_finished) < _FEW_IN_MEMORY
+        waiting = len(self.new)
+        if waiting < _FEW_IN_MEMORY:
+            return True
+        if waiting - (self._unrecorded - self._unrecorded_finished) >= _FEW_IN_MEMORY:
+            return False
+        # Those of QoS 0 may have left `new`, and not be done: in a rotation, or if the connection takes no more.
+        return sum(message.disk is not None for message in list(self.new)) < _FEW_IN_MEMORY
 
     def _remove(self, message: Outgoing) -> bool:
         """Remove a message unless it was sent; return whether it was removed."""
