@@ -14,11 +14,13 @@ APPLICATION, VERSION = 0x4D514A4C, 1
 
 def check_unopened(path: Path) -> None:
     """Check a file before :class:`.Database` opens it, which changes it. Damage is left to that, as another process may
-    be writing.
+    be writing; and so is a file that has a second one, which counts, and that opening leaves as it is.
 
     Raises:
         ConfigurationError: it is another program's database, or a journal of a newer version.
     """
+    if path.with_name(f"{path.name}-wal").exists():
+        return
     # Not by open(): its close() would give up the locks of a client in this process that uses the file.
     uri = f"{path.absolute().as_uri()}?immutable=1"
     with suppress(sqlite3.Error, DamagedError), closing(sqlite3.connect(uri, uri=True)) as connection:

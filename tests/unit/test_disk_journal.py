@@ -513,6 +513,19 @@ os._exit(0)
             reopen()
         assert path.read_bytes() == theirs
 
+    def test_whose_first_page_is_damaged_is_read_from_the_second_file(self, reopen: Open, path: Path) -> None:
+        journal = reopen()
+        load(journal)
+        copies = {name: path.with_name(name).read_bytes() for name in (path.name, f"{path.name}-wal")}
+        journal.close()
+        for name, content in copies.items():
+            path.with_name(name).write_bytes(content)
+        with path.open("r+b") as file:
+            file.seek(68)  # the application identifier
+            file.write(b"text")
+        assert load(reopen()).count == 0
+        assert not path.with_name(f"{path.name}.corrupt").exists()
+
     def test_is_made_by_an_sqlite_that_knows_the_table_of_tables_by_its_old_name_only(
         self, reopen: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:

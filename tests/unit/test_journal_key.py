@@ -125,7 +125,7 @@ def test_the_command_reads_the_key_from_a_file(path: Path, tmp_path: Path) -> No
 
     assert f'"{TOPIC}"' in run("show", path, "--key-file", key_file)[1]
     assert f'"topic": "{TOPIC}"' in run("export", path, "--key-file", key_file)[1]
-    assert run("show", path) == (1, f"Error: journal: {path} is encrypted; give its key\n")
+    assert run("show", path) == (2, f"Error: journal: {path} is encrypted; give its key\n")
     key_file.write_text(new_key())
     assert "is encrypted with another key" in run("export", path, "--key-file", key_file)[1]
     assert run("clear", path, "--yes") == (0, "1 messages were deleted\n")
