@@ -38,7 +38,7 @@ from mqtt_token_client.sources.oauth.http import HttpClient, Reply, url_problem
 from mqtt_token_client.sources.oauth.token_endpoint import TokenEndpoint
 
 from . import oauth_server
-from .oauth_server import OAuthServer, answer
+from .oauth_server import OAuthServer, answer, token_answer
 
 FORM = [("grant_type", "client_credentials")]
 SOON = (0.1, 0.1)  # as the deadline of an exchange
@@ -74,6 +74,20 @@ def server_context(pki: Pki) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pki.server.certificate, pki.server.key)
     return context
+
+
+class TestInterimAnswers:
+    @pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints", "199 New"])
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_are_skipped(self, server: OAuthServer, status: str, count: int) -> None:
+        """RFC 9110 section 15.2."""
+        interim = f"HTTP/1.1 {status}\r\nLink: </style.css>; rel=preload\r\nContent-Length: 5\r\n\r\n".encode()
+        server.script.append(interim * count + token_answer("new"))
+        assert b'"new"' in HttpClient().send("POST", server.token_endpoint, form=[]).body
+
+    def test_that_do_not_end_are_no_answer(self, server: OAuthServer) -> None:
+        server.script.append(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+        assert HttpClient().send("POST", server.token_endpoint, form=[]).status == 103
 
 
 class TestHostileAnswer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import http.client
 import socket
 import ssl
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 
 _Report = Callable[[socket.socket], None]
+
+_MOST_INTERIM = 20  # answers before the final one
 
 
 class SocketReportingAdapter(HTTPAdapter):
@@ -42,7 +45,20 @@ def _reporting(connection: type[Any]) -> type[Any]:
     return type(connection.__name__, (_ReportsSocket, connection), {})
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips interim answers such as 103 (Early Hints), as any client must (RFC 9110 section 15.2). Python skips 100."""
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(_MOST_INTERIM):
+            if not 102 <= self.status < 200:
+                break
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first one
+            super().begin()
+
+
 class _ReportsSocket:
+    response_class = _FinalResponse
     report: _Report
 
     @property
