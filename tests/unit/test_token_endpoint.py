@@ -406,6 +406,8 @@ ECHOES: dict[str, Callable[[Request], str]] = {
     "the header": lambda request: request.headers.get("authorization", ""),
     "the header, decoded": lambda request: str(base64.b64decode(request.headers.get("authorization", "")[6:])),
     "the secret": lambda _request: SECRET,
+    "the secret with something unprintable in it": lambda _request: "\u200b".join(SECRET),
+    "the secret with something unprintable in it, in HTML": lambda _request: "&#8203;".join(SECRET),
     "the secret in HTML": lambda _request: escape(SECRET),
     "the secret in a URL": lambda _request: quote(SECRET).lower(),
 }
@@ -430,6 +432,15 @@ class TestSecrets:
         assert not [one for one in [*FORMS, "that is longer", "that+is+longer"] if one in shown]
         if name == "the secret":
             assert caught.value.description == "you sent …"
+
+    def test_a_page_in_another_encoding_that_repeats_them_does_not_show_them(self, server: OAuthServer) -> None:
+        page = f"rejected form: client_secret={SECRET}".encode("utf-16")
+        server.script.append(answer(page, 400, content_type="text/plain; charset=utf-16"))
+        with pytest.raises(TokenError) as caught:
+            endpoint(server.token_endpoint).token(GRANT)
+        shown = everything(caught.value)
+        assert "rejected form" in shown
+        assert not [one for one in FORMS if one in shown]
 
     @pytest.mark.parametrize("error", ["invalid_client", "invalid_grant"])
     def test_long_text_of_the_server_keeps_its_end_where_several_have_the_cause(

@@ -112,12 +112,15 @@ def flow(server: OAuthServer, **more: Any) -> DeviceFlow:
 
 PREVIOUS = Token(ACCESS_TOKEN, 60, refresh_token=REFRESH_TOKEN)
 REFUSED = answer({"error": "invalid_client", "error_description": "no"}, 401)
+REPEATED = answer(
+    {"error": "invalid_request", "error_description": f"you sent {CLIENT_SECRET}", "sent": CLIENT_SECRET}, 400
+)
 ODD = answer({"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "token_type": 7})
 MINTED = answer({"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 60})
 
 
 class TestSources:
-    @pytest.mark.parametrize("page", [REFUSED, ODD, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"])
+    @pytest.mark.parametrize("page", [REFUSED, REPEATED, ODD, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"])
     @pytest.mark.parametrize("way", ["basic", "post", "jwt"])
     def test_that_get_an_answer_they_cannot_use(self, server: OAuthServer, page: bytes, way: str) -> None:
         auth = {"post": ClientSecretPost(CLIENT_SECRET), "jwt": ClientSecretJWT(CLIENT_SECRET)}.get(way)
@@ -125,7 +128,7 @@ class TestSources:
         server.script += [page] * 3
         check(lambda: source.fetch(None))
 
-    @pytest.mark.parametrize("page", [REFUSED, ODD])
+    @pytest.mark.parametrize("page", [REFUSED, REPEATED, ODD])
     def test_that_renew_with_a_refresh_token(self, server: OAuthServer, page: bytes) -> None:
         server.script += [page] * 3
         check(lambda: flow(server).fetch(PREVIOUS))

@@ -85,23 +85,32 @@ def one_line(text: str) -> str:
     """Return text from a server as one printable line of at most 200 characters. Of a longer one the beginning and the
     end are kept: several servers put the cause last.
     """
-    line = printable(" ".join(text[:_MOST_READ].split()), _MOST_READ)
+    line = _whole_line(text)
     return line if len(line) <= LONGEST_TEXT else f"{line[:_HEAD]}…{line[_HEAD + 1 - LONGEST_TEXT :]}"
+
+
+def _whole_line(text: str) -> str:
+    return printable(" ".join(text[:_MOST_READ].split()), _MOST_READ)
 
 
 def _shown(text: str, request: TokenRequest) -> str:
     """Make text from the server safe for a message: without the secrets of the request, on one line, not too long."""
     secrets = {*request.secrets, *(value for name, value in request.form if name not in _PUBLIC_FIELDS)} - {""}
+    masked = _masked(text, secrets)
+    if _holds(masked, secrets):
+        return "a text that contains a secret, not shown"
+    return one_line(_masked(_whole_line(masked), secrets))  # a secret may have had something unprintable in it
+
+
+def _masked(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
-    if _holds(text, secrets):
-        return "a text that contains a secret, not shown"
-    return one_line(text)
+    return text
 
 
 def _holds(text: str, secrets: Iterable[str]) -> bool:
-    decoded = unquote(text), unquote_plus(text), unescape(text)
-    return any(secret in one for one in decoded for secret in secrets)
+    decoded = [one for decode in (unquote, unquote_plus, unescape) if (one := decode(text)) != text]
+    return any(secret in one for text in decoded for one in (text, _whole_line(text)) for secret in secrets)
 
 
 def _own_clock() -> str:

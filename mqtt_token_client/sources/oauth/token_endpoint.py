@@ -243,7 +243,7 @@ def _object_in(reply: Reply) -> dict[str, Any] | None:
         answer = json.loads(reply.body)
     if not isinstance(answer, dict) or reply.status in (404, 405) or (reply.status >= 300 and not _has_error(answer)):
         return None
-    return hide(answer, _SECRET_FIELDS)
+    return hide(answer, answer if _has_error(answer) else _SECRET_FIELDS)  # an error may repeat what was sent
 
 
 def _rejects_assertion(request: TokenRequest, reply: Reply) -> bool:
