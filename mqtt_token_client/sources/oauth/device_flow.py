@@ -33,6 +33,7 @@ _log = get_logger("mqtt_token_client.sources")
 _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 _PENDING, _SLOW_DOWN, _EXPIRED = "authorization_pending", "slow_down", "expired_token"
 _DENIED = ("access_denied", "authorization_declined")  # the second is Microsoft's
+_SHORTEST_INTERVAL = 1.0  # seconds: the field is a whole number
 _INTERVAL = 5.0  # seconds between polls by default, and what slow_down adds (sections 3.2, 3.5)
 _MAX_BACKOFF = 60.0  # seconds between polls that fail, unless the server asked for more
 _LAST_POLL = 5.0  # seconds before the code expires: after polls that failed, the next one is made by then
@@ -154,6 +155,7 @@ class DeviceFlow(Grant):
             )
         proof, answer, sent = self._begin()
         lifetime, interval = seconds_in(answer, "expires_in"), seconds_in(answer, "interval") or _INTERVAL
+        interval = max(interval, _SHORTEST_INTERVAL)
         if lifetime is None:
             raise InvalidTokenResponse("device authorization response: expires_in is missing or not a valid duration")
         over = Event()
