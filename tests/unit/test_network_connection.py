@@ -303,6 +303,40 @@ class TestReading:
         assert wire.next("writable") == ("wrote", "all")
 
 
+class TestAnswers:
+    """To packets of a broker that has not read what was written before."""
+
+    @pytest.fixture
+    def answering(self, tcp: Wire) -> Wire:
+        tcp.when_packets_arrive = lambda: tcp.link.write(bytes(100_000))
+        return tcp
+
+    def test_do_not_pile_up(self, answering: Wire) -> None:
+        answering.write(bytes(1_000_000))
+        for number in range(11):
+            data, arrived = publish(number)
+            answering.theirs.sendall(data)
+            assert answering.next("writable") == arrived
+        assert answering.next("writable") == ("closed", "the broker does not read the answers to what it sends")
+
+    def test_may_be_many_while_the_broker_reads_though_slowly(self, answering: Wire) -> None:
+        answering.write(bytes(4_000_000))
+        for number in range(30):
+            data, arrived = publish(number)
+            answering.theirs.sendall(data)
+            assert answering.next("writable") == arrived
+            answering.read(1_000_000)
+            answering.write(bytes(900_000))
+        assert call(answering.runtime, lambda: answering.link.backlog) > 1_000_000
+
+    def test_may_be_many_if_little_waits_before_them(self, answering: Wire) -> None:
+        for number in range(30):
+            data, arrived = publish(number)
+            answering.theirs.sendall(data)
+            assert answering.next("writable") == arrived
+            answering.read(100_000)
+
+
 class TestPing:
     """Of the WebSocket, which some gateways send: they close the connection if Pong does not come soon."""
 

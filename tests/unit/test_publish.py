@@ -177,7 +177,7 @@ def test_a_pingresp_that_answers_no_pingreq_is_ignored(make: Make) -> None:
 
 def test_what_one_turn_does_not_send_the_next_one_does(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mqtt_token_client.mqtt.session.session._FLUSHES_A_TURN", 1)
-    monkeypatch.setattr("mqtt_token_client.mqtt.transport.connection._HIGH_WATER", 1)  # a message a turn
+    monkeypatch.setattr("mqtt_token_client.mqtt.transport.connection.HIGH_WATER", 1)  # a message a turn
     device = make()
     for number in range(5):
         device.client.publish("t", b"%d" % number)

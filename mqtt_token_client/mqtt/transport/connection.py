@@ -20,6 +20,7 @@ from . import ConnectionListener, Loss, Nobody
 from .keepalive import Keepalive
 from .tcp import acknowledger
 from .tls import broken_by, end_writing
+from .unsent import HIGH_WATER, Unsent, has_control_frame
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
 log = get_logger("mqtt_token_client.mqtt")
 
 _READ_SIZE = 65_536
-_WRITE_SIZE = 262_144  # bytes at a time; one of _HIGH_WATER would leave the end of a message for another call
+_WRITE_SIZE = 262_144  # bytes at a time; one of HIGH_WATER would leave the end of a message for another call
 # The other connections get their turn after so many reads, or so many seconds; a read takes so many records together.
 _READS_A_TURN = 16
 _LONGEST_TURN = 0.005
 _MOST_RECORDS = 64
-_HIGH_WATER = 65_536  # bytes waiting to be written beyond which nothing is taken from the outbox
 
 _Item = TypeVar("_Item")
 
@@ -63,7 +63,7 @@ class NetworkConnection(Generic[_Item]):
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
         self._acknowledge = acknowledger(sock)
         self._watched = 0
-        self._out = bytearray()
+        self._out = Unsent()
         self._marks: deque[tuple[float, _Item]] = deque()
         self.ended = False
         self.keepalive = Keepalive(runtime, self)
@@ -73,7 +73,7 @@ class NetworkConnection(Generic[_Item]):
 
     def takes_more(self) -> bool:
         """Whether more may be written without piling up."""
-        return not self.ended and len(self._out) < _HIGH_WATER
+        return not self.ended and len(self._out) < HIGH_WATER
 
     @property
     def backlog(self) -> int:
@@ -109,7 +109,7 @@ class NetworkConnection(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
-        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self.ended))):
+        if self.closed or not (self._out or (self._pending is not None and has_control_frame(self._sock, self.ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         waited = self._watched & selectors.EVENT_WRITE
@@ -120,7 +120,7 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
-            while self._pending is not None and _unsent(self._sock, self.ended):
+            while self._pending is not None and has_control_frame(self._sock, self.ended):
                 self._sock.send(b"")
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
@@ -207,6 +207,7 @@ class NetworkConnection(Generic[_Item]):
         return b"".join(pieces)
 
     def _arrived(self, packets: list[Packet]) -> None:
+        waiting = len(self._out)
         try:
             if self.keepalive.awaits_answer:
                 packets = self._take_answers(packets)
@@ -216,6 +217,8 @@ class NetworkConnection(Generic[_Item]):
             log.exception("an error of this library, please report it; the connection is made again")
             self.fail("an internal error")
             return
+        if self._out.piles_up(waiting, self.sent):
+            self.fail("the broker does not read the answers to what it sends")
         self.flush()
 
     def _take_answers(self, packets: list[Packet]) -> list[Packet]:
@@ -245,7 +248,7 @@ class NetworkConnection(Generic[_Item]):
     def _broken(self, cause: str) -> None:
         """Nothing more goes out; what arrived before that is still read."""
         self.ended = True
-        self._out = bytearray()  # a new one: the exception in hand still refers to the old
+        self._out = Unsent()  # a new one: the exception in hand still refers to the old
 
         def read_the_rest() -> None:
             before = self.received
@@ -276,7 +279,7 @@ class NetworkConnection(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            writing = self._out or (self._pending is not None and _unsent(self._sock, self.ended))
+            writing = self._out or (self._pending is not None and has_control_frame(self._sock, self.ended))
             wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
             if wanted != self._watched:
                 self._watched = wanted
@@ -289,11 +292,6 @@ class NetworkConnection(Generic[_Item]):
                 self.owner.connection_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()
-
-
-def _unsent(sock: socket.socket, ended: bool) -> bool:
-    """Whether a WebSocket has a control frame to send, such as the answer to a ping, which waits for no packet."""
-    return not ended and getattr(sock, "unsent", False)
 
 
 def _cause(error: OSError) -> str:
