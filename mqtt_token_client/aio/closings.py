@@ -102,7 +102,7 @@ class Closings:
 
     def _forget(self) -> None:
         """The event loop was closed."""
-        self.interrupted = bool(self._calls)
+        self.interrupted = self.interrupted or bool(self._calls)
         self._calls.clear()
         self._next = None
 

@@ -293,7 +293,8 @@ def test_what_was_processed_last_is_acknowledged() -> None:
     assert acknowledgements == [[message.pending_ack]]
 
 
-def test_a_client_connects_whose_disconnect_was_pending() -> None:
+@pytest.mark.parametrize("between", [0, 1])
+def test_a_client_connects_whose_disconnect_was_pending(between: int) -> None:
     client = Client()
 
     async def first(device: AsyncDevice, peer: Peer) -> None:
@@ -302,6 +303,9 @@ def test_a_client_connects_whose_disconnect_was_pending() -> None:
         task = asyncio.create_task(device.client.disconnect(timeout=1000))
         await until(lambda: device.client.state == "closed")
         assert not task.done()
+
+    async def use() -> None:
+        client.device.client.unsubscribe("t")
 
     async def second() -> None:
         connecting = asyncio.create_task(client.device.client.connect())
@@ -314,6 +318,8 @@ def test_a_client_connects_whose_disconnect_was_pending() -> None:
 
     with contextlib.closing(client.device.broker):
         client.first(first)
+        for _ in range(between):  # loops that end without a connect()
+            asyncio.run(use())
         run(second)
     for task in client.left:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
