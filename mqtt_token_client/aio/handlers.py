@@ -39,6 +39,11 @@ class HandlerTask:
         self._message: Message | None = None  # that is being processed
         inbox.ready = self._begin
 
+    @property
+    def runs(self) -> bool:
+        """Whether its task has not ended, as far as it knows: that of a closed event loop never does."""
+        return self._task is not None
+
     def start(self) -> None:
         """Process the messages that wait, and those that arrive."""
         self._stopped = False

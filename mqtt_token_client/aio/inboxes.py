@@ -10,7 +10,6 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from weakref import WeakSet
 
 from ..errors import ConfigurationError
 from ..mqtt.codec.message import Message
@@ -53,7 +52,7 @@ class Inboxes:
         self._reports = reports
         self._unsubscribe = unsubscribe
         self._consumers: dict[str, HandlerTask | Messages] = {}
-        self._removed: WeakSet[HandlerTask] = WeakSet()  # whose handler may still run
+        self._removed: list[HandlerTask] = []  # whose handler may still run, or did when its event loop was closed
         self._inboxes: dict[str, Inbox] = {}  # of these, and of blocks that an exception has left
         self._left: dict[str, asyncio.TimerHandle | None] = {}  # those blocks; None while the client is disconnected
         self._connected = False
@@ -107,7 +106,7 @@ class Inboxes:
         if isinstance(consumer, Messages):
             consumer.end()
         elif consumer is not None:
-            self._removed.add(consumer)
+            self._removed = [task for task in (*self._removed, consumer) if task.runs]
         timer = self._left.pop(topic_filter, None)
         if timer is not None:
             timer.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +21,7 @@ from mqtt_token_client.aio.acks import AckBatch
 from mqtt_token_client.aio.own_loop import OwnLoop
 from mqtt_token_client.tokens import on_loop
 from tests.unit.async_device import AsyncDevice, run, until, waiting
-from tests.unit.packets import PUBACK, PUBLISH
+from tests.unit.packets import PUBACK, PUBLISH, UNSUBSCRIBE
 from tests.unit.scripted_broker import PATIENCE, Peer
 
 
@@ -103,6 +104,32 @@ class TestAHandler:
 
         client.first(first)
         waits = False
+        client.second(second)
+
+    def test_of_a_removed_filter_leaves_no_message_unacknowledged_though_its_task_is_collected(
+        self, client: Client
+    ) -> None:
+        called: list[bytes] = []
+
+        async def handler(message: Message) -> None:
+            called.append(message.payload)
+            await asyncio.sleep(1000)
+
+        async def first(device: AsyncDevice, peer: Peer) -> None:
+            device.client.subscribe("t", handler)
+            await asyncio.to_thread(peer.expect_subscribe)
+            peer.publish("t", b"1", 1, 1)
+            await until(lambda: bool(called))
+            device.client.unsubscribe("t")
+            await asyncio.to_thread(peer.expect, UNSUBSCRIBE)
+
+        async def second(device: AsyncDevice, peer: Peer) -> None:
+            await acknowledged(peer, 1)
+
+        client.first(first)
+        while client.left:
+            client.left.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
+        gc.collect()
         client.second(second)
 
     def test_is_called_for_what_has_arrived_between_the_loops(self, client: Client) -> None:
