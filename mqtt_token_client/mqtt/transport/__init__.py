@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from ..codec.packets import Packet
     from .connection import NetworkConnection
 
+HIGH_WATER = 65_536  # bytes waiting beyond which nothing is taken from the outbox
+_MOST_ANSWERS = 2**20  # bytes; two answers to each packet identifier take less
+
 _Item = TypeVar("_Item")
 
 
@@ -36,3 +39,22 @@ class ConnectionListener(Protocol[_Item]):
 
 class Nobody(ConnectionListener[Any]):
     """Receives the notifications of a connection that was closed, and ignores them."""
+
+
+class Unsent(bytearray):
+    """Bytes that wait for the operating system to take them."""
+
+    _answers = 0  # bytes of answers that came behind HIGH_WATER others
+    _first = 0  # where these begin, in all that is sent
+
+    def piles_up(self, before: int, sent: int) -> bool:
+        """Whether the broker has not read the answers to what it sent: it may send that much only after them.
+
+        Args:
+            before: how many bytes, HIGH_WATER or more, waited before packets of the broker were answered.
+            sent: how many have been sent, since the beginning.
+        """
+        if sent >= self._first:
+            self._answers, self._first = 0, sent + before
+        self._answers += max(0, len(self) - before)
+        return self._answers > _MOST_ANSWERS

@@ -16,11 +16,10 @@ from ...errors import BrokerError, BrokerRefused, ProtocolError
 from ...logs import get_logger
 from ..codec.packets import Packet, Pingresp
 from ..runtime.base import Runtime
-from . import ConnectionListener, Loss, Nobody
+from . import HIGH_WATER, ConnectionListener, Loss, Nobody, Unsent
 from .keepalive import Keepalive
 from .tcp import acknowledger
 from .tls import broken_by, end_writing
-from .unsent import HIGH_WATER, Unsent, has_control_frame
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -56,16 +55,14 @@ class NetworkConnection(Generic[_Item]):
     def __init__(self, runtime: Runtime, sock: socket.socket, engine: Codec, owner: ConnectionListener[_Item]) -> None:
         self.engine = engine
         self.owner = owner
-        self.closed = self.paused = False
-        self.sent = self.received = 0
+        self.closed = self.paused = self.ended = False
+        self.sent = self.received = self._watched = 0
         self.runtime = runtime
         self._sock = sock
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
         self._acknowledge = acknowledger(sock)
-        self._watched = 0
         self._out = Unsent()
         self._marks: deque[tuple[float, _Item]] = deque()
-        self.ended = False
         self.keepalive = Keepalive(runtime, self)
         self._watch()
 
@@ -109,7 +106,7 @@ class NetworkConnection(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
-        if self.closed or not (self._out or (self._pending is not None and has_control_frame(self._sock, self.ended))):
+        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self.ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         waited = self._watched & selectors.EVENT_WRITE
@@ -120,7 +117,7 @@ class NetworkConnection(Generic[_Item]):
                 del self._out[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
-            while self._pending is not None and has_control_frame(self._sock, self.ended):
+            while self._pending is not None and _unsent(self._sock, self.ended):
                 self._sock.send(b"")
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
@@ -217,7 +214,7 @@ class NetworkConnection(Generic[_Item]):
             log.exception("an error of this library, please report it; the connection is made again")
             self.fail("an internal error")
             return
-        if self._out.piles_up(waiting, self.sent):
+        if waiting >= HIGH_WATER and self._out.piles_up(waiting, self.sent):
             self.fail("the broker does not read the answers to what it sends")
         self.flush()
 
@@ -279,7 +276,7 @@ class NetworkConnection(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            writing = self._out or (self._pending is not None and has_control_frame(self._sock, self.ended))
+            writing = self._out or (self._pending is not None and _unsent(self._sock, self.ended))
             wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
             if wanted != self._watched:
                 self._watched = wanted
@@ -292,6 +289,11 @@ class NetworkConnection(Generic[_Item]):
                 self.owner.connection_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()
+
+
+def _unsent(sock: socket.socket, ended: bool) -> bool:
+    """Whether a WebSocket has a control frame to send, such as the answer to a ping, which waits for no packet."""
+    return not ended and getattr(sock, "unsent", False)
 
 
 def _cause(error: OSError) -> str:
