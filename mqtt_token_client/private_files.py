@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import ConfigurationError
+
+_READ = os.O_RDONLY
+for _name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"):  # no system has all
+    _READ |= getattr(os, _name, 0)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read it. Of a FIFO or a device, opening or reading it may take forever.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    with ExitStack() as otherwise:
+        descriptor = os.open(path, _READ)
+        otherwise.callback(os.close, descriptor)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise OSError(None, "not a regular file")
+        opened = os.fdopen(descriptor, "rb")  # it rejects a folder
+        otherwise.pop_all()
+        return opened
 
 
 def check_private(name: str, path: str | os.PathLike[str]) -> None:

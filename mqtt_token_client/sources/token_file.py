@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..clock import monotonic, wall
 from ..errors import ConfigurationError, TokenError
+from ..private_files import open_regular
 from ..token import Token, read_claims
 from .folder_watch import watch_folder
 
@@ -98,7 +99,7 @@ class TokenFile:
     def _read(self) -> tuple[str, float]:
         """Return the content of the file, and when it was written by this device's clock."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 content = file.read(_MAX_SIZE + 1)
                 written = os.fstat(file.fileno()).st_mtime
         except OSError as error:

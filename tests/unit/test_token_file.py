@@ -108,6 +108,14 @@ class TestContent:
         path.write_text("opaque")
         assert source.fetch(None).value == "opaque"
 
+    @pytest.mark.timeout(20)
+    def test_of_a_fifo_is_not_waited_for(self, path: Path) -> None:
+        os.mkfifo(path)
+        source = TokenFile(path)
+        source.watch(print)()
+        with pytest.raises(TokenError, match="not a regular file"):
+            source.fetch(None)
+
     def test_that_is_a_folder_is_reported(self, path: Path) -> None:
         path.mkdir()
         with pytest.raises(TokenError, match="directory"):

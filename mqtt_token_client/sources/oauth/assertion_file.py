@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ...errors import ConfigurationError, TokenError
+from ...private_files import open_regular
 from .client_auth import TokenRequest
 
 _MAX_SIZE = 1 << 16  # bytes
@@ -45,7 +46,7 @@ class ClientAssertionFile:
 
     def _read(self) -> str:
         try:
-            with open(self._path, "rb") as file:  # noqa: PTH123 - pathlib takes a while to load
+            with open_regular(self._path) as file:
                 content = file.read(_MAX_SIZE + 1)
         except OSError as error:
             raise TokenError(f"client_auth: {self._path}: {error.strerror}") from None

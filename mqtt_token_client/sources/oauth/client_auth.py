@@ -81,10 +81,12 @@ def read_secret(client_secret: object) -> str:
         if not isinstance(client_secret, str) or not client_secret or not client_secret.isprintable():
             raise ConfigurationError("client_secret must be a string of printable characters, without a line end")
         return client_secret
+    from ...private_files import open_regular  # few secrets are in a file
+
     path = os.fspath(client_secret)
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes a while to load
-            secret: str = hidden(file.read(_MAX_SECRET).rstrip("\r\n"))
+        with open_regular(path) as file:
+            secret: str = hidden(file.read(_MAX_SECRET).decode().rstrip("\r\n"))
     except OSError as error:
         raise TokenError(f"client_secret: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
