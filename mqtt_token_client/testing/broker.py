@@ -55,7 +55,8 @@ class Broker:
     is rejected with Not authorized; when a token expires, the connection that presented it is closed. A client that
     connects a second time takes over its session. Wills, retained messages, Session Expiry, Message Expiry, Receive
     Maximum, Maximum Packet Size and Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases
-    are not supported. Nothing is kept when the broker stops.
+    are not supported. Nothing is kept when the broker stops, and if it
+    is entered again, it starts anew on the same port; until then, :meth:`messages` still has what it had.
 
     Args:
         authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.
@@ -72,7 +73,6 @@ class Broker:
     def __init__(self, authorization_server: TokenIssuer, *, port: int = 0) -> None:
         self._issuer = authorization_server
         self.port = port
-        self._sessions = Sessions(self._expiry_of, self._published)
         self._messages: list[PublishedMessage] = []
         self._new_message = threading.Condition()
 
@@ -84,6 +84,8 @@ class Broker:
         self._keys = jwt.PyJWKSet.from_dict(dict(self._issuer.jwks))
         listener = socket.create_server(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
+        self._sessions = Sessions(self._expiry_of, self._published)
+        self._messages = []
         serving: Future[None] = Future()
         self._thread = threading.Thread(
             target=asyncio.run, args=(self._run(listener, serving),), name="broker", daemon=True

@@ -210,3 +210,25 @@ def test_a_client_that_connects_as_the_broker_stops_is_closed_too(server: Author
         broker._thread.join(10)
         assert client.recv(1) == b""
     gc.collect()  # an unclosed transport is a ResourceWarning
+
+
+def test_a_broker_that_starts_again_keeps_nothing(server: AuthorizationServer) -> None:
+    broker = Broker(server)
+    with broker:
+        port = broker.port
+        broker.publish("kept", "of the first time", retain=True)
+        with Connection(broker, token_of(server)) as connection:
+            assert not connection.accepted()
+            connection.subscribe("mine")
+            connection.publish(1, b"1")
+            broker.messages(count=1)
+        broker.forbid("t")
+        broker.reject(times=2)
+    assert [message.payload for message in broker.messages()] == [b"1"], "to be looked at after its end"
+    with broker, Connection(broker, token_of(server)) as connection:
+        assert broker.port == port
+        assert broker.messages() == []
+        assert not connection.accepted(), "the session is a new one"
+        connection.subscribe("kept")
+        connection.publish(1, b"2")
+        connection.expect(PUBACK)  # nothing was retained, and the topic is not forbidden
