@@ -171,7 +171,9 @@ class Renewer:
             except MqttTokenError as error:
                 self._salvage()
                 return self._failed(without_traceback(error))
-            except Exception as error:  # noqa: BLE001 - a user's source, whose text may hold a secret
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's source, whose text may hold a secret
                 return self._failed(TokenError(f"source: fetch() raised {type(error).__name__} {_where(error)}"))
             wrong = problem(token, previous, refused)
             kept = with_successor(token, previous) if wrong else token
@@ -274,7 +276,7 @@ def _renewed(token: Token) -> TokenRenewed:
     return TokenRenewed(token.expires_in, jti if isinstance(jti, str) else None)
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Say where an exception was raised, and nothing of its message."""
     frames = error.__traceback__
     while frames is not None and frames.tb_next is not None:

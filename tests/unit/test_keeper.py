@@ -423,6 +423,17 @@ class TestFailedRenewal:
         assert keeper.current is first
         assert isinstance(events[-1], RenewalFailed)
 
+    def test_by_any_other_exception_of_the_source_says_where_it_was_raised(self, clock: Clock) -> None:
+        class PanicException(BaseException):
+            """As extensions in Rust raise it."""
+
+        source = Source()
+        source.next = [PanicException("a secret")]
+        keeper, events = keep(source)
+        with pytest.raises(TokenError, match=r"^source: fetch\(\) raised PanicException in .*, line \d+$"):
+            keeper.get()
+        assert [type(event) for event in events] == [RenewalFailed]
+
     def test_by_an_interrupt_is_not_a_failure_of_the_source(self, clock: Clock) -> None:
         source = Source()
         source.next = [KeyboardInterrupt()]

@@ -87,7 +87,9 @@ def outcome_of(job: Callable[[], _Result]) -> tuple[_Result | None, Exception | 
     except Exception as error:  # noqa: BLE001 - handed on, to be reported
         return None, error
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a token source
-        return None, RuntimeError(f"a job raised {type(error).__name__}")
+        return None, MqttTokenError(
+            f"the token source, or what else had to be waited for, raised {type(error).__name__}"
+        )
 
 
 def no_thread() -> MqttTokenError:
