@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
@@ -10,7 +9,7 @@ def main() -> None:
     """Run the command, or say that the extra ``cli`` is missing."""
     try:
         from .commands import mqtt_token
-        from .encoding import allow_any_encoding
+        from .encoding import allow_any_encoding, report_full_outputs
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
@@ -18,10 +17,5 @@ def main() -> None:
     except KeyboardInterrupt:  # Ctrl-C while it loads; later, click prints the same
         sys.exit("Aborted!")
     allow_any_encoding()
-    try:
-        mqtt_token(prog_name="mqtt-token")
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would report what is left in its buffer once more
-        sys.exit(f"Error: stdout: {error.strerror}")
+    report_full_outputs()
+    mqtt_token(prog_name="mqtt-token")

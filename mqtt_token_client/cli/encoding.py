@@ -6,6 +6,8 @@ import codecs
 import io
 import sys
 
+from .printing import Output
+
 _NAME = "mqtt-token"
 _PLAIN = str.maketrans({"…": ".", "█": "#", "░": "-", "—": "-", "’": "'", **dict.fromkeys("▁▂▃▄▅▆▇", "=")})
 
@@ -22,3 +24,12 @@ def allow_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_NAME)
+
+
+def report_full_outputs() -> None:
+    """Have what cannot be written to stdout end the command with one line, and what cannot to stderr go nowhere."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.fileno() == number:
+            output = io.BufferedWriter(Output(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(output, stream.encoding, _NAME, line_buffering=stream.line_buffering))

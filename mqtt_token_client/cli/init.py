@@ -219,7 +219,7 @@ class _Questions:
 
 
 def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _printable(text: str) -> str:

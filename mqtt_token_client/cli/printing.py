@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _PATIENCE = 2.0  # seconds without progress, after which a reader of stdout is not waited for any more
 
@@ -18,6 +23,41 @@ def check_stdout() -> None:
     """Raise a UsageError if this process was started without a stdout."""
     if sys.stdout is None:
         raise click.UsageError("stdout is closed")
+
+
+def cannot_write(error: OSError) -> click.ClickException:
+    """The error of a command whose output cannot be written, such as to a full disk."""
+    return click.ClickException(f"stdout: {error.strerror}")
+
+
+class Output(io.FileIO):
+    """stdout or stderr, for what commands print and click and rich write. What fails on stdout ends the command with
+    one line; on stderr it has nobody to tell, and changes no exit code.
+    """
+
+    _failed = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some of the data, and wait for a reader that pauses.
+
+        Raises:
+            BrokenPipeError: nobody reads stdout any more. click ends the command without a word.
+            ClickException: stdout cannot be written.
+        """
+        size = memoryview(data).nbytes
+        if self._failed:  # what is left in the buffer goes nowhere
+            return size
+        try:
+            while (written := super().write(data)) is None:  # another process has set it to be non-blocking
+                select.select([], [self], [])
+        except OSError as error:
+            self._failed = True
+            if self.fileno() != 1:
+                return size
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise cannot_write(error) from None
+        return written
 
 
 def write_out(data: bytes, progress: Callable[[], object] = lambda: None) -> None:

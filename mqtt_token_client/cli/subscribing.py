@@ -33,7 +33,7 @@ from .beside import (
 )
 from .live import show_until
 from .login import with_config
-from .printing import Printer, check_stdout, write_out
+from .printing import Printer, cannot_write, check_stdout, write_out
 from .traffic import Traffic, line, picture
 
 
@@ -187,7 +187,12 @@ def request(
             if delivery.error is not None:
                 raise delivery.error
             raise click.ClickException(f"no answer on {printable(answer_topic)} within {wait:g} s")
-    write_out(answers[0] + b"\n")
+    try:
+        write_out(answers[0] + b"\n")
+    except BrokenPipeError:
+        raise  # click ends the command without a word
+    except OSError as error:
+        raise cannot_write(error) from None
 
 
 def _formatted(form: str) -> Callable[[Message], bytes]:

@@ -83,7 +83,29 @@ def test_a_full_disk_that_takes_no_output_is_one_line(arguments: list[str], tmp_
     command = [sys.executable, "-m", "mqtt_token_client", *(one.format(file=file) for one in arguments)]
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (1, "Error: stdout: No space left on device\n")
+        assert (ended.returncode, ended.stderr) == (1, "Error: stdout: No space left on device\n")
+        failed = subprocess.run([*command, "--none"], stdout=subprocess.PIPE, stderr=full, timeout=60)
+    assert failed.returncode in (0, 2), "a full disk for its errors changes no exit code"
+
+
+def test_a_reader_of_stdout_that_stops_ends_the_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "mqtt_token_client", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (1, b"")
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_stdout() -> None:
+    ended = run_python(
+        "from click import Command",
+        "import mqtt_token_client.cli.commands as commands",
+        "commands.mqtt_token.add_command(Command('read', callback=lambda: open('/proc/self/mem', 'rb').read()))",
+        "sys.argv[1:] = ['read']",
+    )
+    assert "stdout" not in ended.stderr
+    assert "Input/output error" in ended.stderr
 
 
 class _Interrupted:
