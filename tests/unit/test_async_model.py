@@ -15,7 +15,6 @@ import contextlib
 import gc
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mqtt_token_client import (
@@ -48,6 +47,7 @@ from mqtt_token_client.mqtt.transport.open import open_transport
 from mqtt_token_client.tokens import keeper, on_loop
 from tests.unit.device import Source
 from tests.unit.model_broker import Answer, ModelBroker, Sent
+from tests.unit.model_settings import model_settings
 from tests.unit.stepped_event_loop import SteppedEventLoop
 from tests.unit.stepped_loop import SteppedThread, replaced
 from tests.unit.test_connection_model import STEADY
@@ -766,15 +766,5 @@ class ProgramAndBroker(RuleBasedStateMachine):
         assert self.loop.next_timer() is None, "a timer is left"
 
 
-_LONG = int(os.environ.get("MODEL_EXAMPLES", "0"))
-# To look for the shortest failing example takes minutes; CI and the long form report the first one.
-_PHASES = set(Phase) - ({Phase.shrink, Phase.explain} if _LONG or os.environ.get("CI") else set())
-ProgramAndBroker.TestCase.settings = settings(
-    phases=_PHASES,
-    max_examples=_LONG or 60,
-    stateful_step_count=100 if _LONG else 40,
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
-)
+ProgramAndBroker.TestCase.settings = model_settings(examples=60, steps=40)
 test_any_order = ProgramAndBroker.TestCase

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mqtt_token_client import (
@@ -47,6 +46,7 @@ from mqtt_token_client.mqtt.transport.open import open_transport
 from mqtt_token_client.tokens import keeper
 from tests.unit.device import Source, password
 from tests.unit.model_broker import Answer, Line, ModelBroker, Sent
+from tests.unit.model_settings import model_settings
 from tests.unit.scripted_journal import ScriptedJournal
 from tests.unit.stepped_loop import SteppedThread, replaced
 
@@ -817,14 +817,5 @@ class TestFound:
         machine.pass_time(10.0)
 
 
-# To look for the shortest failing example takes minutes; CI reports the first one.
-_PHASES = set(Phase) - ({Phase.shrink, Phase.explain} if os.environ.get("CI") else set())
-ClientAndBroker.TestCase.settings = settings(
-    phases=_PHASES,
-    max_examples=50,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
-)
+ClientAndBroker.TestCase.settings = model_settings(examples=50, steps=50)
 test_any_order = ClientAndBroker.TestCase

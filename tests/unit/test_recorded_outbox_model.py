@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sqlite3
 import tempfile
 from collections import Counter, deque
@@ -21,7 +20,7 @@ from queue import Empty
 from typing import Any, cast
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mqtt_token_client import ClientClosed, Event, JournalFull, OutboxFull
@@ -41,6 +40,7 @@ from mqtt_token_client.mqtt.session.limits import Limits
 from mqtt_token_client.mqtt.session.recorded_outbox import RecordedOutbox
 from mqtt_token_client.mqtt.session.session import Session
 from mqtt_token_client.stores.folder import sync
+from tests.unit.model_settings import model_settings
 from tests.unit.stepped_loop import replaced
 
 IN_MEMORY, FEW, PAGE = 6, 3, 4
@@ -76,7 +76,7 @@ class Sent:
         forgotten: whether this process may not know that: the last one died.
         arrived: the sessions of the broker in which it has arrived.
         answered: whether the client has read the acknowledgement that ends it; at QoS 0, whether it was written.
-        why: it has ended: "answered", "replaced", "dropped", "expired", or "" while it waits.
+        why: it is over: "answered", "replaced", "dropped", "expired", or "" while it waits.
     """
 
     name: int
@@ -332,7 +332,7 @@ class OutboxAndJournal(RuleBasedStateMachine):
         finish = Delivery.finish
 
         def checked(delivery: Delivery, error: MqttTokenError | None = None) -> None:
-            assert not delivery.done, "a Delivery has ended twice"
+            assert not delivery.done, "a Delivery ends twice"
             finish(delivery, error)
             if (sent := self.unrecorded.pop(delivery, None)) is not None:
                 self.end_of(sent)
@@ -470,7 +470,7 @@ class OutboxAndJournal(RuleBasedStateMachine):
 
     def ends(self, number: int) -> None:
         """A message is removed from the journal."""
-        self.end_of(self.waiting.pop(number))  # KeyError: it has ended before
+        self.end_of(self.waiting.pop(number))  # KeyError: it ended before
 
     def end_of(self, sent: Sent) -> None:
         by = self.publishing
@@ -534,7 +534,7 @@ class OutboxAndJournal(RuleBasedStateMachine):
         self.is_closing = False
         for sent in self.sent:
             if sent.delivery is not None:
-                assert sent.delivery.done, "a Delivery has not ended"
+                assert sent.delivery.done, "a Delivery does not end"
                 if sent.recorded and not sent.why:  # it is sent later, with another one
                     assert "the journal has it" in str(sent.delivery.error)
                     sent.delivery = None
@@ -955,14 +955,5 @@ class OutboxAndJournal(RuleBasedStateMachine):
         assert not database.counters.count, "the journal keeps what is done"
 
 
-# To look for the shortest failing example takes minutes; CI reports the first one.
-_PHASES = set(Phase) - ({Phase.shrink, Phase.explain} if os.environ.get("CI") else set())
-OutboxAndJournal.TestCase.settings = settings(
-    phases=_PHASES,
-    max_examples=80,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
-)
+OutboxAndJournal.TestCase.settings = model_settings(examples=80, steps=40)
 test_any_order = OutboxAndJournal.TestCase
