@@ -10,9 +10,7 @@ from typing import BinaryIO
 
 from .errors import ConfigurationError
 
-_READ = os.O_RDONLY
-for _name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"):  # no system has all
-    _READ |= getattr(os, _name, 0)
+_READ = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))  # no system has all
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

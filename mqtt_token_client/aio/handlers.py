@@ -41,7 +41,7 @@ class HandlerTask:
 
     @property
     def runs(self) -> bool:
-        """Whether its task has not ended, as far as it knows: that of a closed event loop never does."""
+        """Whether its task is running, as far as it knows: that of a closed event loop never finishes."""
         return self._task is not None
 
     def start(self) -> None:

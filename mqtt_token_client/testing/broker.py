@@ -55,8 +55,8 @@ class Broker:
     is rejected with Not authorized; when a token expires, the connection that presented it is closed. A client that
     connects a second time takes over its session. Wills, retained messages, Session Expiry, Message Expiry, Receive
     Maximum, Maximum Packet Size and Subscription Identifiers work as MQTT says; shared subscriptions and topic aliases
-    are not supported. Nothing is kept when the broker stops, and if it
-    is entered again, it starts anew on the same port; until then, :meth:`messages` still has what it had.
+    are not supported. Nothing is kept when the broker stops, and if it is entered again, it starts anew on the same
+    port; until then, :meth:`messages` still has what it had.
 
     Args:
         authorization_server: issues the accepted tokens: anything with ``issuer``, ``audience`` and ``jwks``.

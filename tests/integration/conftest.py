@@ -34,7 +34,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _end(test: str) -> None:
-    os.write(_stderr, f"\n{test} has not ended within {_PATIENCE:g} s\n".encode())
+    os.write(_stderr, f"\n{test} still runs after {_PATIENCE:g} s\n".encode())
     faulthandler.dump_traceback(_stderr)
     for process in processes.started:
         process.kill()

@@ -48,7 +48,7 @@ class Unsent(bytearray):
     _first = 0  # where these begin, in all that is sent
 
     def piles_up(self, before: int, sent: int) -> bool:
-        """Whether the broker has not read the answers to what it sent: it may send that much only after them.
+        """Whether the broker sends without reading the answers: it may send that much only once it has read some.
 
         Args:
             before: how many bytes, HIGH_WATER or more, waited before packets of the broker were answered.

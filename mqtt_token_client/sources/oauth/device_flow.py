@@ -154,8 +154,8 @@ class DeviceFlow(Grant):
                 "device_authorization_endpoint"
             )
         proof, answer, sent = self._begin()
-        lifetime, interval = seconds_in(answer, "expires_in"), seconds_in(answer, "interval") or _INTERVAL
-        interval = max(interval, _SHORTEST_INTERVAL)
+        lifetime = seconds_in(answer, "expires_in")
+        interval = max(seconds_in(answer, "interval") or _INTERVAL, _SHORTEST_INTERVAL)
         if lifetime is None:
             raise InvalidTokenResponse("device authorization response: expires_in is missing or not a valid duration")
         over = Event()
