@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -222,6 +223,9 @@ class TestTimeouts:
         delivered.result(PATIENCE)
 
 
+HINTS = sys.version_info >= (3, 12)
+
+
 class TestWhatPahoHas:
     @pytest.mark.parametrize(
         ("name", "says"),
@@ -239,7 +243,7 @@ class TestWhatPahoHas:
     ) -> None:
         with pytest.raises(AttributeError, match=f"TokenClient has no attribute '{name}': {says}"):
             setattr(device.client, name, print)
-        with pytest.raises(AttributeError, match=says):
+        with pytest.raises(AttributeError, match=says if HINTS else name):
             getattr(device.client, name)
 
     @pytest.mark.parametrize(
@@ -253,11 +257,12 @@ class TestWhatPahoHas:
     )
     def test_a_method_that_is_not_here_says_what_is(self, device: Device, name: str) -> None:
         assert hasattr(paho.mqtt.client.Client, name)
-        with pytest.raises(AttributeError, match=f"^TokenClient has no attribute '{name}': .+"):
+        says = f"^TokenClient has no attribute '{name}': .+" if HINTS else f"no attribute '{name}'$"
+        with pytest.raises(AttributeError, match=says):
             getattr(device.client, name)
 
     def test_any_other_name_is_an_ordinary_missing_attribute(self, device: Device) -> None:
-        with pytest.raises(AttributeError, match=r"^TokenClient has no attribute 'send_all'$"):
+        with pytest.raises(AttributeError, match=r"^'?TokenClient.* has no attribute 'send_all'$"):
             device.client.send_all("t", b"")  # type: ignore[attr-defined]
         assert not hasattr(device.client, "_repr_html_")
 
