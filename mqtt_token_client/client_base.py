@@ -15,7 +15,6 @@ from .forking import works_in_one_process
 from .mqtt.codec.checks import LARGEST_PAYLOAD, Payload, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE
 from .mqtt.codec.topics import check_filter, check_topic, encode_topic
-from .mqtt.codec.will import Will
 from .mqtt.lifecycle.settings import open_settings
 from .mqtt.session.delivery import Delivery
 from .mqtt.session.dispatch import Handler
@@ -29,6 +28,7 @@ from .tokens.keeper import RenewalPolicy, TokenKeeper
 from .value import hidden
 
 if TYPE_CHECKING:
+    from .mqtt.codec.will import Will
     from .tls_files import TlsFiles
 
 

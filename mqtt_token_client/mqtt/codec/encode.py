@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...logs import get_logger
 from .packets import AUTH, CONNECT, DISCONNECT, PUBLISH, PUBREL, SUBSCRIBE, UNSUBSCRIBE
 from .properties import pack_length, pack_properties
-from .will import Will
+
+if TYPE_CHECKING:
+    from .will import Will
 
 log = get_logger("mqtt_token_client.mqtt")
 

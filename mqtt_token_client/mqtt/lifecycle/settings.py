@@ -12,11 +12,11 @@ from ...profiles import Credentials, PlacingFunction, Profile, check_profile, op
 from ...token import Token
 from ...value import Value, hidden
 from ..codec.packets import LARGEST_PACKET_SIZE, SMALLEST_PACKET_SIZE
-from ..codec.will import Will
 from ..transport.address import Address, parse_broker
 
 if TYPE_CHECKING:
     from ...tls_files import TlsFiles
+    from ..codec.will import Will
     from ..transport.tls_context import TlsContext
 
 
@@ -121,10 +121,8 @@ def open_settings(
         )
     check_range("keepalive", keepalive, 0, 65_535)
     check_range("session_expiry", session_expiry, 0, 0xFFFFFFFF)
-    if will is not None and not isinstance(will, Will):
-        raise ConfigurationError(f"will must be a Will(topic, payload), got {type(will).__name__}")
-    if will is not None and protocol == 4 and (will.delay or will.properties):
-        raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
+    if will is not None:
+        _check_will(will, protocol)
     if not isinstance(clean_start, bool):
         raise ConfigurationError(f"clean_start must be True or False, got {clean_start!r}")
     if clean_start and protocol == 4 and session_expiry:  # Clean Session of 3.1.1 is for its whole connection
@@ -164,6 +162,15 @@ def _check_what_is_received(max_packet_size: int, receive_maximum: int | None, p
         check_range("receive_maximum", receive_maximum, 1, 65_535)
         if protocol != 5:
             raise ConfigurationError("receive_maximum: it needs protocol=5, as MQTT 3.1.1 cannot limit the broker")
+
+
+def _check_will(will: Will, protocol: int) -> None:
+    from ..codec.will import Will  # few clients have one
+
+    if not isinstance(will, Will):
+        raise ConfigurationError(f"will must be a Will(topic, payload), got {type(will).__name__}")
+    if protocol == 4 and (will.delay or will.properties):
+        raise ConfigurationError(f"will: {'a delay needs' if will.delay else 'properties need'} protocol=5")
 
 
 def _encode_client_id(client_id: str) -> bytes:
