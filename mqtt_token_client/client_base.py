@@ -196,15 +196,17 @@ class ClientBase(arguments.NoPahoNames, ABC):
         encoded = encode_topic(topic) if isinstance(topic, str) else check_topic(topic, "publish")
         if not isinstance(payload, bytes) or len(payload) > LARGEST_PAYLOAD:
             payload = check_payload(payload)
-        check_qos(qos, "publish")
-        session = self._core.session
-        message = session.queue.message_type(encoded, payload, qos, bool(retain), b"")
+        if type(qos) is not int or not 0 <= qos <= 2:  # a call would take longer
+            check_qos(qos, "publish")
+        queue = self._core.session.queue
+        new_message = queue.message_type  # Python 3.11 calls a class faster that was looked up before
+        message = new_message(encoded, payload, qos, retain is not False and bool(retain), b"")
         if properties:
             message = arguments.with_properties(message, properties, self._settings.protocol)
         if durable or replace:
-            session.publish(message, durable=durable, replace=replace)
+            queue.put(message, durable, replace)
         else:
-            session.publish(message)
+            queue.put(message)
         return message
 
     def _subscription(

@@ -105,7 +105,7 @@ class Client:
     def publish(self, topic: str, qos: int = 1, payload: bytes = b"") -> Outgoing:
         """Publish, and send what may be sent."""
         message = Outgoing(encode_topic(topic), payload, qos, False, b"")
-        self.session.publish(message)
+        self.session.queue.put(message)
         self.send()
         return message
 

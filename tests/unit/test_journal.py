@@ -76,7 +76,7 @@ class TestReports:
         assert journal.reported() == [("remove", 1), ("remove", 2)]
 
     def test_a_message_beyond_the_limits_of_the_broker(self, client: Client, journal: ScriptedJournal) -> None:
-        client.session.publish(Outgoing(encode_topic("t"), b"", 1, True, b""))
+        client.session.queue.put(Outgoing(encode_topic("t"), b"", 1, True, b""))
         call(client.loop, lambda: client.session.send(client.link, Limits(retain=False)))
         assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT), ("remove", 1)]
 
@@ -110,7 +110,7 @@ class TestReports:
     def test_everything_once_more_when_the_journal_has_lost_it(self, client: Client, journal: ScriptedJournal) -> None:
         client.session.open(client.loop.call_soon, lambda: None)
         client.publish("t")
-        client.session.publish(Outgoing(encode_topic("t"), b"", 2, False, b""))
+        client.session.queue.put(Outgoing(encode_topic("t"), b"", 2, False, b""))
         journal.reported()
         journal.lost()
         call(client.loop, lambda: None)
@@ -124,14 +124,14 @@ class TestReports:
         journal.bounds = Bounds(max_queued=3, when_full="drop_oldest")
         sent = client.publish("s")
         old, other, new = (RecordedMessage(encode_topic(topic), b"", 1, False, b"") for topic in "aba")
-        client.session.publish(other)
-        client.session.publish(old, replace=True)
+        client.session.queue.put(other)
+        client.session.queue.put(old, replace=True)
         replace = why == "replace"
         publishing: list[Future[None]] = []
 
         def publish() -> None:
             journal.on_append = lambda: None
-            publishing.append(pool.submit(client.session.publish, new, replace=replace))
+            publishing.append(pool.submit(client.session.queue.put, new, replace=replace))
             wait(publishing, 0.1)
 
         journal.on_append = publish
@@ -145,7 +145,7 @@ class TestReports:
 
     def test_messages_stay_as_the_client_is_closed(self, client: Client, journal: ScriptedJournal) -> None:
         client.publish("t")
-        client.session.publish(Outgoing(encode_topic("t"), b"", 2, False, b""))
+        client.session.queue.put(Outgoing(encode_topic("t"), b"", 2, False, b""))
         journal.reported()
         call(client.loop, client.session.close)
         assert journal.reported() == []
@@ -160,7 +160,7 @@ class TestReports:
 
     def test_only_messages_that_are_not_recorded_count_as_abandoned(self, client: Client) -> None:
         for qos in (0, 0, 1):
-            client.session.publish(Outgoing(encode_topic("t"), b"", qos, False, b""))
+            client.session.queue.put(Outgoing(encode_topic("t"), b"", qos, False, b""))
         assert call(client.loop, client.session.close) == 2
 
     def test_a_message_that_is_to_be_sent_again_stays_as_the_client_is_closed(
@@ -512,7 +512,7 @@ def test_a_message_published_while_another_is_recorded_is_recorded_too_and_both_
 
     def interrupt() -> None:
         journal.on_append = lambda: None
-        client.session.publish(second)
+        client.session.queue.put(second)
 
     journal.on_append = interrupt
     client.publish("a")
@@ -533,7 +533,7 @@ def test_a_message_is_not_sent_before_it_is_recorded(make: Make, qos: int) -> No
 
     journal.on_append = wait_inside
     message = Outgoing(encode_topic("t"), b"", qos, False, b"")
-    publishing = threading.Thread(target=client.session.publish, args=(message,), kwargs={"durable": not qos})
+    publishing = threading.Thread(target=client.session.queue.put, args=(message,), kwargs={"durable": not qos})
     publishing.start()
     assert inside.wait(10)
     sent = threading.Event()

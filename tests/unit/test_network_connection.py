@@ -19,7 +19,7 @@ import pytest
 from devtools.servers.pki import Pki
 from mqtt_token_client.mqtt.codec.packets import Pingresp
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
-from mqtt_token_client.mqtt.transport import connection as link_module
+from mqtt_token_client.mqtt.transport import HIGH_WATER, connection as link_module
 from mqtt_token_client.mqtt.transport.websocket import WebSocket
 from tests.unit.network_thread import call, undisturbed
 from tests.unit.websocket_server import BINARY, CONTINUATION, PING, PONG, close_frame, frame
@@ -60,9 +60,9 @@ class TestWriting:
         def write() -> tuple[bool, bool]:
             wire.link.write(b"one ")
             wire.link.write(b"two ")
-            before = not wire.link.backlog
+            before = not wire.link.unsent
             wire.link.flush()
-            return before, not wire.link.backlog
+            return before, not wire.link.unsent
 
         assert call(wire.runtime, write) == (False, True)
         wire.write(b"three")
@@ -80,7 +80,7 @@ class TestWriting:
         data = {str(number): bytes((number,)) * 20_011 for number in range(250)}
         for item, piece in data.items():
             wire.write(piece, item)
-        room, flushed = call(wire.runtime, lambda: (wire.link.takes_more(), not wire.link.backlog))
+        room, flushed = call(wire.runtime, lambda: (wire.link.takes_more(), not wire.link.unsent))
         assert (room, flushed) == (False, False)
         early = [item for kind, item in wire.rest() if kind == "wrote"]
         assert len(early) < 250
@@ -88,7 +88,23 @@ class TestWriting:
         assert wire.read(250 * 20_011) == b"".join(data.values())
         late = [wire.next("writable")[1] for _ in range(250 - len(early))]
         assert early + late == list(data)
-        assert call(wire.runtime, lambda: (wire.link.takes_more(), not wire.link.backlog)) == (True, True)
+        assert call(wire.runtime, lambda: (wire.link.takes_more(), not wire.link.unsent)) == (True, True)
+
+    @pytest.mark.parametrize("item", [None, "item"])
+    def test_who_writes_learns_whether_there_is_room_for_more(self, wire: Wire, item: str | None) -> None:
+        def write() -> list[bool]:
+            return [wire.link.write_item(bytes(HIGH_WATER // 2), item) for _ in range(3)]
+
+        assert call(wire.runtime, write) == [True, False, False]
+
+    def test_there_is_no_room_after_disconnect(self, wire: Wire) -> None:
+        def write() -> list[bool]:
+            wire.link.end()
+            return [wire.link.write_item(b"late", item) for item in (None, "late")]
+
+        assert call(wire.runtime, write) == [False, False]
+        assert call(wire.runtime, wire.link.unwritten) == ["late"]
+        assert wire.read(2) == DISCONNECT
 
     def test_that_there_is_room_again_is_reported(self, wire: Wire) -> None:
         wire.write(bytes(4_000_000))
@@ -105,7 +121,7 @@ class TestWriting:
         tcp.theirs.setblocking(False)
 
         def write_all() -> None:
-            while tcp.link.backlog:
+            while tcp.link.unsent:
                 with contextlib.suppress(BlockingIOError):
                     tcp.theirs.recv(1_000_000)
                 tcp.link.flush()
@@ -117,7 +133,7 @@ class TestWriting:
         """Otherwise the owner would send, flush, and be notified again, endlessly."""
 
         def fill() -> None:
-            while not tcp.link.backlog:
+            while not tcp.link.unsent:
                 tcp.link.write(bytes(1000))
                 tcp.link.flush()
 
@@ -154,8 +170,8 @@ class TestWriting:
         wire = Wire(loop, Breaks(fileno=pair.detach()), theirs)
 
         def write() -> None:
-            wire.link.write(bytes(8), "whole")
-            wire.link.write(bytes(8), "in part")
+            wire.link.write_item(bytes(8), "whole")
+            wire.link.write_item(bytes(8), "in part")
             wire.link.flush()
 
         call(loop, write)
@@ -327,7 +343,7 @@ class TestAnswers:
             assert answering.next("writable") == arrived
             answering.read(1_000_000)
             answering.write(bytes(900_000))
-        assert call(answering.runtime, lambda: answering.link.backlog) > 1_000_000
+        assert call(answering.runtime, lambda: len(answering.link.unsent)) > 1_000_000
 
     def test_may_be_many_if_little_waits_before_them(self, answering: Wire) -> None:
         for number in range(30):
@@ -358,7 +374,7 @@ class TestPing:
         ours, peer = websocket_pair()
         wire = Wire(loop, cast("socket.socket", ours), cast("socket.socket", peer))
         wire.write(bytes(262_144), "all")
-        assert wire.link.backlog
+        assert wire.link.unsent
         peer.sock.sendall(frame(PING, b"beat") + frame(BINARY, PINGRESP))
         assert wire.next("writable") == ("packet", Pingresp())
         arrived = 0
@@ -608,7 +624,7 @@ class TestThread:
         for method in (wire.link.flush, wire.link.read, wire.link.close):
             with pytest.raises(AssertionError, match="a thread other than the network thread"):
                 method()
-        assert wire.link.backlog == 4
+        assert len(wire.link.unsent) == 4
         assert not wire.link.closed
         call(wire.runtime, wire.link.flush)
         assert wire.read(4) == b"data"

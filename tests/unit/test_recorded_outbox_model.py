@@ -129,9 +129,13 @@ class Link:
     def takes_more(self) -> bool:
         return len(self.unsent) + len(self.unread) < 12
 
-    def write(self, packet: tuple[object, ...], item: Outgoing | None = None) -> None:
+    def write(self, packet: tuple[object, ...]) -> None:
+        self.write_item(packet, None)
+
+    def write_item(self, packet: tuple[object, ...], item: Outgoing | None) -> bool:
         self.unsent.append((packet, item))
         self._machine.client_writes(packet)
+        return self.takes_more()
 
     def flush(self) -> None:
         if self._machine.congested:
@@ -433,7 +437,7 @@ class OutboxAndJournal(RuleBasedStateMachine):
         )
         self.sent.append(sent)
         try:
-            self.session.publish(message, durable=how == "durable", replace=how == "replace")
+            self.session.queue.put(message, durable=how == "durable", replace=how == "replace")
         except OutboxFull:
             assert self.is_full, "a message was rejected, and there was room"
             assert self.bounds.when_full == "reject"

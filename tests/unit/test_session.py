@@ -100,7 +100,7 @@ class TestSending:
     def test_a_flood_waits_in_the_outbox_and_follows_in_order(self, client: Client) -> None:
         """No more than a little piles up in the link."""
         for number in range(3000):
-            client.session.publish(Outgoing(encode_topic(f"{number:04}"), bytes(1000), 0, False, b""))
+            client.session.queue.put(Outgoing(encode_topic(f"{number:04}"), bytes(1000), 0, False, b""))
         client.send()
         assert not client.link.takes_more()
         assert len(client.session.queue) > 1000
@@ -263,10 +263,10 @@ class TestSubscribing:
 
         def react(_delivery: Delivery) -> None:
             session.subscribe("a", None, 1)
-            session.publish(second)
+            session.queue.put(second)
 
         first.add_done_callback(react)
-        session.publish(first)
+        session.queue.put(first)
         client.send()
         client.sees("30 04 0001 74 00  82 07 0001 00 0001 61 01  30 04 0001 75 00")
 

@@ -73,7 +73,10 @@ class Wire:
 
     def write(self, data: bytes, item: str | None = None) -> None:
         def write() -> None:
-            self.link.write(data, item)
+            if item is None:
+                self.link.write(data)
+            else:
+                self.link.write_item(data, item)
             self.link.flush()
 
         call(self.runtime, write)

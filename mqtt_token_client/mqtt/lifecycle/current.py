@@ -99,12 +99,13 @@ class CurrentConnection:
     # Called by the network connection
 
     def packets_arrived(self, connection: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
+        receive_message = self._session.receive_message
         try:
             for packet in packets:
                 if connection.closed:
                     return
                 if isinstance(packet, Message):
-                    self._session.receive_message(connection, packet)
+                    receive_message(connection, packet)
                 elif isinstance(packet, Acknowledgement) and packet.reason < 0x80:
                     self._session.receive(connection, packet)
                 else:

@@ -109,7 +109,7 @@ class Handover(Attempt):
         """Let the broker read what the current connection carries before it may read CONNECT on the new one: it does
         not say which messages of QoS 0 it has not read by then.
         """
-        if not self._current.backlog and monotonic() - self._current.keepalive.last_out >= _QUIET_TIME:
+        if not self._current.unsent and monotonic() - self._current.keepalive.last_out >= _QUIET_TIME:
             self._send_connect()
             return
         self._deadline.set(_SETTLE_TIME, self._hold_back)

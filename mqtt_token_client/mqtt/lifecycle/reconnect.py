@@ -84,7 +84,7 @@ class Reconnect(Attempt):
     def progressed(self) -> None:
         if self._state is State.FLUSHING:
             self._current.flush()
-            if not self._current.backlog:
+            if not self._current.unsent:
                 self._end_current()
 
     def _end_current(self) -> None:

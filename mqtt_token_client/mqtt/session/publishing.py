@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ... import events
 from ...clock import monotonic
@@ -19,11 +18,17 @@ _ROUNDING = 0.001  # seconds
 _RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long
 
 
-class Unsendable(NamedTuple):
-    """Why a message is not sent: the error of its Delivery, and the event."""
+class UnsendableError(Exception):
+    """A message must not be sent.
 
-    error: DeliveryFailed
-    event: events.Event
+    Attributes:
+        error: of its Delivery.
+        event: that reports it.
+    """
+
+    def __init__(self, error: DeliveryFailed, event: events.Event) -> None:
+        super().__init__()
+        self.error, self.event = error, event
 
 
 def write_releases(connection: NetworkConnection[Outgoing], packet_ids: Iterable[int]) -> None:
@@ -35,20 +40,26 @@ def write_releases(connection: NetworkConnection[Outgoing], packet_ids: Iterable
             connection.write(connection.engine.acknowledge(PUBREL, packet_id))
 
 
-def write_message(connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> Unsendable | None:
-    """Write PUBLISH, or PUBREL if the broker has the message. Return why PUBLISH must not be sent, if so: the message
-    expired while it waited (MQTT 5 section 3.3.2.3.3), or the broker accepts no such message, as its CONNACK says
-    (section 3.2.2.3).
+def write_message(connection: NetworkConnection[Outgoing], message: Outgoing, limits: Limits) -> bool:
+    """Write PUBLISH, or PUBREL if the broker has the message. Return whether the connection takes more.
+
+    Args:
+        connection: to the broker.
+        message: the message.
+        limits: that the broker announced.
+
+    Raises:
+        UnsendableError: the message expired while it waited (MQTT 5 section 3.3.2.3.3), or the broker accepts no such
+            message, as its CONNACK says (section 3.2.2.3).
     """
     if message.stage is _RELEASED:
-        connection.write(connection.engine.acknowledge(PUBREL, message.packet_id))
-        return None
+        return connection.write_item(connection.engine.acknowledge(PUBREL, message.packet_id), None)
     properties = message.properties
-    if message.expires_at is not None:
+    if properties and message.expires_at is not None:
         left = message.expires_at - monotonic()
         if left <= 0 and not message.duplicate:
             text = f"the message on {message.topic_name} expired before it could be sent (message_expiry_interval)"
-            return Unsendable(DeliveryFailed(text), events.MessageExpired(message.topic_name))
+            raise UnsendableError(DeliveryFailed(text), events.MessageExpired(message.topic_name))
         properties = replace_expiry(properties, max(1, math.ceil(left - _ROUNDING)))
     packet = connection.engine.publish(
         message.topic,
@@ -59,8 +70,9 @@ def write_message(connection: NetworkConnection[Outgoing], message: Outgoing, li
         message.duplicate,
         properties,
     )
-    violation = limits.violation(message.qos, message.retain, len(packet))
-    if violation is not None:
-        return Unsendable(rejection(message, CONNACK, violation), events.DeliveryRefused(message.topic_name, violation))
-    connection.write(packet, None if message.qos else message)
-    return None
+    if message.qos > limits.qos or message.retain or limits.packet_size is not None:  # nothing else is ever rejected
+        violation = limits.violation(message.qos, message.retain, len(packet))
+        if violation is not None:
+            event = events.DeliveryRefused(message.topic_name, violation)
+            raise UnsendableError(rejection(message, CONNACK, violation), event)
+    return connection.write_item(packet, None if message.qos else message)

@@ -27,10 +27,9 @@ class MessageQueue:
         message_type: of the messages that it accepts.
     """
 
-    message_type: type[Outgoing] = Outgoing
-
     def __init__(self, max_queued: int, journal: Journal | None = None) -> None:
         self.new: deque[Outgoing] = deque()
+        self.message_type: type[Outgoing] = Outgoing
         self._wake: Callable[[], None] | None = None  # None while there is no connection
         self._max_queued = max_queued
         self._journal = journal
@@ -59,7 +58,7 @@ class MessageQueue:
             self._wake = wake
             self._closed = ""
 
-    def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
+    def put(self, message: Outgoing, durable: bool = False, replace: bool = False) -> None:
         """Accept a message, which is sent soon.
 
         Args:
@@ -144,6 +143,17 @@ class MessageQueue:
         if self._on_room:
             self._call_on_room()
 
+    def finish_all(self, messages: list[Outgoing]) -> None:
+        """Messages of QoS 0 are delivered."""
+        self._finished += len(messages)
+        for message in messages:
+            message.payload = b""
+            if message.disk is not None and self._journal is not None:
+                self._journal.remove(message.number)
+            message.finish()
+        if self._on_room:
+            self._call_on_room()
+
     def after_fork(self) -> None:
         """In a child the lock is free."""
         self._lock = threading.RLock()
@@ -182,9 +192,7 @@ class WrittenMessages:
         if self._kept is not None:
             self._kept += messages
             return 0
-        finish = self._queue.finish
-        for message in messages:
-            finish(message)
+        self._queue.finish_all(messages)
         return len(messages)
 
     def keep(self) -> None:

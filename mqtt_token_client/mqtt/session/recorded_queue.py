@@ -33,8 +33,6 @@ class RecordedQueue(MessageQueue):
         pace: how fast a backlog is sent.
     """
 
-    message_type = RecordedMessage
-
     def __init__(
         self,
         journal: Journal,
@@ -42,6 +40,7 @@ class RecordedQueue(MessageQueue):
         soon: Callable[[Callable[[], None]], None] = lambda _: None,
     ) -> None:
         super().__init__(journal.bounds.max_queued, journal)
+        self.message_type = RecordedMessage
         self._record = journal
         self._on_drop = on_drop
         self._soon = soon
@@ -67,7 +66,7 @@ class RecordedQueue(MessageQueue):
             if newest is None or newest.number <= message.number:  # a newer one may be on disk only
                 self._newest[message.topic] = message
 
-    def put(self, message: Outgoing, *, durable: bool = False, replace: bool = False) -> None:
+    def put(self, message: Outgoing, durable: bool = False, replace: bool = False) -> None:
         dropped: list[tuple[Outgoing, str]] = []
         with self._lock:
             if self._closed:
@@ -197,6 +196,10 @@ class RecordedQueue(MessageQueue):
         if message.disk is None:
             self._unrecorded_finished += 1
         super().finish(message, error)
+
+    def finish_all(self, messages: list[Outgoing]) -> None:
+        self._unrecorded_finished += sum(message.disk is None for message in messages)
+        super().finish_all(messages)
 
     def connected(self, *, rotated: bool) -> None:
         if not rotated:

@@ -21,7 +21,7 @@ from .journal import CallSoon, Journal
 from .limits import Limits
 from .opening import open_outbox
 from .packet_ids import PacketIds
-from .publishing import write_message, write_releases
+from .publishing import UnsendableError, write_message, write_releases
 from .reports import Blame, SessionStats
 from .subscriptions import Subscriptions, refusals
 
@@ -34,7 +34,7 @@ _FLUSHES_A_TURN = 4
 
 
 class Session:
-    """One client's session. Runs on the network thread, except :meth:`publish`, :meth:`subscribe`, :meth:`unsubscribe`,
+    """One client's session. Runs on the network thread, except ``queue.put``, :meth:`subscribe`, :meth:`unsubscribe`,
     and ``stats``, which any thread may use.
 
     Args:
@@ -50,7 +50,7 @@ class Session:
     Attributes:
         known: whether the broker has accepted a connection of this session before.
         journal, subscriptions: see above, and what the application wants.
-        queue, publish, receive_message, acknowledge: the messages to send, ``queue.put``, and methods of ``Incoming``.
+        queue, receive_message, acknowledge: the messages to send, and methods of ``Incoming``.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a client
@@ -74,7 +74,6 @@ class Session:
             journal, packet_ids, lambda: self._incoming, emit, max_queued=max_queued, max_inflight=max_inflight
         )
         self.queue = self._outbox.queue
-        self.publish = self.queue.put
         self.subscriptions = Subscriptions(packet_ids)
         dispatcher = Dispatcher(self.subscriptions.routes, on_message, emit, reply_by)
         was_received = self._outbox.was_received
@@ -205,17 +204,17 @@ class Session:
                 return False
             if self.subscriptions.outdated:
                 self._send_subscriptions(connection, limits)
-            sent = False
-            most, suspicion = limits.receive_maximum, self._suspicion
+            sent, most, suspicion = False, limits.receive_maximum, self._suspicion
             for message in self._outbox.due(most) if suspicion is None else suspicion.due(connection, most):
                 if self.subscriptions.outdated:  # perhaps changed just before this message was published
                     self._send_subscriptions(connection, limits)
-                if (unsendable := write_message(connection, message, limits)) is not None:
-                    self._outbox.fail_unsent(message, unsendable.error)
-                    self._emit(unsendable.event)
                 sent = True
-                if not connection.takes_more():
-                    break
+                try:
+                    if not write_message(connection, message, limits):
+                        break
+                except UnsendableError as why:
+                    self._outbox.fail_unsent(message, why.error)
+                    self._emit(why.event)
             connection.flush()
             if not sent:
                 return False

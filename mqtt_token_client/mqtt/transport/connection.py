@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 log = get_logger("mqtt_token_client.mqtt")
 
-_READ_SIZE = 65_536
-_WRITE_SIZE = 262_144  # bytes at a time; one of HIGH_WATER would leave the end of a message for another call
+_READ_SIZE, _WRITE_SIZE = 65_536, 262_144  # bytes; to write HIGH_WATER would leave a message's end for another call
 # The other connections get their turn after so many reads, or so many seconds; a read takes so many records together.
 _READS_A_TURN = 16
 _LONGEST_TURN = 0.005
@@ -45,11 +44,10 @@ class NetworkConnection(Generic[_Item]):
         owner: receives the notifications, until the connection is closed.
         runtime: drives it.
         keepalive: sends PINGREQ, on request too, and expects PINGRESP, which no listener sees while it does.
-        closed: whether the socket is closed.
+        closed, paused: whether the socket is closed, whether reading is paused.
         ended: whether nothing more is written, as DISCONNECT was or the connection is broken.
-        paused: whether reading is paused.
-        sent: bytes that the operating system has taken, since the beginning.
-        received: bytes that have arrived, since the beginning.
+        sent, received: how many bytes the operating system has taken, how many have arrived, since the beginning.
+        unsent: those that wait for the operating system to take them.
     """
 
     def __init__(self, runtime: Runtime, sock: socket.socket, engine: Codec, owner: ConnectionListener[_Item]) -> None:
@@ -61,7 +59,7 @@ class NetworkConnection(Generic[_Item]):
         self._sock = sock
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
         self._acknowledge = acknowledger(sock)
-        self._out = Unsent()
+        self.unsent = Unsent()
         self._marks: deque[tuple[float, _Item]] = deque()
         self.keepalive = Keepalive(runtime, self)
         self._watch()
@@ -70,22 +68,24 @@ class NetworkConnection(Generic[_Item]):
 
     def takes_more(self) -> bool:
         """Whether more may be written without piling up."""
-        return not self.ended and len(self._out) < HIGH_WATER
+        return not self.ended and len(self.unsent) < HIGH_WATER
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that wait for the operating system to take them."""
-        return len(self._out)
+    def write(self, data: bytes) -> None:
+        """Add to what goes out at the next flush."""
+        if not self.ended:
+            self.unsent += data
 
-    def write(self, data: bytes, item: _Item | None = None) -> None:
-        """Add to what goes out at the next flush; the owner is notified when ``item`` is written."""
+    def write_item(self, data: bytes, item: _Item | None) -> bool:
+        """The same, and notify the owner when ``item`` is written. Return whether more may be written."""
         if self.ended:
             if item is not None:
                 self._marks.append((math.inf, item))  # it stays unwritten
-            return
-        self._out += data
+            return False
+        self.unsent += data
+        waiting = len(self.unsent)
         if item is not None:
-            self._marks.append((self.sent + len(self._out), item))
+            self._marks.append((self.sent + waiting, item))
+        return waiting < HIGH_WATER
 
     def end(self) -> None:
         """Send DISCONNECT, after which nothing follows [MQTT-3.14.4-1]; what arrives is still read."""
@@ -96,7 +96,7 @@ class NetworkConnection(Generic[_Item]):
 
     def end_writing(self) -> None:
         """Once DISCONNECT has gone out: have a broker close that leaves it to the client."""
-        if self.ended and not self._out and not self.closed:
+        if self.ended and not self.unsent and not self.closed:
             with contextlib.suppress(OSError):  # of a connection that is broken, as reading it will show
                 end_writing(self._sock)
 
@@ -106,15 +106,15 @@ class NetworkConnection(Generic[_Item]):
 
     def flush(self) -> None:
         """Send what the socket takes of the data that waits; the rest follows when it is writable."""
-        if self.closed or not (self._out or (self._pending is not None and _unsent(self._sock, self.ended))):
+        if self.closed or not (self.unsent or (self._pending is not None and _unsent(self._sock, self.ended))):
             return
         self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
         waited = self._watched & selectors.EVENT_WRITE
         try:
-            while self._out:
-                with memoryview(self._out) as view:
+            while self.unsent:
+                with memoryview(self.unsent) as view:
                     sent = self._sock.send(view[:_WRITE_SIZE])
-                del self._out[:sent]
+                del self.unsent[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
             while self._pending is not None and _unsent(self._sock, self.ended):
@@ -122,14 +122,14 @@ class NetworkConnection(Generic[_Item]):
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
-            self._broken(_cause(error))
+            self._broken(f"the connection broke: {broken_by(error)}")
         if self._marks:
             written = []
             while self._marks and self._marks[0][0] <= self.sent:
                 written.append(self._marks.popleft()[1])
             self.owner.connection_wrote(written)
         self._watch()
-        if waited and not (self._out or self.ended):  # the socket is watched no more, so it does not report that
+        if waited and not (self.unsent or self.ended):  # the socket is watched no more, so it does not report that
             self.runtime.call_soon(lambda: self.owner.connection_writable(self))
 
     # Reading
@@ -174,7 +174,8 @@ class NetworkConnection(Generic[_Item]):
             self.fail(error)
             return
         except OSError as error:
-            self.fail(_cause(error), by_broker=isinstance(error, ConnectionError | ssl.SSLEOFError))
+            by_broker = isinstance(error, ConnectionError | ssl.SSLEOFError)
+            self.fail(f"the connection broke: {broken_by(error)}", by_broker=by_broker)
             return
         if self._acknowledge is not None and self.sent == sent and not self.closed:
             self._acknowledge()
@@ -204,7 +205,7 @@ class NetworkConnection(Generic[_Item]):
         return b"".join(pieces)
 
     def _arrived(self, packets: list[Packet]) -> None:
-        waiting = len(self._out)
+        waiting = len(self.unsent)
         try:
             if self.keepalive.awaits_answer:
                 packets = self._take_answers(packets)
@@ -214,7 +215,7 @@ class NetworkConnection(Generic[_Item]):
             log.exception("an error of this library, please report it; the connection is made again")
             self.fail("an internal error")
             return
-        if waiting >= HIGH_WATER and self._out.piles_up(waiting, self.sent):
+        if waiting >= HIGH_WATER and self.unsent.piles_up(waiting, self.sent):
             self.fail("the broker does not read the answers to what it sends")
         self.flush()
 
@@ -245,7 +246,7 @@ class NetworkConnection(Generic[_Item]):
     def _broken(self, cause: str) -> None:
         """Nothing more goes out; what arrived before that is still read."""
         self.ended = True
-        self._out = Unsent()  # a new one: the exception in hand still refers to the old
+        self.unsent = Unsent()  # a new one: the exception in hand still refers to the old
 
         def read_the_rest() -> None:
             before = self.received
@@ -276,7 +277,7 @@ class NetworkConnection(Generic[_Item]):
 
     def _watch(self) -> None:
         if not self.closed:
-            writing = self._out or (self._pending is not None and _unsent(self._sock, self.ended))
+            writing = self.unsent or (self._pending is not None and _unsent(self._sock, self.ended))
             wanted = (0 if self.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
             if wanted != self._watched:
                 self._watched = wanted
@@ -294,7 +295,3 @@ class NetworkConnection(Generic[_Item]):
 def _unsent(sock: socket.socket, ended: bool) -> bool:
     """Whether a WebSocket has a control frame to send, such as the answer to a ping, which waits for no packet."""
     return not ended and getattr(sock, "unsent", False)
-
-
-def _cause(error: OSError) -> str:
-    return f"the connection broke: {broken_by(error)}"

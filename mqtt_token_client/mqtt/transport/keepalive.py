@@ -10,6 +10,7 @@ from typing import Protocol
 from ...clock import monotonic
 from ..codec.packets import PINGREQ_PACKET
 from ..runtime.base import Runtime, Timer
+from . import Unsent
 
 _LONGEST_WAIT = 15.0  # seconds that a broker has for its PINGRESP, if the keepalive is not shorter
 # On a slow network a large packet may stand between PINGREQ and its answer, in either direction. The broker gets more
@@ -26,10 +27,7 @@ class PingedConnection(Protocol):
     received: int
     closed: bool
     paused: bool
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that wait for the socket to take them."""
+    unsent: Unsent
 
     def write(self, data: bytes) -> None: ...
 
@@ -79,7 +77,7 @@ class Keepalive:
     def ping(self, then: Callable[[], None]) -> None:
         """Send PINGREQ. ``then`` is called at its PINGRESP, when the broker has read all that was written before it."""
         self._connection.write(PINGREQ_PACKET)
-        self._unanswered.append((self._connection.sent + self._connection.backlog, then))
+        self._unanswered.append((self._connection.sent + len(self._connection.unsent), then))
         if len(self._unanswered) == 1:
             self._await_next_answer()
         self._connection.flush()
@@ -114,7 +112,7 @@ class Keepalive:
             self._timer = self._runtime.call_at(min(due, self._deadline) if self._unanswered else due, self._check)
 
     def _ping_due(self) -> float:
-        if not self._connection.backlog:
+        if not self._connection.unsent:
             # While an answer is awaited, the broker alone needs a sign of life [MQTT-3.1.2-20].
             silent_since = self.last_out if self._unanswered else min(self.last_in, self.last_out)
         elif self._unanswered:
