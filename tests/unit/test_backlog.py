@@ -795,3 +795,32 @@ def test_messages_that_a_damaged_file_has_lost_fail_and_do_not_count_any_more() 
 def test_functions_of_the_right_kind(journal: Open) -> None:
     handler: Callable[[Delivery], object] = print
     assert journal(on_delivery=handler).on_delivery is handler
+
+
+@pytest.mark.parametrize(("most", "waiting"), [(9_999, 10), (10_000, 11), (10_999, 11), (11_000, 12)])
+def test_as_many_bytes_as_may_be_are_in_memory(monkeypatch: pytest.MonkeyPatch, most: int, waiting: int) -> None:
+    """Before a message is accepted, as many of its size may wait: 700 bytes of payload, and 300 of everything else."""
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.recorded_queue._MAX_IN_MEMORY", 100)
+    monkeypatch.setattr("mqtt_token_client.mqtt.session.recorded_queue._MAX_BYTES_IN_MEMORY", most)
+    queue = RecordedQueue(ScriptedJournal(), print)
+    for _ in range(20):
+        queue.put(RecordedMessage(encode_topic("t"), bytes(700), 1, False, b""))
+    assert len(queue.new) == waiting
+
+
+@pytest.mark.parametrize("when_full", ["reject", "drop_newest", "drop_oldest"])
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+@pytest.mark.parametrize("waiting", [10, 11])
+def test_what_is_on_disk_is_read_while_nothing_is_sent_only_if_the_oldest_may_be_dropped(
+    when_full: str, is_open: bool, waiting: int
+) -> None:
+    journal, _ = read_by_hand()
+    journal.bounds = Bounds(when_full=when_full)
+    soon: list[Callable[[], None]] = []
+    queue = RecordedQueue(journal, print, soon.append)
+    for _ in range(waiting):
+        queue.put(recorded())
+    if is_open:
+        queue.open(lambda: None)
+    queue._page_arrived()
+    assert len(soon) == (when_full == "drop_oldest" and is_open and waiting == 11)

@@ -192,3 +192,13 @@ def test_pauses_in_a_row_are_each_twice_as_long_up_to_a_minute(monkeypatch: pyte
         now += pauses[-1]
         assert window.resume()
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_it_doubles_only_while_acknowledgements_come_faster_than_twice_the_first(acknowledge: Acknowledge) -> None:
+    """And 10 ms beside that."""
+    window = InflightWindow(10_000)
+    acknowledge(window, 0.5)
+    acknowledge(window, 2 * 0.5 + 0.01)
+    assert window.size == 200
+    acknowledge(window, 2 * 0.5 + 0.0099)
+    assert window.size == 400
