@@ -97,12 +97,14 @@ class TestWriting:
 
         assert call(wire.runtime, write) == [True, False, False]
 
-    def test_there_is_no_room_after_disconnect(self, wire: Wire) -> None:
+    def test_nothing_follows_disconnect(self, wire: Wire) -> None:
         def write() -> list[bool]:
             wire.link.end()
+            wire.link.write(b"late")
             return [wire.link.write_item(b"late", item) for item in (None, "late")]
 
         assert call(wire.runtime, write) == [False, False]
+        assert not wire.link.unsent
         assert call(wire.runtime, wire.link.unwritten) == ["late"]
         assert wire.read(2) == DISCONNECT
 

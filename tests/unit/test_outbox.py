@@ -439,6 +439,15 @@ class TestBound:
         box.at_qos_0.written([only])
         put(box, "b")
 
+    def test_that_there_is_room_again_is_reported_once_messages_of_qos_0_are_written(self) -> None:
+        box, room = outbox(max_queued=2), list[int]()
+        messages = put(box, "a", "b", qos=0)
+        send(box)
+        box.queue.when_room(lambda: room.append(len(box.queue)))
+        assert room == []
+        box.at_qos_0.written(messages)
+        assert room == [0]
+
     def test_holds_for_many_threads(self) -> None:
         box, refused = outbox(max_queued=500), threading.Semaphore(0)
 
@@ -552,15 +561,16 @@ class TestAcknowledgements:
 
     def test_free_the_payload_of_a_delivery_that_the_application_keeps(self) -> None:
         box = outbox()
-        delivered, rejected = message("a"), message("b")
-        for one in (delivered, rejected):
+        written, delivered, rejected = message("z", 0), message("a"), message("b")
+        for one in (written, delivered, rejected):
             one.payload = bytes(1000)
             box.queue.put(one)
         send(box)
         assert len(delivered.payload) == len(rejected.payload) == 1000
         box.acknowledged(PUBACK, 1, 0)
         box.acknowledged(PUBACK, 2, 0x97)
-        assert delivered.payload == rejected.payload == b""
+        box.at_qos_0.written([written])
+        assert written.payload == delivered.payload == rejected.payload == b""
 
     def test_of_qos_0_are_its_writing(self) -> None:
         box = outbox()

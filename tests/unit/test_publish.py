@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,14 @@ class TestPublish:
         device.until(lambda: len(done) == 3)
         assert done == deliveries
         assert device.client.stats.delivered == 3
+
+    @pytest.mark.parametrize(("retain", "sent"), [(2, True), ("yes", True), (None, False), (0, False)])
+    def test_retains_for_whatever_is_true(self, make: Make, retain: Any, sent: bool) -> None:
+        device = make()
+        peer = device.start()
+        device.client.publish("t", b"", retain=retain)
+        (message,) = peer.expect_messages(1)
+        assert (message.qos, message.retain) == (0, sent)
 
     @pytest.mark.parametrize(("qos", "kind", "reason"), [(1, PUBACK, 0x87), (2, PUBREC, 0x83)])
     def test_fails_with_the_reason_of_a_broker_that_refuses(self, make: Make, qos: int, kind: int, reason: int) -> None:

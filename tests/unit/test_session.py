@@ -14,6 +14,7 @@ from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing
 from mqtt_token_client.mqtt.session.limits import Limits
 from mqtt_token_client.mqtt.session.subscriptions import Subscriptions
+from mqtt_token_client.mqtt.transport import HIGH_WATER
 from tests.unit.network_thread import call
 from tests.unit.session_client import Client
 
@@ -109,6 +110,17 @@ class TestSending:
         assert [int(data[start + 5 : start + 9]) for start in range(0, len(data), size)] == list(range(3000))
         call(client.loop, lambda: None)
         assert client.stats.delivered == 3000
+
+    @pytest.mark.parametrize("qos", [0, 1])
+    def test_no_message_is_taken_from_the_outbox_beyond_what_the_link_accepts(self, client: Client, qos: int) -> None:
+        client.session._outbox.window.size = 1000
+        for _ in range(300):
+            client.session.queue.put(Outgoing(encode_topic("t"), bytes(HIGH_WATER // 4), qos, False, b""))
+        written: list[int] = []
+        client.link.flush = lambda: written.append(len(client.link.unsent))  # type: ignore[method-assign]
+        client.send()
+        assert len(written) == 1
+        assert HIGH_WATER <= written[0] < 1.5 * HIGH_WATER
 
     def test_nothing_is_taken_from_the_outbox_for_a_link_that_is_ending(self, client: Client) -> None:
         call(client.loop, client.link.end)
