@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from time import sleep
 from typing import Any, TypeVar
 
 import click
@@ -26,8 +25,6 @@ from ..tokens.off_main_thread import off_main_thread
 from .waiting import WaitingStore
 
 TEMPORARY, USAGE, LOGIN, REJECTED = 1, 2, 3, 4  # exit codes
-
-_SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt, as the refresh token would be lost
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -110,20 +107,8 @@ def _log_in(config: Config) -> Token:
     with config.store.lock(token_key(config)):  # type: ignore[attr-defined]  # with_config() wraps it
         token = config.source.fetch(None)
         with ExitGuard(needed=True):  # a person approved it
-            _save(config, token)
-    return token
-
-
-def _save(config: Config, token: Token) -> None:
-    for pause in (*_SAVE_AGAIN, None):
-        try:
             config.store.save(token_key(config), token)
-        except StoreError:
-            if pause is None:
-                raise
-            sleep(pause)
-        else:
-            return
+    return token
 
 
 @click.command()
@@ -196,21 +181,11 @@ def _fetched(config: Config, source: TokenSource) -> Token:
     if keeper.renewal_due <= monotonic():
         keeper.renew_when_due()
         found = keeper.current or found
-    if keeper.unsaved:
-        off_main_thread(lambda: _save_again(keeper))
     if failures and keeper.unsaved:  # it is no use to the next command, and its refresh token would be lost
         raise failures[-1]
     for text in dict.fromkeys(map(str, failures + renewals)):  # the stored token is valid all the same
         click.echo(f"mqtt-token: {text}", err=True)
     return found
-
-
-def _save_again(keeper: TokenKeeper) -> None:
-    with ExitGuard(needed=True):
-        for pause in _SAVE_AGAIN:
-            if keeper.unsaved:
-                sleep(pause)
-                keeper.save_again()
 
 
 def check_client(config: Config) -> None:

@@ -1,23 +1,28 @@
-"""WaitingStore: a store for the command, which says that it is waiting for the lock."""
+"""WaitingStore: a store for the command, which waits where it is locked or fails."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Timer
+from time import sleep
 from typing import TYPE_CHECKING
 
 import click
+
+from ..errors import StoreError
 
 if TYPE_CHECKING:
     from ..stores import TokenStore
     from ..token import Token
 
 _NOTICE_AFTER = 1.0  # seconds: a renewal by another process takes less, a login takes longer
+_SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt, as the refresh token would be lost
 
 
 class WaitingStore:
-    """A store that prints a line to stderr if another process holds the lock of the token.
+    """A store that prints a line to stderr if another process holds the lock of the token, and that tries several times
+    to save one.
 
     Args:
         store: the store, which has a lock.
@@ -36,8 +41,17 @@ class WaitingStore:
         return self._store.load(key)
 
     def save(self, key: str, token: Token) -> None:
-        """Save a token."""
-        self._store.save(key, token)
+        """Save a token. Whoever must not lose it holds an ``ExitGuard`` until this returns, also between two attempts.
+
+        Raises:
+            StoreError: the last attempt failed too.
+        """
+        for pause in _SAVE_AGAIN:
+            try:
+                return self._store.save(key, token)
+            except StoreError:
+                sleep(pause)
+        return self._store.save(key, token)
 
     def delete(self, key: str) -> None:
         """Delete a token."""

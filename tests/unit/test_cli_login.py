@@ -5,7 +5,10 @@ tests/integration/test_login_command.py.
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -82,6 +85,27 @@ def command(tmp_path: Path, server: OAuthServer) -> Command:
     return Command(tmp_path, server)
 
 
+@pytest.fixture
+def device(command: Command) -> Command:
+    """A device that a person has approved, whose token has expired."""
+    text = command.text.replace("client_credentials", "device_flow").replace("client_secret_file", "#")
+    command.file.write_text(text)
+    command.offer(device_authorization_endpoint=f"{command.server.origin}/device")
+    command.server.pages["/device"] = answer(
+        {
+            "device_code": "the-device-code",
+            "user_code": "ABCD-EFGH",
+            "verification_uri": "https://id.example.com/device",
+            "expires_in": 600,
+            "interval": 0.01,
+        }
+    )
+    config = read_config(command.file)
+    expired = Token("old", 10.0, refresh_token="refresh-1", since=monotonic() - 60)
+    config.store.save(config.source.key, expired)  # type: ignore[attr-defined]  # ours has one
+    return command
+
+
 def issue(command: Command, value: str | None = None, **more: Any) -> str:
     value = value or jwt.encode(CLAIMS, "k" * 32, "HS256")
     remember_secret(value)
@@ -108,7 +132,7 @@ def full_for(monkeypatch: pytest.MonkeyPatch, attempts: int) -> list[float]:
         replace(*names)
 
     monkeypatch.setattr("mqtt_token_client.stores.file.replace", replace_if_room)
-    monkeypatch.setattr("mqtt_token_client.cli.login.sleep", waits.append)
+    monkeypatch.setattr("mqtt_token_client.cli.waiting.sleep", waits.append)
     return waits
 
 
@@ -154,6 +178,49 @@ class TestLogin:
         value = issue(command)
         assert command(*arguments).exit_code == 0
         assert command.stored() == Token(value)
+
+
+_ENDED_WHILE_IT_STORES = """
+import atexit, os, signal, sys, threading
+from mqtt_token_client.cli import main, waiting
+from mqtt_token_client.stores import file
+from mqtt_token_client.tokens import exit_guard
+
+waiting._SAVE_AGAIN = (0.0, 0.0, 0.0)
+number, noticed, replace, failed = signal.Signals[sys.argv.pop(1)], threading.Event(), file.replace, []
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(noticed.set)  # what is registered last is called first
+
+def handle_and_tell(*arguments, handle=exit_guard._end_when_released):
+    handle(*arguments)
+    noticed.set()
+
+def fail_twice(*names):
+    if len(failed) < 2:
+        if not failed:
+            os.kill(os.getpid(), number)
+            noticed.wait()
+        failed.append(names)
+        raise OSError(28, "No space left on device")
+    replace(*names)
+
+exit_guard._end_when_released, file.replace = handle_and_tell, fail_twice
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["login"], ["login", "--again"], ["token"]], ids=" ".join)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_the_command_once_the_store_that_had_failed_has_the_new_refresh_token(
+    device: Command, name: str, arguments: list[str]
+) -> None:
+    device.server.pages["/token"] = token_answer("new", refresh_token="next")
+    program = [sys.executable, "-c", _ENDED_WHILE_IT_STORES, name, *arguments, "-c", str(device.file)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if name == "SIGINT" else -signal.SIGTERM), done.stderr
+    stored = device.stored()
+    assert stored is not None
+    assert (stored.value, stored.refresh_token) == ("new", "next")
 
 
 class TestStatus:
@@ -300,24 +367,9 @@ class TestRejectedRenewal:
     """Dex rejects an expired refresh token with invalid_request."""
 
     @pytest.fixture
-    def device(self, command: Command) -> Command:
-        text = command.text.replace("client_credentials", "device_flow").replace("client_secret_file", "#")
-        command.file.write_text(text)
-        command.offer(device_authorization_endpoint=f"{command.server.origin}/device")
-        command.server.pages["/device"] = answer(
-            {
-                "device_code": "the-device-code",
-                "user_code": "ABCD-EFGH",
-                "verification_uri": "https://id.example.com/device",
-                "expires_in": 600,
-                "interval": 0.01,
-            }
-        )
-        config = read_config(command.file)
-        expired = Token("old", 10.0, refresh_token="refresh-1", since=monotonic() - 60)
-        config.store.save(config.source.key, expired)  # type: ignore[attr-defined]  # ours has one
-        self.reject(command)
-        return command
+    def device(self, device: Command) -> Command:
+        self.reject(device)
+        return device
 
     def reject(self, command: Command, error: str = "invalid_request") -> None:
         """Reject each refresh token, and accept each device code."""
