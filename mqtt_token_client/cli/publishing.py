@@ -6,13 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 
 from ..config import Config
 from ..errors import MqttTokenError
+from ..mqtt.codec.checks import LARGEST_PAYLOAD
 from ..mqtt.session.delivery import Delivery
 from .beside import (
     Wait,
@@ -29,6 +32,23 @@ from .beside import (
 from .login import with_config
 
 _MOST_UNACKNOWLEDGED = 1000  # messages from stdin; then the next line waits
+_TOO_LONG = "more than {} bytes, the most that a message may have"
+
+
+class _Payload(click.File):
+    """The content of a file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-" and sys.stdin is None:
+            self.fail("stdin is closed", param, ctx)
+        try:
+            with nullcontext(sys.stdin.buffer) if value == "-" else Path(value).open("rb") as file:
+                payload = file.read(LARGEST_PAYLOAD + 1)  # /dev/zero has no end
+        except OSError as error:
+            self.fail(f"'{value}': {error.strerror}", param, ctx)
+        if len(payload) > LARGEST_PAYLOAD:
+            self.fail(f"'{value}': {_TOO_LONG.format(LARGEST_PAYLOAD)}", param, ctx)
+        return payload
 
 
 @click.command()
@@ -37,7 +57,7 @@ _MOST_UNACKNOWLEDGED = 1000  # messages from stdin; then the next line waits
 @click.option("-m", "--message", help="The payload.")
 @click.option("-n", "--null", is_flag=True, help="An empty payload.")
 @click.option("-l", "--lines", is_flag=True, help="A message for each line of stdin.")
-@click.option("-f", "--file", type=click.File("rb"), help="The payload is this file; - is stdin.")
+@click.option("-f", "--file", type=_Payload("rb"), help="The payload is this file; - is stdin.")
 @qos_option
 @click.option("-r", "--retain", is_flag=True, help="The broker keeps it for later subscribers.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Send it this many times.")
@@ -53,7 +73,7 @@ def pub(
     message: str | None,
     null: bool,
     lines: bool,
-    file: BinaryIO | None,
+    file: bytes | None,
     qos: int,
     retain: bool,
     repeat: int,
@@ -78,9 +98,9 @@ def pub(
     if lines and sys.stdin is None:
         raise click.UsageError("-l reads stdin, and stdin is closed")
     if lines:
-        payloads = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+        payloads = _lines(sys.stdin.buffer)
     else:
-        payload = b"" if null else file.read() if file is not None else encoded(message or "")
+        payload = file if file is not None else encoded(message or "")
         payloads = _repeated(payload, repeat, delay)
     sender = _Sender()
     more = message_properties(properties, user)
@@ -99,6 +119,17 @@ def pub(
         raise error
     if not finished:
         raise click.ClickException(f"{sender.sent - sender.delivered} of {sender.sent} not acknowledged in time")
+
+
+def _lines(stdin: BinaryIO) -> Iterator[bytes]:
+    try:
+        while line := stdin.readline(LARGEST_PAYLOAD + 2):
+            payload = line.rstrip(b"\r\n")
+            if len(payload) > LARGEST_PAYLOAD:
+                raise click.UsageError(f"-l: a line has {_TOO_LONG.format(LARGEST_PAYLOAD)}")
+            yield payload
+    except OSError as error:
+        raise click.UsageError(f"-l: stdin: {error.strerror}") from None
 
 
 def _repeated(payload: bytes, repeat: int, delay: float) -> Iterator[bytes]:

@@ -124,6 +124,41 @@ class TestPub:
         result = command("pub", "-t", "a", "-l")
         assert (result.exit_code, "stdin is closed" in result.stderr) == (2, True), result.output
 
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            (".", "'.': Is a directory"),
+            ("/proc/self/mem", "'/proc/self/mem': Input/output error"),
+            ("/dev/zero", "'/dev/zero': more than 1000 bytes, the most that a message may have"),
+            ("-", "stdin is closed"),
+        ],
+    )
+    def test_names_a_file_that_cannot_be_the_payload(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.cli.publishing.LARGEST_PAYLOAD", 1000)
+        monkeypatch.setattr("mqtt_token_client.cli.publishing.sys", SimpleNamespace(stdin=None))
+        result = command("pub", "-t", "a", "-f", given)
+        last = result.stderr.splitlines()[-1]
+        assert (result.exit_code, last) == (2, f"Error: Invalid value for '-f' / '--file': {expected}")
+
+    def test_says_so_if_stdin_cannot_be_read(self, file: Path, tmp_path: Path) -> None:
+        program = [sys.executable, "-m", "mqtt_token_client", "pub", "-t", "a", "-l", "-c", str(file)]
+        with (tmp_path / "output").open("wb") as output:
+            done = subprocess.run(program, stdin=output, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "Error: -l: stdin: Bad file descriptor")
+
+    def test_accepts_no_line_that_is_longer_than_a_message(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, broker: Broker
+    ) -> None:
+        """It would be read into memory whole: some files have no end."""
+        monkeypatch.setattr("mqtt_token_client.cli.publishing.LARGEST_PAYLOAD", 10)
+        result = command("pub", "-t", "a", "-l", stdin=b"x" * 10 + b"\r\nshort\n" + b"x" * 100)
+        last = result.stderr.splitlines()[-1]
+        expected = "Error: -l: a line has more than 10 bytes, the most that a message may have"
+        assert (result.exit_code, last) == (2, expected)
+        assert [message.payload for message in broker.messages()] == [b"x" * 10, b"short"]
+
     @pytest.mark.parametrize("name", ["sub", "request"])
     def test_of_the_others_stdout_is_needed(self, command: Command, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.setattr("mqtt_token_client.cli.printing.sys", SimpleNamespace(stdout=None))
