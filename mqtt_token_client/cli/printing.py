@@ -93,6 +93,7 @@ class Printer:
 
     Attributes:
         error: why nothing more can be printed, unless nobody reads it; None if something can.
+        count: how many lines were to be printed so far.
     """
 
     error: OSError | None = None
@@ -100,18 +101,21 @@ class Printer:
     def __init__(self, ended: Callable[[], object]) -> None:
         self._ended = ended
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self.count = self._printed = 0  # lines
         self._parts = 0  # that have been written
         self._finished = threading.Event()
         threading.Thread(target=self._print, name="printer", daemon=True).start()
 
     def put(self, line: bytes) -> None:
         """Print a line when those before it have been printed. Returns at once."""
+        self.count += 1
         self._lines.put(line + b"\n")
 
     def _print(self) -> None:
         try:
             while (line := self._lines.get()) is not None:
-                write_out(line, self._count)
+                write_out(line, self._progress)
+                self._printed += 1
         except BrokenPipeError:
             pass
         except OSError as error:  # such as a full disk
@@ -120,11 +124,18 @@ class Printer:
             self._finished.set()
             self._ended()
 
-    def _count(self) -> None:
+    def _progress(self) -> None:
         self._parts += 1
 
-    def finish(self, *, patient: bool = False) -> bool:
-        """Wait until all lines are printed, or nobody reads stdout any more; returns False if a reader pauses.
+    @property
+    def unprinted(self) -> int:
+        """How many lines wait for a reader that pauses, with the one that is printed in part; 0 if nobody reads stdout
+        any more.
+        """
+        return 0 if self._finished.is_set() else self.count - self._printed
+
+    def finish(self, *, patient: bool = False) -> None:
+        """Wait until all lines are printed, or nobody reads stdout any more, or a reader pauses.
 
         Args:
             patient: whether to wait for a reader that pauses.
@@ -133,6 +144,5 @@ class Printer:
         before = self._parts
         while not self._finished.wait(None if patient else _PATIENCE):
             if self._parts == before:
-                return False
+                return
             before = self._parts
-        return True

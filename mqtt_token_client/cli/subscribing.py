@@ -102,26 +102,31 @@ def sub(
         if isinstance(event, SubscriptionRefused):
             failed(DeliveryFailed(f"the broker rejected the filter {printable(event.topic_filter)}"))
 
-    ended = all_printed = False
+    show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
+    patient = False
     try:
-        with connected(config, client_id, limit, failed, on_event) as client:
-            for topic in topics:
-                client.subscribe(topic, received, qos=qos)
-            show = partial(show_until, over, partial(picture, traffic), partial(line, traffic)) if stats else over.wait
-            ended = show(limit.left)
-    finally:
-        all_printed = printer.finish(patient=not left and wait is None)
+        try:
+            with connected(config, client_id, limit, failed, on_event) as client:
+                for topic in topics:
+                    client.subscribe(topic, received, qos=qos)
+                ended = show(limit.left)
+            patient = not left and wait is None
+        finally:
+            printer.finish(patient=patient)
+    except KeyboardInterrupt:
+        _check_printed(printer)
+        raise
     if failures:
         raise failures[0]
-    _check_printed(printer, all_printed)
+    _check_printed(printer)
     context.exit(0 if ended or count is None else 1)
 
 
-def _check_printed(printer: Printer, all_printed: bool) -> None:
+def _check_printed(printer: Printer) -> None:
     if printer.error is not None:
         raise click.ClickException(f"stdout: {printer.error.strerror}; the last messages were not printed")
-    if not all_printed:
-        raise click.ClickException("not all messages were printed, as nobody reads stdout")
+    if unprinted := printer.unprinted:
+        raise click.ClickException(f"{unprinted} of {printer.count} messages not printed, as nobody reads stdout")
 
 
 @click.command()

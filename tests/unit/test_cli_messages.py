@@ -432,15 +432,18 @@ class TestPausingReader:
     ) -> None:
         process = start("sub", "-t", "more", "-t", "large", "-C", "2", "-W", "100")
         broker.publish("more", "", qos=1)
-        assert self.last_line(process) == (1, "Error: not all messages were printed, as nobody reads stdout")
+        assert self.last_line(process) == (1, "Error: 2 of 2 messages not printed, as nobody reads stdout")
 
     def test_does_not_keep_the_time_from_being_over(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
         assert start("sub", "-t", "large", "-C", "2", "-W", "1").wait(60) == 1
 
-    def test_does_not_keep_ctrl_c_from_ending_it(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
-        process = start("sub", "-t", "large")
+    @pytest.mark.parametrize("arguments", [[], ["-C", "1"]], ids=["waits for messages", "waits for the reader"])
+    def test_does_not_keep_ctrl_c_from_ending_it_with_the_number_of_messages_that_are_lost(
+        self, start: Callable[..., subprocess.Popen[bytes]], arguments: list[str]
+    ) -> None:
+        process = start("sub", "-t", "large", *arguments)
         process.send_signal(signal.SIGINT)
-        assert self.last_line(process) == (1, "Aborted!")
+        assert self.last_line(process) == (1, "Error: 1 of 1 messages not printed, as nobody reads stdout")
 
     def test_that_goes_on_gets_as_many_messages_as_it_wants_in_order(
         self, start: Callable[..., subprocess.Popen[bytes]], broker: Broker, large: bytes
