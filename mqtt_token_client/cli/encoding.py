@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 from .printing import Output
@@ -27,9 +28,14 @@ def allow_any_encoding() -> None:
 
 
 def report_full_outputs() -> None:
-    """Have what cannot be written to stdout end the command with one line, and what cannot to stderr go nowhere."""
+    """Have what cannot be written to stdout end the command with one line, and what cannot to stderr go nowhere. A
+    closed stdout is one that cannot be written.
+    """
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream.fileno() == number:
             output = io.BufferedWriter(Output(number, "w", closefd=False))
             setattr(sys, name, io.TextIOWrapper(output, stream.encoding, _NAME, line_buffering=stream.line_buffering))
+    if sys.stdout is None:  # this also takes its number, which a connection would get otherwise
+        unwritable = Output(os.open(os.devnull, os.O_RDONLY), "w")
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(unwritable), "utf-8", _NAME)

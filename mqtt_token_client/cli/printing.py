@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -20,9 +21,12 @@ _PATIENCE = 2.0  # seconds without progress, after which a reader of stdout is n
 
 
 def check_stdout() -> None:
-    """Raise a UsageError if this process was started without a stdout."""
-    if sys.stdout is None:
-        raise click.UsageError("stdout is closed")
+    """Raise a ClickException if stdout is closed: for commands that do something before they print."""
+    try:
+        os.write(sys.stdout.fileno(), b"")
+    except OSError as error:
+        if error.errno == errno.EBADF:  # others are found when there is something to print
+            raise cannot_write(error) from None
 
 
 def cannot_write(error: OSError) -> click.ClickException:
@@ -52,7 +56,7 @@ class Output(io.FileIO):
                 select.select([], [self], [])
         except OSError as error:
             self._failed = True
-            if self.fileno() != 1:
+            if self.fileno() == 2:
                 return size
             if isinstance(error, BrokenPipeError):
                 raise

@@ -17,7 +17,7 @@ def wrapped(text: str, indent: int = 0) -> str:
         text: one line.
         indent: columns before each further line, and what is printed before the first.
     """
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return text
     width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
     lines = textwrap.wrap(text, width, break_on_hyphens=False) or [""]

@@ -20,6 +20,7 @@ from mqtt_token_client.cli import demo, main
 from mqtt_token_client.cli.commands import mqtt_token
 from mqtt_token_client.cli.demo import Traffic, Watch
 from mqtt_token_client.cli.display import Snapshot, lifetime_bar, line, sparkline, table, verdict
+from mqtt_token_client.config import read_config
 from mqtt_token_client.description import describe
 from mqtt_token_client.errors import BrokerUnreachable, ClientClosed
 from mqtt_token_client.events import (
@@ -36,6 +37,7 @@ from mqtt_token_client.events import (
     TokenRefused,
     TokenRenewed,
 )
+from mqtt_token_client.token import Token
 from tests.unit.command_line import cli_runner
 
 if TYPE_CHECKING:
@@ -66,10 +68,11 @@ def test_without_the_extra_testing_one_line_says_so(missing: str) -> None:
     assert ended.returncode == 1
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "bash"], ["status", "-c", "{file}"]])
-def test_a_full_disk_that_takes_no_output_is_one_line(arguments: list[str], tmp_path: Path) -> None:
-    (file := tmp_path / "device.toml").write_text(  # for "status"
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """The file of a device that has a token."""
+    (tmp_path / "secret").write_text("secret")
+    (file := tmp_path / "device.toml").write_text(
         """
         store = "file:store"
         [source]
@@ -79,13 +82,41 @@ def test_a_full_disk_that_takes_no_output_is_one_line(arguments: list[str], tmp_
         client_secret_file = "secret"
         """
     )
-    (tmp_path / "secret").write_text("secret")
-    command = [sys.executable, "-m", "mqtt_token_client", *(one.format(file=file) for one in arguments)]
+    config = read_config(file)
+    config.store.save(config.source.key, Token("the-token-of-pump-17", 3600.0))  # type: ignore[attr-defined]  # has one
+    return file
+
+
+PRINTING = [["--help"], ["--version"], ["completion", "bash"], ["status", "-c", "{file}"], ["token", "-c", "{file}"]]
+CONNECTING = [["sub", "-t", "a", "-c", "{file}"], ["request", "-t", "a", "-c", "{file}"], ["demo", "--seconds", "0.1"]]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_full_disk_that_takes_no_output_is_one_line(arguments: list[str], device: Path) -> None:
+    command = [sys.executable, "-m", "mqtt_token_client", *(one.format(file=device) for one in arguments)]
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
         assert (ended.returncode, ended.stderr) == (1, "Error: stdout: No space left on device\n")
         failed = subprocess.run([*command, "--none"], stdout=subprocess.PIPE, stderr=full, timeout=60)
     assert failed.returncode in (0, 2), "a full disk for its errors changes no exit code"
+
+
+@pytest.mark.parametrize("arguments", [*PRINTING, *CONNECTING], ids=" ".join)
+def test_a_closed_stdout_is_one_line(arguments: list[str], device: Path) -> None:
+    command = [sys.executable, "-m", "mqtt_token_client", *(one.format(file=device) for one in arguments)]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (1, "Error: stdout: Bad file descriptor\n")
+
+
+def test_a_command_that_prints_nothing_to_stdout_needs_none(device: Path) -> None:
+    command = [sys.executable, "-m", "mqtt_token_client", "login", "-c", str(device)]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr.startswith("Logged in")) == (0, True), ended.stderr
 
 
 def test_a_reader_of_stdout_that_stops_ends_the_command_without_a_word() -> None:

@@ -159,12 +159,6 @@ class TestPub:
         assert (result.exit_code, last) == (2, expected)
         assert [message.payload for message in broker.messages()] == [b"x" * 10, b"short"]
 
-    @pytest.mark.parametrize("name", ["sub", "request"])
-    def test_of_the_others_stdout_is_needed(self, command: Command, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        monkeypatch.setattr("mqtt_token_client.cli.printing.sys", SimpleNamespace(stdout=None))
-        result = command(name, "-t", "a")
-        assert (result.exit_code, "stdout is closed" in result.stderr) == (2, True), result.output
-
     def test_publishes_each_line_of_stdin_and_says_how_many_were_acknowledged(
         self, command: Command, broker: Broker
     ) -> None:
