@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from ...clock import monotonic
 from ...events import Event
+from ..runtime.base import Runtime, Timer, current
 from .journal import CallSoon, Journal, Recorded, Reporting
 from .journal_events import JournalFull, Resumed
 
@@ -31,8 +33,10 @@ class JournalLink:
         self._report_sending: Callable[[], None] = lambda: None
         self._call_soon: CallSoon | None = None  # None until the session is open
         self._is_lost = False
-        self._dropped = 0
-        self._report_dropped_at = 0.0
+        self._dropped = 0  # messages, since the last report
+        self._reports_dropped = False  # soon, or when the timer fires
+        self._report_dropped_at = 0.0  # at the earliest
+        self._timer: Timer | None = None
         self._resumed = 0  # messages of an earlier process that were not reported as Resumed
 
     def load(self, wake: Callable[[], None], sending: Reporting) -> Recorded:
@@ -65,14 +69,29 @@ class JournalLink:
     def dropped(self, count: int) -> None:
         """Messages were dropped. Called on any thread."""
         self._dropped += count
-        if self._call_soon is not None and monotonic() >= self._report_dropped_at:
-            self._report_dropped_at = monotonic() + _DROPS_REPORTED_EVERY
-            self._call_soon(self._report_dropped)
+        if self._call_soon is not None and not self._reports_dropped:
+            self._reports_dropped = True
+            self._call_soon(self._report_dropped_in_time)
+
+    def _report_dropped_in_time(self) -> None:
+        wait = self._report_dropped_at - monotonic()
+        if self._dropped and wait > 0:
+            self._timer = cast(Runtime, current.runtime).call_later(wait, self._report_dropped)
+        else:
+            self._report_dropped()
 
     def _report_dropped(self) -> None:
+        self._timer, self._reports_dropped = None, False
         count, self._dropped = self._dropped, 0
         if count:
+            self._report_dropped_at = monotonic() + _DROPS_REPORTED_EVERY
             self._emit(JournalFull(count))
+
+    def close(self) -> None:
+        """The session is closed, and no more messages are dropped. On the network thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._report_dropped()
 
     def _lost(self) -> None:
         """The journal has lost what it had. Called on any thread."""

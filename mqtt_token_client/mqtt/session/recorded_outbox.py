@@ -133,6 +133,7 @@ class RecordedOutbox(Outbox):
         self._again = deque()
         self.queue.new.extend(others)
         abandoned = super().close()
+        self._link.close()
         self._take_up([message.copy() for message in kept])
         for message in (*kept, *self._recorded.backlog_deliveries()):
             message.finish(DeliveryFailed(f"{CLOSED}; the journal has it, and it is sent after the next connect()"))
