@@ -10,6 +10,8 @@ from pathlib import Path
 from ..errors import JournalError
 from ..stores.folder import sync
 
+_ASIDE = ("", "-2", "-3")  # endings of their names; the last one is replaced, as a disk has little room
+
 
 def create(file: Path) -> None:
     """Create the file (mode 600) and its folder (mode 700), unless they exist.
@@ -31,12 +33,14 @@ def create(file: Path) -> None:
 
 
 def set_aside(file: Path) -> Path:
-    """Rename a damaged file, and the second one that belongs to it; return the new name.
+    """Rename a damaged file, and the second one that belongs to it; return the new name. The first few files are kept,
+    as each may have messages that no other has.
 
     Raises:
         OSError: it failed.
     """
-    aside = file.with_name(f"{file.name}.corrupt")
+    names = [file.with_name(f"{file.name}.corrupt{ending}") for ending in _ASIDE]
+    aside = next((name for name in names if not name.exists()), names[-1])
     for ending in ("-wal", ""):  # the first one is useless alone
         with suppress(FileNotFoundError):
             file.with_name(file.name + ending).replace(aside.with_name(aside.name + ending))

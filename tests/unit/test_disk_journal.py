@@ -630,6 +630,22 @@ class TestFaults:
         journal.append(one)
         one.stored.wait(10)
 
+    def test_the_first_damaged_files_are_kept(self, reopen: Open, path: Path, reported: list[events.Event]) -> None:
+        """Each may have messages that nothing else has; a disk that damages every file must not be filled by them."""
+        path.parent.mkdir(mode=0o700)
+        for number in (1, 2, 3, 4):
+            path.write_bytes(b"damaged %d" % number * 1000)
+            journal = reopen()
+            assert load(journal).count == 0
+            journal.close()
+        aside = {one.name: one.read_bytes()[:9] for one in path.parent.glob("*corrupt*")}
+        assert aside == {
+            "journal.corrupt": b"damaged 1",
+            "journal.corrupt-2": b"damaged 2",
+            "journal.corrupt-3": b"damaged 4",
+        }
+        assert ["corrupt-3" in str(event) for event in reported] == [False, False, True, True]
+
     def test_a_damaged_name_that_is_no_text_is_damage_like_any_other(
         self, reopen: Open, path: Path, reported: list[events.Event]
     ) -> None:
