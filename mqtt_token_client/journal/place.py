@@ -41,8 +41,10 @@ def set_aside(file: Path) -> Path:
     """
     names = [file.with_name(f"{file.name}.corrupt{ending}") for ending in _ASIDE]
     aside = next((name for name in names if not name.exists()), names[-1])
-    for ending in ("-wal", ""):  # the first one is useless alone
+    wal = aside.with_name(f"{aside.name}-wal")
+    wal.unlink(missing_ok=True)  # of the file that is replaced: SQLite would apply it to this one
+    for one, new in ((file.with_name(f"{file.name}-wal"), wal), (file, aside)):  # the first one is useless alone
         with suppress(FileNotFoundError):
-            file.with_name(file.name + ending).replace(aside.with_name(aside.name + ending))
+            one.replace(new)
     sync(file.parent)
     return aside

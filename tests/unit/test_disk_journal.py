@@ -646,6 +646,16 @@ class TestFaults:
         }
         assert ["corrupt-3" in str(event) for event in reported] == [False, False, True, True]
 
+    def test_a_damaged_file_gets_no_second_file_of_another(self, reopen: Open, path: Path) -> None:
+        """SQLite would apply it to the wrong one when somebody opens the copy."""
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(b"damaged" * 1000)
+        left = path.with_name("journal.corrupt-wal")
+        left.write_bytes(b"of a file that was removed")
+        assert load(reopen()).count == 0
+        assert path.with_name("journal.corrupt").exists()
+        assert not left.exists()
+
     def test_a_damaged_name_that_is_no_text_is_damage_like_any_other(
         self, reopen: Open, path: Path, reported: list[events.Event]
     ) -> None:
