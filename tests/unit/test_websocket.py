@@ -25,7 +25,8 @@ from mqtt_token_client.errors import (
 )
 from mqtt_token_client.mqtt.codec.reason_codes import Action
 from mqtt_token_client.mqtt.transport.address import parse_broker
-from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade, upgrade_action, websocket_close
+from mqtt_token_client.mqtt.transport.websocket import WebSocket, websocket_close
+from mqtt_token_client.mqtt.transport.websocket_upgrade import upgrade, upgrade_action
 from tests.unit.websocket_server import (
     BINARY,
     CLOSE,

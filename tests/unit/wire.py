@@ -19,7 +19,8 @@ from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.transport import Loss
 from mqtt_token_client.mqtt.transport.connection import NetworkConnection
-from mqtt_token_client.mqtt.transport.websocket import WebSocket, upgrade
+from mqtt_token_client.mqtt.transport.websocket import WebSocket
+from mqtt_token_client.mqtt.transport.websocket_upgrade import upgrade
 from tests.unit.codecs import connected
 from tests.unit.network_thread import call
 from tests.unit.websocket_server import WebSocketPeer

@@ -65,7 +65,7 @@ def _open(
         if context is not None:
             sock = handshake(sock, context, address.host, deadline, str(address), session)
         if address.path is not None:
-            from .websocket import upgrade
+            from .websocket_upgrade import upgrade
 
             websocket = upgrade(sock, address.host_header, address.path, headers, deadline, str(address))
             return cast("socket.socket", websocket)  # as far as a connection uses one

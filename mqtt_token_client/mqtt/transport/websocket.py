@@ -6,31 +6,19 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
-import h11
-from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
-from wsproto.utilities import RemoteProtocolError
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
-from ...clock import monotonic
-from ...errors import BrokerError, BrokerRefused, BrokerUnreachable, ConfigurationError, ProtocolError
+from ...errors import BrokerError, BrokerRefused
 from ...logs import printable
 from ..codec.reason_codes import NOT_AUTHORIZED, Action
 
-_PIECE = 65_536
-_OTHER_PORT = "; perhaps this port does not speak WebSocket, or speaks it over TLS (wss://)"
+if TYPE_CHECKING:
+    from wsproto import WSConnection
+
 _FRAMES_A_CALL = 16  # a frame can be two bytes long and costs some microseconds: the rest is left for another turn
 
 # RFC 6455 section 7.4.1, and the IANA registry that it establishes. EMQX closes with 1000 when the token expires: as
@@ -200,101 +188,8 @@ class WebSocket:
                 self._end = f"the broker broke the WebSocket protocol: {printable(str(event.reason))}"
 
 
-def upgrade(
-    sock: socket.socket, host: str, path: str, headers: Mapping[str, str], deadline: float, name: str
-) -> WebSocket:
-    """The WebSocket over a connection, after its opening handshake. It blocks, until ``deadline`` at most.
-
-    Args:
-        host: the Host header.
-        headers: they carry the token, if there are any.
-        deadline: by :func:`~mqtt_token_client.clock.monotonic`.
-        name: the broker's URL, for errors.
-
-    Raises:
-        BrokerRefused: the token was rejected (HTTP 401 or 403), with the reason code of MQTT for that.
-        BrokerUnreachable: no answer, or one that asks for a retry (HTTP 408, 429 and 5xx).
-        ConfigurationError: any other answer: MQTT is not at this URL.
-        ProtocolError: the answer is malformed.
-        OSError: the connection broke.
-    """
-    protocol = WSConnection(ConnectionType.CLIENT)
-    request = _request(protocol, host, path, headers)
-    if request is None:
-        raise ConfigurationError(
-            "profile: a header for the WebSocket upgrade is not valid in HTTP (RFC 9110 section 5)"
-        )
-    sock.settimeout(max(0.001, deadline - monotonic()))
-    sock.sendall(request)
-    answer = None
-    while answer is None:
-        sock.settimeout(max(0.001, deadline - monotonic()))
-        try:
-            data = sock.recv(_PIECE)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            problem = "the connection was closed without an answer to the WebSocket upgrade"
-            raise BrokerUnreachable(f"{name}: {problem}{_OTHER_PORT}")
-        answer = _answer(protocol, data)
-    if isinstance(answer, RejectConnection):
-        raise _refusal(answer.status_code, name, token_sent=bool(headers))
-    if not isinstance(answer, AcceptConnection):
-        problem = "the answer to the WebSocket upgrade is not valid (RFC 6455 section 4.2.2)"
-        raise ProtocolError(f"{name}: {problem}{_OTHER_PORT}")
-    if answer.subprotocol != "mqtt":
-        raise ConfigurationError(f"{name}: the WebSocket there does not speak MQTT; check the URL's path")
-    sock.setblocking(False)
-    return WebSocket(sock, protocol)
-
-
-# Errors of h11 quote the offending text, which may be a secret: ours are raised outside of any "except", so that h11's
-# are not their context.
-
-
-def _request(protocol: WSConnection, host: str, path: str, headers: Mapping[str, str]) -> bytes | None:
-    try:
-        extra = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
-        return protocol.send(Request(host=host, target=path, subprotocols=["mqtt"], extra_headers=extra))
-    except (h11.LocalProtocolError, UnicodeError):
-        return None
-
-
-def _answer(protocol: WSConnection, data: bytes) -> Event | str | None:
-    """The answer, once it is there; a text for one that is not valid HTTP, or not the answer to this request."""
-    try:
-        protocol.receive_data(data)
-    except (RemoteProtocolError, UnicodeError):
-        return "malformed"
-    # wsproto keeps the frames that follow for events()
-    return next(protocol.handshake.events(), None)
-
-
-def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
-    text = f"{name}: the WebSocket upgrade was answered with HTTP {status}"
-    action = upgrade_action(status)
-    if action is Action.NEW_TOKEN:
-        if token_sent:
-            return BrokerRefused(text, reason=NOT_AUTHORIZED)
-        return ConfigurationError(f"{text}; it expects the token there: use a profile that puts it into a header")
-    if action is Action.RETRY:
-        return BrokerUnreachable(text)
-    if 300 <= status < 400:
-        return ConfigurationError(f"{text}, a redirect, which is not followed; set broker to the URL that it leads to")
-    return ConfigurationError(f"{text}; check the URL's path: many brokers have /mqtt")
-
-
 def websocket_close(code: int) -> tuple[str, Action]:
     """The name of the code of a Close frame from the broker, and what to do about it. Codes that are not registered,
     among them those of applications (from 4000 on), have no name and mean a retry.
     """
     return _WEBSOCKET_CLOSE.get(code, ("", Action.RETRY))
-
-
-def upgrade_action(status: int) -> Action:
-    """What to do about this HTTP status in answer to the upgrade to a WebSocket (RFC 9110 section 15; RFC 6585
-    section 4 for 429). Any status but 401, 403 and those that ask for a retry comes from something other than a broker.
-    """
-    if status in (401, 403):
-        return Action.NEW_TOKEN
-    return Action.RETRY if status >= 500 or status in (408, 425, 429) else Action.GIVE_UP
