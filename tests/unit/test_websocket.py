@@ -41,6 +41,8 @@ from tests.unit.websocket_server import (
 
 NAME = "wss://b.example:443/mqtt"
 SECRET = {"Authorization": "Bearer a-secret"}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
 
 
 class Ends:
@@ -173,6 +175,28 @@ class TestUpgrade:
         error = refusal(asked)
         assert isinstance(error, BrokerUnreachable)
         assert str(error) == f"{NAME}: the WebSocket upgrade was answered with HTTP {status}"
+
+    @pytest.mark.parametrize("whole", [True, False], ids=["at once", "in pieces"])
+    def test_after_interim_answers_is_one(self, ends: Ends, whole: bool) -> None:
+        """RFC 9110 section 15.2: a client must skip those that it did not ask for."""
+        asked = ends.ask()
+        ends.peer.read_request()
+        for interim in (EARLY_HINTS + CONTINUE,) if whole else (EARLY_HINTS, CONTINUE):
+            ends.peer.sock.sendall(interim)
+        ends.peer.accept(frame(BINARY, b"early"))
+        assert received(asked.result(20), 5) == b"early"
+
+    def test_after_interim_answers_is_rejected_by_the_final_one(self, ends: Ends) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.sock.sendall(EARLY_HINTS)
+        ends.peer.refuse(503)
+        assert str(refusal(asked)) == f"{NAME}: the WebSocket upgrade was answered with HTTP 503"
+
+    def test_with_interim_answers_that_do_not_end_is_none(self, ends: Ends) -> None:
+        asked = ends.ask(SECRET)
+        ends.peer.read_request()
+        ends.peer.sock.sendall(EARLY_HINTS * 25)
+        assert isinstance(refusal(asked), ProtocolError)
 
     def test_to_something_that_does_not_confirm_mqtt_is_for_a_person_to_fix(self, ends: Ends) -> None:
         asked = ends.ask()

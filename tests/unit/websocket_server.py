@@ -36,7 +36,9 @@ class WebSocketPeer:
         self._payload = bytearray()
 
     def read_request(self) -> None:
-        """The upgrade, up to its empty line."""
+        """The upgrade, up to its empty line, unless it was read already."""
+        if self.request:
+            return
         while b"\r\n\r\n" not in self._data:
             piece = self.sock.recv(1000)
             assert piece, "the connection ended within the upgrade"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import h11
 from wsproto import ConnectionType, WSConnection
@@ -16,6 +17,8 @@ from ..codec.reason_codes import NOT_AUTHORIZED, Action
 from .websocket import WebSocket
 
 _PIECE = 65_536
+_MOST_INTERIM = 20  # answers before the final one
+_MALFORMED = "malformed"
 _OTHER_PORT = "; perhaps this port does not speak WebSocket, or speaks it over TLS (wss://)"
 
 
@@ -45,17 +48,11 @@ def upgrade(
         )
     sock.settimeout(max(0.001, deadline - monotonic()))
     sock.sendall(request)
-    answer = None
-    while answer is None:
-        sock.settimeout(max(0.001, deadline - monotonic()))
-        try:
-            data = sock.recv(_PIECE)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            problem = "the connection was closed without an answer to the WebSocket upgrade"
-            raise BrokerUnreachable(f"{name}: {problem}{_OTHER_PORT}")
-        answer = _answer(protocol, data)
+    answers = islice(_answers(sock, protocol, deadline), _MOST_INTERIM + 1)
+    answer = next((answer for answer in answers if not _is_interim(answer)), _MALFORMED)
+    if answer is None:
+        problem = "the connection was closed without an answer to the WebSocket upgrade"
+        raise BrokerUnreachable(f"{name}: {problem}{_OTHER_PORT}")
     if isinstance(answer, RejectConnection):
         raise _refusal(answer.status_code, name, token_sent=bool(headers))
     if not isinstance(answer, AcceptConnection):
@@ -79,14 +76,34 @@ def _request(protocol: WSConnection, host: str, path: str, headers: Mapping[str,
         return None
 
 
-def _answer(protocol: WSConnection, data: bytes) -> Event | str | None:
-    """The answer, once it is there; a text for one that is not valid HTTP, or not the answer to this request."""
+def _answers(sock: socket.socket, protocol: WSConnection, deadline: float) -> Iterator[Event | str | None]:
+    """The answers as they arrive: a text for what is not valid HTTP, or not an answer to this request; None at the end
+    of the connection.
+    """
+    while True:
+        sock.settimeout(max(0.001, deadline - monotonic()))
+        try:
+            data = sock.recv(_PIECE)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            yield None
+        elif not _receive(protocol, data):
+            yield _MALFORMED
+        yield from protocol.handshake.events()  # wsproto keeps the frames that follow for its own events()
+
+
+def _receive(protocol: WSConnection, data: bytes) -> bool:
     try:
         protocol.receive_data(data)
     except (RemoteProtocolError, UnicodeError):
-        return "malformed"
-    # wsproto keeps the frames that follow for events()
-    return next(protocol.handshake.events(), None)
+        return False
+    return True
+
+
+def _is_interim(answer: Event | str | None) -> bool:
+    """Whether the final answer follows (RFC 9110 section 15.2), as after 103 (Early Hints) of a proxy."""
+    return isinstance(answer, RejectConnection) and answer.status_code < 200
 
 
 def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
