@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 CLOCK_IS_SET = 1_704_067_200  # 2024-01-01: a clock that shows an earlier time has never been set
+_MAX_RETRY_AFTER = 3600.0  # seconds
 _TIMEX_BYTES = 512  # more than struct timex has
 _TIME_ERROR = 5  # the clock is not synchronized
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -132,3 +133,23 @@ class ServerClock:
     def now(self) -> float:
         """Return the seconds since the epoch, by the server's clock."""
         return wall() if self._offset is None else monotonic() + self._offset
+
+
+def seconds_to_wait(header: str | None, clock: ServerClock) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait (RFC 9110 section 10.2.3), an hour at most; None if
+    it is missing or invalid.
+
+    Args:
+        header: seconds, or an HTTP date.
+        clock: the server's, for a date.
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        date = http_date(header)
+        if date is None:
+            return None
+        seconds = date - clock.now()
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _MAX_RETRY_AFTER)

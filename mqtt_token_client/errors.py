@@ -179,7 +179,16 @@ class BrokerError(MqttTokenError):
 
 
 class BrokerUnreachable(BrokerError):  # noqa: N818
-    """No TCP connection, no TLS handshake, or no answer in time."""
+    """No TCP connection, no TLS handshake, or no answer in time.
+
+    Attributes:
+        retry_after: the seconds to wait that the answer to the upgrade to a WebSocket asked for (RFC 9110 section
+            10.2.3), or None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CertificateRejected(BrokerError):  # noqa: N818

@@ -66,3 +66,25 @@ def test_failures_of_long_ago_do_not_count(clock: Clock) -> None:
     assert brokers.current == B
     brokers.failed(permanent=False)
     assert brokers.current == A
+
+
+def test_one_that_asked_for_time_has_its_turn_after_that_and_later_than_the_others(clock: Clock) -> None:
+    brokers = Brokers([A, B])
+    brokers.put_off(300.0)
+    assert brokers.wait == 300.0
+    brokers.failed(permanent=False)
+    assert (brokers.current, brokers.wait) == (B, 0.0)
+    clock.now += 100
+    brokers.failed(permanent=False)
+    assert (brokers.current, brokers.wait) == (B, 0.0)
+    clock.now += 190
+    brokers.failed(permanent=False)
+    assert (brokers.current, brokers.wait) == (A, 10.0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_one_that_accepts_the_client_needs_no_more_time() -> None:
+    brokers = Brokers([A])
+    brokers.put_off(300.0)
+    brokers.accepted()
+    assert brokers.wait == 0.0

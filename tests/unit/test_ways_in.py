@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import cast
 
@@ -15,6 +16,7 @@ from mqtt_token_client import (
     Disconnected,
     RenewalPolicy,
     Rotated,
+    RotationFailed,
     Token,
     TokenRefused,
 )
@@ -42,22 +44,27 @@ class WebSocketBroker(ScriptedBroker):
         self.refusals = 0
 
     def accept(self, timeout: float = PATIENCE) -> Peer:
-        while True:
-            self._listener.settimeout(timeout)
-            sock = self._listener.accept()[0]
-            sock.settimeout(PATIENCE)
-            upgrade = WebSocketPeer(sock)
-            if not self.refusals:
-                break
+        while self.refusals:
             self.refusals -= 1
-            upgrade.refuse(401)
-            self.tokens.append(upgrade.headers["authorization"])
-            sock.close()
-        upgrade.accept()
-        self.last = upgrade
-        self.tokens.append(upgrade.headers.get("authorization", ""))
-        self._peers.append(Peer(cast("ssl.SSLSocket", upgrade)))
+            self.refuse(401)
+        self.last = self._upgrade(timeout)
+        self.last.accept()
+        self.tokens.append(self.last.headers.get("authorization", ""))
+        self._peers.append(Peer(cast("ssl.SSLSocket", self.last)))
         return self._peers[-1]
+
+    def refuse(self, status: int, *lines: str) -> None:
+        """Answer the next upgrade with this status and these lines of the head."""
+        upgrade = self._upgrade(PATIENCE)
+        upgrade.refuse(status, *lines)
+        self.tokens.append(upgrade.headers.get("authorization", ""))
+        upgrade.close()
+
+    def _upgrade(self, timeout: float) -> WebSocketPeer:
+        self._listener.settimeout(timeout)
+        sock = self._listener.accept()[0]
+        sock.settimeout(PATIENCE)
+        return WebSocketPeer(sock)
 
     def close_websocket(self, code: int) -> None:
         self.last.sock.sendall(close_frame(code))
@@ -80,6 +87,38 @@ def test_a_token_that_the_upgrade_is_refused_for_is_replaced_at_once(make: Make)
     assert (refused.reason, refused.retry_in) == (0x87, 0.0)
     assert broker.tokens == [f"Bearer {password(number).decode()}" for number in (1, 2)]
     assert connect.password is None
+
+
+class TestAnUpgradeThatIsPutOff:
+    """RFC 9110 section 10.2.3."""
+
+    def test_is_tried_again_after_retry_after_at_the_earliest_and_not_by_all_at_once(self, make: Make) -> None:
+        broker = WebSocketBroker()
+        device = make(5, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
+        device.client.connect(timeout=0)
+        broker.refuse(503, "Retry-After: 1000")
+        assert 1000 < device.event(ConnectFailed).retry_in <= 1060
+
+    def test_is_not_tried_earlier_if_the_connection_that_was_up_ends_meanwhile(self, make: Make) -> None:
+        broker = WebSocketBroker()
+        device = make(5, broker=broker, backoff=Backoff(initial=60.0, maximum=60.0))
+        peer = device.start()
+        device.client.rotate()
+        broker.refuse(429, "Retry-After: 1000")
+        assert 1000 < device.event(RotationFailed).retry_in <= 1060
+        peer.close()
+        assert 990 < device.event(Disconnected).retry_in <= 1060
+
+    def test_leaves_the_way_to_another_broker_open(self, make: Make) -> None:
+        broker, quick = WebSocketBroker(), Backoff(initial=0.01, maximum=0.01)
+        with contextlib.closing(ScriptedBroker()) as other:
+            device = make(5, broker=broker, broker_url=[broker.url, other.url], backoff=quick)
+            peer = device.start()
+            device.client.rotate()
+            broker.refuse(429, "Retry-After: 1000")
+            device.event(RotationFailed)
+            peer.close()
+            assert other.accept().expect(CONNECT).password == password(2)
 
 
 @pytest.mark.parametrize("protocol", [4, 5])

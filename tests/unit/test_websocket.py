@@ -198,6 +198,28 @@ class TestUpgrade:
         ends.peer.sock.sendall(EARLY_HINTS * 25)
         assert isinstance(refusal(asked), ProtocolError)
 
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize(
+        ("lines", "seconds"),
+        [
+            ([], None),
+            (["retry-after: 7"], 7),
+            (["Retry-After: 1e9"], 3600),
+            (["Retry-After: soon"], None),
+            (["Retry-After: \xff"], None),
+            (["Date: Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After: Sun, 06 Nov 1994 08:50:07 GMT"], 30),
+        ],
+    )
+    def test_put_off_for_a_time_says_for_how_long(
+        self, ends: Ends, status: int, lines: list[str], seconds: float | None
+    ) -> None:
+        """RFC 9110 section 10.2.3; a date counts on the server's own clock."""
+        asked = ends.ask()
+        ends.peer.refuse(status, *lines)
+        error = refusal(asked)
+        assert isinstance(error, BrokerUnreachable)
+        assert error.retry_after == pytest.approx(seconds, abs=5)
+
     def test_to_something_that_does_not_confirm_mqtt_is_for_a_person_to_fix(self, ends: Ends) -> None:
         asked = ends.ask()
         ends.peer.accept(subprotocol=None)

@@ -60,7 +60,7 @@ class WebSocketPeer:
     def refuse(self, status: int, *lines: str) -> None:
         self.read_request()
         head = "\r\n".join((f"HTTP/1.1 {status} Because", *lines, "Content-Length: 4"))
-        self.sock.sendall(f"{head}\r\n\r\nbody".encode())
+        self.sock.sendall(f"{head}\r\n\r\nbody".encode("latin-1"))
 
     def next(self) -> tuple[int, bytes] | None:
         """The client's next frame, unmasked, or None at the end of the connection."""

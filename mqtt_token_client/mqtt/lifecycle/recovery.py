@@ -14,6 +14,7 @@ from ...clock import monotonic
 from ...errors import (
     BrokerError,
     BrokerRefused,
+    BrokerUnreachable,
     ConfigurationError,
     MqttTokenError,
     TokenError,
@@ -123,7 +124,7 @@ class Recovery:
             return
         self._tls.failed(BrokerRefused(f"the broker rejected the connection: {reason_name(reason)}", reason=reason))
         elsewhere = not up and self._brokers.failed(permanent=self._retry.rejected_for_long)
-        delay = self._retry.after_rejection(token, elsewhere=elsewhere)
+        delay = self._retry.after_rejection(token, elsewhere=elsewhere) + self._brokers.wait
         if loss is not None:
             self.down(loss, delay)
         times = self._retry.rejections
@@ -142,6 +143,8 @@ class Recovery:
             self._tls.failed(error)
         if isinstance(error, TokenUnchanged):
             self._retry.rejected = None  # there is no other token; the broker may accept it by then
+        if isinstance(error, BrokerUnreachable) and error.retry_after is not None:
+            self._brokers.put_off(error.retry_after)
         elsewhere, hopeless = False, error.permanent
         if not up and not isinstance(error, TokenError):  # which no broker is to blame for
             elsewhere = self._brokers.failed(permanent=error.permanent)
@@ -152,6 +155,7 @@ class Recovery:
             delay = 0.0
         else:
             delay = self._retry.after_failure(permanent=hopeless)
+        delay += self._brokers.wait  # added, as all clients would come back at the time that the broker names
         if loss is not None:
             self.down(loss, delay)
         if up:
@@ -216,6 +220,9 @@ class Recovery:
             delay = self._retry.after_rejection(rejected, presented=presented)
         else:
             delay = self._retry.after_failure()
+        if self._brokers.wait:  # it rejected a rotation: another one may have time
+            self._brokers.failed(permanent=False)
+        delay += self._brokers.wait
         self.down(loss, delay)
         self._plan(delay)
 

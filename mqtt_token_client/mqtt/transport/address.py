@@ -56,6 +56,7 @@ class Brokers:
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = addresses
         self._avoided_until: dict[Address, float] = {}
+        self._put_off_until: dict[Address, float] = {}
         self._failures: dict[Address, bool] = {}  # since one accepted the client: whether only a person can fix it
         self._failed_in_round: set[Address] = set()
         self.current = addresses[0]
@@ -69,7 +70,17 @@ class Brokers:
         """Report that the current broker accepted the client; return which one it is."""
         self._failures.clear()
         self._failed_in_round.clear()
+        self._put_off_until.pop(self.current, None)
         return self.current
+
+    def put_off(self, seconds: float) -> None:
+        """Report that the current broker asked for no attempt for so many seconds."""
+        self._put_off_until[self.current] = monotonic() + seconds
+
+    @property
+    def wait(self) -> float:
+        """The seconds until the current broker may be tried."""
+        return max(0.0, self._put_off_until.get(self.current, 0.0) - monotonic())
 
     def failed(self, *, permanent: bool) -> bool:
         """Report that the current broker cannot be reached or rejected the client, and whether only a person can fix
@@ -79,7 +90,7 @@ class Brokers:
         now = monotonic()
         self._failures[self.current] = permanent
         self._failed_in_round.add(self.current)
-        self._avoided_until[self.current] = now + _AVOIDED
+        self._avoided_until[self.current] = now + max(_AVOIDED, self.wait)
         self.current = min(self._addresses, key=lambda address: max(now, self._avoided_until.get(address, now)))
         if self.current not in self._failed_in_round:
             return True

@@ -11,7 +11,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, RejectConnection, Request
 from wsproto.utilities import RemoteProtocolError
 
-from ...clock import monotonic
+from ...clock import ServerClock, monotonic, seconds_to_wait
 from ...errors import BrokerRefused, BrokerUnreachable, ConfigurationError, ProtocolError
 from ..codec.reason_codes import NOT_AUTHORIZED, Action
 from .websocket import WebSocket
@@ -54,7 +54,7 @@ def upgrade(
         problem = "the connection was closed without an answer to the WebSocket upgrade"
         raise BrokerUnreachable(f"{name}: {problem}{_OTHER_PORT}")
     if isinstance(answer, RejectConnection):
-        raise _refusal(answer.status_code, name, token_sent=bool(headers))
+        raise _refusal(answer, name, token_sent=bool(headers))
     if not isinstance(answer, AcceptConnection):
         problem = "the answer to the WebSocket upgrade is not valid (RFC 6455 section 4.2.2)"
         raise ProtocolError(f"{name}: {problem}{_OTHER_PORT}")
@@ -106,7 +106,8 @@ def _is_interim(answer: Event | str | None) -> bool:
     return isinstance(answer, RejectConnection) and answer.status_code < 200
 
 
-def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
+def _refusal(answer: RejectConnection, name: str, *, token_sent: bool) -> Exception:
+    status = answer.status_code
     text = f"{name}: the WebSocket upgrade was answered with HTTP {status}"
     action = upgrade_action(status)
     if action is Action.NEW_TOKEN:
@@ -114,10 +115,17 @@ def _refusal(status: int, name: str, *, token_sent: bool) -> Exception:
             return BrokerRefused(text, reason=NOT_AUTHORIZED)
         return ConfigurationError(f"{text}; it expects the token there: use a profile that puts it into a header")
     if action is Action.RETRY:
-        return BrokerUnreachable(text)
+        return BrokerUnreachable(text, retry_after=_retry_after(answer))
     if 300 <= status < 400:
         return ConfigurationError(f"{text}, a redirect, which is not followed; set broker to the URL that it leads to")
     return ConfigurationError(f"{text}; check the URL's path: many brokers have /mqtt")
+
+
+def _retry_after(answer: RejectConnection) -> float | None:
+    headers = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
+    clock = ServerClock()
+    clock.learn(headers.get(b"date"))
+    return seconds_to_wait(headers.get(b"retry-after"), clock)
 
 
 def upgrade_action(status: int) -> Action:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,7 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from ...clock import ServerClock, http_date, monotonic
+from ...clock import ServerClock, monotonic, seconds_to_wait
 from ...errors import (
     AuthorizationServerUnavailable,
     ConfigurationError,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from .exchange_socket import ExchangeSocket
 
 MAX_ANSWER = 1 << 20  # bytes, decompressed
-MAX_RETRY_AFTER = 3600.0  # seconds
 _CHUNK = 1024  # bytes read at a time: a gzip bomb expands these to at most 1 MiB before it is noticed
 _OF_A_GATEWAY = (502, 503, 504)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -203,7 +201,7 @@ class HttpClient:
                 proxies=self._proxies_for(url),
             ) as response:
                 self.clock.learn(response.headers.get("Date"), monotonic(), response.headers.get("Age"))
-                retry_after = _retry_after(response.headers.get("Retry-After"), self.clock)
+                retry_after = seconds_to_wait(response.headers.get("Retry-After"), self.clock)
                 if failure := self._failure(url, response, retry_after):
                     return failure
                 body = bytearray()
@@ -273,19 +271,6 @@ def _is_timeout(timeout: object) -> bool:
 
 def _is_proxies(proxies: object) -> bool:
     return isinstance(proxies, Mapping) and all(isinstance(text, str) for pair in proxies.items() for text in pair)
-
-
-def _retry_after(header: str | None, clock: ServerClock) -> float | None:
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        date = http_date(header)
-        if date is None:
-            return None
-        seconds = date - clock.now()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _without_query(url: str) -> str:
