@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from ..errors import InvalidTokenResponse, TokenError, TokenUnchanged
+from ..profiles.credentials import MAX_LENGTH
 from ..token import Token
 
 _ROUNDING = 2.0  # seconds by which the expiry of one and the same token may seem to move
 
 
 def is_usable(token: Token | None) -> TypeGuard[Token]:
-    """Whether there is a token and it is valid for long enough to connect with."""
-    return token is not None and token.expires_in > min(1.0, 0.02 * token.lifetime)
+    """Whether there is a token that MQTT can send, and it is valid for long enough to connect with."""
+    return token is not None and token.expires_in > min(1.0, 0.02 * token.lifetime) and _size(token) <= MAX_LENGTH
 
 
 def is_same(one: Token, other: Token) -> bool:
@@ -49,6 +50,9 @@ def problem(token: object, previous: Token | None, refused: Token | None) -> Tok
         return InvalidTokenResponse(f"source: fetch() must return a Token, got {type(token).__name__}")
     if token == refused:
         return TokenUnchanged("source: fetch() returned the same token that the broker rejected")
+    if (size := _size(token)) > MAX_LENGTH:
+        too_long = f"{size} bytes, MQTT accepts at most {MAX_LENGTH}; use a token with fewer claims"
+        return InvalidTokenResponse(f"source: fetch() returned a token of {too_long}")
     if not is_usable(token):
         if token == previous:
             return TokenUnchanged("source: fetch() returned the same token, which has expired")
@@ -82,6 +86,11 @@ def missing_scopes(requested: object, token: Token) -> str:
         return ""
     granted = {*token.scope.split(), *(["offline_access"] if token.refresh_token else [])}
     return " ".join(scope for scope in requested.split() if scope not in granted and not scope.endswith("/.default"))
+
+
+def _size(token: Token) -> int:
+    """Return the size of a token in bytes."""
+    return len(token.value.encode(errors="replace"))  # of one that UTF-8 does not allow, the profile says what is wrong
 
 
 def _expiry(token: Token) -> float:

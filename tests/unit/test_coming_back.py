@@ -269,3 +269,11 @@ def test_a_rotation_asked_for_in_a_handler_that_finds_no_thread_is_reported(
     assert "no thread could be started" in str(failed.error)
     assert failed.expires_in > 3000
     assert failed.retry_in > 0
+
+
+def test_a_token_that_is_too_long_is_replaced_soon_and_without_a_back_off_of_the_connection(make: Make) -> None:
+    device = make(backoff=Backoff(initial=600.0, maximum=600.0))
+    device.source.next = [Token("a" * 65_536)]
+    device.client.connect(timeout=0)
+    assert device.event(ConnectFailed).retry_in <= 1.0
+    assert device.broker.accept().expect(CONNECT).password == password(2)

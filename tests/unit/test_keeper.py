@@ -423,6 +423,21 @@ class TestFailedRenewal:
         assert keeper.current is first
         assert isinstance(events[-1], RenewalFailed)
 
+    @pytest.mark.parametrize("refresh_token", [None, "a refresh token"])
+    @pytest.mark.parametrize("value", ["a" * 65_536, "ü" * 32_768])
+    def test_is_a_token_that_is_too_long_for_mqtt_and_the_next_is_asked_for_soon(
+        self, clock: Clock, value: str, refresh_token: str | None
+    ) -> None:
+        source = Source()
+        source.next = [Token(value, 60.0, refresh_token=refresh_token)] * 2
+        keeper, _ = keep(source)
+        for _ in range(2):
+            with pytest.raises(InvalidTokenResponse, match="65536 bytes, MQTT accepts at most 65535; use a token with"):
+                keeper.get()
+            assert keeper.renewal_due - clock.now <= 2
+            clock.now = keeper.renewal_due
+        assert keeper.get().value == "token 3"
+
     def test_by_any_other_exception_of_the_source_says_where_it_was_raised(self, clock: Clock) -> None:
         class PanicException(BaseException):
             """As extensions in Rust raise it."""
