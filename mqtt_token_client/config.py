@@ -13,7 +13,7 @@ from typing import Any
 from .errors import ConfigurationError
 from .mqtt.codec.will import Will
 from .mqtt.session.journal import UnopenedJournal
-from .private_files import check_private
+from .private_files import check_private, read_small
 from .profiles import PROFILES, Profile, profile_class
 from .sources import TokenSource
 from .sources.oauth.assertion_file import ClientAssertionFile
@@ -201,7 +201,7 @@ class _Reader:
     def _secret(self, where: str, value: Any) -> str:
         try:
             check_private(where, self._path(value))
-            return self._path(value).read_text("utf-8").rstrip("\r\n")
+            return read_small(self._path(value)).decode().rstrip("\r\n")
         except OSError as error:
             raise ConfigurationError(f"{where}: {value}: {error.strerror}") from None
         except (UnicodeDecodeError, TypeError):

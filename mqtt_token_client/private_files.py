@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import ConfigurationError
+from .value import hidden
 
+_LARGEST = 65_536  # bytes of a key or a secret
 _READ = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))  # no system has all
 
 
@@ -28,6 +30,19 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         opened = os.fdopen(descriptor, "rb")  # it rejects a folder
         otherwise.pop_all()
         return opened
+
+
+def read_small(path: str | os.PathLike[str]) -> bytes:
+    """Read a file that a person has named for a key or a secret, of 64 KiB at most.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        content: bytes = hidden(file.read(_LARGEST + 1))
+    if len(content) > _LARGEST:
+        raise OSError(None, "longer than 64 KiB; give the path of the right file")
+    return content
 
 
 def check_private(name: str, path: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ from .value import Value
 if TYPE_CHECKING:
     from .certificate_validity import Validity
 
+_LONGEST_PEM = 65_536  # bytes in which the first certificate is looked for
 _NO_PASSPHRASE = ""  # without one given, OpenSSL would ask for it on the terminal
 
 
@@ -68,12 +69,13 @@ class TlsFiles(Value):
     def validity(self) -> Validity | None:
         """Return from when and until when the client certificate is valid; None if there is none."""
         from .certificate_validity import validity
+        from .private_files import open_regular
 
         if self.certificate is None:
             return None
         try:
-            with open(self.certificate, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - pathlib takes long
-                return validity(file.read())
+            with open_regular(self.certificate) as file:
+                return validity(file.read(_LONGEST_PEM).decode("ascii", "replace"))
         except OSError:
             return None
 

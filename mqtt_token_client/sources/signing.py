@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..errors import ConfigurationError, TokenError
-from ..private_files import check_private
+from ..private_files import check_private, read_small
 from ..value import hidden
 from .oauth.grant import is_text
 
@@ -90,7 +90,7 @@ def _read(source: bytes | Path, algorithm: str) -> PrivateKey | str:
     if isinstance(pem, Path):
         where = f"{source!s} contains"
         try:
-            pem = hidden(pem.read_bytes())
+            pem = read_small(pem)
         except OSError as error:
             return f"{source!s}: {error.strerror}"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -352,6 +353,14 @@ class TestWrongFile:
     )
     def test_is_told_in_one_line_that_names_the_entry(self, folder: Path, text: str, message: str) -> None:
         assert message in refused(folder, text)
+
+    @pytest.mark.timeout(20)
+    def test_of_a_secret_that_cannot_be_one_is_named(self, folder: Path) -> None:
+        (folder / "large").write_bytes(b"x" * 65_537)
+        os.mkfifo(folder / "fifo")
+        for name, problem in (("large", "longer than 64 KiB; give the path of the right"), ("fifo", "not a regular")):
+            text = CREDENTIALS.replace('secret"', f'{name}"')
+            assert f"source.client_secret_file: {name}: {problem} file" in refused(folder, text)
 
     def test_that_is_not_there_is_told(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"none\.toml: No such file or directory"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -97,6 +98,25 @@ class TestToken:
         assert not caught.value.permanent
         path.write_bytes(EC_PEM)
         source.fetch(None)
+
+    @pytest.mark.timeout(20)
+    def test_is_not_waited_for_if_a_fifo_has_taken_the_place_of_the_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "device.pem"
+        path.write_bytes(EC_PEM)
+        source = SignedJWT(path, "ES256", CLAIMS, 3600)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(TokenError, match=r"^private_key: .*device\.pem: not a regular file$"):
+            source.fetch(None)
+
+    def test_has_no_key_of_a_file_that_is_too_large_for_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "disk.img"
+        path.write_bytes(EC_PEM.ljust(65_536))
+        SignedJWT(path, "ES256", CLAIMS, 3600)
+        path.write_bytes(EC_PEM.ljust(65_537))
+        says = r"^private_key: .*disk\.img: longer than 64 KiB; give the path of the right file$"
+        with pytest.raises(ConfigurationError, match=says):
+            SignedJWT(path, "ES256", CLAIMS, 3600)
 
 
 class TestTime:

@@ -183,6 +183,15 @@ class TestValidity:
     def test_is_none_without_a_client_certificate(self, pki: Pki) -> None:
         assert TlsFiles(pki.ca).validity() is None
 
+    @pytest.mark.timeout(20)
+    def test_is_none_while_a_fifo_has_taken_the_place_of_the_file(self, pki: Pki, tmp_path: Path) -> None:
+        certificate = tmp_path / "own.pem"
+        certificate.write_bytes(pki.client.certificate.read_bytes())
+        files = TlsFiles(None, certificate, pki.client.key)
+        certificate.unlink()
+        os.mkfifo(certificate)
+        assert files.validity() is None
+
     @pytest.mark.parametrize("pem", ["", "garbage", f"{BEGIN}\nMIIB\n{END}", f"{BEGIN}\n{END}", f"{BEGIN}\nMIIBAQ=="])
     def test_is_none_of_what_cannot_be_read(self, pem: str) -> None:
         assert validity(pem) is None
