@@ -255,6 +255,20 @@ class TestWaiting:
         flow(server).fetch(None)
         assert waiting.waits == [5, then, then]
 
+    def test_is_a_minute_at_most_so_that_an_approval_is_noticed(self, server: OAuthServer, waiting: Waiting) -> None:
+        slow_down = answer({"error": "slow_down", "interval": 1e9})
+        server.script.extend([device_answer(interval=1e9), PENDING, SLOW_DOWN, slow_down, PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == [60, 60, 60, 60, 60]
+
+    @pytest.mark.parametrize(("lifetime", "waits"), [(90, [30, 30]), (12, [5, 5])])
+    def test_leaves_time_for_two_polls_of_a_code_that_expires_soon(
+        self, server: OAuthServer, waiting: Waiting, lifetime: float, waits: list[float]
+    ) -> None:
+        server.script.extend([device_answer(interval=1e9, expires_in=lifetime), PENDING])
+        flow(server).fetch(None)
+        assert waiting.waits == waits
+
     def test_doubles_in_trouble_up_to_a_minute_and_is_the_interval_again_after_an_answer(
         self, server: OAuthServer, waiting: Waiting
     ) -> None:
@@ -264,9 +278,9 @@ class TestWaiting:
         assert waiting.waits == [5, 10, 20, 40, 60, 60, 60, 10, 20, 10]
 
     def test_in_trouble_is_never_shorter_than_the_interval(self, server: OAuthServer, waiting: Waiting) -> None:
-        server.script.extend([device_answer(interval=90), TROUBLE["503"], TROUBLE["503"]])
+        server.script.extend([device_answer(interval=50), TROUBLE["503"], TROUBLE["503"]])
         flow(server).fetch(None)
-        assert waiting.waits == [90, 90, 90]
+        assert waiting.waits == [50, 60, 60]
 
     def test_is_as_long_as_retry_after_asks(self, server: OAuthServer, waiting: Waiting) -> None:
         server.script.extend([device_answer(), answer(b"", 429, retry_after="100"), TROUBLE["503"], PENDING])

@@ -35,6 +35,7 @@ _PENDING, _SLOW_DOWN, _EXPIRED = "authorization_pending", "slow_down", "expired_
 _DENIED = ("access_denied", "authorization_declined")  # the second is Microsoft's
 _SHORTEST_INTERVAL = 0.1  # seconds: the field is a whole number, but some test servers are quicker
 _INTERVAL = 5.0  # seconds between polls by default, and what slow_down adds (sections 3.2, 3.5)
+_LONGEST_INTERVAL = 60.0  # seconds: section 3.2 says SHOULD, and a person who has approved waits for the next poll
 _MAX_BACKOFF = 60.0  # seconds between polls that fail, unless the server asked for more
 _LAST_POLL = 5.0  # seconds before the code expires: after polls that failed, the next one is made by then
 
@@ -155,7 +156,7 @@ class DeviceFlow(Grant):
             )
         proof, answer, sent = self._begin()
         lifetime = seconds_in(answer, "expires_in")
-        interval = max(seconds_in(answer, "interval") or _INTERVAL, _SHORTEST_INTERVAL)
+        interval = seconds_in(answer, "interval") or _INTERVAL
         if lifetime is None:
             raise InvalidTokenResponse("device authorization response: expires_in is missing or not a valid duration")
         over = Event()
@@ -202,6 +203,9 @@ class DeviceFlow(Grant):
         """Poll until there is an outcome (RFC 8628 section 3.5), never more often than the server allows."""
         grant = [("grant_type", _GRANT_TYPE), ("device_code", device_code), *proof]
         grant += [(name, value) for name, value in self._parameters if name == "resource"]  # RFC 8707 section 2.2
+        # A code that expires before the second poll could not be approved in time.
+        longest = max(_INTERVAL, min(_LONGEST_INTERVAL, lifetime / 3))
+        interval = min(max(interval, _SHORTEST_INTERVAL), longest)
         delay, failure = interval, None
         while True:
             _wait(min(delay, deadline - monotonic()))
@@ -219,7 +223,8 @@ class DeviceFlow(Grant):
                 delay, failure = max(least, min(2 * delay, _MAX_BACKOFF, last)), error
                 continue
             if answer.get("error") == _SLOW_DOWN:
-                interval = max(interval + _INTERVAL, seconds_in(answer, "interval") or 0.0)  # GitHub sends the new one
+                asked = seconds_in(answer, "interval") or 0.0  # GitHub sends the new one
+                interval = min(max(interval + _INTERVAL, asked), longest)
             elif answer.get("error") != _PENDING:
                 return self._endpoint.read_token(answer, sent)
             delay, failure = interval, None
