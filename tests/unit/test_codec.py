@@ -865,5 +865,15 @@ class TestTopics:
         assert self.remembered(["t" * length]) == remembered
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_more_pingresps_in_a_row_than_anybody_asks_for_are_not_all_looked_at(protocol: int) -> None:
+    message = Message("t", b"!", 0, False, False)
+    codec, flood = connected(protocol), b"\xd0\x00" * 32_768
+    *some, last = codec.receive(flood + packets.publish(protocol == 5, "t", b"!"))
+    assert 1024 <= len(some) < 2048
+    assert (set(map(type, some)), last) == ({Pingresp}, message)
+    assert codec.receive(flood[:2048]) == [Pingresp()] * 1024
+
+
 def test_the_constants_are_the_first_bytes_of_the_packets() -> None:
     assert (CONNACK, SUBACK, UNSUBACK) == (0x20, 0x90, 0xB0)
