@@ -83,7 +83,9 @@ class TestSecret:
         source.fetch(None)
         assert shows(server.requests[-1], SECOND)
 
-    @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\xff\xfe", None], ids=str)
+    @pytest.mark.parametrize(
+        "content", [b"", b"\n", b"two\nlines", b"\xff\xfe", b"x" * 65_537, None], ids=lambda content: str(content)[:20]
+    )
     def test_that_cannot_be_read_for_a_moment_is_trouble_that_passes(
         self, server: OAuthServer, file: Path, way: str, content: bytes | None
     ) -> None:

@@ -15,8 +15,6 @@ from ...value import Value, hidden
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAX_SECRET = 1 << 16  # characters
-
 
 class TokenRequest:
     """A request to the authorization server that is about to be sent, for its client authentication to complete.
@@ -81,12 +79,11 @@ def read_secret(client_secret: object) -> str:
         if not isinstance(client_secret, str) or not client_secret or not client_secret.isprintable():
             raise ConfigurationError("client_secret must be a string of printable characters, without a line end")
         return client_secret
-    from ...private_files import open_regular  # few secrets are in a file
+    from ...private_files import read_small  # few secrets are in a file
 
     path = os.fspath(client_secret)
     try:
-        with open_regular(path) as file:
-            secret: str = hidden(file.read(_MAX_SECRET).decode().rstrip("\r\n"))
+        secret: str = hidden(read_small(path).decode().rstrip("\r\n"))
     except OSError as error:
         raise TokenError(f"client_secret: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
