@@ -53,7 +53,8 @@ class Inboxes:
         self._unsubscribe = unsubscribe
         self._consumers: dict[str, HandlerTask | Messages] = {}
         self._removed: list[HandlerTask] = []  # whose handler may still run, or did when its event loop was closed
-        self._inboxes: dict[str, Inbox] = {}  # of these, and of blocks that an exception has left
+        self._ended: list[Messages] = []  # blocks without a subscription that are not left, as far as they know
+        self._inboxes: dict[str, Inbox] = {}  # of the consumers, and of blocks that an exception has left
         self._left: dict[str, asyncio.TimerHandle | None] = {}  # those blocks; None while the client is disconnected
         self._connected = False
         self._numbers = itertools.count()
@@ -93,6 +94,7 @@ class Inboxes:
         """A block of ``messages()`` was left; ``keep`` the subscription for some seconds."""
         topic_filter = messages.topic_filter
         if self._consumers.get(topic_filter) is not messages:  # it was ended: what is here belongs to the next one
+            self._ended = [ended for ended in self._ended if ended is not messages]
             return
         del self._consumers[topic_filter]
         if keep:
@@ -105,6 +107,7 @@ class Inboxes:
         consumer = self._consumers.pop(topic_filter, None)
         if isinstance(consumer, Messages):
             consumer.end()
+            self._ended.append(consumer)
         elif consumer is not None:
             self._removed = [task for task in (*self._removed, consumer) if task.runs]
         timer = self._left.pop(topic_filter, None)
@@ -201,7 +204,8 @@ class Inboxes:
         """The event loop was closed, and another one has taken its place."""
         for task in (*self._tasks(), *self._removed):
             task.forget()
-        for messages in self._end_blocks():
+        ended, self._ended = self._ended, []
+        for messages in (*self._end_blocks(), *ended):
             messages.abandon()
         for topic_filter in self._left:
             self._keep(topic_filter)

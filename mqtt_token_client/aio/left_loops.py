@@ -35,6 +35,11 @@ class LeftLoops:
         self._thread = threading.get_ident()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def loop_is_closed(self) -> bool:
+        """Whether the event loop of the block was closed."""
+        return self._loop.is_closed()
+
     def add(self, taken: Taken, task: TaskRef | None) -> None:
         """A loop was left. May be called on any thread and at any point, as by the garbage collector."""
         self._taken.append((taken, task))

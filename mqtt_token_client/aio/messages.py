@@ -57,6 +57,7 @@ class Messages:
             self._subscribe(inbox)
         except BaseException:
             self._inboxes.remove(self.topic_filter)
+            self._inboxes.left(self, keep=False)
             raise
         self._inbox = inbox
         self._left = LeftLoops(inbox.processed, self._iterators)
@@ -67,6 +68,9 @@ class Messages:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._inbox is not None
+        assert self._left is not None
+        if self._left.loop_is_closed:  # the block is collected, perhaps before its iterators: abandon() has them all
+            return
         for number, message in self._taken():
             if kind is None:
                 self._inbox.processed(message)

@@ -141,7 +141,6 @@ class ProgramAndBroker(RuleBasedStateMachine):
         self.calls: dict[asyncio.Task[Any], Call] = {}
         self.told: dict[asyncio.Future[str], None] = {}  # consumers that wait to be told what to do
         self.abandoned: list[object] = []  # tasks of loops that were closed
-        self.collectable = True  # which tasks of a shared block are not: their messages may stay unacknowledged
         self.eager = False  # consumers do not wait
         self.began_before: set[asyncio.Task[Any]] = set()  # calls of publish(), before the last disconnect()
         self.era = 0  # a new one begins when the client may have forgotten what it has received
@@ -516,13 +515,12 @@ class ProgramAndBroker(RuleBasedStateMachine):
     @rule(collect=st.booleans())
     def the_loop_is_closed(self, collect: bool) -> None:
         """Close the loop at once: its tasks do nothing any more."""
-        self.collectable &= "shared block" not in [call.kind for call in self.calls.values()]
         self.abandon()
         self.in_hand.clear()
         for consumer in (self.default, *(claim.consumer for claim in self.claims.values())):
             if consumer is not None:
                 consumer.last.clear()  # it may get its message again
-        if collect and self.collectable:
+        if collect:
             self.abandoned.clear()
             gc.collect()
         self.new_loop()

@@ -18,6 +18,7 @@ import pytest
 from mqtt_token_client import Event, Message, MessagesDropped, Token, TokenError
 from mqtt_token_client.aio import inbox, inboxes, unclaimed
 from mqtt_token_client.aio.acks import AckBatch
+from mqtt_token_client.aio.messages import Messages
 from mqtt_token_client.aio.own_loop import OwnLoop
 from mqtt_token_client.tokens import on_loop
 from tests.unit.async_device import AsyncDevice, run, until, waiting
@@ -64,6 +65,12 @@ class Client:
             await self.device.end(self.peer)
 
         run(goes_on)
+
+    def collect(self) -> None:
+        """Let the garbage collector find what the first loop has left."""
+        while self.left:
+            self.left.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
+        gc.collect()
 
 
 @pytest.fixture
@@ -127,9 +134,7 @@ class TestAHandler:
             await acknowledged(peer, 1)
 
         client.first(first)
-        while client.left:
-            client.left.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
-        gc.collect()
+        client.collect()
         client.second(second)
 
     def test_is_called_for_what_has_arrived_between_the_loops(self, client: Client) -> None:
@@ -169,6 +174,27 @@ class TestAHandler:
         run(lambda: client.device.end(client.peer))
 
 
+async def be_shared(device: AsyncDevice, peer: Peer) -> None:
+    """Let two tasks of a block have a message each, and one message wait."""
+    got: list[bytes] = []
+
+    async def read(messages: Messages) -> None:
+        async for message in messages:
+            got.append(message.payload)
+            await asyncio.sleep(1000)
+
+    async def share() -> None:
+        async with device.client.messages("t") as messages:
+            await asyncio.wait([asyncio.create_task(read(messages)) for _ in range(2)])
+
+    task = asyncio.create_task(share())
+    await asyncio.to_thread(peer.expect_subscribe)
+    for identifier in (1, 2, 3):
+        peer.publish("t", b"%d" % identifier, 1, identifier)
+    await until(lambda: got == [b"1", b"2"] and waiting(device, "t") == 1)
+    assert not task.done()
+
+
 class TestABlock:
     def test_whose_task_was_pending_leaves_its_messages_to_the_next_one(self, client: Client) -> None:
         got: list[bytes] = []
@@ -204,6 +230,32 @@ class TestABlock:
                 assert [(await anext(stream)).payload for _ in range(2)] == [b"2", b"3"]
 
         client.first(first)
+        client.second(second)
+
+    def test_whose_tasks_are_collected_leaves_the_messages_of_all_of_them_to_the_next_one(self, client: Client) -> None:
+        async def second(device: AsyncDevice, peer: Peer) -> None:
+            async with device.client.messages("t") as messages:
+                await asyncio.to_thread(peer.expect_subscribe)
+                stream = aiter(messages)
+                assert [(await anext(stream)).payload for _ in range(3)] == [b"1", b"2", b"3"]
+
+        client.first(be_shared)
+        client.collect()
+        client.second(second)
+
+    @pytest.mark.parametrize("collected", [False, True])
+    def test_that_unsubscribe_has_ended_leaves_no_message_unacknowledged(self, client: Client, collected: bool) -> None:
+        async def first(device: AsyncDevice, peer: Peer) -> None:
+            await be_shared(device, peer)
+            device.client.unsubscribe("t")
+            await asyncio.to_thread(peer.expect, UNSUBSCRIBE)
+
+        async def second(device: AsyncDevice, peer: Peer) -> None:
+            await acknowledged(peer, 1, 2, 3)
+
+        client.first(first)
+        if collected:
+            client.collect()
         client.second(second)
 
     def test_that_an_exception_has_left_ends_after_some_seconds(
