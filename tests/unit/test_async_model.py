@@ -39,6 +39,7 @@ from mqtt_token_client import (
     SubscriptionRefused,
     TokenError,
 )
+from mqtt_token_client.aio.acks import AckBatch
 from mqtt_token_client.aio.messages import Messages
 from mqtt_token_client.aio.unclaimed import KEPT_SECONDS
 from mqtt_token_client.clock import monotonic
@@ -151,6 +152,7 @@ class ProgramAndBroker(RuleBasedStateMachine):
         self.heard: set[int] = set()
         self.in_hand: dict[int, int] = {}  # messages that are being processed, and the era
         self.processed: dict[int, int] = {}  # and the era
+        self.acknowledged: set[int] = set()  # for the session, since the test looked last
         self.first: dict[tuple[str, int], int] = {}  # the last message that was handed out for the first time
         self.lost: set[int] = set()  # with a session
         self.deliveries: dict[int, Delivery] = {}
@@ -182,6 +184,7 @@ class ProgramAndBroker(RuleBasedStateMachine):
         enter(patch("mqtt_token_client.aio.client.acquire_network_thread", lambda: self.network))
         enter(patch("mqtt_token_client.aio.client.release_network_thread", lambda: None))
         enter(replaced("open_transport", open_transport, self.broker.open_transport))
+        enter(patch.object(AckBatch, "add", self.noting_messages(AckBatch.add)))
         enter(patch.object(keeper, "off_main_thread", lambda function: function()))
         enter(patch.object(on_loop, "threading", SimpleNamespace(Thread=self.make_thread)))
         enter(patch.object(sys, "unraisablehook", self.look_at_unraisable))
@@ -223,6 +226,14 @@ class ProgramAndBroker(RuleBasedStateMachine):
                 current.runtime = runtime
 
         return SimpleNamespace(start=lambda: self.network._later.submit(run))
+
+    def noting_messages(self, add: Callable[[AckBatch, Message], None]) -> Callable[[AckBatch, Message], None]:
+        def noting(acks: AckBatch, message: Message) -> None:
+            if message.pending_ack is not None:
+                self.acknowledged.add(int(message.payload))
+            add(acks, message)
+
+        return noting
 
     def look_at_unraisable(self, problem: Any) -> None:
         if str(problem.exc_value) not in ("no running event loop", "Event loop is closed"):  # of the program's tasks
@@ -637,6 +648,7 @@ class ProgramAndBroker(RuleBasedStateMachine):
     def look(self) -> None:
         self.look_at_the_session()
         self.look_at_claims()
+        self.nothing_is_acknowledged_early()
         for task in [task for task in self.calls if task.done()]:
             self.look_at_result(task, self.calls.pop(task))
         assert not self.wrong, "\n".join(self.wrong)
@@ -646,6 +658,12 @@ class ProgramAndBroker(RuleBasedStateMachine):
             if self.session is not None:
                 self.lost.update(number for _, number, _, _ in self.session.outgoing.values())
             self.session = self.broker.session
+
+    def nothing_is_acknowledged_early(self) -> None:
+        """Nor asked for: the session, which has its own guard, would not send every acknowledgement that is wrong."""
+        early = self.acknowledged - self.broker.handed_over
+        assert not early, f"messages {early} are acknowledged before the program is done with them"
+        self.acknowledged.clear()
 
     def look_at_claims(self) -> None:
         """Find out which messages nobody has claimed for so long that they may be acknowledged."""
