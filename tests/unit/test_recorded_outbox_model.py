@@ -159,12 +159,22 @@ class SteppedChannel(Channel):
 
     Attributes:
         wakes_at: when the thread wakes up by itself; None while it is awake.
+        unwritten: changes that are not on disk.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
         self.wakes_at: float | None = None
+        self.unwritten: list[tuple[Callable[..., None], Any]] = []
         self._now = now
+
+    def put(self, change: Callable[..., None], *arguments: Any) -> None:
+        self.unwritten.append((change, arguments))
+        super().put(change, *arguments)
+
+    def written(self) -> None:
+        """The disk has everything that the thread has taken."""
+        self.unwritten = list(self.changes)
 
     def sleep(self, seconds: float | None, *, until_next: bool) -> None:
         self._ring_above = 0 if until_next else _MANY
@@ -239,6 +249,7 @@ class TroubledDatabase(Database):
     def commit(self, batch: Batch) -> None:
         self._machine.disk_is_used(writes=True)
         super().commit(batch)
+        self._machine.journal.channel.written()
         self._machine.disk_was_used(writes=True)
 
     def page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
@@ -632,6 +643,7 @@ class OutboxAndJournal(RuleBasedStateMachine):
         return self.sent[int(packet[2].split()[0])]
 
     def client_writes(self, packet: tuple[Any, ...]) -> None:
+        self.packet_has_waited_for_the_disk(packet)
         if packet[0] != "PUBLISH":
             assert packet[0] == PUBREL
             return
@@ -662,6 +674,21 @@ class OutboxAndJournal(RuleBasedStateMachine):
             self.drained.add(sent)  # once, as a rotation makes no backlog
             burst = max(1.0, rate * BURST_SECONDS)
             assert len(self.drained) <= burst + rate * (self.now - self.connected_at), "the backlog is sent too fast"
+
+    def packet_has_waited_for_the_disk(self, packet: tuple[Any, ...]) -> None:
+        """Otherwise a power cut now would have the next process send a message of QoS 2 twice, or lose it. See the
+        table in journal.py of the session.
+        """
+        if self.journal.is_failing:
+            return  # everything goes on in memory
+        unwritten = self.journal.channel.unwritten
+        if packet[0] == "PUBLISH":
+            assert Batch.lose_session not in [change for change, _ in unwritten], "PUBLISH does not wait for the disk"
+        packet_id, stage = (packet[1], Stage.RELEASED) if packet[0] == PUBREL else (packet[5], Stage.SENT)
+        sent = self.named.get(packet_id) if packet[0] == PUBREL else self.message_of(packet)
+        if sent is not None and sent.qos == 2:
+            mark = Batch.mark, (sent.number, packet_id, stage)
+            assert mark not in unwritten, f"a packet of message {sent.name} does not wait for the disk"
 
     def broker_reads_one(self) -> bool:
         link = self.link
