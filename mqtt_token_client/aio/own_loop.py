@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from weakref import ref
 
 from ..errors import ConfigurationError
 from ..loop_bridge import LoopBridge, bridge_to
@@ -15,7 +16,7 @@ class OwnLoop:
     """
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: ref[asyncio.AbstractEventLoop] | None = None
         self._bridge: LoopBridge | None = None
         self._when_replaced: list[Callable[[], object]] = []
 
@@ -27,11 +28,12 @@ class OwnLoop:
             RuntimeError: no loop is running.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
+        last = None if self._loop is None else self._loop()
+        if last is not loop:
+            if last is not None and not last.is_closed():
                 raise ConfigurationError("the client works on another event loop; make one client for each loop")
             replaced = self._loop is not None
-            self._loop, self._bridge = loop, bridge_to(loop)
+            self._loop, self._bridge = ref(loop), bridge_to(loop)
             for function in self._when_replaced if replaced else ():
                 function()
         return loop

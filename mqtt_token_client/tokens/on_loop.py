@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from ..errors import ConfigurationError, MqttTokenError, TokenError
 from ..oneshot import OneShot
@@ -25,6 +26,10 @@ _NEEDS_LOOP = (
 )
 
 
+def _no_loop() -> None:
+    return None
+
+
 class SourceOnLoop:
     """A token source as a keeper calls it, on a thread that may block. If its ``fetch`` is a coroutine function, it
     runs on an event loop.
@@ -35,7 +40,7 @@ class SourceOnLoop:
 
     def __init__(self, source: TokenSource | AsyncTokenSource) -> None:
         self._source = source
-        self._loop: AbstractEventLoop | None = None
+        self._loop: Callable[[], AbstractEventLoop | None] = _no_loop  # a weak reference
         self._task: Task[Any] | None = None
         self._uses_refresh_token = False  # the fetch that is under way does
 
@@ -61,7 +66,7 @@ class SourceOnLoop:
             token: Token = result
             return token
         self._uses_refresh_token = previous is not None and previous.refresh_token is not None
-        loop = self._loop
+        loop = self._loop()
         if loop is None or loop.is_closed():
             _close(result)
             raise ConfigurationError(_NEEDS_LOOP)
@@ -77,7 +82,7 @@ class SourceOnLoop:
 
         def start() -> None:
             outcome.set_running_or_notify_cancel()
-            if self._loop is not loop:  # no task then, as nobody would wait for its end
+            if self._loop() is not loop:  # no task then, as nobody would wait for its end
                 _close(result)
                 outcome.set_exception(TokenError("source: the client is disconnected, so fetch() was not called"))
             else:
@@ -98,7 +103,7 @@ class SourceOnLoop:
 
     def use(self, loop: AbstractEventLoop) -> None:
         """Run coroutines on this event loop from now on."""
-        self._loop = loop
+        self._loop = ref(loop)
 
     async def leave(self, seconds: float) -> None:
         """Run no further coroutine. One that is under way gets so many seconds if it uses a refresh token, whose
@@ -106,7 +111,7 @@ class SourceOnLoop:
         """
         import asyncio
 
-        self._loop = None
+        self._loop = _no_loop
         task = self._task
         if task is not None and not task.get_loop().is_closed():  # else it does nothing any more
             await asyncio.wait([task], timeout=seconds if self._uses_refresh_token else 0)
@@ -119,11 +124,11 @@ class SourceOnLoop:
         Raises:
             ConfigurationError: it is.
         """
-        if self._loop is not None:
+        if (loop := self._loop()) is not None:
             import asyncio
             import inspect
 
-            if asyncio._get_running_loop() is self._loop and inspect.iscoroutinefunction(self._source.fetch):  # noqa: SLF001
+            if asyncio._get_running_loop() is loop and inspect.iscoroutinefunction(self._source.fetch):  # noqa: SLF001
                 raise ConfigurationError("source: fetch() needs this event loop: use `await keeper.get_async()`")
 
 

@@ -670,7 +670,8 @@ class ProgramAndBroker(RuleBasedStateMachine):
         now, closed = self.network.now, self.client.state == "closed"
         if closed != self.closed:
             self.closed, self.era = closed, self.era + 1
-        time_passes = not closed and self.client._own_loop._loop is self.loop
+        last = self.client._own_loop._loop
+        time_passes = not closed and last is not None and last() is self.loop
         for topic, claim in self.claims.items():
             if claim.consumer is not None and claim.consumer.messages is not None and claim.consumer.messages.ended:
                 claim.consumer = None  # by disconnect(), or with its loop

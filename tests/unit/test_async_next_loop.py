@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -420,6 +421,36 @@ def test_an_event_reaches_on_event_although_a_task_of_the_first_loop_has_waited_
 
     client.first(first)
     client.second(second)
+
+
+def test_a_client_does_not_keep_a_closed_loop_in_memory(client: Client) -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def first(device: AsyncDevice, peer: Peer) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+
+    async def second(device: AsyncDevice, peer: Peer) -> None:
+        """The client goes on."""
+
+    client.first(first)
+    client.collect()
+    assert loops[0]() is None
+    client.second(second)
+
+
+def test_a_thread_without_a_loop_may_ask_for_a_token_when_the_loop_of_the_source_is_gone() -> None:
+    class Coroutine:
+        async def fetch(self, previous: Token | None) -> Token:
+            raise AssertionError
+
+    adapter = on_loop.SourceOnLoop(Coroutine())
+
+    async def use() -> None:
+        adapter.use(asyncio.get_running_loop())
+
+    asyncio.run(use())
+    gc.collect()
+    adapter.check_caller()
 
 
 def test_a_source_whose_fetch_was_pending_does_not_hold_up_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
