@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -32,23 +32,8 @@ from .beside import (
 from .login import with_config
 
 _MOST_UNACKNOWLEDGED = 1000  # messages from stdin; then the next line waits
+_PIECE = 1 << 20  # bytes read at once: a reader makes room for as many as it is asked for
 _TOO_LONG = "more than {} bytes, the most that a message may have"
-
-
-class _Payload(click.File):
-    """The content of a file."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "-" and sys.stdin is None:
-            self.fail("stdin is closed", param, ctx)
-        try:
-            with nullcontext(sys.stdin.buffer) if value == "-" else Path(value).open("rb") as file:
-                payload = file.read(LARGEST_PAYLOAD + 1)  # /dev/zero has no end
-        except OSError as error:
-            self.fail(f"'{value}': {error.strerror}", param, ctx)
-        if len(payload) > LARGEST_PAYLOAD:
-            self.fail(f"'{value}': {_TOO_LONG.format(LARGEST_PAYLOAD)}", param, ctx)
-        return payload
 
 
 @click.command()
@@ -57,7 +42,9 @@ class _Payload(click.File):
 @click.option("-m", "--message", help="The payload.")
 @click.option("-n", "--null", is_flag=True, help="An empty payload.")
 @click.option("-l", "--lines", is_flag=True, help="A message for each line of stdin.")
-@click.option("-f", "--file", type=_Payload("rb"), help="The payload is this file; - is stdin.")
+@click.option(
+    "-f", "--file", type=click.Path(allow_dash=True), metavar="FILE", help="The payload is this file; - is stdin."
+)
 @qos_option
 @click.option("-r", "--retain", is_flag=True, help="The broker keeps it for later subscribers.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Send it this many times.")
@@ -73,7 +60,7 @@ def pub(
     message: str | None,
     null: bool,
     lines: bool,
-    file: bytes | None,
+    file: str | None,
     qos: int,
     retain: bool,
     repeat: int,
@@ -100,7 +87,7 @@ def pub(
     if lines:
         payloads = _lines(sys.stdin.buffer)
     else:
-        payload = file if file is not None else encoded(message or "")
+        payload = _content(file) if file is not None else encoded(message or "")
         payloads = _repeated(payload, repeat, delay)
     sender = _Sender()
     more = message_properties(properties, user)
@@ -119,6 +106,24 @@ def pub(
         raise error
     if not finished:
         raise click.ClickException(f"{sender.sent - sender.delivered} of {sender.sent} not acknowledged in time")
+
+
+def _content(file: str) -> bytes:
+    def wrong(why: str) -> click.BadParameter:
+        return click.BadParameter(f"{file!r}: {why}", param_hint="'-f' / '--file'")
+
+    if file == "-" and sys.stdin is None:
+        raise wrong("stdin is closed")
+    content = bytearray()
+    try:
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as opened:
+            while len(content) <= LARGEST_PAYLOAD and (piece := opened.read(_PIECE)):  # /dev/zero has no end
+                content += piece
+    except OSError as error:
+        raise wrong(str(error.strerror)) from None
+    if len(content) > LARGEST_PAYLOAD:
+        raise wrong(_TOO_LONG.format(LARGEST_PAYLOAD))
+    return bytes(content)
 
 
 def _lines(stdin: BinaryIO) -> Iterator[bytes]:

@@ -130,7 +130,7 @@ class TestPub:
             (".", "'.': Is a directory"),
             ("/proc/self/mem", "'/proc/self/mem': Input/output error"),
             ("/dev/zero", "'/dev/zero': more than 1000 bytes, the most that a message may have"),
-            ("-", "stdin is closed"),
+            ("-", "'-': stdin is closed"),
         ],
     )
     def test_names_a_file_that_cannot_be_the_payload(
@@ -141,6 +141,24 @@ class TestPub:
         result = command("pub", "-t", "a", "-f", given)
         last = result.stderr.splitlines()[-1]
         assert (result.exit_code, last) == (2, f"Error: Invalid value for '-f' / '--file': {expected}")
+
+    def test_makes_no_room_for_more_than_the_file_has(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("mqtt_token_client.cli.publishing.LARGEST_PAYLOAD", 1 << 50)
+        (tmp_path / "payload").write_bytes(b"small")
+        assert command("pub", "-t", "a", "-f", str(tmp_path / "payload")).exit_code == 0
+        assert [message.payload for message in broker.messages()] == [b"small"]
+
+    def test_reads_nothing_while_the_shell_completes_its_arguments(self, tmp_path: Path) -> None:
+        (tmp_path / "stdin").write_text("for the command itself")
+        words = {"_MQTT_TOKEN_COMPLETE": "bash_complete", "COMP_WORDS": "mqtt-token pub -f - --", "COMP_CWORD": "4"}
+        with (tmp_path / "stdin").open("rb", buffering=0) as stdin:
+            program = [sys.executable, "-m", "mqtt_token_client"]
+            environment = {**os.environ, **words}
+            done = subprocess.run(program, stdin=stdin, env=environment, capture_output=True, text=True, timeout=60)
+            assert "--topic" in done.stdout
+            assert stdin.read() == b"for the command itself"
 
     def test_says_so_if_stdin_cannot_be_read(self, file: Path, tmp_path: Path) -> None:
         program = [sys.executable, "-m", "mqtt_token_client", "pub", "-t", "a", "-l", "-c", str(file)]
