@@ -29,13 +29,14 @@ def allow_any_encoding() -> None:
 
 def report_full_outputs() -> None:
     """Have what cannot be written to stdout end the command with one line, and what cannot to stderr go nowhere. A
-    closed stdout is one that cannot be written.
+    closed stdout or stderr is one that cannot be written.
     """
+    while (unused := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        """Take the numbers of those that are closed, which a connection would get otherwise."""
+    os.close(unused)
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream.fileno() == number:
+        if stream is None or (isinstance(stream, io.TextIOWrapper) and stream.fileno() == number):
             output = io.BufferedWriter(Output(number, "w", closefd=False))
-            setattr(sys, name, io.TextIOWrapper(output, stream.encoding, _NAME, line_buffering=stream.line_buffering))
-    if sys.stdout is None:  # this also takes its number, which a connection would get otherwise
-        unwritable = Output(os.open(os.devnull, os.O_RDONLY), "w")
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(unwritable), "utf-8", _NAME)
+            coding, lines = ("utf-8", False) if stream is None else (stream.encoding, stream.line_buffering)
+            setattr(sys, name, io.TextIOWrapper(output, coding, _NAME, line_buffering=lines))

@@ -111,6 +111,28 @@ def test_a_closed_stdout_is_one_line(arguments: list[str], device: Path) -> None
     assert (ended.returncode, ended.stderr) == (1, "Error: stdout: Bad file descriptor\n")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_outputs_change_no_exit_code(closed: str) -> None:
+    command = [sys.executable, "-m", "mqtt_token_client", "token", "-c", "none.toml"]
+    ended = subprocess.run(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command], stdout=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_no_connection_takes_the_place_of_a_closed_output(closed: str, tmp_path: Path) -> None:
+    """What is printed would be sent over it."""
+    program = (
+        "import pathlib, socket, sys\n"
+        "from mqtt_token_client.cli import encoding\n"
+        "encoding.report_full_outputs()\n"
+        "numbers = sys.stdout.fileno(), sys.stderr.fileno(), socket.socket().fileno() > 2\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(numbers))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "numbers")]
+    subprocess.run(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command], check=True, timeout=60)
+    assert (tmp_path / "numbers").read_text() == "(1, 2, True)"
+
+
 def test_a_command_that_prints_nothing_to_stdout_needs_none(device: Path) -> None:
     command = [sys.executable, "-m", "mqtt_token_client", "login", "-c", str(device)]
     ended = subprocess.run(
