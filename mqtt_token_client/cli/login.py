@@ -61,7 +61,7 @@ def with_config(command: _Function) -> _Function:
             asks_a_person = isinstance(config.source, DeviceFlow)
             if isinstance(config.store, MemoryStore):
                 raise ConfigurationError(f"{path}: store must not be memory, which is lost when the command ends")
-            return command(replace(config, store=WaitingStore(config.store)), **options)
+            return command(replace(config, store=WaitingStore(config.store, asks_a_person=asks_a_person)), **options)
         except MqttTokenError as error:
             raise Failure(str(error), exit_code(error, asks_a_person=asks_a_person)) from None
 

@@ -1,4 +1,4 @@
-"""WaitingStore: a store for the command, which waits where it is locked or fails."""
+"""WaitingStore: a store for the command that waits while it is locked, and tries again when it cannot save."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from ..token import Token
 
 _NOTICE_AFTER = 1.0  # seconds: a renewal by another process takes less, a login takes longer
-_SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt, as the refresh token would be lost
+_SAVE_AGAIN = (0.5, 1.0, 2.0)  # seconds before another attempt
 
 
 class WaitingStore:
     """A store that prints a line to stderr if another process holds the lock of the token, and that tries several times
-    to save one.
+    to save one that only a person could replace.
 
     Args:
         store: the store, which has a lock.
+        asks_a_person: whether each token does.
     """
 
-    def __init__(self, store: TokenStore) -> None:
+    def __init__(self, store: TokenStore, *, asks_a_person: bool) -> None:
         self._store = store
+        self._asks_a_person = asks_a_person
 
     @property
     def protection(self) -> str:
@@ -46,7 +48,7 @@ class WaitingStore:
         Raises:
             StoreError: the last attempt failed too.
         """
-        for pause in _SAVE_AGAIN:
+        for pause in _SAVE_AGAIN if self._asks_a_person or token.refresh_token is not None else ():
             try:
                 return self._store.save(key, token)
             except StoreError:

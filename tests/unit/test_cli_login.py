@@ -163,11 +163,19 @@ class TestLogin:
         self, command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
     ) -> None:
         waits = full_for(monkeypatch, attempts=99)
-        issue(command)
+        issue(command, refresh_token="refresh-1")
         done = command(*arguments)
         assert (done.exit_code, done.stdout) == (1, "")
         assert "No space left on device" in done.stderr
         assert 2 < sum(waits) < 10
+
+    def test_that_cannot_store_does_not_wait_if_it_can_get_another_token(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits = full_for(monkeypatch, attempts=99)
+        issue(command)
+        assert command("token").exit_code == 1
+        assert waits == []
 
     @pytest.mark.parametrize("arguments", [["login"], ["login", "--again"], ["token"]])
     def test_stores_the_token_once_the_store_works_again(
@@ -175,7 +183,7 @@ class TestLogin:
     ) -> None:
         """Its refresh token would be lost, and that of the stored one is used up."""
         full_for(monkeypatch, attempts=2)
-        value = issue(command)
+        value = issue(command, refresh_token="refresh-1")
         assert command(*arguments).exit_code == 0
         assert command.stored() == Token(value)
 
