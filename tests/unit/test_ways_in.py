@@ -23,7 +23,7 @@ from mqtt_token_client import (
 from mqtt_token_client.clock import monotonic
 from mqtt_token_client.profiles import Credentials
 from tests.unit.device import Make, password
-from tests.unit.packets import CONNECT
+from tests.unit.packets import CONNECT, PUBACK, PUBLISH
 from tests.unit.scripted_broker import PATIENCE, Peer, ScriptedBroker
 from tests.unit.websocket_server import WebSocketPeer, close_frame
 
@@ -108,6 +108,19 @@ class TestAnUpgradeThatIsPutOff:
         assert 1000 < device.event(RotationFailed).retry_in <= 1060
         peer.close()
         assert 990 < device.event(Disconnected).retry_in <= 1060
+
+    def test_is_not_tried_earlier_if_a_message_is_denied_meanwhile(self, make: Make) -> None:
+        broker = WebSocketBroker()
+        late, quick = RenewalPolicy(fraction=0.999, jitter=0.0), Backoff(initial=0.01, maximum=0.01)
+        device = make(5, broker=broker, renewal=late, backoff=quick)
+        device.source.next = [Token("an-ending-token", 600.0, since=monotonic() - 590)]
+        peer = device.start()
+        device.client.rotate()
+        broker.refuse(429, "Retry-After: 1000")
+        device.event(RotationFailed)
+        device.client.publish("t", b"denied", qos=1)
+        peer.acknowledge(PUBACK, peer.expect(PUBLISH).packet_id, 0x87)
+        assert 990 < device.event(TokenRefused).retry_in <= 1000
 
     def test_leaves_the_way_to_another_broker_open(self, make: Make) -> None:
         broker, quick = WebSocketBroker(), Backoff(initial=0.01, maximum=0.01)

@@ -232,7 +232,7 @@ class Recovery:
         """
         if not self._retry.is_first_denial(token):
             return
-        delay = self._retry.after_rejection(token, presented=False)
+        delay = self._retry.after_rejection(token, presented=False) + self._brokers.wait
         name = reason_name(NOT_AUTHORIZED)
         self._observer.report(events.TokenRefused(NOT_AUTHORIZED, name, self._retry.rejections, delay))
         if idle:
