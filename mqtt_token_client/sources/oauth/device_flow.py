@@ -203,9 +203,12 @@ class DeviceFlow(Grant):
         """Poll until there is an outcome (RFC 8628 section 3.5), never more often than the server allows."""
         grant = [("grant_type", _GRANT_TYPE), ("device_code", device_code), *proof]
         grant += [(name, value) for name, value in self._parameters if name == "resource"]  # RFC 8707 section 2.2
-        # A code that expires before the second poll could not be approved in time.
-        longest = max(_INTERVAL, min(_LONGEST_INTERVAL, lifetime / 3))
-        interval = min(max(interval, _SHORTEST_INTERVAL), longest)
+
+        def possible(seconds: float) -> float:
+            """One that leaves no time for a second poll cannot be meant."""
+            return seconds if 2 * seconds < lifetime else min(seconds, _LONGEST_INTERVAL, max(_INTERVAL, lifetime / 3))
+
+        interval = possible(max(interval, _SHORTEST_INTERVAL))
         delay, failure = interval, None
         while True:
             _wait(min(delay, deadline - monotonic()))
@@ -224,7 +227,7 @@ class DeviceFlow(Grant):
                 continue
             if answer.get("error") == _SLOW_DOWN:
                 asked = seconds_in(answer, "interval") or 0.0  # GitHub sends the new one
-                interval = min(max(interval + _INTERVAL, asked), longest)
+                interval = max(possible(interval + _INTERVAL), possible(asked))
             elif answer.get("error") != _PENDING:
                 return self._endpoint.read_token(answer, sent)
             delay, failure = interval, None
