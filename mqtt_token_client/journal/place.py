@@ -39,12 +39,12 @@ def set_aside(file: Path) -> Path:
     Raises:
         OSError: it failed.
     """
-    names = [file.with_name(f"{file.name}.corrupt{ending}") for ending in _ASIDE]
-    aside = next((name for name in names if not name.exists()), names[-1])
-    wal = aside.with_name(f"{aside.name}-wal")
-    wal.unlink(missing_ok=True)  # of the file that is replaced: SQLite would apply it to this one
-    for one, new in ((file.with_name(f"{file.name}-wal"), wal), (file, aside)):  # the first one is useless alone
+    *names, last = ([file.with_name(f"{file.name}.corrupt{ending}{wal}") for wal in ("-wal", "")] for ending in _ASIDE)
+    new = next((pair for pair in names if not any(name.exists() for name in pair)), last)
+    if new is last:
+        last[0].unlink(missing_ok=True)  # SQLite would apply it to the file that takes its place
+    for old, name in zip((file.with_name(f"{file.name}-wal"), file), new, strict=True):  # the first is useless alone
         with suppress(FileNotFoundError):
-            one.replace(new)
+            old.replace(name)
     sync(file.parent)
-    return aside
+    return new[1]

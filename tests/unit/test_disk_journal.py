@@ -22,6 +22,7 @@ from mqtt_token_client.journal.batch import Batch, Counters
 from mqtt_token_client.journal.channel import Channel
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.disk import DiskJournal, open_journal
+from mqtt_token_client.journal.place import set_aside
 from mqtt_token_client.journal.rows import DamagedError
 from mqtt_token_client.journal.writer import _Writer
 from mqtt_token_client.mqtt.codec.topics import encode_topic
@@ -649,12 +650,40 @@ class TestFaults:
     def test_a_damaged_file_gets_no_second_file_of_another(self, reopen: Open, path: Path) -> None:
         """SQLite would apply it to the wrong one when somebody opens the copy."""
         path.parent.mkdir(mode=0o700)
-        path.write_bytes(b"damaged" * 1000)
         left = path.with_name("journal.corrupt-wal")
-        left.write_bytes(b"of a file that was removed")
-        assert load(reopen()).count == 0
-        assert path.with_name("journal.corrupt").exists()
-        assert not left.exists()
+        left.write_bytes(b"of another")
+        for number in (2, 3, 4):
+            path.write_bytes(b"damaged %d" % number * 1000)
+            path.with_name("journal.corrupt-3-wal").write_bytes(b"of another")
+            journal = reopen()
+            assert load(journal).count == 0
+            journal.close()
+        aside = {one.name: one.read_bytes()[:10] for one in path.parent.glob("*corrupt*")}
+        assert aside == {
+            "journal.corrupt-wal": b"of another",
+            "journal.corrupt-2": b"damaged 2d",
+            "journal.corrupt-3": b"damaged 4d",
+        }
+
+    def test_a_damaged_file_that_is_not_renamed_at_once_loses_nothing(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not its second file either, which is renamed first."""
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(b"damaged")
+        path.with_name("journal-wal").write_bytes(b"messages")
+        rename, failures = Path.replace, [OSError(5, "Input/output error")]
+
+        def fail_once(old: Path, new: Path) -> Path:
+            if old == path and failures:
+                raise failures.pop()
+            return rename(old, new)
+
+        monkeypatch.setattr(Path, "replace", fail_once)
+        with pytest.raises(OSError, match="Input/output"):
+            set_aside(path)
+        set_aside(path)
+        assert {one.read_bytes() for one in path.parent.iterdir()} == {b"damaged", b"messages"}
 
     def test_a_damaged_name_that_is_no_text_is_damage_like_any_other(
         self, reopen: Open, path: Path, reported: list[events.Event]
