@@ -74,3 +74,21 @@ def test_what_was_dropped_is_reported_before_disconnect_returns(make: Make, pool
     end(peer, pool.submit(device.client.disconnect, 0))
     assert sum(counts(device)) == 6
     assert timers() == 0
+
+
+def test_what_is_dropped_while_disconnect_closes_the_session_is_reported_by_the_next_connection(
+    make: Make, pool: ThreadPoolExecutor
+) -> None:
+    """publish() reports it after it has released the lock of the queue."""
+    device = make(5, journal=FullJournal())
+    peer = device.start()
+    publish(device, 2)
+    stepped().settle()
+    peer.expect(PUBLISH)
+    link = device.client._core.session._outbox._link  # type: ignore[attr-defined]  # of a session with a journal
+    end(peer, pool.submit(device.client.disconnect, 0))
+    link.dropped(3)
+    stepped().settle()
+    assert (counts(device), timers()) == ([1], 0)
+    device.start()
+    assert sum(counts(device)) == 4

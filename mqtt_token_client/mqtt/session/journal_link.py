@@ -31,10 +31,10 @@ class JournalLink:
         self._receiving = receiving
         self._emit = emit
         self._report_sending: Callable[[], None] = lambda: None
-        self._call_soon: CallSoon | None = None  # None until the session is open
+        self._call_soon: CallSoon | None = None  # None while the session is closed
         self._is_lost = False
         self._dropped = 0  # messages, since the last report
-        self._reports_dropped = False  # soon, or when the timer fires
+        self._reports_dropped = False  # whether that is planned: at once, or by the timer
         self._report_dropped_at = 0.0  # at the earliest
         self._timer: Timer | None = None
         self._resumed = 0  # messages of an earlier process that were not reported as Resumed
@@ -75,7 +75,7 @@ class JournalLink:
 
     def _report_dropped_in_time(self) -> None:
         wait = self._report_dropped_at - monotonic()
-        if self._dropped and wait > 0:
+        if self._dropped and wait > 0 and self._call_soon is not None:
             self._timer = cast(Runtime, current.runtime).call_later(wait, self._report_dropped)
         else:
             self._report_dropped()
@@ -88,7 +88,10 @@ class JournalLink:
             self._emit(JournalFull(count))
 
     def close(self) -> None:
-        """The session is closed, and no more messages are dropped. On the network thread."""
+        """The session is closed. A publish() that it interrupts may still report a drop, after this. On the network
+        thread.
+        """
+        self._call_soon = None
         if self._timer is not None:
             self._timer.cancel()
         self._report_dropped()
