@@ -37,7 +37,8 @@ class TokenKeeper:
     """Holds the current token and renews it before it expires.
 
     Safe to use from any thread: callers at the same time share one request to the source, and so do all processes that
-    share a store with a lock. A failed renewal costs nothing while the token is valid.
+    share a store with a lock. A failed renewal costs nothing while the token is valid. A token of more than 65,535
+    bytes counts as a failed one: MQTT has no room for it (MQTT 5 section 1.5.6).
 
     The main thread waits for a request on another thread, so that what a signal handler raises ends only the wait.
 
