@@ -19,8 +19,6 @@ def check_timeout(timeout: float | None, where: str) -> float:
     Raises:
         ConfigurationError: it is not a number, or a negative one; ``where`` names the method.
     """
-    if isinstance(timeout, float) and 0 <= timeout < threading.TIMEOUT_MAX:  # wait(5.0) for each of many messages
-        return timeout
     return math.inf if timeout is None else check_seconds(timeout, where)
 
 

@@ -202,6 +202,9 @@ class TestTimeouts:
         delivery = device.client.publish("t", b"")
         with pytest.raises(ConfigurationError, match=r"^Delivery\.wait: timeout must be seconds, 0 or more, got "):
             delivery.wait(timeout)
+        delivery.finish()
+        with pytest.raises(ConfigurationError, match=r"^Delivery\.wait: timeout must be seconds, 0 or more, got "):
+            delivery.wait(timeout)
         assert device.source.requests == 0
 
     @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 10**400])

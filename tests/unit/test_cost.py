@@ -178,6 +178,18 @@ class TestAMessage:
         sees_the_lock = sys.version_info >= (3, 14)  # from then on RLock.__enter__ counts as a call
         assert calls.count / COUNT <= 11 + sees_the_lock
 
+    @pytest.mark.parametrize("timeout", [None, 5, 5.0])
+    def test_that_is_done_is_waited_for_without_another_call(
+        self, make: Make, protocol: int, timeout: float | None
+    ) -> None:
+        delivery, calls = make(protocol).client.publish("t", PAYLOAD), Calls()
+        delivery.finish()
+        calls.begin()
+        for _ in range(COUNT):
+            delivery.wait(timeout)
+        calls.end()
+        assert calls.count <= COUNT * 1.01
+
     @pytest.mark.parametrize(("qos", "most"), [(0, 19), (1, 16)])
     def test_is_sent_by_few_calls(self, make: Make, protocol: int, qos: int, most: int) -> None:
         device = make(protocol)

@@ -55,8 +55,8 @@ class Machine:
             self.database.close()
 
     def publish(self, number: int, expires_in: float = 60.0) -> None:
-        one = RecordedExpiringMessage(encode_topic("t"), b"x", 1, False, b"", self.now + expires_in)
-        one.number = number
+        one = RecordedExpiringMessage(encode_topic("t"), b"x", 1, False, b"")
+        one.number, one.expires_at = number, self.now + expires_in
         self.commit(lambda batch: batch.append(one, b"x", self.now))
 
     def learn(self, server: float | None = None, machine: float | None = None) -> None:
