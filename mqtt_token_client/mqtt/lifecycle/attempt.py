@@ -74,11 +74,13 @@ class Attempt:
         kind: of rotation; None if the attempt is not a rotation, or may not become one.
         leavable: whether the session is still on the current connection alone, so that DISCONNECT may be sent there.
         committed: whether the attempt goes on by itself if the current connection ends.
+        held_since: since when nothing new has been sent on the current connection; None while it is.
         loss: how the current connection ended during the attempt, if it did: it is lost only if the attempt fails.
         wanted: the newest token when a worker began to obtain one.
     """
 
     kind: ClassVar[RotationKind | None] = None
+    held_since: float | None = None
     loss: Loss | None = None
     wanted: Token | None = None
 
@@ -91,14 +93,14 @@ class Attempt:
         return False
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing new may be sent on the current connection."""
-        return False
-
-    @property
     def gap(self) -> float:
-        """For how many seconds nothing new was sent."""
-        return 0.0
+        """For how many seconds nothing new has been sent."""
+        return 0.0 if self.held_since is None else monotonic() - self.held_since
+
+    def hold(self) -> None:
+        """Send nothing new from now on."""
+        if self.held_since is None:
+            self.held_since = monotonic()
 
     def progressed(self) -> None:
         """The current connection may have sent what was waiting."""
@@ -138,23 +140,3 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class Hold:
-    """Since when nothing new has been sent on the current connection."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-
-    def begin(self) -> None:
-        if self._since is None:
-            self._since = monotonic()
-
-    @property
-    def on(self) -> bool:
-        return self._since is not None
-
-    @property
-    def seconds(self) -> float:
-        assert self._since is not None
-        return monotonic() - self._since

@@ -30,7 +30,7 @@ from ..session.delivery import Outgoing
 from ..session.session import Session
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold, Rejection
+from .attempt import Attempt, AttemptListener, Deadline, Rejection
 from .connect import Connect
 from .traits import BrokerTraits
 
@@ -85,7 +85,6 @@ class Handover(Attempt):
         self._current = current
         self._listener = listener
         self._state = State.SETTLING
-        self._hold = Hold()
         self._deadline = Deadline(runtime)
         self._answer: tuple[Connack, list[Packet]] = Connack(False, 0, {}), []  # once it is DRAINING
 
@@ -96,14 +95,6 @@ class Handover(Attempt):
     @property
     def committed(self) -> bool:
         return self._state in (State.CONNECTING, State.DRAINING)
-
-    @property
-    def holds(self) -> bool:
-        return self._hold.on
-
-    @property
-    def gap(self) -> float:
-        return self._hold.seconds
 
     def start(self) -> None:
         """Let the broker read what the current connection carries before it may read CONNECT on the new one: it does
@@ -128,7 +119,7 @@ class Handover(Attempt):
         """
         assert self._state is State.SETTLING
         self._state = State.HOLDING
-        self._hold.begin()
+        self.hold()
         near = self._traits.round_trip < _NEAR
         self._deadline.set(_HEAD_START_NEAR if near else _HEAD_START, self._send_connect)
         self._current.keepalive.ping(self._all_read)
@@ -144,7 +135,7 @@ class Handover(Attempt):
     def _send_connect(self) -> None:
         assert not self.committed
         self._state = State.CONNECTING
-        self._hold.begin()
+        self.hold()
         self._deadline.cancel()
         self.connect.send()
 

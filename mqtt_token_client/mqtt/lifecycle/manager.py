@@ -278,7 +278,7 @@ class ConnectionManager:
             self.attempt.progressed()
         if self._current is None:
             self._session.queue.alone(self._session.subscriptions.make_changes)
-        elif not self.attempt.holds and self._current.send():
+        elif self.attempt.held_since is None and self._current.send():
             self.wake()
         self._close_when_empty()
 

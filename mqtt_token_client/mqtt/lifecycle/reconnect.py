@@ -21,7 +21,7 @@ from ..runtime.base import Runtime
 from ..session.delivery import Outgoing
 from ..transport import Loss
 from ..transport.connection import NetworkConnection
-from .attempt import Attempt, AttemptListener, Deadline, Hold, Rejection
+from .attempt import Attempt, AttemptListener, Deadline, Rejection
 from .closing import END_TIME, OWN_CLOSE_TIME
 from .connect import Connect
 
@@ -55,7 +55,6 @@ class Reconnect(Attempt):
         self._current = current
         self._listener = listener
         self._state = State.FLUSHING
-        self._hold = Hold()
         self._deadline = Deadline(runtime)
 
     @property
@@ -66,16 +65,8 @@ class Reconnect(Attempt):
     def committed(self) -> bool:
         return self._state is not State.FLUSHING
 
-    @property
-    def holds(self) -> bool:
-        return self._hold.on
-
-    @property
-    def gap(self) -> float:
-        return self._hold.seconds
-
     def start(self) -> None:
-        self._hold.begin()
+        self.hold()
         self._deadline.set(_FLUSH_TIME, self._end_current)
         self.progressed()
 
