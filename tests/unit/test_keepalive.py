@@ -144,7 +144,7 @@ class TestKeepalive:
         wire.theirs.setblocking(True)
         wire.theirs.sendall(PINGRESP * 4)
         call(wire.runtime, wire.link.resume_reading)
-        wait_until(lambda: not wire.link.keepalive.awaits_answer, "the answers to be read")
+        wait_until(lambda: not wire.link.keepalive.unanswered, "the answers to be read")
         self.pass_time(wire, 15)
         assert not wire.link.closed
 

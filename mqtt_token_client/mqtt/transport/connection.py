@@ -55,8 +55,7 @@ class NetworkConnection(Generic[_Item]):
         self.owner = owner
         self.closed = self.paused = self.ended = False
         self.sent = self.received = self._watched = 0
-        self.runtime = runtime
-        self._sock = sock
+        self.runtime, self._sock = runtime, sock
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # bytes that are decoded already
         self._acknowledge = acknowledger(sock)
         self.unsent = Unsent()
@@ -68,7 +67,7 @@ class NetworkConnection(Generic[_Item]):
 
     def takes_more(self) -> bool:
         """Whether more may be written without piling up."""
-        return not self.ended and len(self.unsent) < HIGH_WATER
+        return not (self.ended or self.closed) and len(self.unsent) < HIGH_WATER
 
     def write(self, data: bytes) -> None:
         """Add to what goes out at the next flush."""
@@ -112,8 +111,11 @@ class NetworkConnection(Generic[_Item]):
         waited = self._watched & selectors.EVENT_WRITE
         try:
             while self.unsent:
-                with memoryview(self.unsent) as view:
-                    sent = self._sock.send(view[:_WRITE_SIZE])
+                if len(self.unsent) <= _WRITE_SIZE:
+                    sent = self._sock.send(self.unsent)
+                else:
+                    with memoryview(self.unsent) as view:
+                        sent = self._sock.send(view[:_WRITE_SIZE])
                 del self.unsent[:sent]
                 self.sent += sent
                 self.keepalive.last_out = monotonic()
@@ -128,7 +130,8 @@ class NetworkConnection(Generic[_Item]):
             while self._marks and self._marks[0][0] <= self.sent:
                 written.append(self._marks.popleft()[1])
             self.owner.connection_wrote(written)
-        self._watch()
+        if waited or self.unsent or self._pending is not None:
+            self._watch()
         if waited and not (self.unsent or self.ended):  # the socket is watched no more, so it does not report that
             self.runtime.call_soon(lambda: self.owner.connection_writable(self))
 
@@ -152,7 +155,9 @@ class NetworkConnection(Generic[_Item]):
             for _ in range(_READS_A_TURN):
                 if self.closed or self.paused:
                     return
-                data = self._receive()
+                data = self._sock.recv(_READ_SIZE)
+                if self._pending is not None and data:
+                    data = self._read_records(data)
                 if not data:
                     self.fail("the broker closed the connection", by_broker=True)
                     return
@@ -170,12 +175,8 @@ class NetworkConnection(Generic[_Item]):
                     break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
-        except BrokerError as error:
+        except (BrokerError, OSError) as error:
             self.fail(error)
-            return
-        except OSError as error:
-            by_broker = isinstance(error, ConnectionError | ssl.SSLEOFError)
-            self.fail(f"the connection broke: {broken_by(error)}", by_broker=by_broker)
             return
         if self._acknowledge is not None and self.sent == sent and not self.closed:
             self._acknowledge()
@@ -188,13 +189,10 @@ class NetworkConnection(Generic[_Item]):
             if self._pending():
                 self.runtime.call_soon(self.read)
 
-    def _receive(self) -> bytes:
-        """What has arrived. TLS and WebSocket return one record at a time, perhaps with one acknowledgement in it:
-        records are taken together, so that the answers are sent together.
+    def _read_records(self, data: bytes) -> bytes:
+        """TLS and WebSocket return one record at a time, perhaps with one acknowledgement in it: they are taken
+        together, so that the answers are sent together.
         """
-        data = self._sock.recv(_READ_SIZE)
-        if self._pending is None or not data:
-            return data
         pieces, size = [data], len(data)
         try:
             while size < _READ_SIZE and len(pieces) < _MOST_RECORDS and (data := self._sock.recv(_READ_SIZE - size)):
@@ -207,9 +205,9 @@ class NetworkConnection(Generic[_Item]):
     def _arrived(self, packets: list[Packet]) -> None:
         waiting = len(self.unsent)
         try:
-            if self.keepalive.awaits_answer:
+            if self.keepalive.unanswered:
                 packets = self._take_answers(packets)
-            if packets and not self.closed:
+            if packets:
                 self.owner.packets_arrived(self, packets)
         except BaseException:  # sys.exit() in a handler is one too
             log.exception("an error of this library, please report it; the connection is made again")
@@ -230,7 +228,7 @@ class NetworkConnection(Generic[_Item]):
                     return []
                 self.keepalive.answered()
                 start = at + 1
-        return packets[start:]
+        return [] if self.closed else packets[start:]
 
     def close(self) -> None:
         """Close the socket at once; the owner is not notified, of a failure just before that either."""
@@ -258,7 +256,7 @@ class NetworkConnection(Generic[_Item]):
 
         self.runtime.call_soon(read_the_rest)
 
-    def fail(self, cause: str | BrokerError, *, by_broker: bool = False) -> None:
+    def fail(self, cause: str | BrokerError | OSError, *, by_broker: bool = False) -> None:
         """Close the socket, and notify the owner soon. In MQTT 5, DISCONNECT goes out before that if the cause is that
         the broker violated the protocol (section 4.13.1).
         """
@@ -271,8 +269,10 @@ class NetworkConnection(Generic[_Item]):
         self.close()
         self.owner = owner  # unless close() is called before the notification
         reason = cause.reason if isinstance(cause, BrokerRefused) else None
-        by_broker |= isinstance(cause, BrokerError) and not isinstance(cause, ProtocolError)
-        loss = Loss(str(cause), reason, by_broker)
+        by_broker |= isinstance(cause, BrokerError | ConnectionError | ssl.SSLEOFError)
+        by_broker &= not isinstance(cause, ProtocolError)
+        text = f"the connection broke: {broken_by(cause)}" if isinstance(cause, OSError) else str(cause)
+        loss = Loss(text, reason, by_broker)
         self.runtime.call_soon(lambda: self.owner.connection_closed(self, loss))
 
     def _watch(self) -> None:
@@ -286,7 +286,7 @@ class NetworkConnection(Generic[_Item]):
     def _ready(self, ready: int) -> None:
         if ready & selectors.EVENT_WRITE:
             self.flush()
-            if self.takes_more() and not self.closed:
+            if self.takes_more():
                 self.owner.connection_writable(self)
         if ready & selectors.EVENT_READ:
             self.read()

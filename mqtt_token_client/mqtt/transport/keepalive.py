@@ -42,6 +42,7 @@ class Keepalive:
     Attributes:
         last_in: when the last packet arrived. Bytes of an unfinished packet do not count.
         last_out: when the socket took bytes last.
+        unanswered: each PINGREQ that has no answer yet: where it ends, and what to call.
     """
 
     def __init__(self, runtime: Runtime, connection: PingedConnection) -> None:
@@ -50,16 +51,11 @@ class Keepalive:
         self._connection = connection
         self._seconds = 0.0
         self._timer: Timer | None = None
-        self._unanswered: deque[tuple[int, Callable[[], None]]] = deque()  # where PINGREQ ends, and what to call
+        self.unanswered: deque[tuple[int, Callable[[], None]]] = deque()
         # For the oldest of these:
         self._deadline = 0.0
         self._received_before = 0
         self._progress_before = 0
-
-    @property
-    def awaits_answer(self) -> bool:
-        """Whether a PINGREQ has no answer yet."""
-        return bool(self._unanswered)
 
     def start(self, seconds: float) -> None:
         """From now on send PINGREQ after so many seconds without a packet in or out; 0 never does, nor does it limit
@@ -71,21 +67,21 @@ class Keepalive:
     def stop(self) -> None:
         """Send no PINGREQ and expect no answer any more."""
         self._seconds = 0.0
-        self._unanswered.clear()
+        self.unanswered.clear()
         self._set_timer()
 
     def ping(self, then: Callable[[], None]) -> None:
         """Send PINGREQ. ``then`` is called at its PINGRESP, when the broker has read all that was written before it."""
         self._connection.write(PINGREQ_PACKET)
-        self._unanswered.append((self._connection.sent + len(self._connection.unsent), then))
-        if len(self._unanswered) == 1:
+        self.unanswered.append((self._connection.sent + len(self._connection.unsent), then))
+        if len(self.unanswered) == 1:
             self._await_next_answer()
         self._connection.flush()
 
     def answered(self) -> None:
         """PINGRESP has come. One that nobody asked for is ignored, as brokers have sent such."""
-        if self._unanswered:
-            _, then = self._unanswered.popleft()
+        if self.unanswered:
+            _, then = self.unanswered.popleft()
             self._await_next_answer()
             then()
 
@@ -100,7 +96,7 @@ class Keepalive:
 
     def _progress(self) -> int:
         """Bytes that have moved on the way to the answer: what arrived, and what was sent up to PINGREQ."""
-        ping_ends = self._unanswered[0][0] if self._unanswered else 0
+        ping_ends = self.unanswered[0][0] if self.unanswered else 0
         return self._connection.received + min(self._connection.sent, ping_ends)
 
     def _set_timer(self) -> None:
@@ -109,13 +105,13 @@ class Keepalive:
             self._timer = None
         if self._seconds:
             due = self._ping_due()
-            self._timer = self._runtime.call_at(min(due, self._deadline) if self._unanswered else due, self._check)
+            self._timer = self._runtime.call_at(min(due, self._deadline) if self.unanswered else due, self._check)
 
     def _ping_due(self) -> float:
         if not self._connection.unsent:
             # While an answer is awaited, the broker alone needs a sign of life [MQTT-3.1.2-20].
-            silent_since = self.last_out if self._unanswered else min(self.last_in, self.last_out)
-        elif self._unanswered:
+            silent_since = self.last_out if self.unanswered else min(self.last_in, self.last_out)
+        elif self.unanswered:
             return math.inf
         else:  # PINGREQ would queue behind what waits already: as long as that moves, the broker is alive
             silent_since = self.last_out
@@ -123,7 +119,7 @@ class Keepalive:
 
     def _check(self) -> None:
         now = monotonic()
-        if self._unanswered and now >= self._deadline:
+        if self.unanswered and now >= self._deadline:
             if not self._connection.paused and not self._deserves_more_time():
                 self._connection.fail("the broker did not answer PINGREQ")
                 return
