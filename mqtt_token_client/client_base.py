@@ -203,10 +203,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
         message = new_message(encoded, payload, qos, retain is not False and bool(retain), b"")
         if properties:
             message = arguments.with_properties(message, properties, self._settings.protocol)
-        if durable or replace:
-            queue.put(message, durable, replace)
-        else:
-            queue.put(message)
+        queue.put(message, durable, replace)
         return message
 
     def _subscription(

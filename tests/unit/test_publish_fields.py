@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mqtt_token_client.mqtt.codec.message import Message
-from mqtt_token_client.mqtt.codec.packets import RejectedPublish
+from mqtt_token_client.mqtt.codec.packets import Acknowledgement, RejectedPublish
 from mqtt_token_client.mqtt.codec.properties import MOST_PROPERTIES, pack_length
 from mqtt_token_client.mqtt.codec.reason_codes import PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from tests.unit import packets
@@ -58,4 +58,4 @@ def test_any_packet_identifier_is_read(protocol: int, qos: int, packet_id: int) 
 def test_any_packet_identifier_of_an_acknowledgement_is_read(packet_id: int, reason: int) -> None:
     for kind in (packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP):
         (answer,) = connected(5).receive(packets.acknowledgement(kind, packet_id, reason))
-        assert answer[:3] == (kind << 4, packet_id, reason)  # type: ignore[index]
+        assert answer == Acknowledgement(kind << 4, packet_id, reason)

@@ -24,8 +24,8 @@ from .packets import (
     SUBACK,
     TOO_SHORT,
     UNSUBACK,
+    Acknowledgement,
     Packet,
-    acknowledgement,
     malformed,
     reason_of,
 )
@@ -97,7 +97,7 @@ class Decoder:
             if len(self._partial) < self._needed:
                 return []
             data = bytes(self._partial)
-            self._partial = bytearray()
+            self._partial, self._needed = bytearray(), 2
         packets: list[Packet] = []
         try:
             start = self._decode(data, packets)
@@ -113,7 +113,6 @@ class Decoder:
     def _decode(self, data: bytes, packets: list[Packet]) -> int:
         """Decode what is complete; returns the position of the first packet that is not."""
         start, size, largest, connected, five = 0, len(data), self._largest, self.connected, self._five
-        self._needed = 2
         while size - start >= 2:
             command, length, body = data[start], data[start + 1], start + 2
             if length & 0x80:
@@ -134,13 +133,12 @@ class Decoder:
             end = body + length
             if connected and end <= size:  # nearly always
                 if length == 2 and command in _ACKNOWLEDGEMENTS and (packet_id := data[body] << 8 | data[body + 1]):
-                    packets.append(acknowledgement((command & 0xF0, packet_id, 0, "")))
+                    packets.append(Acknowledgement(command & 0xF0, packet_id, 0))
                     start = end
                     continue
                 if length == 3 and command == PUBACK and five and data[body + 2] == _NO_MATCHING_SUBSCRIBERS:
-                    packets.append(
-                        acknowledgement((PUBACK, data[body] << 8 | data[body + 1], _NO_MATCHING_SUBSCRIBERS, ""))
-                    )
+                    packet_id = data[body] << 8 | data[body + 1]
+                    packets.append(Acknowledgement(PUBACK, packet_id, _NO_MATCHING_SUBSCRIBERS))
                     start = end
                     continue
                 if command & 0xF0 == PUBLISH and end - start <= largest:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...errors import ProtocolError
 from ...value import Value
@@ -59,15 +57,26 @@ class RejectedPublish(Value):
 # The text of these packets is their Reason String, printable; empty if there is none.
 
 
-class Acknowledgement(NamedTuple):
-    kind: int  # PUBACK, PUBREC, PUBREL or PUBCOMP
-    packet_id: int
-    reason: int
-    text: str = ""
+class Acknowledgement:
+    """PUBACK, PUBREC, PUBREL or PUBCOMP, which ``kind`` says."""
 
+    # One for each message: to make a Value, and to read a NamedTuple, takes several times as long.
 
-# The constructor of a NamedTuple takes twice as long.
-acknowledgement: Callable[[tuple[int, int, int, str]], Acknowledgement] = partial(tuple.__new__, Acknowledgement)
+    __match_args__ = __slots__ = ("kind", "packet_id", "reason", "text")
+
+    def __init__(self, kind: int, packet_id: int, reason: int, text: str = "") -> None:
+        self.kind = kind
+        self.packet_id = packet_id
+        self.reason = reason
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
+
+    def __repr__(self) -> str:
+        return f"Acknowledgement{self.kind, self.packet_id, self.reason, self.text}"
 
 
 class Suback(Value):

@@ -99,7 +99,7 @@ class CurrentConnection:
     # Called by the network connection
 
     def packets_arrived(self, connection: NetworkConnection[Outgoing], packets: list[Packet]) -> None:
-        receive_message = self._session.receive_message
+        receive_message, receive_acknowledgement = self._session.receive_message, self._session.receive_acknowledgement
         try:
             for packet in packets:
                 if connection.closed:
@@ -107,7 +107,7 @@ class CurrentConnection:
                 if isinstance(packet, Message):
                     receive_message(connection, packet)
                 elif isinstance(packet, Acknowledgement) and packet.reason < 0x80:
-                    self._session.receive(connection, packet)
+                    receive_acknowledgement(connection, packet)
                 else:
                     self._rare_packet_arrived(packet)
         except ProtocolError as error:

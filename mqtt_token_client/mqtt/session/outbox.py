@@ -87,6 +87,10 @@ class Outbox:
         """Return the messages that were sent on this connection and are not acknowledged, in no order."""
         return [message for packet_id, message in self._inflight.items() if packet_id not in self._unsent]
 
+    def waits(self) -> bool:
+        """Return whether :meth:`due` may yield a message."""
+        return bool(self.queue.new or self._again)
+
     def due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         """Yield the messages whose packet is to be written now, PUBREL at stage RELEASED and PUBLISH otherwise, until
         nothing waits or as many are in flight as may be. Each is at its new stage when it is yielded.
@@ -94,9 +98,6 @@ class Outbox:
         Args:
             receive_maximum: the broker's (MQTT 5 section 3.2.2.3.3); None if it cannot announce one.
         """
-        return self._due(receive_maximum) if self.queue.new or self._again else iter(())
-
-    def _due(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         window, new, inflight, unsent = self.window, self.queue.new, self._inflight, self._unsent
         most = min(receive_maximum or HIGHEST_PACKET_ID, window.size)
         most_at_qos_2 = min(receive_maximum or _QOS_2_WINDOW_IF_NOT_ANNOUNCED, window.size)
@@ -159,10 +160,10 @@ class Outbox:
 
     def acknowledged(self, kind: int, packet_id: int, reason: int, text: str = "") -> Outgoing | None:
         """The exchange of a message is finished: return the message that is done, None if there is none."""
-        if packet_id not in self._inflight:
+        message = self._inflight.get(packet_id)
+        if message is None:
             self.ids.finish(packet_id)
             return None
-        message = self._inflight[packet_id]
         if kind != PUBACK or message.qos != 1:
             self.answers.check(message, kind)
         del self._inflight[packet_id]
@@ -187,9 +188,9 @@ class Outbox:
             case Outcome.DELAYED if self._delay(packet):
                 return None, False
             case Outcome.IN_USE:  # PUBREL finishes the exchange that uses the identifier
-                return self._identifier_in_use(*packet[1:]), packet.kind == PUBREC
+                return self._identifier_in_use(packet.packet_id, packet.reason, packet.text), packet.kind == PUBREC
             case _:
-                return self.acknowledged(*packet), False
+                return self.acknowledged(packet.kind, packet.packet_id, packet.reason, packet.text), False
 
     def _identifier_in_use(self, packet_id: int, reason: int, text: str) -> Outgoing | None:
         """Send a message again with another identifier. Return it if that was done too often: it has failed then."""

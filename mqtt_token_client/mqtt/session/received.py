@@ -42,30 +42,8 @@ class ReceivedIds:
 
     def is_new(self, message: Message) -> bool:
         """Whether to hand over a message; it is acknowledged in any case."""
-        if message.qos == 0:
-            return True
-        if message.qos == 2:
-            fingerprint = hash((message.topic, message.payload))
-            known = message.packet_id in self._received
-            if message.packet_id in self._left_over:  # the broker may have dropped that message, if it had expired
-                left_over = self._left_over.pop(message.packet_id)
-                known = message.duplicate or fingerprint == left_over  # what is sent again has DUP [MQTT-3.3.1-1]
-            if not known:
-                known = self._was_released(message, fingerprint)
-            self._received[message.packet_id] = fingerprint
-            return not known
-        return self._is_new_at_qos_1(message)
-
-    def _was_released(self, message: Message, fingerprint: int) -> bool:
-        """Whether a broker sends a message of QoS 2 again that it released on the connection before."""
-        before = self._released_before.pop(message.packet_id, None)
-        if message.duplicate:
-            return before == fingerprint and not self._identifiers_return
-        if before is not None or message.packet_id in self._released:
-            self._identifiers_return = True
-        return False
-
-    def _is_new_at_qos_1(self, message: Message) -> bool:
+        if message.qos != 1:
+            return message.qos == 0 or self._is_new_at_qos_2(message)
         fingerprint = hash((message.topic, message.payload))
         known = self._acknowledged.pop(message.packet_id, None)
         if message.duplicate:
@@ -82,6 +60,26 @@ class ReceivedIds:
         if len(self._acknowledged) > _REMEMBERED + self.held:
             self._acknowledged.popitem(last=False)
         return True
+
+    def _is_new_at_qos_2(self, message: Message) -> bool:
+        fingerprint = hash((message.topic, message.payload))
+        known = message.packet_id in self._received
+        if message.packet_id in self._left_over:  # the broker may have dropped that message, if it had expired
+            left_over = self._left_over.pop(message.packet_id)
+            known = message.duplicate or fingerprint == left_over  # what is sent again has DUP [MQTT-3.3.1-1]
+        if not known:
+            known = self._was_released(message, fingerprint)
+        self._received[message.packet_id] = fingerprint
+        return not known
+
+    def _was_released(self, message: Message, fingerprint: int) -> bool:
+        """Whether a broker sends a message of QoS 2 again that it released on the connection before."""
+        before = self._released_before.pop(message.packet_id, None)
+        if message.duplicate:
+            return before == fingerprint and not self._identifiers_return
+        if before is not None or message.packet_id in self._released:
+            self._identifiers_return = True
+        return False
 
     @property
     def received(self) -> frozenset[int]:

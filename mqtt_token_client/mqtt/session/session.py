@@ -86,17 +86,9 @@ class Session:
     # For the application, on any thread
 
     def subscribe(
-        self,
-        topic_filter: str,
-        handler: Handler | None,
-        options: int,
-        properties: bytes = b"",
-        *,
-        identified: bool = False,
-        beside: bool = False,
+        self, topic_filter: str, handler: Handler | None, options: int, properties: bytes = b"", **how: bool
     ) -> None:
         """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
-        how = {"identified": identified, "beside": beside}
         self.subscriptions.change(lambda: self.subscriptions.add(topic_filter, handler, options, properties, **how))
         self.queue.wake_or(self.subscriptions.make_changes)
 
@@ -199,24 +191,29 @@ class Session:
             if self.journal.durable < self._began:
                 return False
             self._incoming.send_recorded(connection, self.journal)
+        outbox, subscriptions, suspicion = self._outbox, self.subscriptions, self._suspicion
+        if suspicion is None and not (subscriptions.outdated or outbox.waits()):
+            connection.flush()
+            return False
+        most = limits.receive_maximum
         for _ in range(_FLUSHES_A_TURN):
-            if connection.closed or not connection.takes_more():
+            if not connection.takes_more():
                 return False
-            if self.subscriptions.outdated:
+            if subscriptions.outdated:
                 self._send_subscriptions(connection, limits)
-            sent, most, suspicion = False, limits.receive_maximum, self._suspicion
-            for message in self._outbox.due(most) if suspicion is None else suspicion.due(connection, most):
-                if self.subscriptions.outdated:  # perhaps changed just before this message was published
+            sent = False
+            for message in outbox.due(most) if suspicion is None else suspicion.due(connection, most):
+                if subscriptions.outdated:  # perhaps changed just before this message was published
                     self._send_subscriptions(connection, limits)
                 sent = True
                 try:
                     if not write_message(connection, message, limits):
                         break
                 except UnsendableError as why:
-                    self._outbox.fail_unsent(message, why.error)
+                    outbox.fail_unsent(message, why.error)
                     self._emit(why.event)
             connection.flush()
-            if not sent:
+            if not (sent and outbox.waits()):
                 return False
         return True
 
@@ -248,23 +245,25 @@ class Session:
             ProtocolError: MQTT does not allow it.
         """
         if isinstance(packet, Acknowledgement):
-            kind, packet_id, reason, _ = packet
-            if kind == PUBREL:
-                self._incoming.released(connection, packet_id)
-            elif kind == PUBREC and reason < 0x80:
-                released = self._outbox.received(packet_id)
-                if released is not None:
-                    connection.write(connection.engine.acknowledge(PUBREL, packet_id, released))
-            elif reason < 0x80:
-                if self._outbox.acknowledged(kind, packet_id, reason) is not None:
-                    self._delivered += 1
-            else:
-                self._rejected(connection, packet)
+            self.receive_acknowledgement(connection, packet)
         elif isinstance(packet, RejectedPublish):
             if self._incoming.reject(connection, packet):
                 self._emit(events.MessageRejected(packet.topic, packet.reason, packet.size, packet.violation))
         else:
             self._request_answered(packet)
+
+    def receive_acknowledgement(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
+        """The same, for the packet that is received most often."""
+        kind, packet_id = packet.kind, packet.packet_id
+        if kind == PUBREL:
+            self._incoming.released(connection, packet_id)
+        elif packet.reason >= 0x80:
+            self._rejected(connection, packet)
+        elif kind != PUBREC:
+            if self._outbox.acknowledged(kind, packet_id, packet.reason) is not None:
+                self._delivered += 1
+        elif (released := self._outbox.received(packet_id)) is not None:
+            connection.write(connection.engine.acknowledge(PUBREL, packet_id, released))
 
     def _rejected(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
         message, release = self._outbox.rejected(packet)
