@@ -148,11 +148,12 @@ class Outbox:
         """PUBREC with Success: the broker has the message. Return the reason code of the PUBREL to write now, None if
         :meth:`due` yields the message when it may be written. Raises as :meth:`.Answers.check`, like the next two.
         """
-        if packet_id not in self._inflight:  # it is of an earlier session of this client
+        message = self._inflight.get(packet_id)
+        if message is None:  # it is of an earlier session of this client
             return IDENTIFIER_NOT_FOUND
-        self.answers.check(self._inflight[packet_id], PUBREC)
-        message = self._inflight.pop(packet_id)
-        self._inflight[packet_id] = message  # as the last one: see in_order()
+        if message.qos != 2:
+            self.answers.check(message, PUBREC)
+        self._inflight[packet_id] = self._inflight.pop(packet_id)  # as the last one: see in_order()
         if packet_id == self.window.timed:
             self.window.answered()
         message.stage = _RELEASED
@@ -164,7 +165,7 @@ class Outbox:
         if message is None:
             self.ids.finish(packet_id)
             return None
-        if kind != PUBACK or message.qos != 1:
+        if message.qos != 1 if kind == PUBACK else message.stage is not _RELEASED:
             self.answers.check(message, kind)
         del self._inflight[packet_id]
         if self._unsent:
