@@ -336,11 +336,17 @@ class TestRest:
 
         return count
 
+    @pytest.mark.parametrize("awaited", [None, False])
     @pytest.mark.parametrize("turn", [(5e-6, 5e-6), (390e-6, 400e-6)])
     def test_comes_after_a_flurry_of_short_turns(
-        self, rests_of: Callable[..., list[float]], turn: tuple[float, float]
+        self,
+        loop: NetworkThread,
+        rests_of: Callable[..., list[float]],
+        turn: tuple[float, float],
+        awaited: bool | None,
     ) -> None:
-        rests = rests_of(lambda: None, turn)
+        """Also where something is sent and nobody waits for the answer."""
+        rests = rests_of(lambda: None if awaited is None else loop.sends(awaited), turn)
         assert 80 <= len(rests) <= 90
         assert set(rests) == {250e-6}
 
@@ -351,20 +357,20 @@ class TestRest:
     def test_is_shorter_where_something_is_sent_and_more_has_arrived_meanwhile(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]], work: float
     ) -> None:
-        rests = rests_of(loop.sends, (39e-6, work))
+        rests = rests_of(lambda: loop.sends(awaited=True), (39e-6, work))
         assert 80 <= len(rests) <= 90
         assert rests.count(20e-6) >= len(rests) - 2  # the last turns send nothing
 
     def test_never_comes_where_something_is_sent_and_nothing_has_arrived_meanwhile(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]]
     ) -> None:
-        assert rests_of(loop.sends, (41e-6, 5e-6)) == []
+        assert rests_of(lambda: loop.sends(awaited=True), (41e-6, 5e-6)) == []
 
     @pytest.mark.parametrize("waits", [(10e-6, 150e-6), (150e-6, 10e-6)])
     def test_does_not_come_where_something_is_sent_and_the_answer_awaited(
         self, loop: NetworkThread, rests_of: Callable[..., list[float]], waits: tuple[float, float]
     ) -> None:
-        acts: Iterator[Callable[[], None]] = itertools.cycle([loop.sends, lambda: None])
+        acts: Iterator[Callable[[], None]] = itertools.cycle([lambda: loop.sends(awaited=True), lambda: None])
         assert rests_of(lambda: next(acts)(), *((wait, 5e-6) for wait in waits)) == []
 
 

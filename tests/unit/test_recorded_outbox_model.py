@@ -137,7 +137,7 @@ class Link:
         self._machine.client_writes(packet)
         return self.takes_more()
 
-    def flush(self) -> None:
+    def flush(self, awaited: bool = True) -> None:
         if self._machine.congested:
             return
         items = []

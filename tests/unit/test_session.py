@@ -117,10 +117,23 @@ class TestSending:
         for _ in range(300):
             client.session.queue.put(Outgoing(encode_topic("t"), bytes(HIGH_WATER // 4), qos, False, b""))
         written: list[int] = []
-        client.link.flush = lambda: written.append(len(client.link.unsent))  # type: ignore[method-assign]
+        client.link.flush = lambda **_: written.append(len(client.link.unsent))  # type: ignore[method-assign]
         client.send()
         assert len(written) == 1
         assert HIGH_WATER <= written[0] < 1.5 * HIGH_WATER
+
+    def test_the_answer_to_one_of_hundreds_in_flight_is_awaited_by_nobody(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that the network thread rests for longer, and finds many answers at once."""
+        client.session._outbox.window.size = 1000
+        awaited: list[bool] = []
+        monkeypatch.setattr(client.loop, "sends", awaited.append)
+        for count in (199, 1, 1):
+            for _ in range(count):
+                client.session.queue.put(Outgoing(encode_topic("t"), b"", 1, False, b""))
+            client.send()
+        assert awaited == [True, False, False]
 
     def test_nothing_is_taken_from_the_outbox_for_a_link_that_is_ending(self, client: Client) -> None:
         call(client.loop, client.link.end)

@@ -87,8 +87,8 @@ class AsyncioRuntime:
         """Assert that the caller is on the loop's thread."""
         assert threading.get_ident() == self._thread, "called from a thread other than the event loop's"
 
-    def sends(self) -> None:
-        """Something is sent, which makes no difference here; also asserts that the caller is on the loop's thread."""
+    def sends(self, awaited: bool) -> None:  # noqa: ARG002 - the event loop does not rest
+        """Something is sent, which makes no difference here. Asserts that the caller is on the loop's thread."""
         self.check_thread()
 
     def _run(self, callback: Callable[..., None], *arguments: Any) -> None:

@@ -56,8 +56,10 @@ class Runtime(Protocol):
     def check_thread(self) -> None:
         """Assert that the caller is on this runtime's thread."""
 
-    def sends(self) -> None:
-        """Something is sent, and an answer may be waited for; also asserts what :meth:`check_thread` does."""
+    def sends(self, awaited: bool) -> None:
+        """Something is sent, and somebody may wait for the answer if it is ``awaited``; also asserts what
+        :meth:`check_thread` does.
+        """
 
 
 def coalesced(runtime: Runtime, function: Callable[[], None]) -> Callable[[], None]:

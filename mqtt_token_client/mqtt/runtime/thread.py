@@ -30,11 +30,11 @@ _MAX_WORKERS = 32
 _FEW_TIMERS = 64
 # After so many short turns in a row the thread rests before it waits again, and then finds several messages instead of
 # one. This halves the processor time of a busy receiver, of one in asyncio even more, and delays nothing up to 1,250
-# messages a second. Where one of the turns sends something, somebody may wait for the answer: so the rest is shorter,
-# and a turn is short only if it began at once, as more had arrived during the one before.
+# messages a second. Where one of the turns sends something and the answer is awaited, the rest is shorter, and a turn
+# is short only if it began at once, as more had arrived during the one before.
 _SHORT_TURNS = 16
 _SHORT_TURN, _REST = 800e-6, 250e-6  # seconds, from one wait to the next
-_AT_ONCE, _REST_SENDING = 40e-6, 20e-6  # seconds; the first of waiting
+_AT_ONCE, _REST_AWAITED = 40e-6, 20e-6  # seconds; the first of waiting
 
 
 class _Timer:
@@ -59,7 +59,7 @@ class NetworkThread:
         self._asleep = False
         self._short_turns = 0  # in a row
         self._turn = 0.0, 0.0  # when its wait began, and how long that took
-        self._has_sent = False  # in one of these turns, or since then
+        self._awaited = False  # the answer to what was sent in one of these turns, or since then
         self._running = True
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -158,10 +158,11 @@ class NetworkThread:
         """Assert that the caller is on this thread."""
         assert current.runtime is self, "called from a thread other than the network thread"
 
-    def sends(self) -> None:
-        """Something is sent in this turn; also asserts that the caller is on this thread."""
+    def sends(self, awaited: bool) -> None:
+        """Something is sent in this turn, and its answer perhaps awaited. Asserts that the caller is on this thread."""
         assert current.runtime is self, "called from a thread other than the network thread"
-        self._has_sent = True
+        if awaited:
+            self._awaited = True
 
     def _stop(self) -> None:
         self._running = False
@@ -192,12 +193,12 @@ class NetworkThread:
             heapq.heappop(self._timers)
         now = time.monotonic()
         began, waited = self._turn
-        if (waited < _AT_ONCE) if self._has_sent else (now - began < _SHORT_TURN):
+        if (waited < _AT_ONCE) if self._awaited else (now - began < _SHORT_TURN):
             self._short_turns += 1
         else:
-            self._short_turns, self._has_sent = 0, False
+            self._short_turns, self._awaited = 0, False
         if self._short_turns >= _SHORT_TURNS:
-            time.sleep(_REST_SENDING if self._has_sent else _REST)
+            time.sleep(_REST_AWAITED if self._awaited else _REST)
             now = time.monotonic()
         timeout = None
         if self._timers:

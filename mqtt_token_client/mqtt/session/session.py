@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
+_MANY_INFLIGHT = 200  # with which a broker is busy for longer than a network thread rests, so that nobody waits for one
 
 
 class Session:
@@ -212,7 +213,7 @@ class Session:
                 except UnsendableError as why:
                     outbox.fail_unsent(message, why.error)
                     self._emit(why.event)
-            connection.flush()
+            connection.flush(awaited=outbox.inflight < _MANY_INFLIGHT)
             if not (sent and outbox.waits()):
                 return False
         return True

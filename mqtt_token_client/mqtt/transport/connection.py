@@ -103,11 +103,13 @@ class NetworkConnection(Generic[_Item]):
         """The items that the broker cannot have received, as not all of their bytes went out."""
         return [item for _, item in self._marks]
 
-    def flush(self) -> None:
-        """Send what the socket takes of the data that waits; the rest follows when it is writable."""
+    def flush(self, awaited: bool = True) -> None:
+        """Send what the socket takes of the data that waits; the rest follows when it is writable. ``awaited`` says
+        whether somebody may wait for the answer.
+        """
         if self.closed or not (self.unsent or (self._pending is not None and _unsent(self._sock, self.ended))):
             return
-        self.runtime.sends()  # once for all that was written: for each packet it would cost some percent
+        self.runtime.sends(awaited)  # once for all that was written: for each packet it would cost some percent
         waited = self._watched & selectors.EVENT_WRITE
         try:
             while self.unsent:
