@@ -73,11 +73,19 @@ def test_tokens_without_mqtt_load_no_mqtt_client() -> None:
     assert "paho" not in loaded
 
 
-def test_paho_is_loaded_by_the_first_connection() -> None:
+def test_what_connects_is_loaded_by_connect_and_the_client_of_paho_never() -> None:
     client = "TokenClient('mqtt://localhost', TokenFile('token'), client_id='pump', will=Will('a', b'b'))"
-    loaded = _modules_loaded_by(f"from mqtt_token_client import *; client = {client}")
-    assert "mqtt_token_client.mqtt.lifecycle.manager" in loaded
+    made = f"from mqtt_token_client import TokenClient, TokenFile, Will; client = {client}"
+    connects = {"mqtt_token_client.mqtt.lifecycle.manager", "mqtt_token_client.mqtt.transport.connection"}
+    assert not _modules_loaded_by(made) & connects
+    loaded = _modules_loaded_by(f"{made}; client.connect(0); client.disconnect(0)")
+    assert connects <= loaded
     assert "paho.mqtt.client" not in loaded
+
+
+def test_what_connects_is_loaded_with_the_client_for_asyncio_as_its_connect_runs_on_the_event_loop() -> None:
+    loaded = _modules_loaded_by("from mqtt_token_client import AsyncTokenClient")
+    assert "mqtt_token_client.mqtt.lifecycle.manager" in loaded
 
 
 def test_a_client_loads_no_source_and_no_store_but_those_it_is_given() -> None:
@@ -100,7 +108,7 @@ def test_a_client_loads_nothing_that_compiles_code_for_its_classes() -> None:
 def test_a_client_loads_no_more_modules_than_it_needs() -> None:
     loaded = _modules_loaded_by(_CLIENT)
     ours = {name for name in loaded if name.startswith("mqtt_token_client")}
-    assert len(ours) <= 98  # each costs about 0.3 ms: load what only some clients use when they do
+    assert len(ours) <= 75  # each costs about 0.3 ms: load what only some clients use when they do
     assert not loaded & {"hashlib", "queue", "mqtt_token_client.mqtt.transport.proxy"}
 
 

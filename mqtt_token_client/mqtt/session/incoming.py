@@ -15,13 +15,13 @@ from ..codec.reason_codes import (
     PACKET_TOO_LARGE,
     QUOTA_EXCEEDED,
 )
-from ..transport.connection import NetworkConnection
 from .delivery import Outgoing
 from .dispatch import Dispatcher
 from .journal import CallSoon, Journal
 from .received import ReceivedIds
 
 if TYPE_CHECKING:
+    from ..transport.connection import NetworkConnection
     from .acks import ManualAcks, PendingAck
 
 # PUBACK and PUBREC have fewer reason codes than the decoder (MQTT 5 sections 3.4.2.1 and 3.5.2.1).

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ... import events
 from ...clock import monotonic
 from ...errors import DeliveryFailed
 from ..codec.packets import CONNACK, PUBREL
 from ..codec.properties import replace_expiry
-from ..transport.connection import NetworkConnection
 from .delivery import Outgoing, Stage, rejection
 from .limits import Limits
+
+if TYPE_CHECKING:
+    from ..transport.connection import NetworkConnection
 
 _ROUNDING = 0.001  # seconds
 _RELEASED = Stage.RELEASED  # looking up a member of an Enum takes long

@@ -12,8 +12,6 @@ from ... import events
 from ..codec.message import cannot_reply
 from ..codec.packets import PUBACK, PUBREC, PUBREL, Acknowledgement, Packet, RejectedPublish, Suback, Unsuback
 from ..codec.reason_codes import NOT_AUTHORIZED, QUOTAS, UNSPECIFIED
-from ..transport import Loss
-from ..transport.connection import NetworkConnection
 from .delivery import Delivery, Outgoing
 from .dispatch import Dispatcher, Handler
 from .incoming import Incoming
@@ -26,6 +24,8 @@ from .reports import Blame, SessionStats
 from .subscriptions import Subscriptions, refusals
 
 if TYPE_CHECKING:
+    from ..transport import Loss
+    from ..transport.connection import NetworkConnection
     from .acks import ManualAcks
     from .suspicion import Suspicion
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ... import events
 from ...errors import ClientClosed
@@ -11,11 +12,13 @@ from ..codec.packets import SUBACK, SUBSCRIBE, UNSUBACK, Suback, Unsuback
 from ..codec.properties import read_properties
 from ..codec.reason_codes import Action, action_for
 from ..codec.topics import overlap, without_group
-from ..transport.connection import NetworkConnection
 from .delivery import Outgoing
 from .dispatch import Handler, Routes, Subscription, identifier_of
 from .limits import Limits
 from .packet_ids import PacketIds
+
+if TYPE_CHECKING:
+    from ..transport.connection import NetworkConnection
 
 _RETAIN_HANDLING, _IF_NEW = 0x30, 0x10  # of the Subscription Options (MQTT 5 section 3.8.3.1)
 
