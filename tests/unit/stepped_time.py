@@ -25,6 +25,7 @@ from unittest.mock import patch
 from mqtt_token_client import clock
 from mqtt_token_client.mqtt.runtime import thread as real
 from mqtt_token_client.mqtt.runtime.base import current
+from mqtt_token_client.mqtt.runtime.wake_up import WAKE_UP
 from mqtt_token_client.tokens import keeper
 from tests.unit.stepped_loop import SteppedThread
 
@@ -134,8 +135,8 @@ class _Runtime(SteppedThread):
         self._asleep = False
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake_writer.send(b"\0")
+        with contextlib.suppress(ValueError):
+            self._wake_writer.write(WAKE_UP)
 
 
 class SteppedTime:

@@ -20,6 +20,7 @@ from ...clock import monotonic
 from ...forking import reset_after_fork
 from ...logs import get_logger
 from .base import LONGEST_SLEEP, current, no_thread, outcome_of
+from .wake_up import WAKE_UP, wake_up_files
 
 log = get_logger("mqtt_token_client.runtime")
 
@@ -61,9 +62,7 @@ class NetworkThread:
         self._turn = 0.0, 0.0  # when its wait began, and how long that took
         self._awaited = False  # the answer to what was sent in one of these turns, or since then
         self._running = True
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
+        self._wake_reader, self._wake_writer = wake_up_files()
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake_ups)
         self._workers = _Workers()
         self._jobs = 0  # given to workers, their result not handed back yet
@@ -76,11 +75,11 @@ class NetworkThread:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run a callback on the network thread, after those that were given before it."""
         self._calls.append(callback)
-        if self._asleep:  # one byte a batch: a loop that is awake looks at the queue before it sleeps
+        if self._asleep:  # once a batch: a loop that is awake looks at the queue before it sleeps
             self._asleep = False
             try:  # noqa: SIM105 - contextlib.suppress() takes longer, and each message that comes alone waits for this
-                self._wake_writer.send(b"\0")
-            except OSError:
+                self._wake_writer.write(WAKE_UP)
+            except (OSError, ValueError):  # the thread has ended
                 pass
 
     def stop(self) -> None:
@@ -168,10 +167,7 @@ class NetworkThread:
         self._running = False
 
     def _drain_wake_ups(self, _ready: int) -> None:
-        try:  # noqa: SIM105 - as above
-            self._wake_reader.recv(4096)
-        except BlockingIOError:
-            pass
+        self._wake_reader.read(len(WAKE_UP))
 
     def _run(self) -> None:
         current.runtime = self

@@ -19,13 +19,14 @@ class PacketIds:
 
     def take(self) -> int:
         """Return an identifier that is not in use, or 0 if all of them are."""
-        while True:
-            self._last = self._last % HIGHEST_PACKET_ID + 1
-            if self._last not in self._in_use:
-                self._in_use.add(self._last)
-                return self._last
-            if len(self._in_use) == HIGHEST_PACKET_ID:
+        in_use, packet_id = self._in_use, self._last % HIGHEST_PACKET_ID + 1
+        while packet_id in in_use:
+            if len(in_use) == HIGHEST_PACKET_ID:
                 return self._take_unfinished()
+            packet_id = packet_id % HIGHEST_PACKET_ID + 1
+        in_use.add(packet_id)
+        self._last = packet_id
+        return packet_id
 
     def _take_unfinished(self) -> int:
         for oldest in self._unfinished:
