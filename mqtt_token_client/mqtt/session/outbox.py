@@ -165,7 +165,8 @@ class Outbox:
         if message is None:
             self.ids.finish(packet_id)
             return None
-        if message.qos != 1 if kind == PUBACK else message.stage is not _RELEASED:
+        expected = message.qos == 1 if kind == PUBACK else message.stage is _RELEASED
+        if not expected:  # or PUBREC that rejects the message
             self.answers.check(message, kind)
         del self._inflight[packet_id]
         if self._unsent:
