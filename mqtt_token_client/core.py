@@ -18,14 +18,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING
+from enum import Enum, auto
 
 from . import events
 from .arguments import SessionOptions, check_function
 from .errors import ClientClosed, MqttTokenError
 from .forking import reset_after_fork, works_in_one_process
 from .logs import get_logger
+from .mqtt.lifecycle.manager import ConnectionManager
 from .mqtt.lifecycle.settings import Settings
 from .mqtt.runtime.base import Runtime
 from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
@@ -35,9 +35,6 @@ from .oneshot import OneShot
 from .token import Token
 from .tokens.credentials import CredentialsProvider
 
-if TYPE_CHECKING:
-    from .mqtt.lifecycle.manager import ConnectionManager
-
 log = get_logger("mqtt_token_client")
 
 _INHERITED = (
@@ -45,7 +42,15 @@ _INHERITED = (
     "make a TokenClient in this process, after the fork"
 )
 
-Phase = Enum("Phase", "IDLE CONNECTING FAILED UP DOWN CLOSING INHERITED")
+
+class Phase(Enum):
+    IDLE = auto()
+    CONNECTING = auto()
+    FAILED = auto()
+    UP = auto()
+    DOWN = auto()
+    CLOSING = auto()
+    INHERITED = auto()
 
 
 def _ends_connect(event: events.Event, phase: Phase) -> bool:
@@ -173,8 +178,6 @@ class ClientCore:
             if self._phase is Phase.CLOSING:
                 return self._closed
             if self._phase is Phase.IDLE:
-                from .mqtt.lifecycle.manager import ConnectionManager  # a quarter of the modules
-
                 runtime = self._acquire()
                 try:
                     self.provider.start(runtime, self._token_renewed, self.report)

@@ -451,9 +451,11 @@ class TestEnd:
         loop._thread.join(timeout=10)
         assert not loop._thread.is_alive()
         assert seen == list(range(100))
+        assert loop._selector.get_map() is None
+        assert not writer.closed, "a late call_soon() would write into another file"
+        del loop
         assert reader.closed
         assert writer.closed
-        assert loop._selector.get_map() is None
 
     def test_a_timer_does_not_keep_it_alive(self) -> None:
         loop = NetworkThread()

@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from ...clock import monotonic
 from ...forking import reset_after_fork
 from ...logs import get_logger
 from .base import LONGEST_SLEEP, current, no_thread, outcome_of
-from .wake_up import WAKE_UP, wake_up_files
+from .wake_up import WAKE_UP, close, wake_up_files
 
 log = get_logger("mqtt_token_client.runtime")
 
@@ -62,7 +63,9 @@ class NetworkThread:
         self._turn = 0.0, 0.0  # when its wait began, and how long that took
         self._awaited = False  # the answer to what was sent in one of these turns, or since then
         self._running = True
-        self._wake_reader, self._wake_writer = wake_up_files()
+        self._wake_reader, self._wake_writer = files = wake_up_files()
+        # When nobody can use them any more: a late call_soon() would write into whatever file has the number by then.
+        weakref.finalize(self, close, files).atexit = False
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake_ups)
         self._workers = _Workers()
         self._jobs = 0  # given to workers, their result not handed back yet
@@ -79,7 +82,7 @@ class NetworkThread:
             self._asleep = False
             try:  # noqa: SIM105 - contextlib.suppress() takes longer, and each message that comes alone waits for this
                 self._wake_writer.write(WAKE_UP)
-            except (OSError, ValueError):  # the thread has ended
+            except (OSError, ValueError):  # the thread has ended, or this is a forked child
                 pass
 
     def stop(self) -> None:
@@ -87,7 +90,7 @@ class NetworkThread:
         self.call_soon(self._stop)
 
     def after_fork(self) -> None:
-        """In a child there is no such thread: close its copies of the sockets, or the connections of a parent that dies
+        """In a child there is no such thread: close its copies of the files, or the connections of a parent that dies
         would stay open, and ignore what is given to it.
         """
         self._running, self._jobs = False, 0
@@ -181,8 +184,6 @@ class NetworkThread:
                 if timer.callback is not None:
                     self._guard(timer.callback)
         self._selector.close()
-        self._wake_reader.close()
-        self._wake_writer.close()
 
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
         while self._timers and self._timers[0][2].callback is None:

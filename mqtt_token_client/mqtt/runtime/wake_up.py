@@ -20,3 +20,9 @@ def wake_up_files() -> tuple[FileIO, FileIO]:
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     return FileIO(reader, "r"), FileIO(writer, "w")
+
+
+def close(files: tuple[FileIO, FileIO]) -> None:
+    """Close both."""
+    for file in files:
+        file.close()

@@ -108,7 +108,7 @@ class WebSocket:
     def close(self) -> None:
         self._sock.close()
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | bytearray | memoryview) -> int:
         """Send some of it, and return how much.
 
         Raises:
