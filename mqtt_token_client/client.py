@@ -9,7 +9,6 @@ from typing import Any
 from . import arguments, events
 from .client_base import ClientBase
 from .clock import monotonic
-from .core import ClientCore
 from .errors import ClientClosed
 from .mqtt.runtime.base import current
 from .mqtt.runtime.thread import acquire_network_thread, release_network_thread
@@ -33,6 +32,8 @@ class TokenClient(ClientBase):
         options: arguments.SessionOptions,
         on_event: Callable[[events.Event], object] | None,
     ) -> None:
+        from .core import ClientCore  # two thirds of the library, which no import and no connect() waits for
+
         self._connects_later = False  # once disconnect() is done, for which connect() did not wait
         self._core = ClientCore(
             self._settings, provider, options, on_event, acquire_network_thread, release_network_thread

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import arguments, events
 from .backoff import Backoff
-from .core import ClientCore
 from .forking import works_in_one_process
 from .mqtt.codec.checks import LARGEST_PAYLOAD, Payload, check_payload, check_qos
 from .mqtt.codec.packets import MAX_PACKET_SIZE
@@ -28,6 +27,7 @@ from .tokens.keeper import RenewalPolicy, TokenKeeper
 from .value import hidden
 
 if TYPE_CHECKING:
+    from .core import ClientCore
     from .mqtt.codec.will import Will
     from .tls_files import TlsFiles
 
@@ -224,14 +224,14 @@ class ClientBase(arguments.NoPahoNames, ABC):
 
         def subscribe(handler: Handler | None) -> None:
             how = {"identified": identified, "beside": self._handlers_add_up}
-            self._core.session.subscribe(topic_filter, handler, options, packed, **how)
+            self._core.session.change(lambda wanted: wanted.add(topic_filter, handler, options, packed, **how))
 
         return subscribe
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Stop receiving the messages of a topic filter."""
         check_filter(topic_filter, "unsubscribe")
-        self._core.session.unsubscribe(topic_filter)
+        self._core.session.change(lambda wanted: wanted.remove(topic_filter))
 
     @property
     def token_expires_in(self) -> float | None:

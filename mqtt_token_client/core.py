@@ -180,11 +180,11 @@ class ClientCore:
             if self._phase is Phase.IDLE:
                 runtime = self._acquire()
                 try:
+                    manager = ConnectionManager(runtime, self._settings, self.provider, self.session, self)
                     self.provider.start(runtime, self._token_renewed, self.report)
                 except BaseException:  # of a source that is watched
                     self._release()
                     raise
-                manager = ConnectionManager(runtime, self._settings, self.provider, self.session, self)
                 self.session.open(runtime.call_soon, manager.wake)
                 self._phase, self._manager = Phase.CONNECTING, manager
                 self.fatal_error = None

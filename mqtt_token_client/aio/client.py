@@ -63,9 +63,7 @@ class AsyncTokenClient(ClientBase):
         self._events = Events(self._own_loop, on_event)
         acks = AckBatch(self._own_loop, lambda processed: self._core.session.acknowledge(processed))
         reports = Reports(lambda event: self._core.report(event))
-        self._inboxes = Inboxes(
-            self._own_loop, acks, reports, lambda name: self._core.session.unsubscribe(name), options.on_message
-        )
+        self._inboxes = Inboxes(self._own_loop, acks, reports, super().unsubscribe, options.on_message)
         changed = {"manual_acks": options.manual_acks or ManualAcks(by_handlers=True), "on_message": self._inboxes.put}
         options = arguments.SessionOptions(**(vars(options) | changed))
         self._core = ClientCore(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
 
@@ -12,6 +14,12 @@ _log = get_logger("mqtt_token_client.sources")
 
 _SETTLE_TIME = 0.1  # seconds from a change to the call: an agent that writes makes several changes at once
 _CHANGES = ("created", "modified", "closed", "moved", "deleted")  # not: opened for reading
+
+
+def load() -> None:
+    """Load ``watchdog`` now, if it is installed: what is loaded in connect() delays whoever else needs the client."""
+    with suppress(ImportError):
+        import_module("watchdog.observers")
 
 
 def watch_folder(folder: Path, look: Callable[[], None]) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from ..clock import monotonic, wall
 from ..errors import ConfigurationError, TokenError
 from ..private_files import open_regular
 from ..token import Token, read_claims
-from .folder_watch import watch_folder
+from . import folder_watch
 
 _MAX_SIZE = 1 << 20  # bytes
 _TOLERANCE = 60.0  # seconds that this device's clock may be behind the issuer's
@@ -43,6 +43,7 @@ class TokenFile:
             raise ConfigurationError(f"path must be the path of the file with the token, got {path!r}")
         self._path = Path(path).absolute()  # not resolved: Kubernetes replaces a link in it
         self._last: Token | None = None
+        folder_watch.load()
 
     def fetch(self, previous: Token | None) -> Token:
         """Read the token in the file; if it is the same as before, the known :class:`Token` is returned.
@@ -80,7 +81,7 @@ class TokenFile:
                 seen = value
                 changed()
 
-        return watch_folder(self._path.parent, look)
+        return folder_watch.watch_folder(self._path.parent, look)
 
     @property
     def key(self) -> str:

@@ -115,12 +115,12 @@ class Client:
 
     def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
         for name in filters:
-            self.session.subscribe(name, handler, 1)
+            self.session.change(lambda wanted, name=name: wanted.add(name, handler, 1))  # type: ignore[misc]
         self.send()
 
     def unsubscribe(self, *filters: str) -> None:
         for name in filters:
-            self.session.unsubscribe(name)
+            self.session.change(lambda wanted, name=name: wanted.remove(name))  # type: ignore[misc]
         self.send()
 
     def answer(self, packet: str) -> None:

@@ -275,10 +275,10 @@ class TestSubscribing:
 
     def test_tells_a_change_before_what_is_published_after_it(self, client: Client) -> None:
         session = client.session
-        session.subscribe("a", None, 1)
+        session.change(lambda wanted: wanted.add("a", None, 1))
         client.publish("t", qos=0)
         client.sees("82 07 0001 00 0001 61 01  30 04 0001 74 00")
-        session.unsubscribe("a")
+        session.change(lambda wanted: wanted.remove("a"))
         client.send()
         client.sees("a2 06 0002 00 0001 61")
 
@@ -287,7 +287,7 @@ class TestSubscribing:
         first, second = (Outgoing(encode_topic(topic), b"", 0, False, b"") for topic in ("t", "u"))
 
         def react(_delivery: Delivery) -> None:
-            session.subscribe("a", None, 1)
+            session.change(lambda wanted: wanted.add("a", None, 1))
             session.queue.put(second)
 
         first.add_done_callback(react)
@@ -297,8 +297,8 @@ class TestSubscribing:
 
     def test_makes_changes_in_their_order(self, client: Client) -> None:
         session = client.session
-        session.unsubscribe("a")
-        session.subscribe("a", None, 1)
+        session.change(lambda wanted: wanted.remove("a"))
+        session.change(lambda wanted: wanted.add("a", None, 1))
         client.send()
         client.sees("82 07 0001 00 0001 61 01")
 

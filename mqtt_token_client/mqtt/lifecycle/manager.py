@@ -21,6 +21,7 @@ from ..session.session import Session
 from ..transport import Loss
 from ..transport.address import Brokers
 from .attempt import Attempt, Rejection
+from .broker_tls import BrokerTls
 from .closing import Closing
 from .connect import Connect, unanswered
 from .current import CurrentConnection
@@ -65,8 +66,6 @@ class ConnectionManager:
         self._session = session
         self._observer = observer
         self._brokers = Brokers(settings.brokers)
-        from .broker_tls import BrokerTls  # not before there is a connection
-
         tls = BrokerTls(runtime, settings.tls, self.rotate, observer.report)
         self._traits = BrokerTraits(tls)
         self._retry = RetryState(settings.backoff)

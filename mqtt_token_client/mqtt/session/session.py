@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 _DENIED = frozenset((NOT_AUTHORIZED, UNSPECIFIED))  # in SUBACK; MQTT 3.1.1 has the second one only (section 3.9.3)
 _FLUSHES_A_TURN = 4
-_MANY_INFLIGHT = 200  # with which a broker is busy for longer than a network thread rests, so that nobody waits for one
+_MANY_INFLIGHT = 200  # a broker is busy with them for longer than a network thread rests: nobody waits for a single one
 
 
 class Session:
-    """One client's session. Runs on the network thread, except ``queue.put``, :meth:`subscribe`, :meth:`unsubscribe`,
-    and ``stats``, which any thread may use.
+    """One client's session. Runs on the network thread, except ``queue.put``, :meth:`change` and ``stats``, which any
+    thread may use.
 
     Args:
         max_queued: how many messages may wait to be acknowledged.
@@ -86,16 +86,9 @@ class Session:
 
     # For the application, on any thread
 
-    def subscribe(
-        self, topic_filter: str, handler: Handler | None, options: int, properties: bytes = b"", **how: bool
-    ) -> None:
-        """Subscribe to a filter before anything that is published later; see :meth:`Subscriptions.add`."""
-        self.subscriptions.change(lambda: self.subscriptions.add(topic_filter, handler, options, properties, **how))
-        self.queue.wake_or(self.subscriptions.make_changes)
-
-    def unsubscribe(self, topic_filter: str) -> None:
-        """Unsubscribe from a filter before anything that is published later."""
-        self.subscriptions.change(lambda: self.subscriptions.remove(topic_filter))
+    def change(self, change: Callable[[Subscriptions], None]) -> None:
+        """Change the subscriptions before anything that is published later."""
+        self.subscriptions.change(lambda: change(self.subscriptions))
         self.queue.wake_or(self.subscriptions.make_changes)
 
     @property
@@ -254,7 +247,7 @@ class Session:
             self._request_answered(packet)
 
     def receive_acknowledgement(self, connection: NetworkConnection[Outgoing], packet: Acknowledgement) -> None:
-        """The same, for the packet that is received most often."""
+        """:meth:`receive` for PUBACK, PUBREC, PUBREL and PUBCOMP."""
         kind, packet_id = packet.kind, packet.packet_id
         if kind == PUBREL:
             self._incoming.released(connection, packet_id)
