@@ -98,10 +98,8 @@ class ClientCore:
         self.first_result = OneShot()
         self._closed = OneShot()  # nothing of an earlier connection is left
         self._closed.set()
-        self._settings = settings
-        self.provider = provider
-        self._acquire = acquire
-        self._release = release
+        self._settings, self.provider = settings, provider
+        self._acquire, self._release = acquire, release
         self.listeners = [] if on_event is None else [on_event]
         self._lock = threading.Lock()  # for the phase
         self._phase = Phase.IDLE

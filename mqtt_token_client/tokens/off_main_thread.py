@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..oneshot import wait_for
+from ..oneshot import OneShot
 
 _Result = TypeVar("_Result")
 
@@ -25,7 +25,7 @@ def off_main_thread(function: Callable[[], _Result]) -> _Result:
         return function()
     results = list[_Result]()
     errors = list[BaseException]()
-    ended = threading.Event()
+    ended = OneShot()
 
     def run() -> None:
         try:
@@ -38,7 +38,7 @@ def off_main_thread(function: Callable[[], _Result]) -> _Result:
         threading.Thread(target=run, name="token-renewal", daemon=True).start()
     except RuntimeError:  # too little memory, too many threads, or the interpreter is shutting down
         return function()
-    wait_for(ended)
+    ended.wait()
     for error in errors:
         raise error
     return results[0]

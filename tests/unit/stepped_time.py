@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from mqtt_token_client import clock
+from mqtt_token_client import clock, oneshot
 from mqtt_token_client.mqtt.runtime import thread as real
 from mqtt_token_client.mqtt.runtime.base import current
 from mqtt_token_client.mqtt.runtime.wake_up import WAKE_UP
+from mqtt_token_client.mqtt.session import delivery
 from mqtt_token_client.tokens import keeper
 from tests.unit.stepped_loop import SteppedThread
 
@@ -254,6 +255,22 @@ class SteppedTime:
         return self.now if clock_id == clock._CLOCK else _clock_gettime(clock_id)
 
 
+def _wait_for(
+    add: Callable[[Callable[..., None]], object], forget: Callable[[Callable[..., None]], object], timeout: float
+) -> bool:
+    """Replaces what waits for a bare lock, by which nobody would let time pass."""
+    event = threading.Event()
+
+    def release(*_: object) -> None:
+        event.set()
+
+    add(release)
+    try:
+        return event.wait(None if timeout == math.inf else timeout)
+    finally:
+        forget(release)
+
+
 _active: SteppedTime | None = None
 
 
@@ -284,6 +301,8 @@ def stepping() -> Iterator[SteppedTime]:
             (time, "time", lambda: world.now + world.wall_offset),
             (time, "monotonic", lambda: world.now),
             (time, "sleep", world._rest),
+            (oneshot, "wait_for", _wait_for),
+            (delivery, "wait_for", _wait_for),
             (keeper, "off_main_thread", lambda function: function()),  # the main thread is the one that drives
         ):
             replacements.enter_context(patch.object(where, name, replacement))

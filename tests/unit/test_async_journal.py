@@ -113,7 +113,7 @@ def test_a_cancelled_wait_for_the_acknowledgement_leaves_nothing_behind(tmp_path
             assert delivery in _waiting.held
             second.cancel()
             await asyncio.wait([second])
-            assert delivery._callbacks is None
+            assert not delivery._callbacks
             assert delivery not in _waiting.held
 
     run(main)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from mqtt_token_client import Delivery
+from mqtt_token_client import Delivery, Token, TokenClient
 from mqtt_token_client.mqtt.session import delivery
+from mqtt_token_client.testing import AuthorizationServer, Broker
 from tests.unit.device import Make
+from tests.unit.embedded import token_of
 from tests.unit.forked import run_forked
 
 _UNNOTICED = """
@@ -109,3 +114,51 @@ def test_a_callback_is_added_in_a_signal_handler_that_interrupts_the_same() -> N
         return True
 
     assert run_forked(add)
+
+
+def interrupted_at_each_line(work: Callable[[], object], handler: Callable[[], object], files: tuple[str, ...]) -> int:
+    """Do some work again and again, and call the handler in it once each time, as a signal would have it called: before
+    the first line of these files that runs, before the second, and so on. Return how many lines there are.
+    """
+    for number in itertools.count(1):
+        left = number
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+            nonlocal left
+            left -= event == "line" and frame.f_code.co_filename.endswith(files)
+            if left:
+                return trace
+            sys.settrace(None)
+            handler()
+            return None
+
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(None)
+        if left > 0:
+            return number - 1
+    raise AssertionError
+
+
+@pytest.fixture
+def new_client(server: AuthorizationServer, broker: Broker) -> Callable[[], TokenClient]:
+    token = token_of(server)
+
+    class Source:
+        def fetch(self, _previous: Token | None) -> Token:
+            return Token(token, 3600)
+
+    return lambda: TokenClient(broker.url, Source(), client_id="device", allow_insecure=True)
+
+
+def test_a_signal_handler_may_wait_for_a_message_in_the_middle_of_a_wait(new_client: Callable[[], TokenClient]) -> None:
+    with new_client() as client:
+
+        def publish() -> None:
+            client.publish("t", b"", qos=1).wait(5)
+
+        # Not in thread.py, where no signal handler can run between two lines that must not be separated.
+        files = "client_base.py", "session/queue.py", "session/delivery.py", "oneshot.py", "runtime/base.py"
+        assert interrupted_at_each_line(publish, publish, files) > 30

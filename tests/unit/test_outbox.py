@@ -887,7 +887,7 @@ class TestDelivery:
         with pytest.raises(TimeoutError, match=r"not acknowledged within 0\.01 s; it is still in progress"):
             delivery.wait(0.01)
         assert not delivery.done
-        assert delivery._callbacks is None, "whoever waits again and again leaves nothing behind"
+        assert not delivery._callbacks, "whoever waits again and again leaves nothing behind"
         delivery.finish()
         delivery.wait(0)
 

@@ -64,20 +64,22 @@ class Runtime(Protocol):
 
 def coalesced(runtime: Runtime, function: Callable[[], None]) -> Callable[[], None]:
     """Return what requests that a function is called soon, once for all the requests that come before that. Any thread
-    may request it.
+    may request it, and a signal handler that interrupts a request.
     """
-    requested = False
+    calls = 0
+    requested_after = -1  # so many calls, as long as that is how many there were
 
     def call() -> None:
-        nonlocal requested
-        requested = False
+        nonlocal calls
+        calls += 1
         function()
 
     def request() -> None:
-        nonlocal requested
-        if not requested:
-            requested = True
+        nonlocal requested_after
+        before = calls
+        if requested_after != before:
             runtime.call_soon(call)
+            requested_after = before  # only now: a signal handler that interrupts this requests a call of its own
 
     return request
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DeliveryFailed, MqttTokenError, ProtocolError
 from ...forking import reset_after_fork, works_in_one_process
 from ...logs import get_logger
-from ...oneshot import OneShot, check_timeout, wait_for
+from ...oneshot import OneShot, check_timeout, take_first, wait_for
 from ..codec.packets import NAMES, PUBACK, PUBREC
 from ..codec.reason_codes import Action, action_for, reason_name
 from ..runtime.base import current
@@ -25,7 +26,7 @@ _NUMBERS = (float, int)
 
 
 class _WaitingLock:
-    """Held while a Delivery gets its first waiter or callback; a signal handler may do that too."""
+    """Held while callbacks are added to a Delivery and taken back; a signal handler may do that too."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -102,7 +103,10 @@ class Delivery:
         this one if that has already happened.
         """
         with _waiting.lock:
-            self._callbacks = [*(self._callbacks or ()), callback]
+            # Python runs signal handlers after calls and jumps only: none comes between these two lines.
+            if self._callbacks is None:
+                self._callbacks = []
+            self._callbacks.append(callback)
             if self.disk is not None:  # of a journal's message, which may not be in memory until it is sent
                 _waiting.held.add(self)
         if self.done:
@@ -112,30 +116,22 @@ class Delivery:
         seconds = check_timeout(timeout, "Delivery.wait")
         if current.runtime is not None and not self.done:
             raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
-        event = threading.Event()
-
-        def done(_: Delivery) -> None:
-            event.set()
-
-        self.add_done_callback(done)
-        try:
-            if not wait_for(event, seconds):
-                raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
-        finally:
-            self._forget(done)
+        if not wait_for(self.add_done_callback, self._forget, seconds):
+            raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")
 
     def _forget(self, callback: Callable[[Delivery], object]) -> None:
         """Do not call it any more: those who wait again and again would leave one each."""
         with _waiting.lock:
-            self._callbacks = [one for one in self._callbacks or () if one is not callback] or None
-            if self._callbacks is None:
+            with suppress(ValueError):  # it is being called
+                (self._callbacks or []).remove(callback)
+            if not self._callbacks:
                 _waiting.held.discard(self)
 
     def finish(self, error: MqttTokenError | None = None) -> None:
         """Mark as delivered, or as failed. Called by the outbox only."""
         self.error = error
         self.done = True
-        if self._callbacks is not None:
+        if self._callbacks:
             self._call_back()
         if self.disk is not None and isinstance(self.disk, OneShot):
             self.disk.set()
@@ -146,14 +142,13 @@ class Delivery:
         self._callbacks = None
 
     def _call_back(self) -> None:
-        with _waiting.lock:
-            callbacks, self._callbacks = self._callbacks, None
-            _waiting.held.discard(self)
-        for callback in callbacks or ():
+        # Without the lock: a signal handler that interrupts the one who holds it may wait for this.
+        while self._callbacks and (callback := take_first(self._callbacks)) is not None:
             try:
                 callback(self)
             except BaseException:  # sys.exit() there must not keep the others from being called
                 log.exception("a done callback of a Delivery raised")
+        _waiting.held.discard(self)
 
 
 class Stage(Enum):
