@@ -104,13 +104,12 @@ class DelayProxy:
     """
 
     def __init__(self, target: int, round_trip: float = 0.02) -> None:
-        self.port = free_port()
+        self._listener: socket.socket | None = self._open()
         self.round_trip = round_trip
         self.connections = 0
         self.watch: Callable[[int, str, bytes], object] | None = None
         self._target = target
         self._pairs: list[_Pair] = []
-        self._listener: socket.socket | None = self._listen()
         self._commands: deque[tuple[Callable[[], object], threading.Event]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="delay proxy", daemon=True)
@@ -238,6 +237,12 @@ class DelayProxy:
         if self._listener:
             self._listener.close()
             self._listener = None
+
+    def _open(self) -> socket.socket:
+        while True:
+            self.port = free_port()
+            with contextlib.suppress(OSError):  # another process has taken it meanwhile
+                return self._listen()
 
     def _listen(self) -> socket.socket:
         return socket.create_server(("127.0.0.1", self.port), backlog=1024)
