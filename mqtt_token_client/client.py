@@ -32,7 +32,7 @@ class TokenClient(ClientBase):
         options: arguments.SessionOptions,
         on_event: Callable[[events.Event], object] | None,
     ) -> None:
-        from .core import ClientCore  # two thirds of the library, which no import and no connect() waits for
+        from .core import ClientCore  # a third of the library; not in connect(), which holds a lock
 
         self._connects_later = False  # once disconnect() is done, for which connect() did not wait
         self._core = ClientCore(

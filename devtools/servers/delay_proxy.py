@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import struct
@@ -241,8 +242,11 @@ class DelayProxy:
     def _open(self) -> socket.socket:
         while True:
             self.port = free_port()
-            with contextlib.suppress(OSError):  # another process has taken it meanwhile
+            try:
                 return self._listen()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # another process has taken it meanwhile
+                    raise
 
     def _listen(self) -> socket.socket:
         return socket.create_server(("127.0.0.1", self.port), backlog=1024)

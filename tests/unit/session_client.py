@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import pytest
@@ -115,12 +116,12 @@ class Client:
 
     def subscribe(self, *filters: str, handler: Callable[[Message], object] | None = None) -> None:
         for name in filters:
-            self.session.change(lambda wanted, name=name: wanted.add(name, handler, 1))  # type: ignore[misc]
+            self.session.change(methodcaller("add", name, handler, 1))
         self.send()
 
     def unsubscribe(self, *filters: str) -> None:
         for name in filters:
-            self.session.change(lambda wanted, name=name: wanted.remove(name))  # type: ignore[misc]
+            self.session.change(methodcaller("remove", name))
         self.send()
 
     def answer(self, packet: str) -> None:

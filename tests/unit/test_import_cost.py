@@ -94,7 +94,7 @@ def test_what_connects_is_loaded_with_the_first_client_and_the_client_of_paho_ne
 )
 def test_connect_and_disconnect_import_nothing(arguments: str, tmp_path: Path) -> None:
     """They hold a lock, for which a signal handler or another thread would wait meanwhile; and where another thread
-    forks, the child would wait for that import for ever.
+    forks, the child would wait for that import forever.
     """
     names = "ClientCredentials, TokenClient, TokenFile, Will, open_journal"
     program = f"""\

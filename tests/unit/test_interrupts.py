@@ -120,6 +120,7 @@ def interrupted_at_each_line(work: Callable[[], object], handler: Callable[[], o
     """Do some work again and again, and call the handler in it once each time, as a signal would have it called: before
     the first line of these files that runs, before the second, and so on. Return how many lines there are.
     """
+    tracer = sys.gettrace()  # that of a measurement of coverage
     for number in itertools.count(1):
         left = number
 
@@ -136,7 +137,7 @@ def interrupted_at_each_line(work: Callable[[], object], handler: Callable[[], o
         try:
             work()
         finally:
-            sys.settrace(None)
+            sys.settrace(tracer)
         if left > 0:
             return number - 1
     raise AssertionError
