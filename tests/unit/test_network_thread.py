@@ -348,7 +348,7 @@ class TestRest:
         """Also where something is sent and nobody waits for the answer."""
         rests = rests_of(lambda: None if awaited is None else loop.sends(awaited), turn)
         assert 80 <= len(rests) <= 90
-        assert set(rests) == {250e-6}
+        assert set(rests) == {500e-6}
 
     def test_never_comes_up_to_1250_turns_a_second(self, rests_of: Callable[..., list[float]]) -> None:
         assert rests_of(lambda: None, (400e-6, 401e-6)) == []

@@ -35,7 +35,7 @@ _FEW_TIMERS = 64
 # messages a second. Where one of the turns sends something and the answer is awaited, the rest is shorter, and a turn
 # is short only if it began at once, as more had arrived during the one before.
 _SHORT_TURNS = 16
-_SHORT_TURN, _REST = 800e-6, 250e-6  # seconds, from one wait to the next
+_SHORT_TURN, _REST = 800e-6, 500e-6  # seconds, from one wait to the next
 _AT_ONCE, _REST_AWAITED = 40e-6, 20e-6  # seconds; the first of waiting
 
 
