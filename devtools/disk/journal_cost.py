@@ -20,7 +20,7 @@ from devtools.disk.power_cut import Operation, read_log
 from mqtt_token_client.journal.batch import Batch
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.mqtt.codec.topics import encode_topic
-from mqtt_token_client.mqtt.session.delivery import Outgoing
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage
 
 _BLOCK = 4096
 _A_MINUTE = (1, 10, 60, 100)  # messages
@@ -50,7 +50,7 @@ def measure(folder: Path, together: int) -> tuple[float, float]:
         batch = Batch(database.counters)
         for _ in range(count):
             number += 1
-            message = Outgoing(_TOPIC, _PAYLOAD, 1, False, b"")
+            message = RecordedMessage(_TOPIC, _PAYLOAD, 1, False, b"")
             message.number = number
             batch.append(message, _PAYLOAD, 0.0)
         database.commit(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..clock import TimesOfDay
-from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from ..mqtt.session.delivery import RecordedMessage, Stage
 from ..value import Value
 
 # A message's stage as a number. Higher ones: PUBREC was received; the order of the numbers is that of the PUBRECs.
@@ -32,7 +32,7 @@ class Counters(Value):
     last_stage: int = SENT
 
 
-def size_of(message: Outgoing, payload: bytes) -> int:
+def size_of(message: RecordedMessage, payload: bytes) -> int:
     """Return about how many bytes a message takes."""
     return len(message.topic) + len(payload) + len(message.properties) + _OVERHEAD
 
@@ -75,7 +75,7 @@ class Batch:
     """
 
     def __init__(self, counters: Counters, ended: Callable[[], None] | None = None) -> None:
-        self.appended: dict[int, tuple[Outgoing, bytes, float]] = {}
+        self.appended: dict[int, tuple[RecordedMessage, bytes, float]] = {}
         self.size = self.accepted = 0
         self.marks: dict[int, tuple[int, int]] = {}
         self.removed: set[int] = set()
@@ -84,7 +84,7 @@ class Batch:
         self.time: tuple[TimesOfDay, float] | None = None
         self.sequence = 0
         self.urgent = False
-        self.reads: list[tuple[int, int, Callable[[Sequence[Outgoing], bool], None]]] = []
+        self.reads: list[tuple[int, int, Callable[[Sequence[RecordedMessage], bool], None]]] = []
         self.flushed: list[Callable[[], None]] = []
         self.ended = ended
         self.uncertain: set[int] = set()
@@ -126,7 +126,7 @@ class Batch:
         self.flushed.append(then)
         self.urgent = True
 
-    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+    def read(self, after: int, limit: int, then: Callable[[Sequence[RecordedMessage], bool], None]) -> None:
         """Read messages, once those that were reported so far are on disk."""
         self.reads.append((after, limit, then))
 
@@ -139,8 +139,8 @@ class Batch:
             else:
                 then(*self._page(after, limit))
 
-    def _page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
-        page: list[Outgoing] = []
+    def _page(self, after: int, limit: int) -> tuple[Sequence[RecordedMessage], bool]:
+        page: list[RecordedMessage] = []
         for number in sorted(self.appended):
             message, *_ = self.appended[number]
             if number <= after or not isinstance(message, RecordedMessage) or not message.spilled:
@@ -157,7 +157,7 @@ class Batch:
 
     # What happened, in its order
 
-    def append(self, message: Outgoing, payload: bytes, at: float) -> None:
+    def append(self, message: RecordedMessage, payload: bytes, at: float) -> None:
         """A message was accepted, at this time of the monotonic clock."""
         size = size_of(message, payload)
         self.accepted += size

@@ -19,7 +19,7 @@ from pathlib import Path
 from zlib import crc32
 
 from ..errors import ConfigurationError
-from ..mqtt.session.delivery import Outgoing
+from ..mqtt.session.delivery import RecordedMessage
 from ..mqtt.session.journal import Recorded
 from ..stores.encryption import Key
 from .batch import NEW, Batch, Counters
@@ -180,11 +180,11 @@ class Database:
             self.counters.count,
         )
 
-    def page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+    def page(self, after: int, limit: int) -> tuple[Sequence[RecordedMessage], bool]:
         """Return the oldest messages whose number is above ``after``, up to ``limit`` of them and a few megabytes; and
         whether these are all.
         """
-        page: list[Outgoing] = []
+        page: list[RecordedMessage] = []
         size = 0
         for message, _ in self._messages("number > ? ORDER BY number LIMIT ?", after, limit):
             page.append(message)
@@ -193,12 +193,12 @@ class Database:
                 return page, False
         return page, len(page) < limit
 
-    def ages(self) -> Iterator[tuple[Outgoing, Age]]:
+    def ages(self) -> Iterator[tuple[RecordedMessage, Age]]:
         """Yield each message, the oldest first, and how long it has waited."""
         for message, row in self._messages("true ORDER BY number"):
             yield message, self._timeline.age(row[7], message.number)
 
-    def _messages(self, condition: str, *values: int) -> Iterator[tuple[Outgoing, Row]]:
+    def _messages(self, condition: str, *values: int) -> Iterator[tuple[RecordedMessage, Row]]:
         query = f"SELECT {COLUMNS} FROM messages WHERE {condition}"  # noqa: S608 - a condition from above
         for row in self._connection.execute(query, values):
             yield to_message(row, self._timeline, self._key), row

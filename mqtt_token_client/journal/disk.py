@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, MqttTokenError
 from ..events import Event
 from ..forking import reset_after_fork, works_in_one_process
 from ..logs import get_logger
-from ..mqtt.session.delivery import Delivery, Outgoing, Stage
+from ..mqtt.session.delivery import Delivery, RecordedMessage, Stage
 from ..mqtt.session.journal import Bounds, Recorded
 from ..oneshot import OneShot
 from ..stores.encryption import Key
@@ -198,7 +198,7 @@ class DiskJournal:
         self._channel.notify, self._channel.lost = notify, lost
         return self._recorded
 
-    def append(self, message: Outgoing, *, urgent: bool = False) -> None:
+    def append(self, message: RecordedMessage, *, urgent: bool = False) -> None:
         payload = message.payload
         size = size_of(message, payload)
         self._channel.reported += size  # Python runs a signal handler, and another thread, after calls and jumps only
@@ -237,7 +237,7 @@ class DiskJournal:
         self._hurry(sequence)
         return sequence
 
-    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+    def read(self, after: int, limit: int, then: Callable[[Sequence[RecordedMessage], bool], None]) -> None:
         self._channel.put(Batch.read, after, limit, then)
         self._channel.ring()
 

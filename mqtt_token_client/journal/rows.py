@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import StoreError
-from ..mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from ..mqtt.session.delivery import RecordedMessage, Stage
 from ..mqtt.session.packet_ids import HIGHEST_PACKET_ID
 from ..stores.encryption import Key
 from .batch import FIRST_RELEASED, NEW, SENT
@@ -39,14 +39,14 @@ class RestoredExpiringMessage(RecordedMessage):
     def expires_at(self) -> float:  # type: ignore[override]  # nobody sets it
         return self._timeline.to_monotonic(self._expiry, self.number)
 
-    def expiring(self, properties: bytes, expires_at: float) -> Outgoing:  # noqa: ARG002 - it is asked for each time
+    def expiring(self, properties: bytes, expires_at: float) -> RecordedMessage:  # noqa: ARG002 - it is asked for each time
         message = RestoredExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties)
         message.set_expiry(self._expiry, self._timeline)
         return message
 
 
 def to_row(
-    message: Outgoing,
+    message: RecordedMessage,
     payload: bytes,
     packet_id: int,
     stage: int,
@@ -75,7 +75,7 @@ def to_row(
     return (message.number, *content, flags, packet_id, stage, accepted, expires_at, checksum)
 
 
-def to_message(row: Row, timeline: Timeline, key: Key | None) -> Outgoing:
+def to_message(row: Row, timeline: Timeline, key: Key | None) -> RecordedMessage:
     """Return the message of a row that was written with this key.
 
     Raises:

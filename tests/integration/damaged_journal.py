@@ -11,7 +11,7 @@ from pathlib import Path
 from mqtt_token_client import Event, MqttTokenError, open_journal
 from mqtt_token_client.journal.disk import DiskJournal
 from mqtt_token_client.mqtt.codec.topics import encode_topic
-from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage, Stage
 from mqtt_token_client.mqtt.session.journal_events import JournalFailed
 
 _PUBLISHED = 40
@@ -20,9 +20,11 @@ _SECTOR = 512
 Files = dict[str, bytes]
 
 
-def message(number: int) -> Outgoing:
+def message(number: int) -> RecordedMessage:
     """A message that says in its payload which one it is."""
-    one = Outgoing(encode_topic(f"t/{number % 3}"), b"%d." % number * (number * 37 % 700), 1 + number % 2, False, b"")
+    one = RecordedMessage(
+        encode_topic(f"t/{number % 3}"), b"%d." % number * (number * 37 % 700), 1 + number % 2, False, b""
+    )
     one.number, one.disk = number, False
     return one
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage
+from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, RecordedMessage, Stage
 from mqtt_token_client.mqtt.session.journal import Bounds, Recorded
 
 _Row = tuple[bytes, bytes, int, bool, bytes, int, Stage]
@@ -82,7 +82,7 @@ class ScriptedJournal:
         self.notify, self.lost = notify, lost
         messages = []
         for number, (topic, payload, qos, retain, properties, packet_id, stage) in self._now.rows.items():
-            message = Outgoing(topic, payload, qos, retain, properties)
+            message = RecordedMessage(topic, payload, qos, retain, properties)
             message.number, message.packet_id, message.stage = number, packet_id, stage
             messages.append(message)
         received, last_number = frozenset(self._now.received), max(self._now.rows, default=0)
@@ -120,7 +120,7 @@ class ScriptedJournal:
         self._now.received.clear()
         self._now.rows = {number: (*row[:6], Stage.NEW) for number, row in self._now.rows.items()}
 
-    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+    def read(self, after: int, limit: int, then: Callable[[Sequence[RecordedMessage], bool], None]) -> None:
         raise AssertionError("everything is in memory")
 
     def flush(self, then: Callable[[], None]) -> None:

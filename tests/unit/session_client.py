@@ -105,7 +105,7 @@ class Client:
 
     def publish(self, topic: str, qos: int = 1, payload: bytes = b"") -> Outgoing:
         """Publish, and send what may be sent."""
-        message = Outgoing(encode_topic(topic), payload, qos, False, b"")
+        message = self.session.queue.message_type(encode_topic(topic), payload, qos, False, b"")
         self.session.queue.put(message)
         self.send()
         return message

@@ -548,7 +548,7 @@ def recorded(topic: str = "t", qos: int = 1) -> RecordedMessage:
     return RecordedMessage(encode_topic(topic), b"x", qos, False, b"")
 
 
-Pages = list[Callable[[Sequence[Outgoing], bool], None]]
+Pages = list[Callable[[Sequence[RecordedMessage], bool], None]]
 
 
 def read_by_hand() -> tuple[ScriptedJournal, Pages]:

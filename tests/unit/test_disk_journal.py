@@ -26,7 +26,7 @@ from mqtt_token_client.journal.place import set_aside
 from mqtt_token_client.journal.rows import DamagedError
 from mqtt_token_client.journal.writer import _Writer
 from mqtt_token_client.mqtt.codec.topics import encode_topic
-from mqtt_token_client.mqtt.session.delivery import Outgoing, Stage
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage, Stage
 from mqtt_token_client.mqtt.session.journal import Recorded
 from mqtt_token_client.mqtt.session.journal_events import JournalFailed, JournalRecovered
 
@@ -61,8 +61,8 @@ def reopen(path: Path, reported: list[events.Event]) -> Iterator[Open]:
         journal.close()
 
 
-def message(number: int, topic: str = "t", payload: bytes = b"x", qos: int = 1) -> Outgoing:
-    one = Outgoing(encode_topic(topic), payload, qos, False, b"")
+def message(number: int, topic: str = "t", payload: bytes = b"x", qos: int = 1) -> RecordedMessage:
+    one = RecordedMessage(encode_topic(topic), payload, qos, False, b"")
     one.number, one.disk = number, False
     return one
 
@@ -88,7 +88,7 @@ def numbers(path: Path) -> list[int]:
 class TestTheNextProcess:
     def test_finds_messages_with_all_that_belongs_to_them(self, reopen: Open) -> None:
         journal = reopen()
-        one = Outgoing(encode_topic("pump/17"), b"\x00payload", 2, True, b"\x26\x00\x01a\x00\x01b")
+        one = RecordedMessage(encode_topic("pump/17"), b"\x00payload", 2, True, b"\x26\x00\x01a\x00\x01b")
         one.number = 1
         journal.append(one)
         journal.mark(1, 7, SENT)
@@ -423,7 +423,7 @@ class TestCommits:
 
     def test_waiting_without_a_journal_is_an_error(self) -> None:
         with pytest.raises(ConfigurationError, match="journal"):
-            Outgoing(encode_topic("t"), b"", 1, False, b"").stored.wait()
+            RecordedMessage(encode_topic("t"), b"", 1, False, b"").stored.wait()
 
     def test_waiting_may_be_limited(self) -> None:
         with pytest.raises(TimeoutError, match="on disk"):
@@ -810,7 +810,7 @@ class TestFaults:
             connection.execute("UPDATE messages SET payload=x'00' WHERE number=2")
         connection.close()
         journal = reopen()
-        pages: SimpleQueue[Sequence[Outgoing]] = SimpleQueue()
+        pages: SimpleQueue[Sequence[RecordedMessage]] = SimpleQueue()
         journal.read(1, 10, lambda page, _: pages.put(page))
         assert pages.get(timeout=10) == []
         assert "was renamed" in str(reported[0])
@@ -849,14 +849,14 @@ class TestFaults:
         paging = Database.page
         failed: list[Database] = []
 
-        def fail_at_first(database: Database, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+        def fail_at_first(database: Database, after: int, limit: int) -> tuple[Sequence[RecordedMessage], bool]:
             if len(failed) < 2:  # the second time when the file is opened again
                 failed.append(database)
                 raise ValueError("unexpected")
             return paging(database, after, limit)
 
         monkeypatch.setattr(Database, "page", fail_at_first)
-        pages: SimpleQueue[Sequence[Outgoing]] = SimpleQueue()
+        pages: SimpleQueue[Sequence[RecordedMessage]] = SimpleQueue()
         journal.read(0, 10, lambda page, _: pages.put(page))
         assert [one.number for one in pages.get(timeout=10)] == [1]
         assert [type(event) for event in reported] == [JournalFailed, JournalRecovered]

@@ -128,7 +128,7 @@ class OnDisk:
             self.messages.append(message)
         return message
 
-    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+    def read(self, after: int, limit: int, then: Callable[[Sequence[RecordedMessage], bool], None]) -> None:
         page = [message for message in self.messages if message.number > after][: min(limit, 10)]
         then(page, page[-1:] == self.messages[-1:])
 

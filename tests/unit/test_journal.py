@@ -13,7 +13,7 @@ from mqtt_token_client.mqtt.codec.packets import PUBACK, Acknowledgement
 from mqtt_token_client.mqtt.codec.topics import encode_topic
 from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.acks import ManualAcks
-from mqtt_token_client.mqtt.session.delivery import Outgoing, RecordedMessage, Stage
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage, Stage
 from mqtt_token_client.mqtt.session.journal import Bounds
 from mqtt_token_client.mqtt.session.limits import Limits
 from tests.unit.network_thread import call
@@ -76,7 +76,7 @@ class TestReports:
         assert journal.reported() == [("remove", 1), ("remove", 2)]
 
     def test_a_message_beyond_the_limits_of_the_broker(self, client: Client, journal: ScriptedJournal) -> None:
-        client.session.queue.put(Outgoing(encode_topic("t"), b"", 1, True, b""))
+        client.session.queue.put(RecordedMessage(encode_topic("t"), b"", 1, True, b""))
         call(client.loop, lambda: client.session.send(client.link, Limits(retain=False)))
         assert journal.reported() == [("append", 1), ("mark", 1, 1, SENT), ("remove", 1)]
 
@@ -110,7 +110,7 @@ class TestReports:
     def test_everything_once_more_when_the_journal_has_lost_it(self, client: Client, journal: ScriptedJournal) -> None:
         client.session.open(client.loop.call_soon, lambda: None)
         client.publish("t")
-        client.session.queue.put(Outgoing(encode_topic("t"), b"", 2, False, b""))
+        client.session.queue.put(RecordedMessage(encode_topic("t"), b"", 2, False, b""))
         journal.reported()
         journal.lost()
         call(client.loop, lambda: None)
@@ -145,7 +145,7 @@ class TestReports:
 
     def test_messages_stay_as_the_client_is_closed(self, client: Client, journal: ScriptedJournal) -> None:
         client.publish("t")
-        client.session.queue.put(Outgoing(encode_topic("t"), b"", 2, False, b""))
+        client.session.queue.put(RecordedMessage(encode_topic("t"), b"", 2, False, b""))
         journal.reported()
         call(client.loop, client.session.close)
         assert journal.reported() == []
@@ -160,7 +160,7 @@ class TestReports:
 
     def test_only_messages_that_are_not_recorded_count_as_abandoned(self, client: Client) -> None:
         for qos in (0, 0, 1):
-            client.session.queue.put(Outgoing(encode_topic("t"), b"", qos, False, b""))
+            client.session.queue.put(RecordedMessage(encode_topic("t"), b"", qos, False, b""))
         assert call(client.loop, client.session.close) == 2
 
     def test_a_message_that_is_to_be_sent_again_stays_as_the_client_is_closed(
@@ -508,7 +508,7 @@ def test_a_message_published_while_another_is_recorded_is_recorded_too_and_both_
     """As by a signal handler, which interrupts publish()."""
     journal = ScriptedJournal(automatic=True)
     client = make(journal)
-    second = Outgoing(encode_topic("b"), b"", 1, False, b"")
+    second = RecordedMessage(encode_topic("b"), b"", 1, False, b"")
 
     def interrupt() -> None:
         journal.on_append = lambda: None
@@ -532,7 +532,7 @@ def test_a_message_is_not_sent_before_it_is_recorded(make: Make, qos: int) -> No
         assert go_on.wait(10)
 
     journal.on_append = wait_inside
-    message = Outgoing(encode_topic("t"), b"", qos, False, b"")
+    message = RecordedMessage(encode_topic("t"), b"", qos, False, b"")
     publishing = threading.Thread(target=client.session.queue.put, args=(message,), kwargs={"durable": not qos})
     publishing.start()
     assert inside.wait(10)

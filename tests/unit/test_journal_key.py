@@ -16,7 +16,7 @@ from mqtt_token_client.journal.batch import Batch
 from mqtt_token_client.journal.database import Database
 from mqtt_token_client.journal.rows import DamagedError
 from mqtt_token_client.mqtt.codec.topics import encode_topic
-from mqtt_token_client.mqtt.session.delivery import Outgoing
+from mqtt_token_client.mqtt.session.delivery import RecordedMessage
 from mqtt_token_client.stores.encryption import Key
 
 TOPIC, PAYLOAD, PROPERTIES = "a/topic/to/keep", b"a payload to keep", b"properties to keep"
@@ -47,7 +47,7 @@ def write(path: Path, key: str | None, *, message: bool = True) -> None:
     database = Database(path, None if key is None else Key("argument", key))
     database.claim("pump")
     if message:
-        one = Outgoing(encode_topic(TOPIC), PAYLOAD, 1, True, PROPERTIES)
+        one = RecordedMessage(encode_topic(TOPIC), PAYLOAD, 1, True, PROPERTIES)
         one.number = 1
         batch = Batch(database.counters)
         batch.append(one, PAYLOAD, 0.0)

@@ -26,8 +26,8 @@ from tests.unit.network_thread import call
 from tests.unit.scripted_journal import ScriptedJournal
 
 
-def message(name: str, qos: int = 1) -> Outgoing:
-    return Outgoing(encode_topic(name), b"", qos, False, b"")
+def message(name: str, qos: int = 1, message_type: type[Outgoing] = Outgoing) -> Outgoing:
+    return message_type(encode_topic(name), b"", qos, False, b"")
 
 
 def restored(earlier: list[Outgoing], *, max_queued: int = 100_000, max_inflight: int = 100) -> Outbox:
@@ -50,7 +50,7 @@ def outbox(max_queued: int = 1000, max_inflight: int = 100, ids: PacketIds | Non
 
 
 def put(box: Outbox, *names: str, qos: int = 1) -> list[Outgoing]:
-    messages = [message(name, qos) for name in names]
+    messages = [message(name, qos, box.queue.message_type) for name in names]
     for one in messages:
         box.queue.put(one)
     return messages
@@ -428,7 +428,7 @@ class TestBound:
         (latest,) = put(box, "c")
         assert (latest.number, len(box.queue)) == (10, 3)
         with pytest.raises(OutboxFull):
-            box.queue.put(message("d"))
+            box.queue.put(message("d", message_type=box.queue.message_type))
 
     def test_a_message_of_qos_0_counts_until_it_is_written(self) -> None:
         box = outbox(max_queued=1)

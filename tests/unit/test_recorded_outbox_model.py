@@ -252,7 +252,7 @@ class TroubledDatabase(Database):
         self._machine.journal.channel.written()
         self._machine.disk_was_used(writes=True)
 
-    def page(self, after: int, limit: int) -> tuple[Sequence[Outgoing], bool]:
+    def page(self, after: int, limit: int) -> tuple[Sequence[RecordedMessage], bool]:
         self._machine.disk_is_used()
         page = super().page(after, limit)
         self._machine.disk_was_used()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
-from .delivery import Outgoing, RecordedMessage
+from .delivery import RecordedMessage
 from .journal import Journal, Recorded
 
 _PAGE = 1000  # messages that are read at once
@@ -35,11 +35,10 @@ class Backlog:
         self._deliveries: WeakValueDictionary[int, RecordedMessage] = WeakValueDictionary()  # somebody may wait
         self._removed: set[int] = set()  # numbers of those that may be among what is being read
         self.is_reading = False
-        self._pages: deque[tuple[int, Sequence[Outgoing], bool]] = deque()  # appended to by the journal's thread
+        self._pages: deque[tuple[int, Sequence[RecordedMessage], bool]] = deque()  # appended to by the journal's thread
 
-    def add(self, message: Outgoing) -> None:
+    def add(self, message: RecordedMessage) -> None:
         """A message was accepted, and is reported to the journal."""
-        assert isinstance(message, RecordedMessage)
         message.spilled = True
         before = message.number - 1
         # A signal handler may have published in the meantime, so that a higher number is there already.
@@ -48,7 +47,7 @@ class Backlog:
         self.count += 1
         self._deliveries[message.number] = message
 
-    def remove(self, message: Outgoing) -> bool:
+    def remove(self, message: RecordedMessage) -> bool:
         """A message is not to be sent. Return false if it is in memory, or done."""
         if not self.count or message.number <= self._read_to:
             return False
@@ -58,9 +57,9 @@ class Backlog:
         self._deliveries.pop(message.number, None)
         return True
 
-    def take_deliveries(self) -> list[Outgoing]:
+    def take_deliveries(self) -> list[RecordedMessage]:
         """Return the messages that somebody holds, and forget that."""
-        found: list[Outgoing] = list(self._deliveries.values())
+        found = list(self._deliveries.values())
         self._deliveries.clear()
         return found
 
@@ -73,7 +72,7 @@ class Backlog:
             last = self._last
             self._journal.read(self._read_to, _PAGE, lambda page, complete: self._arrived(last, page, complete))
 
-    def _arrived(self, last: int, page: Sequence[Outgoing], complete: bool) -> None:
+    def _arrived(self, last: int, page: Sequence[RecordedMessage], complete: bool) -> None:
         self._pages.append((last, page, complete))
         self._wake()
 
@@ -82,7 +81,7 @@ class Backlog:
         """Whether messages have been read."""
         return bool(self._pages)
 
-    def take(self) -> tuple[list[Outgoing], int]:
+    def take(self) -> tuple[list[RecordedMessage], int]:
         """Return the messages that have been read, in their order, and how many are lost: as the file was damaged."""
         last, page, complete = self._pages.popleft()
         self.is_reading = False
@@ -100,7 +99,7 @@ class Backlog:
         lost, self.count = self.count, 0
         return found, lost
 
-    def _with_delivery(self, message: Outgoing) -> Outgoing:
+    def _with_delivery(self, message: RecordedMessage) -> RecordedMessage:
         if message.done:  # it never reached the disk, and its Delivery failed in close()
             message = message.copy()
         if message.disk is None:  # it is of the disk

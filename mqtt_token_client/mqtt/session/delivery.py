@@ -53,17 +53,19 @@ class Delivery:
         error: why it failed; None while it is in progress, and once it is delivered.
     """
 
-    __slots__ = ("_callbacks", "disk", "done", "error")
+    __slots__ = ("_callbacks", "done", "error")
 
     __reduce__ = works_in_one_process
+
+    # None: no journal has it; then whether it is on disk, or the signal for that. See `stored`. A slot of those that a
+    # journal may have only, as many messages may wait.
+    disk: bool | OneShot | None = None
 
     def __init__(self) -> None:
         self.done = False
         self.error: MqttTokenError | None = None
         # finish() looks for them after it has set `done`, so that it misses nobody.
         self._callbacks: list[Callable[[Delivery], object]] | None = None
-        # None: no journal has it; then whether it is on disk, or the signal for that. See `stored`.
-        self.disk: bool | OneShot | None = None
 
     @property
     def stored(self) -> Stored:
@@ -85,7 +87,7 @@ class Delivery:
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
         # Most are done by then where a program waits for each of many: that takes half as long without a call.
-        if not (self.done and (timeout is None or (type(timeout) in _NUMBERS and timeout >= 0))):
+        if not (self.done and (timeout is None or (timeout.__class__ in _NUMBERS and timeout >= 0))):
             self._wait(timeout)
         if self.error is not None:
             raise self.error
@@ -133,8 +135,6 @@ class Delivery:
         self.done = True
         if self._callbacks:
             self._call_back()
-        if self.disk is not None and isinstance(self.disk, OneShot):
-            self.disk.set()
 
     def disown(self, error: MqttTokenError) -> None:
         """In a child: it is the parent that delivers. No callback is called."""
@@ -182,7 +182,7 @@ class Outgoing(Delivery):
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         self.done = False
         self.error = None
-        self._callbacks = self.disk = None
+        self._callbacks = None
         self.topic = topic  # after its length, as PUBLISH has it
         self.payload = payload
         self.qos = qos
@@ -221,7 +221,6 @@ class Outgoing(Delivery):
         else:
             message = type(self)(self.topic, self.payload, self.qos, self.retain, self.properties)
         message.number, message.packet_id, message.stage = self.number, self.packet_id, self.stage
-        message.disk = self.disk is True
         return message
 
     def __repr__(self) -> str:
@@ -243,21 +242,27 @@ class RecordedMessage(Outgoing):
         spilled: whether its payload is on disk only, once it is there.
     """
 
-    __slots__ = ("__weakref__", "replaces", "spilled")
+    __slots__ = ("__weakref__", "disk", "replaces", "spilled")
 
     def __init__(self, topic: bytes, payload: bytes, qos: int, retain: bool, properties: bytes) -> None:
         super().__init__(topic, payload, qos, retain, properties)
+        self.disk = None
         self.replaces = self.spilled = False
+
+    def finish(self, error: MqttTokenError | None = None) -> None:
+        super().finish(error)
+        if isinstance(self.disk, OneShot):
+            self.disk.set()
 
     def expiring(self, properties: bytes, expires_at: float) -> Outgoing:
         message = RecordedExpiringMessage(self.topic, self.payload, self.qos, self.retain, properties)
         message.expires_at = expires_at
         return message
 
-    def copy(self) -> Outgoing:
+    def copy(self) -> RecordedMessage:
         message = super().copy()
         assert isinstance(message, RecordedMessage)
-        message.replaces = self.replaces
+        message.replaces, message.disk = self.replaces, self.disk is True
         return message
 
 

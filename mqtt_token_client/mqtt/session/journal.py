@@ -24,7 +24,7 @@ from typing import Protocol
 from ...clock import TimesOfDay
 from ...events import Event
 from ...value import Value
-from .delivery import Delivery, Outgoing, Stage
+from .delivery import Delivery, RecordedMessage, Stage
 
 CallSoon = Callable[[Callable[[], None]], None]
 
@@ -40,7 +40,7 @@ class Recorded(Value):
         count: how many messages are recorded.
     """
 
-    messages: Sequence[Outgoing] = ()
+    messages: Sequence[RecordedMessage] = ()
     received: frozenset[int] = frozenset()
     last_number: int = 0
     count: int = 0
@@ -90,7 +90,7 @@ class Journal(Protocol):
             lost: called later, on any thread, when what is recorded is lost: then everything is to be reported again.
         """
 
-    def append(self, message: Outgoing, *, urgent: bool = False) -> None:
+    def append(self, message: RecordedMessage, *, urgent: bool = False) -> None:
         """publish() accepted a message; its ``number`` is larger than any before. ``expires_at`` is on the clock of
         this boot. If it is ``urgent``, it is written without delay.
         """
@@ -119,7 +119,7 @@ class Journal(Protocol):
     def sync(self) -> int:
         """Write everything reported so far without delay; return the sequence number that :attr:`durable` then has."""
 
-    def read(self, after: int, limit: int, then: Callable[[Sequence[Outgoing], bool], None]) -> None:
+    def read(self, after: int, limit: int, then: Callable[[Sequence[RecordedMessage], bool], None]) -> None:
         """Read the oldest messages whose number is above ``after``, up to ``limit``: of all that were reported so far,
         without those that were removed. ``then`` gets them, on any thread, and whether these are all.
         """

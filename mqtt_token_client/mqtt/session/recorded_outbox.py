@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from ...errors import DeliveryFailed
-from .delivery import Outgoing, Stage
+from .delivery import Outgoing, RecordedMessage, Stage
 from .journal import CallSoon
 from .journal_link import JournalLink
 from .outbox import CLOSED, DISCONNECTED, Outbox, in_order
@@ -127,10 +127,13 @@ class RecordedOutbox(Outbox):
         self._recording.clear()
         if inherited:
             return super().close(inherited)
-        kept: list[Outgoing] = []
+        kept: list[RecordedMessage] = []
         others: list[Outgoing] = []
         for message in (*self._in_memory(), *self.queue.close(DISCONNECTED)):
-            (others if message.disk is None else kept).append(message)
+            if isinstance(message, RecordedMessage) and message.disk is not None:
+                kept.append(message)
+            else:
+                others.append(message)
         self._inflight.clear()
         self._denied.clear()
         self._again = deque()
@@ -154,7 +157,7 @@ class RecordedOutbox(Outbox):
 
     def _report_all(self) -> None:
         for message in (*self._in_memory(), *self.queue.new):
-            if message.disk is not None:
+            if isinstance(message, RecordedMessage) and message.disk is not None:
                 self._record.append(message)
                 if message.packet_id:
                     self._record.mark(message.number, message.packet_id, message.stage)

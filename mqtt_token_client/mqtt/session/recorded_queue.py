@@ -49,7 +49,7 @@ class RecordedQueue(MessageQueue):
         # Messages that no journal has: those accepted, and of these the ones that the network thread has finished
         self._unrecorded = self._unrecorded_finished = 0
         self._backlog = Backlog(journal, Recorded(), self._page_arrived)
-        self._newest: dict[bytes, Outgoing] = {}  # by topic, of those that may be replaced
+        self._newest: dict[bytes, RecordedMessage] = {}  # by topic, of those that may be replaced
 
     def __len__(self) -> int:
         return self._accepted - self._finished - self._dropped
@@ -67,6 +67,7 @@ class RecordedQueue(MessageQueue):
                 self._newest[message.topic] = message
 
     def put(self, message: Outgoing, durable: bool = False, replace: bool = False) -> None:
+        assert isinstance(message, RecordedMessage)
         dropped: list[tuple[Outgoing, str]] = []
         with self._lock:
             if self._closed:
@@ -79,13 +80,12 @@ class RecordedQueue(MessageQueue):
             accepted = self._has_room(recorded=recorded) or bool(dropped) or self._make_room(dropped, recorded=recorded)
             if accepted:
                 if replace:
-                    assert isinstance(message, RecordedMessage)
                     message.replaces = True
                     self._newest[message.topic] = message
                 self._add(message, recorded=recorded, durable=durable)
-        for old, why in dropped:
-            if not old.done:  # it may have failed in close()
-                old.finish(DeliveryFailed(why))
+        for one, why in dropped:
+            if not one.done:  # it may have failed in close()
+                one.finish(DeliveryFailed(why))
         if not accepted:
             message.finish(DeliveryFailed(_DROPPED.format("drop_newest")))
         count = sum(why is not _REPLACED for _, why in dropped) + (not accepted)
@@ -95,7 +95,7 @@ class RecordedQueue(MessageQueue):
                 self._read_soon()
         self.wake()
 
-    def _add(self, message: Outgoing, *, recorded: bool, durable: bool) -> None:
+    def _add(self, message: RecordedMessage, *, recorded: bool, durable: bool) -> None:
         if recorded:
             message.disk = False
         else:
@@ -127,7 +127,7 @@ class RecordedQueue(MessageQueue):
         # Those of QoS 0 may have left `new`, and not be done: in a rotation, or if the connection takes no more.
         return sum(message.disk is not None for message in list(self.new)) < _FEW_IN_MEMORY
 
-    def _remove(self, message: Outgoing) -> bool:
+    def _remove(self, message: RecordedMessage) -> bool:
         """Remove a message unless it was sent; return whether it was removed."""
         try:
             self.new.remove(message)
@@ -216,7 +216,6 @@ class RecordedQueue(MessageQueue):
                 for message in messages:
                     newest = self._newest.get(message.topic)
                     if newest is not None and newest.number == message.number:  # its Delivery failed in close()
-                        assert isinstance(message, RecordedMessage)
                         message.replaces = True
                         self._newest[message.topic] = message
                 gone = backlog.take_deliveries() if lost else []
@@ -228,7 +227,7 @@ class RecordedQueue(MessageQueue):
             with self._lock:
                 backlog.read()
 
-    def backlog_deliveries(self) -> list[Outgoing]:
+    def backlog_deliveries(self) -> list[RecordedMessage]:
         """Return the messages on disk that somebody holds; they get other Deliveries when they are read."""
         with self._lock:
             return self._backlog.take_deliveries()

@@ -11,6 +11,7 @@ from ...forking import reset_after_fork
 from ...logs import get_logger
 from ...oneshot import OneShot, check_timeout
 from ..runtime.base import current
+from .delivery import RecordedMessage
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -100,7 +101,7 @@ class Stored:
         delivery = self._delivery
         with _switching.lock:
             signal = delivery.disk
-            if signal is None:
+            if not isinstance(delivery, RecordedMessage) or signal is None:
                 raise ConfigurationError(
                     "stored: this message is not kept on disk; give the client a journal, and for QoS 0 publish it "
                     "with durable=True"
@@ -123,9 +124,9 @@ def _call(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
         log.exception("a done callback of Delivery.stored raised")
 
 
-def note_on_disk(delivery: Delivery) -> None:
-    """The message of a delivery is on disk. Called by the journal only."""
+def note_on_disk(message: RecordedMessage) -> None:
+    """A message is on disk. Called by the journal only."""
     with _switching.lock:
-        signal, delivery.disk = delivery.disk, True
+        signal, message.disk = message.disk, True
     if isinstance(signal, OneShot):
         signal.set()
