@@ -60,11 +60,14 @@ class TokenClient(ClientBase):
         """
         timeout = check_timeout(timeout, "connect")
         core = self._core
-        core.awaited = timeout > 0 and current.runtime is None
+        if core.starting.interrupted:  # in a signal handler: the call that it interrupts goes on afterwards
+            core.start()
+            return False
+        core.awaited = timeout > 0 and not current.in_handler
         ends = monotonic() + timeout
         try:
             while (closing := core.start()) is not None:
-                if current.runtime is not None:
+                if current.in_handler:
                     raise ClientClosed("connect: disconnect() is not done yet, and a handler cannot wait for it")
                 if not closing.wait(ends - monotonic()):
                     self._connects_later = True
@@ -88,6 +91,8 @@ class TokenClient(ClientBase):
         """Send the queued messages for at most ``timeout`` seconds, then DISCONNECT; the broker drops the will.
 
         The ``Delivery`` of a message that is not acknowledged by then fails; :class:`MessagesAbandoned` says how many.
+        In a handler it does not wait, nor in a signal handler that interrupts the beginning of ``connect()``, or
+        ``publish()`` of a client with a journal.
 
         Raises:
             ConfigurationError: ``timeout`` is not a valid number of seconds.
@@ -95,7 +100,7 @@ class TokenClient(ClientBase):
         seconds = check_seconds(timeout, "disconnect")
         self._connects_later = False
         closed = self._core.close(seconds)
-        if current.runtime is None:
+        if not current.in_handler:
             closed.wait()
 
     def __enter__(self) -> TokenClient:

@@ -236,7 +236,7 @@ class ClientBase(arguments.NoPahoNames, ABC):
     @property
     def token_expires_in(self) -> float | None:
         """Seconds for which the current token is valid; None while there is no token."""
-        token = self._core.token
+        token = self._core.provider.token
         return None if token is None else token.expires_in
 
     @property

@@ -1,14 +1,6 @@
 """ClientCore: one client's lifecycle, under the blocking and the asyncio interface.
 
 Its interfaces wait for its one-shots, each in their own way. The connection reports by :class:`Observer`'s four calls.
-
-    IDLE        connect() was not called, or disconnect() is done
-    CONNECTING  there was no connection since then
-    FAILED      the first attempts failed, and only a person can fix the cause; they go on, rarely
-    UP          a connection is up
-    DOWN        the connection was lost, and attempts to connect are made
-    CLOSING     disconnect() was called, and is not done yet
-    INHERITED   this process was forked from the one that the client works in
 """
 
 from __future__ import annotations
@@ -18,7 +10,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from enum import Enum, auto
 
 from . import events
 from .arguments import SessionOptions, check_function
@@ -32,6 +23,8 @@ from .mqtt.session.packet_ids import HIGHEST_PACKET_ID
 from .mqtt.session.reports import Stats
 from .mqtt.session.session import Session
 from .oneshot import OneShot
+from .phase import Phase, ends_connect
+from .starting import Starting
 from .token import Token
 from .tokens.credentials import CredentialsProvider
 
@@ -41,23 +34,6 @@ _INHERITED = (
     "the client was in use when this process was forked, and works in the parent process only; "
     "make a TokenClient in this process, after the fork"
 )
-
-
-class Phase(Enum):
-    IDLE = auto()
-    CONNECTING = auto()
-    FAILED = auto()
-    UP = auto()
-    DOWN = auto()
-    CLOSING = auto()
-    INHERITED = auto()
-
-
-def _ends_connect(event: events.Event, phase: Phase) -> bool:
-    """Whether an event reports the failure at which a ``connect()`` that waits gives up."""
-    if isinstance(event, events.RenewalFailed):
-        return phase is Phase.CONNECTING and event.error.permanent and not event.expires_in
-    return phase is Phase.FAILED and isinstance(event, events.ConnectFailed | events.TokenRefused)
 
 
 class ClientCore:
@@ -79,6 +55,7 @@ class ClientCore:
         listeners: get every event, on the thread on which it happened; ``on_event`` is the first of them.
         provider: the same.
         session: the interfaces publish and subscribe by it.
+        starting: whether start() is under way.
     """
 
     __reduce__ = works_in_one_process
@@ -101,8 +78,8 @@ class ClientCore:
         self._settings, self.provider = settings, provider
         self._acquire, self._release = acquire, release
         self.listeners = [] if on_event is None else [on_event]
-        self._lock = threading.Lock()  # for the phase
-        self._phase = Phase.IDLE
+        self.starting = Starting()
+        self._phase = Phase.IDLE  # but see `phase`
         self._manager: ConnectionManager | None = None  # None while IDLE
         self._logged: object = None  # the last error
         journal = options.journal
@@ -125,7 +102,7 @@ class ClientCore:
 
     def after_fork(self) -> None:
         """In a child: a client in use stays its parent's, as the connection does. Any other one is as new."""
-        self._lock = threading.Lock()
+        self.starting.after_fork()
         if self._manager is None and not self.session.queue and self.session.journal is None:
             return
         self._phase, self._manager = Phase.INHERITED, None
@@ -137,25 +114,26 @@ class ClientCore:
     # For the interfaces
 
     @property
+    def phase(self) -> Phase:
+        """How far it has come."""
+        closing = self._manager is not None and self.starting.closed == self.starting.count
+        return Phase.CLOSING if closing else self._phase
+
+    @property
     def connected(self) -> bool:
         """Whether a connection is up."""
-        return self._phase is Phase.UP
+        return self.phase is Phase.UP
 
     @property
     def state(self) -> str:
         """``connected``, ``rotating``, ``connecting``, ``waiting`` (for the next attempt) or ``closed``."""
         manager = self._manager
-        return "closed" if manager is None or self._phase is Phase.CLOSING else manager.state
+        return "closed" if manager is None or self.phase is Phase.CLOSING else manager.state
 
     @property
     def stats(self) -> Stats:
         """What the client has done so far."""
         return Stats(**vars(self.session.stats), renewals=self._renewals)
-
-    @property
-    def token(self) -> Token | None:
-        """The current token, even if it has expired; None while there is none."""
-        return self.provider.token
 
     @property
     def runtime(self) -> Runtime | None:
@@ -171,33 +149,55 @@ class ClientCore:
         Raises:
             ClientClosed: the client was in use when this process was forked.
         """
-        with self._lock:
-            self._check_process()
-            if self._phase is Phase.CLOSING:
+        caller, starting = threading.get_ident(), self.starting
+        with starting.lock:
+            if self._phase is Phase.INHERITED:
+                raise ClientClosed(_INHERITED)
+            if self.phase is Phase.CLOSING:
                 return self._closed
-            if self._phase is Phase.IDLE:
-                runtime = self._acquire()
+            if starting.thread == caller:  # a signal handler interrupts this, and it goes on afterwards
+                starting.close_after = None
+            # Python runs signal handlers after calls and jumps only: none comes between these lines.
+            elif self._manager is None:
+                starting.thread, starting.close_after = caller, None
                 try:
-                    manager = ConnectionManager(runtime, self._settings, self.provider, self.session, self)
-                    self.provider.start(runtime, self._token_renewed, self.report)
-                except BaseException:  # of a source that is watched
-                    self._release()
-                    raise
-                self.session.open(runtime.call_soon, manager.wake)
-                self._phase, self._manager = Phase.CONNECTING, manager
-                self.fatal_error = None
-                self.first_result, self._closed = OneShot(), OneShot()
-                runtime.call_soon(manager.begin)
-            return None
+                    self._start()
+                finally:
+                    starting.thread = 0
+        if (timeout := starting.close_after) is not None:
+            starting.close_after = None
+            self.close(timeout)
+        return None
+
+    def _start(self) -> None:
+        runtime = self._acquire()
+        try:
+            manager = ConnectionManager(runtime, self._settings, self.provider, self.session, self)
+            self.provider.start(runtime, self._token_renewed, self.report)
+        except BaseException:  # of a source that is watched
+            self._release()
+            raise
+        self.session.open(runtime.call_soon, manager.wake)
+        self.fatal_error = None
+        self.first_result, self._closed = OneShot(), OneShot()
+        self.starting.count += 1
+        self._phase, self._manager = Phase.CONNECTING, manager
+        runtime.call_soon(manager.begin)
 
     def close(self, timeout: float) -> OneShot:
-        """Give the outbox ``timeout`` seconds (0 replaces an earlier number), then disconnect. Returns the signal."""
-        with self._lock:
-            manager = self._manager
-            if manager is not None and (self._phase is not Phase.CLOSING or not timeout):
-                self._phase = Phase.CLOSING
+        """Give the outbox ``timeout`` seconds (0 replaces an earlier number), then disconnect. Returns the signal; one
+        that is set in a signal handler that interrupts start(), which then closes.
+        """
+        starting = self.starting
+        with starting.lock:
+            manager, number, closed = self._manager, starting.count, self._closed
+            if starting.interrupted:
+                starting.close_after, closed = timeout, OneShot()
+                closed.set()
+            elif manager is not None and (starting.closed != number or not timeout):
                 manager.runtime.call_soon(functools.partial(manager.close, timeout, self._finish))
-            return self._closed
+                starting.closed = number  # only now: a signal handler that interrupts this waits for its own request
+            return closed
 
     def _finish(self) -> None:
         assert self._manager is not None
@@ -206,9 +206,9 @@ class ClientCore:
             self.report(events.MessagesAbandoned(abandoned))
 
         def finished() -> None:
-            with self._lock:
-                self._phase, self._manager = Phase.IDLE, None
-                first_result, closed = self.first_result, self._closed  # another thread's start() may replace both now
+            first_result, closed = self.first_result, self._closed
+            self._phase = Phase.IDLE
+            self._manager = None  # from here on another thread's start() may replace all of these
             first_result.set()
             closed.set()
             self._release()
@@ -225,7 +225,8 @@ class ClientCore:
             TokenError: the token could not be renewed.
             ClientClosed: the client was in use when this process was forked.
         """
-        self._check_process()
+        if self._phase is Phase.INHERITED:
+            raise ClientClosed(_INHERITED)
         manager = self._manager
         if manager is not None and manager.runtime.on_thread:
             manager.runtime.run_blocking(self.provider.renew, self._asked)
@@ -234,12 +235,8 @@ class ClientCore:
 
     def _asked(self, _token: Token | None, error: Exception | None) -> None:
         if type(error) is MqttTokenError:  # no thread could be started, so the keeper has nothing to report
-            expires_in = 0.0 if self.token is None else max(0.0, self.token.expires_in)
+            expires_in = 0.0 if self.provider.token is None else max(0.0, self.provider.token.expires_in)
             self.report(events.RenewalFailed(error, self.provider.retry_in(), expires_in))
-
-    def _check_process(self) -> None:
-        if self._phase is Phase.INHERITED:
-            raise ClientClosed(_INHERITED)
 
     def _token_renewed(self, token: Token) -> None:
         if (manager := self._manager) is not None:
@@ -264,13 +261,13 @@ class ClientCore:
         self.report(events.Rotated(kind, gap))
 
     def fatal(self, error: MqttTokenError) -> None:
-        if self._phase is Phase.CONNECTING:
+        if self.phase is Phase.CONNECTING:
             self.fatal_error = error
             self._change(Phase.FAILED)
             self.first_result.set()
 
     def report(self, event: events.Event) -> None:
-        if self.awaited and _ends_connect(event, self._phase):
+        if self.awaited and ends_connect(event, self.phase):
             event = events.without_retry(event)
         error = getattr(event, "error", None)
         repeated = error is not None and error is self._logged
@@ -285,9 +282,7 @@ class ClientCore:
     def _change(self, phase: Phase) -> None:
         assert self._manager is not None
         self._manager.runtime.check_thread()
-        with self._lock:
-            if self._phase is not Phase.CLOSING:
-                self._phase = phase
+        self._phase = phase
 
 
 def _report_soon(core: ClientCore, event: events.Event) -> None:

@@ -1,4 +1,4 @@
-"""Current: the runtime whose callback is running on the calling thread."""
+"""Current: what the calling thread is in the middle of."""
 
 from __future__ import annotations
 
@@ -15,8 +15,22 @@ class CallsSoon(Protocol):
 
 
 class _Current(threading.local):
+    """Of each thread.
+
+    Attributes:
+        runtime: whose callback is running; None if none is.
+        holds_lock: whether it holds a lock that the network thread may wait for.
+    """
+
     runtime: CallsSoon | None = None
+    holds_lock: bool = False
+
+    @property
+    def in_handler(self) -> bool:
+        """Whether the network thread may wait for the caller, which then must not wait for it: a handler, or a signal
+        handler that interrupts whoever holds that lock.
+        """
+        return self.runtime is not None or self.holds_lock
 
 
 current = _Current()
-"""``current.runtime`` is the runtime whose callback is running on the calling thread; None if none is."""

@@ -161,9 +161,9 @@ class TokenKeeper:
         def enough(token: Token) -> bool:
             return is_usable(token) and token != refused
 
-        with self._lock:
-            if (token := self._renewer.token) is not None and enough(token):
-                return token
+        # Without the lock: a signal handler that interrupts this may wait for the network thread, which needs it.
+        if (token := self._renewer.token) is not None and enough(token):
+            return token
         self.source_on_loop.check_caller()
         self.prepare_for_exit()
         return off_main_thread(lambda: self._requests.get(enough, refused))

@@ -42,23 +42,21 @@ class Notifier:
         """Report each event to an observer, with the new token if it is :class:`TokenRenewed`; returns the function
         that ends it.
         """
-        with self._lock:
-            self._observers.append(observer)
+        self._observers.append(observer)
 
         def end() -> None:
-            with self._lock, suppress(ValueError):
+            with suppress(ValueError):
                 self._observers.remove(observer)
 
         return end
 
     def add(self, listener: Listener) -> None:
         """Report each event to a listener too."""
-        with self._lock:
-            self._listeners.append(listener)
+        self._listeners.append(listener)
 
     def remove(self, listener: Listener) -> None:
         """Report no further events to a listener; no error if it was not added."""
-        with self._lock, suppress(ValueError):
+        with suppress(ValueError):
             self._listeners.remove(listener)
 
     def collect(self, event: Event, token: Token | None = None) -> None:
@@ -74,9 +72,7 @@ class Notifier:
 
     def inform(self, event: Event) -> None:
         """Report an event to the listeners."""
-        with self._lock:
-            listeners = tuple(self._listeners)
-        for listener in listeners:
+        for listener in tuple(self._listeners):
             try:
                 listener(event)
             except Exception:  # noqa: BLE001 - the application's

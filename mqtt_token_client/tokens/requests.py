@@ -41,19 +41,19 @@ class Requests:
     @property
     def renewal_due(self) -> float:
         """When the next renewal or retry begins; see :attr:`.TokenKeeper.renewal_due`."""
-        with self._lock:
-            return self._no_sooner(self._renewer.renewal_due)
+        return max(self._earliest, self._renewer.renewal_due)
 
     @property
     def due(self) -> float:
         """When :meth:`renew_when_due` has something to do."""
-        with self._lock:
-            return self._no_sooner(self._renewer.due)
+        return max(self._earliest, self._renewer.due)
 
-    def _no_sooner(self, due: float) -> float:
+    @property
+    def _earliest(self) -> float:
+        # Read before what is due: a flight that ends in between only means to look again later.
         if self._closed:
             return math.inf
-        return due if self._flights.current is None else max(due, monotonic() + MIN_INTERVAL)
+        return -math.inf if self._flights.current is None else monotonic() + MIN_INTERVAL
 
     def get(self, enough: Enough, refused: Token | None) -> Token:
         """Return a token that is ``enough``, and not ``refused``; during a back-off raise the last error."""

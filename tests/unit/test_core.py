@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mqtt_token_client import Connected, Disconnected, Event, RenewalPolicy, Token, TokenRefusedByBroker, events
-from mqtt_token_client.core import ClientCore, Phase
+from mqtt_token_client.core import ClientCore
 from mqtt_token_client.mqtt.lifecycle.connect import Connect
 from mqtt_token_client.mqtt.lifecycle.current import CurrentConnection
 from mqtt_token_client.mqtt.lifecycle.manager import ConnectionManager
@@ -157,25 +156,6 @@ def test_connect_is_sent_once(make: Make) -> None:
         connect.send()
 
 
-class HandingOver:
-    """A lock. When the client has come to its end, another thread runs as soon as the lock is free."""
-
-    def __init__(self, core: ClientCore, run: Callable[[], object]) -> None:
-        self._core, self._run, self._lock = core, run, threading.Lock()
-        self._has_run = False
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-        if self._core._phase is Phase.IDLE and not self._has_run:
-            self._has_run = True
-            another = threading.Thread(target=self._run)
-            another.start()
-            another.join()
-
-
 def test_a_connect_at_the_very_end_of_a_disconnect_leaves_nobody_waiting_and_has_signals_of_its_own(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,8 +163,16 @@ def test_a_connect_at_the_very_end_of_a_disconnect_leaves_nobody_waiting_and_has
     core = device.client._core
     device.client.connect(timeout=0)
     device.broker.accept().expect(CONNECT)
-    monkeypatch.setattr(core, "_lock", HandingOver(core, lambda: device.client.connect(timeout=0)))
-    first_result, closed = core.first_result, core.close(0)
+    first_result = core.first_result
+
+    def connect_before() -> None:
+        another = threading.Thread(target=device.client.connect, args=(0,))
+        another.start()
+        another.join()
+        OneShot.set(first_result)
+
+    monkeypatch.setattr(first_result, "set", connect_before)
+    closed = core.close(0)
     peer = device.broker.accept()
     assert first_result.is_set
     assert closed.is_set

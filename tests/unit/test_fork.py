@@ -220,7 +220,7 @@ class TestInheritedClients:
     def test_do_not_wait_for_locks_of_the_parents_threads(self, make_in_real_time: Make) -> None:
         device = make_in_real_time()
         device.start()
-        with held(device.client._core._lock), held(device.client._core.session.queue._lock):
+        with held(device.client._core.starting.lock), held(device.client._core.session.queue._lock):
             with pytest.raises(ClientClosed, match="fork"):
                 run_forked(lambda: device.client.publish("t", b"", qos=1))
             run_forked(device.client.disconnect)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -19,7 +20,7 @@ from mqtt_token_client.mqtt.runtime.thread import NetworkThread
 from mqtt_token_client.mqtt.session.delivery import Delivery, Outgoing, Stage, rejection
 from mqtt_token_client.mqtt.session.journal import Bounds, Reporting
 from mqtt_token_client.mqtt.session.opening import open_outbox
-from mqtt_token_client.mqtt.session.outbox import Outbox
+from mqtt_token_client.mqtt.session.outbox import CLOSED, Outbox
 from mqtt_token_client.mqtt.session.packet_ids import PacketIds
 from mqtt_token_client.mqtt.session.queue import MessageQueue
 from tests.unit.network_thread import call
@@ -784,6 +785,40 @@ class TestInASignalHandler:
             assert {first, second} == {inner, outer}
             assert (first.number, second.number) in ((1, 2), (2, 1))
         assert line > 5, "put() was never interrupted"
+
+
+class TestCloseDuringPublish:
+    """The network thread closes the queue while publish() is in put() on another one, whose lock it does not need."""
+
+    class Closing(deque[Outgoing]):
+        """Closes the outbox around an append()."""
+
+        def __init__(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+            super().__init__()
+            self._before, self._after = before, after
+
+        def append(self, one: Outgoing) -> None:
+            self._before()
+            super().append(one)
+            self._after()
+
+    def test_a_message_that_close_finds_fails(self) -> None:
+        box = outbox()
+        box.queue.new = self.Closing(lambda: None, box.close)
+        (late,) = put(box, "a")
+        assert (late.done, str(late.error), len(box.queue)) == (True, CLOSED, 0)
+
+    def test_any_other_one_is_not_accepted(self) -> None:
+        box = outbox()
+        box.queue.new = self.Closing(box.close, lambda: None)
+        late = message("b")
+        with pytest.raises(ClientClosed, match=r"^publish: the client has been disconnected"):
+            box.queue.put(late)
+        assert (late.done, len(box.queue), list(box.queue.new)) == (False, 0, [])
+        box.queue.new = deque()
+        box.queue.open(lambda: None)
+        put(box, "c")
+        assert (len(box.queue), send(box)) == (1, ["c"])
 
 
 class TestPacketIds:

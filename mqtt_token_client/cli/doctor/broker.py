@@ -137,7 +137,7 @@ def _login(client: TokenClient, watch: _Watch, timeout: float) -> Generator[Find
 
 def _remedy(client: TokenClient, error: MqttTokenError) -> str:
     """What to do where the error alone does not say it."""
-    token = client._core.token  # noqa: SLF001 - of this library
+    token = client._core.provider.token  # noqa: SLF001 - of this library
     if isinstance(error, BrokerRefused) and error.reason == _SERVER_UNAVAILABLE:
         return "try again later; RabbitMQ answers so, too, if the token's scope lacks a permission (see its log)"
     if isinstance(error, BrokerUnreachable) and token is not None and len(token.value) > _LARGE_TOKEN:
@@ -151,7 +151,7 @@ def _remedy(client: TokenClient, error: MqttTokenError) -> str:
 def _what_it_got(client: TokenClient) -> str:
     """The user name and the token that the broker rejected, and last that its clock may be behind."""
     core = client._core  # noqa: SLF001 - of this library
-    token = core.token
+    token = core.provider.token
     if token is None:
         return ""
     settings = client._settings  # noqa: SLF001 - of this library

@@ -99,13 +99,14 @@ class ConnectionManager:
             self.begin()
 
     def close(self, timeout: float, done: Callable[[], None]) -> None:
-        """Give the outbox ``timeout`` seconds, or, if called again, none; then disconnect, and call ``done``."""
+        """Give the outbox ``timeout`` seconds, or none if called again with 0; then disconnect, and call ``done``."""
         self.runtime.check_thread()
         if self._closing is not None:
-            self._closing.disconnect()
+            if not timeout:
+                self._closing.disconnect()
             return
         self._closing = Closing(self.runtime, self, timeout, done)  # type: ignore[abstract]  # it needs one method
-        self._close_when_empty()
+        self.progressed()  # a signal handler may have called this in the middle of publish(), before that woke anybody
 
     # An attempt
 
@@ -276,7 +277,7 @@ class ConnectionManager:
         if self.attempt is not _NO_ATTEMPT:
             self.attempt.progressed()
         if self._current is None:
-            self._session.queue.alone(self._session.subscriptions.make_changes)
+            self._session.make_changes()
         elif self.attempt.held_since is None and self._current.send():
             self.wake()
         self._close_when_empty()

@@ -267,7 +267,7 @@ class _Shared:
         self._lock = threading.Lock()
         self._thread: NetworkThread | None = None
         self._users = 0
-        current.runtime = None  # if it was the network thread that forked
+        current.runtime, current.holds_lock = None, False  # it was the network thread that forked, or a signal handler
 
     def acquire(self) -> NetworkThread:
         """The network thread of this process, which is started for its first user."""

@@ -83,7 +83,8 @@ class Delivery:
         Raises:
             DeliveryFailed: the broker rejected it, or the client was closed before it was acknowledged.
             TimeoutError: it is still in progress.
-            RuntimeError: called in a handler, which would wait for itself; use ``add_done_callback`` there.
+            RuntimeError: called in a handler, or in a signal handler that interrupts ``publish()`` of a client with a
+                journal, which would wait for itself; use ``add_done_callback`` there.
             ConfigurationError: ``timeout`` is not a valid number of seconds.
         """
         # Most are done by then where a program waits for each of many: that takes half as long without a call.
@@ -116,7 +117,7 @@ class Delivery:
 
     def _wait(self, timeout: float | None) -> None:
         seconds = check_timeout(timeout, "Delivery.wait")
-        if current.runtime is not None and not self.done:
+        if current.in_handler and not self.done:
             raise RuntimeError("Delivery.wait() in a handler would wait for itself; use add_done_callback() there")
         if not wait_for(self.add_done_callback, self._forget, seconds):
             raise TimeoutError(f"the message was not acknowledged within {timeout} s; it is still in progress")

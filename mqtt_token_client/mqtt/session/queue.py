@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from ...errors import ClientClosed, ConfigurationError, MqttTokenError, OutboxFull
 from ...forking import reset_after_fork
@@ -16,7 +17,8 @@ class MessageQueue:
     """Counts messages from their acceptance until they are delivered or have failed, and refuses what is too many.
 
     ``put``, ``open``, ``wake`` and ``len`` may be called on any thread, also in a signal handler that interrupts
-    ``put``; ``wake_or`` on any thread. Everything else runs on the network thread.
+    ``put``; ``wake_or`` on any thread. Everything else runs on the network thread, which does not wait for the lock,
+    except in ``alone``: a signal handler that interrupts whoever holds the lock may wait for the network thread.
 
     Args:
         max_queued: how many messages may be queued, in flight or not.
@@ -33,7 +35,7 @@ class MessageQueue:
         self._wake: Callable[[], None] | None = None  # None while there is no connection
         self._max_queued = max_queued
         self._journal = journal
-        self._lock = threading.RLock()
+        self.after_fork()
         self._accepted = self._finished = 0  # `_finished` is written by the network thread only
         self._closed = ""  # why it accepts nothing; empty while it does
         self._on_room: dict[bool, Callable[[], None]] = {}  # by whether it is for QoS 1 and 2; see when_room()
@@ -54,7 +56,7 @@ class MessageQueue:
 
     def open(self, wake: Callable[[], None]) -> None:
         """Accept messages, also again after :meth:`close`; call ``wake`` for each."""
-        with self._lock:
+        with self._opening:
             self._wake = wake
             self._closed = ""
 
@@ -77,16 +79,32 @@ class MessageQueue:
                 f"publish: {name}=True needs a journal; give the client journal=open_journal(path)"
             )
         with self._lock:
-            if self._closed:
-                raise ClientClosed(f"publish: {self._closed}")
+            why = self._closed
+            if why:
+                raise ClientClosed(f"publish: {why}")
             if self._accepted - self._finished >= self._max_queued:
                 raise OutboxFull(f"publish: {len(self)} messages wait already (max_queued); publish less, or wait")
             # Python runs signal handlers after calls and jumps only: no other message comes between these two lines.
             self._accepted = message.number = self._accepted + 1
             self.new.append(message)
+            if self._closed:  # since then, as close() takes no lock
+                self._take_back(message)
         wake = self._wake
         if wake is not None:
             wake()
+
+    def _take_back(self, message: Outgoing) -> None:
+        """Have a message not accepted, unless close() has found it, which then fails its Delivery.
+
+        Raises:
+            ClientClosed: it was not accepted.
+        """
+        try:
+            self.new.remove(message)
+        except ValueError:
+            return
+        self._accepted -= 1  # what came later, in a signal handler, has been taken back before
+        raise ClientClosed(f"publish: {self._closed}")
 
     def _has_room(self, *, recorded: bool) -> bool:  # noqa: ARG002 - RecordedQueue needs it
         """Whether another message may be accepted; ``recorded`` if a journal would have it."""
@@ -114,24 +132,24 @@ class MessageQueue:
 
     def wake_or(self, function: Callable[[], None]) -> None:
         """Wake the session; if it is not open, so that it has no network thread, call a function here instead."""
-        with self._lock:
-            if is_closed := self._wake is None:
-                function()
-        if not is_closed:
-            self.wake()
+        if self._wake is None:
+            with self._opening:  # open() waits for it
+                if self._wake is None:
+                    function()
+        self.wake()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, or is to be one. While there is, nobody runs a function of wake_or()."""
+        return self._wake is not None
 
     def alone(self, function: Callable[[], None]) -> None:
-        """Call a function while no other thread is in put() or wake_or()."""
+        """Call a function while no other thread is in put()."""
         with self._lock:
             function()
 
     def connected(self, *, rotated: bool) -> None:
         """There is a connection again; ``rotated`` if that was planned."""
-
-    def wait_for_journal(self) -> None:
-        """Return when put() has reported the messages of ``new`` to the journal."""
-        with self._lock:
-            """put() holds the lock until then."""
 
     def finish(self, message: Outgoing, error: MqttTokenError | None = None) -> None:
         """A message is delivered, or has failed."""
@@ -155,8 +173,8 @@ class MessageQueue:
             self._call_on_room()
 
     def after_fork(self) -> None:
-        """In a child the lock is free."""
-        self._lock = threading.RLock()
+        """In a child the locks are free."""
+        self._lock, self._opening = threading.RLock(), threading.RLock()
 
     def disown(self, messages: list[Outgoing], error: MqttTokenError) -> None:
         """In a child: these messages are the parent's, and so are their callbacks and the journal."""
@@ -167,12 +185,13 @@ class MessageQueue:
 
     def close(self, why: str) -> list[Outgoing]:
         """Accept no more messages, for the reason ``why``; return those that have not been sent."""
-        with self._lock:
-            self._closed = why
-            self._wake = None
+        self._closed = why
+        self._wake = None
         self._call_on_room()
-        new = list(self.new)
-        self.new.clear()
+        new = []
+        with suppress(IndexError):  # a message that put() adds after the last of these is taken back
+            while True:
+                new.append(self.new.popleft())
         return new
 
 

@@ -16,6 +16,10 @@ from .recorded_queue import RecordedQueue
 _NEW, _SENT, _RELEASED = Stage  # looking up a member of an Enum takes long
 
 
+def _nothing() -> None:
+    """Is called while no other thread is in put()."""
+
+
 class RecordedOutbox(Outbox):
     """Reports each change of a message's stage to the journal, and holds back the packets that must not go out before
     the journal has everything on disk.
@@ -73,7 +77,7 @@ class RecordedOutbox(Outbox):
     def _reported(self, receive_maximum: int | None) -> Iterator[Outgoing]:
         for message in self._recorded.pace.limit(super().due(receive_maximum)):
             if message.disk is not None and message.stage is _SENT and not message.duplicate:
-                self.queue.wait_for_journal()
+                self.queue.alone(_nothing)  # return when put() has reported it
                 if message.qos:
                     self._record.mark(message.number, message.packet_id, _SENT)
                 if message.qos == 2 and not self._is_durable(message):
@@ -129,7 +133,9 @@ class RecordedOutbox(Outbox):
             return super().close(inherited)
         kept: list[RecordedMessage] = []
         others: list[Outgoing] = []
-        for message in (*self._in_memory(), *self.queue.close(DISCONNECTED)):
+        new: list[Outgoing] = []
+        self.queue.alone(lambda: new.extend(self.queue.close(DISCONNECTED)))
+        for message in (*self._in_memory(), *new):
             if isinstance(message, RecordedMessage) and message.disk is not None:
                 kept.append(message)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import ClientClosed, DeliveryFailed, MqttTokenError, OutboxFull
+from ..runtime.base import current
 from .backlog import Backlog
 from .delivery import Outgoing, RecordedMessage
 from .journal import Journal, Recorded
@@ -69,20 +70,25 @@ class RecordedQueue(MessageQueue):
     def put(self, message: Outgoing, durable: bool = False, replace: bool = False) -> None:
         assert isinstance(message, RecordedMessage)
         dropped: list[tuple[Outgoing, str]] = []
-        with self._lock:
-            if self._closed:
-                raise ClientClosed(f"publish: {self._closed}")
-            # A signal handler that publishes here must not remove it as well.
-            if replace and (old := self._newest.pop(message.topic, None)) is not None and self._remove(old):
-                dropped.append((old, _REPLACED))
-            # A file shrinks at a later commit only. While the disk fails, asking has the journal forget the old one.
-            recorded = bool(message.qos) or durable
-            accepted = self._has_room(recorded=recorded) or bool(dropped) or self._make_room(dropped, recorded=recorded)
-            if accepted:
-                if replace:
-                    message.replaces = True
-                    self._newest[message.topic] = message
-                self._add(message, recorded=recorded, durable=durable)
+        before, current.holds_lock = current.holds_lock, True
+        try:
+            with self._lock:
+                if self._closed:
+                    raise ClientClosed(f"publish: {self._closed}")
+                # A signal handler that publishes here must not remove it as well.
+                if replace and (old := self._newest.pop(message.topic, None)) is not None and self._remove(old):
+                    dropped.append((old, _REPLACED))
+                # A file shrinks at a later commit only. While the disk fails, asking has the journal forget the old.
+                recorded = bool(message.qos) or durable
+                has_room = self._has_room(recorded=recorded) or bool(dropped)
+                accepted = has_room or self._make_room(dropped, recorded=recorded)
+                if accepted:
+                    if replace:
+                        message.replaces = True
+                        self._newest[message.topic] = message
+                    self._add(message, recorded=recorded, durable=durable)
+        finally:
+            current.holds_lock = before
         for one, why in dropped:
             if not one.done:  # it may have failed in close()
                 one.finish(DeliveryFailed(why))

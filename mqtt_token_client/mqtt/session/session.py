@@ -91,6 +91,11 @@ class Session:
         self.subscriptions.change(lambda: change(self.subscriptions))
         self.queue.wake_or(self.subscriptions.make_changes)
 
+    def make_changes(self) -> None:
+        """While there is no connection: keep the changes from piling up. Runs on the network thread."""
+        if self.queue.is_open:
+            self.subscriptions.make_changes()
+
     @property
     def stats(self) -> SessionStats:
         """What has happened so far."""
