@@ -13,7 +13,7 @@ class Starting:
             whoever holds it may wait for the runtime's thread.
         thread: the one that starts the client; 0 while none does.
         close_after: the timeout with which a signal handler has asked to close; None if none has.
-        count, closed: how often the client was started; the last start after which it was told to close.
+        count, closed: the number of the last start, and of the last one that close() was called for.
     """
 
     def __init__(self) -> None:

@@ -179,11 +179,11 @@ def test_a_signal_handler_may_wait_for_a_message_in_the_middle_of_a_wait(new_cli
         assert interrupted_at_each_line(publish, publish, files) > 30
 
 
-def test_a_signal_handler_in_the_middle_of_publish_for_a_journal_is_told_not_to_wait(
+def test_a_signal_handler_in_the_middle_of_publish_for_a_journal_cannot_wait(
     new_client: Callable[..., TokenClient], tmp_path: Path
 ) -> None:
     def interrupted() -> list[str]:
-        told = []
+        errors = []
         journal = open_journal(tmp_path / "journal")
         with new_client(journal=journal) as client:
 
@@ -191,16 +191,16 @@ def test_a_signal_handler_in_the_middle_of_publish_for_a_journal_is_told_not_to_
                 try:
                     client.publish("t", b"", qos=1).wait()
                 except RuntimeError as error:
-                    told.append(str(error))
+                    errors.append(str(error))
 
             files = "recorded_queue.py", "journal/disk.py", "journal/channel.py"
             interrupted_at_each_line(lambda: client.publish("t", b"", qos=1), publish_and_wait, files)
         journal.close()
-        return told
+        return errors
 
-    told = run_forked(interrupted)
-    assert len(told) > 10
-    assert set(told) == {"Delivery.wait() in a handler would wait for itself; use add_done_callback() there"}
+    errors = run_forked(interrupted)
+    assert len(errors) > 10
+    assert set(errors) == {"Delivery.wait() in a handler would wait for itself; use add_done_callback() there"}
 
 
 class TestDisconnectInASignalHandler:
