@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqtt_token_client import Connected, Disconnected, Event, RenewalPolicy, Token, TokenRefusedByBroker, events
+from mqtt_token_client import (
+    Connected,
+    Disconnected,
+    Event,
+    RenewalPolicy,
+    Token,
+    TokenClient,
+    TokenRefusedByBroker,
+    events,
+)
 from mqtt_token_client.core import ClientCore
 from mqtt_token_client.mqtt.lifecycle.connect import Connect
 from mqtt_token_client.mqtt.lifecycle.current import CurrentConnection
 from mqtt_token_client.mqtt.lifecycle.manager import ConnectionManager
+from mqtt_token_client.mqtt.runtime.base import Runtime
 from mqtt_token_client.oneshot import OneShot
+from mqtt_token_client.phase import Phase
 from tests.unit import packets
 from tests.unit.device import Device, InternalErrors, Make, end, password
 from tests.unit.packets import CONNECT, PUBACK, PUBLISH
@@ -182,6 +194,40 @@ def test_a_connect_at_the_very_end_of_a_disconnect_leaves_nobody_waiting_and_has
     peer.connack()
     device.event(Connected)
     assert core.first_result.is_set
+
+
+Handler = Callable[[TokenClient], object]
+
+
+class TestASignalHandlerInTheMiddleOfAStart:
+    @pytest.fixture
+    def start(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[[Handler], Phase]:
+        """Starts a client, with a handler in the middle; returns how far it has come."""
+
+        def start(handler: Handler) -> Phase:
+            client = make().client
+            core = client._core
+            acquire = core._acquire
+
+            def interrupted() -> Runtime:
+                handler(client)
+                return acquire()
+
+            monkeypatch.setattr(core, "_acquire", interrupted)
+            client.connect(timeout=0)
+            return core.phase
+
+        return start
+
+    def test_has_it_closed_and_does_not_wait(self, start: Callable[[Handler], Phase]) -> None:
+        assert start(lambda client: client.disconnect()) is Phase.CLOSING
+
+    def test_has_it_go_on(self, start: Callable[[Handler], Phase]) -> None:
+        def reconnect(client: TokenClient) -> None:
+            client.disconnect()
+            assert not client.connect(timeout=50)
+
+        assert start(reconnect) is Phase.CONNECTING
 
 
 @pytest.mark.parametrize(
